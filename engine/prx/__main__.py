@@ -1,0 +1,5 @@
+"""`python -m prx` is `prx`."""
+
+from prx.cli import main
+
+main()

@@ -1,0 +1,93 @@
+"""From the name of a model to the account that is asked. The rulings of model names live here.
+
+1. The first route that fits. 2. The text before the first slash, where it names a provider, taken off
+once. 3. The default provider, the name whole. The configuration's own model names are neither split nor
+routed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+
+from prx.account import Account, open_account
+from prx.config import Config, Route, Settings
+from prx.errors import ConfigError
+from prx.spec.catalog import Catalog, Definition
+from prx.spec.load import nearest
+
+_GENERIC = "compatible"  # what a provider that only the configuration knows builds on
+
+
+class Accounts:
+    """Opens each account once. Safe to share between threads."""
+
+    def __init__(self, config: Config, catalog: Catalog, env: Mapping[str, str]) -> None:
+        self.config, self.catalog, self._env = config, catalog, env
+        self._open: dict[tuple[str, Route | None], Account] = {}
+        self._lock = threading.Lock()
+
+    def choose(self, model: str | None) -> tuple[Account, str]:
+        """Who is asked, and for which model by its own name. Raises ConfigError or SpecError."""
+        config = self.config
+        if model is None:
+            return self._default()
+        for route in config.routes:
+            if route.fits(model):
+                return self.get(route.provider or config.provider or "", route), route.wire_name(model)
+        first, slash, rest = model.partition("/")
+        if slash and rest and self.knows(first):
+            return self.get(first), rest
+        if config.provider:
+            return self.get(config.provider), model
+        raise ConfigError(
+            f"unknown provider {first!r}{nearest(first, self.names)}" if slash else f"no provider is named for the model {model!r}",
+            hint="Write provider/model, or set [default] provider in config.toml; `prx providers` lists the providers.",
+        )
+
+    def get(self, name: str, route: Route | None = None) -> Account:
+        """The account of a provider, by id, alias or name in the configuration. Raises ConfigError or SpecError."""
+        if not name:
+            raise ConfigError("no provider is named", hint='Write provider/model, or set [default] provider = "…" in config.toml.')
+        with self._lock:
+            if (name, route) not in self._open:
+                definition, settings = self._definition(name)
+                self._open[name, route] = open_account(definition, settings, route, self._env, self.catalog.claims)
+            return self._open[name, route]
+
+    @property
+    def names(self) -> list[str]:
+        return [*self.catalog.names, *self.config.providers]
+
+    def knows(self, name: str) -> bool:
+        return name in self.config.providers or self.catalog.entry(name) is not None
+
+    def _default(self) -> tuple[Account, str]:
+        account = self.get(self.config.provider or "")
+        model = self.config.model or account.settings.model or account.definition.spec().models.default
+        if not model:
+            where = f"[default] model, or providers.{account.settings.name or account.id}.model"
+            raise ConfigError("no model is named", provider=account.id, hint=f"Set {where}; `prx models {account.id}` lists what there is.")
+        return account, model
+
+    def _definition(self, name: str) -> tuple[Definition, Settings]:
+        """The file and the settings that a name stands for."""
+        settings = self.config.providers.get(name)
+        if settings is None:
+            definition = self.catalog.get(name)
+            aliases = (row for other, row in self.config.providers.items() if not row.extends and self._is(other, definition))
+            return definition, next(aliases, Settings(definition.id))
+        if settings.extends or self.catalog.entry(name) is None:
+            return self._derived(name, settings.extends or _GENERIC), settings
+        return self.catalog.get(name), settings
+
+    def _is(self, name: str, definition: Definition) -> bool:
+        entry = self.catalog.entry(name)
+        return entry is not None and entry.path == definition.entry.path
+
+    def _derived(self, name: str, base: str) -> Definition:
+        """A provider that only the configuration knows, on a provider or a dialect."""
+        raw = {**self.catalog.dialect_or_provider(base), "id": name, "name": name}
+        entry = self.catalog.base_entry(base)
+        return Definition(replace(entry, id=name), raw, self.catalog.dialect_or_provider)

@@ -1,0 +1,61 @@
+"""What to do next, for errors that only somebody who knows the configuration can explain."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from prx.account import Account
+from prx.errors import Error
+from prx.spec.catalog import Catalog, glance
+
+
+def advise(error: Error, account: Account, catalog: Catalog) -> Error:
+    """The error with a hint, where it has none and there is one to give."""
+    give = _HINTS.get(error.kind)
+    if give is not None and not error.hint:
+        error.hint = give(error, account, catalog)
+    return error
+
+
+def _auth(_error: Error, account: Account, catalog: Catalog) -> str:
+    target, auth = account.target, account.definition.spec().auth
+    if not target.auth:
+        names = " or ".join(auth.env) or "the key"
+        return f"No key was sent. Set {names}, or providers.{account.id}.api_key." + _owner(account, catalog)
+    (name, value), *_ = target.auth.items()
+    place = f"the query parameter {name}" if target.in_query else f"the header {name}: {value}"
+    other = "x-api-key" if auth.style == "bearer" else "bearer"
+    return (
+        f"The key went out in {place}. If it is right, the provider may want another style "
+        f'(providers.{account.id}.auth_style = "{other}") or further headers (providers.{account.id}.headers).' + _owner(account, catalog)
+    )
+
+
+def _owner(account: Account, catalog: Catalog) -> str:
+    """The packaged provider that this host belongs to, if the account is not that provider."""
+    host = urlsplit(account.target.base_url).hostname
+    for entry in catalog.entries():
+        if entry.id != account.id and host and urlsplit(str(glance(entry.path).get("base_url", ""))).hostname == host:
+            return f" {host} is known as the provider {entry.id!r}; try {entry.id}/MODEL."
+    return ""
+
+
+def _not_found(error: Error, account: Account, catalog: Catalog) -> str:
+    url = account.target.base_url.rstrip("/")
+    former = [entry.id for entry in catalog.entries() if url in (old.rstrip("/") for old in glance(entry.path).get("former_urls") or ())]
+    if former:
+        return f"{url} is a former address of {former[0]}; `prx show {former[0]}` has the present one."
+    if "model" in error.message.lower():
+        return f"`prx models {account.id}` lists the models that it has."
+    bare = not urlsplit(url).path
+    return f'Is the path right? Many servers answer below /v1: api_url = "{url}/v1"' if bare else f"Is the path of {url} right?"
+
+
+def _bad_request(error: Error, _account: Account, _catalog: Catalog) -> str:
+    text = error.message.lower()
+    if "system" in text and "role" in text:
+        return "The provider refuses the role system. In its file: request: {system: merge_into_first_user}."
+    return ""
+
+
+_HINTS = {"auth": _auth, "not_found": _not_found, "bad_request": _bad_request}

@@ -1,0 +1,131 @@
+"""What is asked and what is answered: the call, the deltas of a stream, the reply.
+
+Nothing here knows a wire format. Values are immutable; the small ones are tuples because a stream
+makes one per event, and a frozen dataclass costs four times as much to make.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+Message = dict[str, Any]
+
+
+class ToolCall(NamedTuple):
+    """A function the model wants called. arguments: JSON text."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class ToolCallDelta(NamedTuple):
+    """A fragment of a tool call; None where this fragment says nothing about a field."""
+
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody looks for here
+    id: str | None = None
+    name: str | None = None
+    arguments: str | None = None
+
+
+class Usage(NamedTuple):
+    """Token counts as reported, None where the provider reported none. Nothing is estimated.
+
+    prompt_tokens includes cached_tokens; completion_tokens includes reasoning_tokens.
+    """
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+class Delta(NamedTuple):
+    """What one event of a stream brought."""
+
+    content: str | None = None
+    reasoning: str | None = None
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+    finish_reason: str | None = None
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A finished answer.
+
+    content         the text; "" where there is none
+    reasoning       the model's thinking where the provider shows it
+    finish_reason   "stop", "length", "tool_calls", "content_filter", another word as it came, or None
+    streamed        False where a stream was asked for and the provider gave one body
+    content_source  "reasoning" where the content was empty and the reasoning stands in for it
+    fallbacks       names of the fallbacks that this answer needed
+    message         the assistant message to append to `messages`
+    refusal         the text of a refusal; content is empty then
+    raw             the parsed body; of a stream, its events other than plain text (the newest 1,000)
+    """
+
+    content: str = ""
+    reasoning: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    model: str = ""
+    provider: str = ""
+    streamed: bool = False
+    content_source: Literal["content", "reasoning"] = "content"
+    fallbacks: tuple[str, ...] = ()
+    request_id: str | None = None
+    message: Message = field(default_factory=dict)
+    refusal: str | None = None
+    raw: Any = None
+
+    def __str__(self) -> str:
+        return self.content
+
+    def __repr__(self) -> str:
+        parts = [f"{self.provider}/{self.model}", repr(_shorten(self.content))]
+        parts += [f"{call.name}({_shorten(call.arguments)})" for call in self.tool_calls]
+        parts += [f"reasoning={_shorten(self.reasoning)!r}"] if self.reasoning else []
+        return f"Reply({', '.join(parts)}, finish_reason={self.finish_reason!r})"
+
+
+class JsonText(str):
+    """JSON text of a content that the server sent as an object instead of as text.
+
+    It is text, as every content is. The vendors' SDKs hand out the object itself in this case, so
+    code that was written against them compares with one: that comparison holds too.
+    """
+
+    __slots__ = ("value",)
+    value: Any
+
+    def __eq__(self, other: object) -> bool:
+        return self.value == other if isinstance(other, dict | list) else str.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = str.__hash__
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request in canonical form: OpenAI's names and message shapes, whatever the provider speaks.
+
+    model is the provider's own name for it. params: sampling and other parameters by OpenAI's names.
+    """
+
+    model: str
+    messages: tuple[Message, ...]
+    tools: tuple[dict[str, Any], ...] = ()
+    tool_choice: Any = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    stream: bool = False
+
+
+def _shorten(text: str, limit: int = 60) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"

@@ -1,0 +1,58 @@
+"""The command line. One file a group of commands; none decides anything that the library does not.
+
+Exit codes: 0 done · 1 the user's or the provider's fault, said in a sentence · 2 wrong usage · 3 our bug ·
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from prx.cli import chat, completion, demo, doctor, providers
+from prx.errors import Error
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="prx-engine", prog_name="prx")
+def prx() -> None:
+    """One YAML file, one working LLM provider."""
+
+
+for command in (
+    chat.chat, providers.providers, providers.show, providers.check, doctor.models, doctor.doctor, demo.demo, completion.completion,
+):  # fmt: skip
+    prx.add_command(command)
+
+
+def main() -> None:
+    """Run the command line, and end the process with the right code."""
+    try:
+        prx.main(standalone_mode=False)
+        code = 0
+    except click.exceptions.Exit as done:
+        code = done.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except (KeyboardInterrupt, click.Abort):
+        code = 130
+    except BrokenPipeError:
+        code = _closed_pipe()
+    except Error as error:
+        click.echo(f"prx: {error}", err=True)
+        code = 1
+    except Exception as error:
+        if os.environ.get("PRX_DEBUG"):
+            raise
+        click.echo(f"prx: a fault of prx itself: {type(error).__name__}: {error}\nSet PRX_DEBUG=1 to see where, and please report it.", err=True)
+        code = 3
+    sys.exit(code)
+
+
+def _closed_pipe() -> int:
+    """Whoever read our output has left; say nothing more, and let nothing be flushed into the closed pipe."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0

@@ -1,0 +1,162 @@
+"""prx chat: one answer, or a conversation, as it arrives."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from prx import images
+from prx.chat import Message, Reply
+from prx.cli import options, show
+from prx.client import Client
+from prx.errors import ConfigError, Error, NotFoundError
+from prx.spec.load import nearest
+
+
+@click.command()
+@click.argument("prompt", nargs=-1)
+@click.option("-m", "--model", help="provider/model, a routed name, or with --provider the model's own name.")
+@click.option("-p", "--provider", shell_complete=options.complete_provider, help="The provider to ask.")
+@click.option("-s", "--system", metavar="TEXT", help="A system message.")
+@click.option("--chat", "several", is_flag=True, help="Several turns: each line of input is one.")
+@click.option("--image", "pictures", multiple=True, metavar="FILE", type=click.Path(path_type=Path), help="A picture to show the model.")
+@click.option("--tools", "tools_file", metavar="FILE", type=click.Path(path_type=Path), help="JSON list of function definitions.")
+@click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter such as temperature=0; the value is JSON or text.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="Longest silence, in every phase.")
+@click.option("--deadline", type=float, metavar="SECONDS", help="Longest time for the whole call.")
+@click.option("--retries", type=int, metavar="N", help="Attempts beyond the first.")
+@click.option("--no-fallbacks", is_flag=True, help="Try no fallback.")
+@click.option("--no-stream", is_flag=True, help="Ask for one whole answer.")
+@click.option("--json", "as_json", is_flag=True, help="Print the reply as JSON.")
+@click.option("--events", is_flag=True, help="Print each piece as a line of JSON, as it arrives.")
+@click.option("--dry-run", is_flag=True, help="Print the request, with its key masked, and send nothing.")
+@options.settings
+def chat(
+    prompt: tuple[str, ...], model: str | None, provider: str | None, system: str | None, several: bool, pictures: tuple[Path, ...],
+    tools_file: Path | None, params: tuple[str, ...], timeout: float | None, deadline: float | None, retries: int | None,
+    no_fallbacks: bool, no_stream: bool, as_json: bool, events: bool, dry_run: bool, config: str | None, folders: tuple[str, ...],
+) -> None:  # fmt: skip
+    r"""Ask a model. The prompt is the argument, or what comes on standard input.
+
+    \b
+    prx chat -m groq/llama-3.3-70b-versatile "Say hello."
+    git diff | prx chat -m mistral/mistral-large-latest -s "Write a commit message."
+    """
+    with options.client(config, folders) as client:
+        name = _model(client, provider, model)
+        asking: dict[str, Any] = {"tools": _tools(tools_file), **_params(params)}
+        limits = {"timeout": timeout, "deadline": deadline, "retries": retries, "fallbacks": () if no_fallbacks else None}
+        conversation: list[Message] = [{"role": "system", "content": system}] if system else []
+        shown: Callable[..., Reply] = show.as_json if as_json else show.as_events if events else show.as_text
+        for text in _prompts(prompt, several):
+            conversation.append(_user(text, pictures))
+            if dry_run:
+                show.request(client, conversation, name, asking, stream=not no_stream)
+                return
+            try:
+                reply = shown(client, conversation, name, {**asking, **limits}, stream=not no_stream)
+            except Error as error:
+                _near_models(error, client, name)
+                if not several or not sys.stdin.isatty():
+                    raise
+                click.echo(f"prx: {error}", err=True)
+                conversation.pop()
+                continue
+            conversation.append(reply.message)
+            pictures = ()
+
+
+# ------------------------------------------------------------------ what is asked
+
+
+def _model(client: Client, provider: str | None, model: str | None) -> str | None:
+    """The name to call by, from --provider and --model; None is the configuration's default."""
+    if provider is None:
+        return model
+    account = client.accounts.get(provider)
+    name = model or account.settings.model or account.definition.spec().models.default
+    if not name and client.config.provider in (provider, account.id):
+        name = client.config.model or ""
+    if not name:
+        raise ConfigError("no model is named", provider=account.id, hint=f"Add --model; `prx models {account.id}` lists what there is.")
+    return f"{provider}/{name}"
+
+
+def _prompts(prompt: tuple[str, ...], several: bool) -> Iterator[str]:
+    if prompt:
+        yield " ".join(prompt)
+    if several:
+        yield from _turns()
+    elif not prompt:
+        yield "" if sys.stdin.isatty() else sys.stdin.read()
+
+
+def _turns() -> Iterator[str]:
+    """Lines of input that are not empty, until its end."""
+    while True:
+        if sys.stdin.isatty():
+            click.secho("> ", nl=False, bold=True, err=True)
+        line = sys.stdin.readline()
+        if not line:
+            return
+        if line.strip():
+            yield line.rstrip("\n")
+
+
+def _user(text: str, pictures: Sequence[Path]) -> Message:
+    if not text.strip():
+        raise ConfigError("the prompt is empty", hint="Write it as the argument, or on standard input.")
+    if not pictures:
+        return {"role": "user", "content": text}
+    shown = [{"type": "image_url", "image_url": {"url": images.read(path)}} for path in pictures]
+    return {"role": "user", "content": [{"type": "text", "text": text}, *shown]}
+
+
+def _tools(path: Path | None) -> list[dict[str, Any]] | None:
+    if path is None:
+        return None
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"tools file {path}: cannot be read: {error.strerror}") from None
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from None
+    except ValueError as error:
+        raise ConfigError(f"tools file {path}: not UTF-8 JSON: {type(error).__name__}") from None
+    listed = value if isinstance(value, list) else []
+    if not listed or not all(isinstance(tool, dict) and ("type" in tool or "name" in tool) for tool in listed):
+        raise ConfigError(
+            f"tools file {path}: not a list of functions", hint='Write [{"type": "function", "function": {"name": …, "parameters": {…}}}].'
+        )
+    return [tool if "type" in tool else {"type": "function", "function": tool} for tool in listed]
+
+
+def _params(given: Sequence[str]) -> dict[str, Any]:
+    params = {}
+    for item in given:
+        name, equals, text = item.partition("=")
+        if not equals or not name:
+            raise click.UsageError(f"--param {item}: write NAME=VALUE")
+        try:
+            params[name] = json.loads(text)
+        except ValueError:
+            params[name] = text
+    return params
+
+
+def _near_models(error: Error, client: Client, model: str | None) -> None:
+    """For a model that the provider does not know: the nearest names of its own list."""
+    if not isinstance(error, NotFoundError) or "model" not in error.message.lower():
+        return
+    try:
+        account, name = client.accounts.choose(model)
+        known = client.models(account.settings.name or account.id, timeout=5)
+    except Error:
+        return
+    close = nearest(name, known)
+    error.hint = f"{account.id} has no {name!r}{close}" if close else error.hint

@@ -1,0 +1,102 @@
+"""prx demo: a real conversation with no key and no network, through an ordinary provider file."""
+
+from __future__ import annotations
+
+import base64
+import struct
+import threading
+import zlib
+from pathlib import Path
+from typing import Any
+
+import click
+
+from prx import emulator as emulator_package
+from prx.chat import Delta, Reply
+from prx.cli import options
+from prx.client import Client
+from prx.emulator.server import Emulator
+
+_FILES = Path(emulator_package.__file__).parent / "files"
+_PLAIN, _REASONER, _ONLY_RESPONSES = "words", "words-reasoner", "words-responses"
+_PERSONA = {"models": [_PLAIN, _REASONER, _ONLY_RESPONSES], "only_responses": [_ONLY_RESPONSES], "delay": 0.015}
+_WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Weather of a city",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+
+
+def _picture(size: int = 16) -> str:
+    """A small PNG of our own, as a data: URL."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b"".join(b"\0" + bytes(16 * (x ^ y) % 256 for x in range(size)) for y in range(size))
+    header = struct.pack(">IIBBBBB", size, size, 8, 0, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return f"data:image/png;base64,{base64.b64encode(data).decode()}"
+
+
+@click.command()
+@click.option("--serve", type=int, metavar="PORT", help="Only run the server, until it is interrupted.")
+def demo(serve: int | None) -> None:
+    """Talk to a small server on this machine: no key, no network, real HTTP.
+
+    The server is ours and no language model. The file that reads it is an ordinary one.
+    """
+    with Emulator(_PERSONA, serve or 0) as emulator:
+        if serve is not None:
+            click.echo(f"serving at {emulator.url}; models: {', '.join(_PERSONA['models'])}; end with Ctrl-C")
+            threading.Event().wait()
+        file = next(_FILES.glob("*.yaml"))
+        click.secho(f"Through {file.name}, an ordinary provider file:\n", dim=True)
+        click.echo(file.read_text(encoding="utf-8").partition("\n")[2], nl=False)
+        config = {"default": {"provider": file.stem}, "providers": {file.stem: {"api_url": emulator.url}}}
+        with Client(config=config, providers=_FILES) as client:
+            _converse(client)
+
+
+def _converse(client: Client) -> None:
+    """A greeting, reasoning, a picture, a tool, and a server that only has the Responses API."""
+    messages: list[dict[str, Any]] = []
+    _turn(client, messages, "Say hello.")
+    _turn(client, messages, "What is 2+2?", model=_REASONER)
+    _turn(client, messages, f"What is this? [IMAGE:{_picture()}]")
+    reply = _turn(client, messages, "What is the weather in Paris and London?", tools=[_WEATHER])
+    messages += [{"role": "tool", "tool_call_id": call.id, "content": "sunny, 21 degrees"} for call in reply.tool_calls]
+    _turn(client, messages, None)
+    _turn(client, messages, "Are you still there?", model=_ONLY_RESPONSES)
+    options.note("\nNext: the README has the three steps to a provider of your own.")
+
+
+def _turn(client: Client, messages: list[dict[str, Any]], text: str | None, model: str | None = None, **asked: Any) -> Reply:
+    if text is not None:
+        messages.append({"role": "user", "content": text})
+        click.secho(f"\n> {text.partition(';base64,')[0]}{'…]' if ';base64,' in text else ''}", bold=True)
+    with client.stream(messages, model, **asked) as stream:
+        last = ""
+        for delta in stream:
+            last = _show(delta, last)
+    click.echo(nl=bool(last))
+    for call in stream.reply.tool_calls:
+        click.echo(f"{call.name}({call.arguments})")
+    if stream.reply.fallbacks:
+        options.note(f"(Chat Completions was 404 here; answered by way of: {', '.join(stream.reply.fallbacks)})")
+    messages.append(stream.reply.message)
+    return stream.reply
+
+
+def _show(delta: Delta, last: str) -> str:
+    """Print a piece; gives what the line now ends with: "thought", "text", or as before."""
+    if delta.reasoning:
+        click.secho(delta.reasoning, dim=True, nl=False)
+        return "thought"
+    if delta.content:
+        click.echo(("\n" if last == "thought" else "") + delta.content, nl=False)
+        return "text"
+    return last

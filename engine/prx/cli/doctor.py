@@ -1,0 +1,45 @@
+"""prx models and prx doctor: what a provider has, and what keeps it from working."""
+
+from __future__ import annotations
+
+import click
+
+from prx import doctor as checks
+from prx.cli import options
+
+
+@click.command()
+@click.argument("name", metavar="[ID]", required=False, shell_complete=options.complete_provider)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@options.settings
+def models(name: str | None, as_json: bool, config: str | None, folders: tuple[str, ...]) -> None:
+    """List the models that a provider says it has."""
+    with options.client(config, folders) as client:
+        found = client.models(name)
+    if as_json:
+        options.print_json(found)
+    else:
+        click.echo("\n".join(found))
+
+
+@click.command()
+@click.argument("what", required=False, type=click.Choice(["models"]))
+@click.option("-p", "--provider", "only", multiple=True, shell_complete=options.complete_provider, help="Only this provider.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@options.settings
+def doctor(what: str | None, only: tuple[str, ...], as_json: bool, config: str | None, folders: tuple[str, ...]) -> None:
+    """Check every configured provider: address, key, models, and (without the word `models`) a short chat.
+
+    Each provider is asked with its own key and no other. The chat costs a few tokens.
+    """
+    with options.client(config, folders) as client:
+        rows = [checks.examine(client, name, chat=what is None) for name in only or checks.configured(client)]
+    if as_json:
+        options.print_json([row.plain() for row in rows])
+    else:
+        for row in rows:
+            click.echo("\n".join(row.lines()))
+    if not rows:
+        click.echo("prx: no provider is configured; name one with --provider, or write [default] into config.toml", err=True)
+    if not rows or any(row.failed for row in rows):
+        raise click.exceptions.Exit(1)

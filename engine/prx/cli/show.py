@@ -1,0 +1,121 @@
+"""How `prx chat` shows an answer: as it arrives, as JSON, as events, or only as the request."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from typing import Any
+
+import click
+
+from prx.chat import Delta, Message, Reply
+from prx.cli import options
+from prx.client import Client
+from prx.core.request import build
+from prx.errors import Error
+
+
+def as_text(client: Client, messages: list[Message], model: str | None, asked: dict[str, Any], *, stream: bool) -> Reply:
+    """The text as it arrives on stdout; reasoning and remarks, dimmed, on stderr."""
+    if not stream:
+        reply = client.chat(messages, model, **asked)
+        printer = _Printer()
+        printer.piece(Delta(reply.message.get("content"), reply.reasoning))
+        printer.end(reply)
+        return reply
+    printer = _Printer()
+    with client.stream(messages, model, **asked) as deltas:
+        try:
+            for delta in deltas:
+                printer.piece(delta)
+        except Error:
+            printer.newline()
+            raise
+    printer.end(deltas.reply)
+    return deltas.reply
+
+
+class _Printer:
+    """Keeps text and reasoning apart: a line break between them, nothing lost when one is piped."""
+
+    def __init__(self) -> None:
+        self.open = ""  # "text" or "thought": what the cursor stands behind
+
+    def piece(self, delta: Delta) -> None:
+        if delta.reasoning:
+            self._to("thought")
+            click.secho(delta.reasoning, dim=True, nl=False, err=True)
+        if delta.content:
+            self._to("text")
+            click.echo(delta.content, nl=False)
+            sys.stdout.flush()
+
+    def _to(self, kind: str) -> None:
+        if self.open and self.open != kind:
+            self.newline()
+        self.open = kind
+
+    def newline(self) -> None:
+        if self.open:
+            click.echo(err=self.open == "thought")
+        self.open = ""
+
+    def end(self, reply: Reply) -> None:
+        if reply.content_source == "reasoning":
+            self.piece(Delta(content=reply.content))
+        if reply.refusal:
+            self.piece(Delta(content=reply.refusal))
+        self.newline()
+        for call in reply.tool_calls:
+            click.echo(f"{call.name}({call.arguments})")
+        if reply.finish_reason in ("length", "content_filter"):
+            options.note(f"(ended early: {reply.finish_reason})")
+        if sys.stderr.isatty():
+            options.note(_summary(reply))
+
+
+def _summary(reply: Reply) -> str:
+    tokens = f" · {reply.usage.total_tokens} tokens" if reply.usage and reply.usage.total_tokens is not None else ""
+    helped = f" · with {', '.join(reply.fallbacks)}" if reply.fallbacks else ""
+    return f"{reply.provider}/{reply.model}{tokens} · {reply.finish_reason or 'no finish reason'}{helped}"
+
+
+def as_json(client: Client, messages: list[Message], model: str | None, asked: dict[str, Any], *, stream: bool) -> Reply:
+    if not stream:
+        reply = client.chat(messages, model, **asked)
+    else:
+        with client.stream(messages, model, **asked) as deltas:
+            for _ in deltas:
+                pass
+        reply = deltas.reply
+    options.print_json(_plain(reply))
+    return reply
+
+
+def as_events(client: Client, messages: list[Message], model: str | None, asked: dict[str, Any], **_: bool) -> Reply:
+    with client.stream(messages, model, **asked) as deltas:
+        for delta in deltas:
+            click.echo(json.dumps({name: value for name, value in _plain(delta).items() if value not in (None, ())}, ensure_ascii=False))
+            sys.stdout.flush()
+    return deltas.reply
+
+
+def _plain(value: Any) -> Any:
+    """Tuples with names and replies as dicts, for JSON."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if hasattr(value, "_asdict"):
+        return {name: _plain(item) for name, item in value._asdict().items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple) and value else value
+
+
+def request(client: Client, messages: list[Message], model: str | None, asked: dict[str, Any], *, stream: bool) -> None:
+    params = {name: value for name, value in asked.items() if name not in ("tools", "tool_choice")}
+    account, call = client.plan(messages, model, tools=asked.get("tools"), tool_choice=asked.get("tool_choice"), params=params, stream=stream)
+    built = build(account.definition.spec(call.model), call, account.target)
+    click.echo(f"{built.method} {built.full_url()}")
+    for name, value in built.headers.items():
+        click.echo(f"{name}: {value}")
+    click.echo()
+    options.print_json(json.loads(built.body))

@@ -1,0 +1,229 @@
+"""The client: what a caller says, made into a call; who is asked; and what is remembered of it."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from prx import advice
+from prx import config as configuration
+from prx.account import Account
+from prx.accounts import Accounts
+from prx.chat import Call, Message, Reply
+from prx.core.exchange import Policy, exchange
+from prx.core.fault import parsed, refused, safely
+from prx.core.messages import expand_images
+from prx.core.request import build_models
+from prx.errors import ConfigError, Error, ProtocolError
+from prx.images import Locator
+from prx.running import Stream, limits
+from prx.spec.catalog import Catalog
+
+if TYPE_CHECKING:
+    from prx.transport.http import Http
+    from prx.transport.watchdog import Watchdog
+
+Messages = str | Iterable[Message]
+
+
+class Client:
+    """Calls any provider of its catalogue. Safe to share between threads.
+
+    config      path of a config.toml, or a mapping of its shape; None = $PRX_CONFIG, ~/.config/prx/config.toml
+    providers   further folder(s) of provider files, searched before all others
+    env         mapping to use in place of os.environ
+    Raises ConfigError for a configuration with faults.
+    """
+
+    def __init__(
+        self,
+        config: str | Path | Mapping[str, Any] | None = None,
+        providers: str | Path | Sequence[str | Path] | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self.env: Mapping[str, str] = os.environ if env is None else env
+        self.config = configuration.load(config, self.env)
+        self.catalog = Catalog(folders(providers, self.env))
+        self.accounts = Accounts(self.config, self.catalog, self.env)
+        self._locate = Locator(self.config.images)
+        self._https: dict[int, Http] = {}
+        self._watchdog: Watchdog | None = None
+        self._lock = threading.Lock()
+
+    def chat(
+        self,
+        messages: Messages,
+        model: str | None = None,
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: Any = None,
+        timeout: float | None = None,
+        deadline: float | None = None,
+        retries: int | None = None,
+        fallbacks: Sequence[str] | None = None,
+        **params: Any,
+    ) -> Reply:
+        """One whole answer.
+
+        messages    a text, or OpenAI-shaped messages
+        model       "provider/model", a routed name, or None for the default
+        timeout     seconds without a byte, in every phase
+        deadline    seconds for the whole call
+        retries     attempts beyond the first
+        fallbacks   None = the provider's; () = none; names = only those
+        params      OpenAI's names: temperature, max_tokens, stop, response_format, reasoning_effort, …
+        Raises Error.
+        """
+        account, call = self.plan(messages, model, tools=tools, tool_choice=tool_choice, params=params)
+        running = self._run(account, call, timeout, deadline, retries, fallbacks)
+        for _ in running:
+            pass
+        return running.reply
+
+    def stream(
+        self,
+        messages: Messages,
+        model: str | None = None,
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: Any = None,
+        timeout: float | None = None,
+        deadline: float | None = None,
+        retries: int | None = None,
+        fallbacks: Sequence[str] | None = None,
+        **params: Any,
+    ) -> Stream:
+        """The same, in pieces as they arrive: an iterator of Delta, with `reply` after its end."""
+        account, call = self.plan(messages, model, tools=tools, tool_choice=tool_choice, params=params, stream=True)
+        return self._run(account, call, timeout, deadline, retries, fallbacks)
+
+    def plan(
+        self,
+        messages: Messages,
+        model: str | None = None,
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: Any = None,
+        params: Mapping[str, Any] | None = None,
+        stream: bool = False,
+    ) -> tuple[Account, Call]:
+        """Who would be asked, and for what. Nothing is sent."""
+        account, name = self.accounts.choose(model)
+        listed = expand_images(_messages(messages), self._locate)
+        return account, Call(name, tuple(listed), _tools(tools), tool_choice if tools else None, params or {}, stream)
+
+    def models(self, provider: str | None = None, *, timeout: float | None = 20.0) -> list[str]:
+        """The provider's own list of its models. Raises Error."""
+        account = self.accounts.get(provider or self.config.provider or "")
+        spec = account.definition.spec()
+        try:
+            head, body = self._http(account).fetch(build_models(spec, account.target), limits(spec.transport, timeout))
+            if not 200 <= head.status < 300:
+                raise refused(spec, Call("", ()), account.target, head, body, "status")
+        except Error as error:
+            error.provider = error.provider or spec.id
+            raise advice.advise(error, account, self.catalog) from None
+        (found,) = safely(spec.models.list.run, parsed(body.decode("utf-8", "replace")), spec)
+        if not isinstance(found, list):
+            raise ProtocolError("the list of models is not where models.list says", provider=spec.id)
+        return list(dict.fromkeys(name.strip() for name in found if isinstance(name, str) and name.strip()))
+
+    def close(self) -> None:
+        """Close every connection."""
+        with self._lock:
+            for http in self._https.values():
+                http.close()
+            self._https.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _run(
+        self, account: Account, call: Call, timeout: float | None, deadline: float | None, retries: int | None, fallbacks: Sequence[str] | None
+    ) -> Stream:
+        settings = account.settings
+        policy = Policy(
+            retries=settings.retries if retries is None else retries,
+            fallbacks=None if fallbacks is None else tuple(fallbacks),
+            remembered=account.memory.get(call.model, ()),
+            new_id=_new_id,
+            chance=random.random,
+        )
+
+        def on_end(result: Reply | Error) -> None:
+            if isinstance(result, Reply):
+                account.remember(call.model, result.fallbacks)
+            else:
+                account.remember(call.model, ())
+                advice.advise(result, account, self.catalog)
+
+        if deadline is None:
+            deadline = settings.deadline or account.definition.spec(call.model).transport.total
+        return Stream(
+            exchange(account.definition, call, account.target, policy),
+            self._http(account),
+            self._dog(),
+            timeout=timeout if timeout is not None else settings.timeout,
+            deadline=deadline,
+            on_end=on_end,
+        )
+
+    def _http(self, account: Account) -> Http:
+        """The connections of an account, opened at its first call."""
+        http = self._https.get(id(account))
+        if http is None:
+            from prx.transport.http import Http
+
+            with self._lock:
+                http = self._https.setdefault(id(account), Http(*account.network(self.env), self.env))
+        return http
+
+    def _dog(self) -> Watchdog:
+        if self._watchdog is None:
+            from prx.transport.watchdog import Watchdog
+
+            with self._lock:
+                self._watchdog = self._watchdog or Watchdog()
+        return self._watchdog
+
+
+def folders(providers: str | Path | Sequence[str | Path] | None, env: Mapping[str, str]) -> list[Path]:
+    """Folders of provider files, the weakest first: the system's, the user's, $PRX_PROVIDERS, those given."""
+    usual = [Path("/etc/prx/providers.d"), configuration.home(env) / "providers.d"]
+    named = [Path(part) for part in env.get("PRX_PROVIDERS", "").split(os.pathsep) if part]
+    given = [Path(providers)] if isinstance(providers, str | Path) else [Path(part) for part in providers or ()]
+    for folder in (*named, *given):
+        if not folder.is_dir():
+            raise ConfigError(f"{folder}: no folder of provider files", hint="Check --providers and PRX_PROVIDERS.")
+    return [*usual, *named, *given[::-1]]
+
+
+def _messages(messages: Messages) -> list[Message]:
+    if isinstance(messages, str):
+        messages = [{"role": "user", "content": messages}] if messages.strip() else []
+    try:
+        listed = list(messages)
+    except TypeError:
+        listed = [None]  # type: ignore[list-item]
+    if not all(isinstance(message, dict) for message in listed):
+        raise ConfigError('messages is a text, or a list of messages such as {"role": "user", "content": "hello"}')
+    if not listed:
+        raise ConfigError("the prompt is empty", hint="Write what to ask.")
+    return listed
+
+
+def _tools(tools: Any) -> tuple[dict[str, Any], ...]:
+    if tools is not None and (not isinstance(tools, Sequence) or not all(isinstance(tool, Mapping) for tool in tools)):
+        raise ConfigError('tools is a list of definitions such as {"type": "function", "function": {"name": …, "parameters": {…}}}')
+    return tuple(dict(tool) for tool in tools or ())
+
+
+def _new_id() -> str:
+    return f"call_{os.urandom(12).hex()}"

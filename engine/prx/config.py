@@ -1,0 +1,166 @@
+"""config.toml: found, read, checked. Nothing of it is taken from the working directory unless named.
+
+A ${NAME} without a value is no fault of the file: it fails the call that needs it, not the others.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from prx import variables
+from prx.errors import ConfigError
+from prx.spec import schema
+from prx.spec.load import Document, Keys
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """[providers.NAME]; see the schema."""
+
+    name: str = ""
+    api_key: str | None = None
+    api_url: str | None = None
+    model: str | None = None
+    auth_style: str | None = None
+    auth_name: str | None = None
+    auth_template: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    ca_file: str | None = None
+    proxy: str | None = None
+    timeout: float | None = None
+    deadline: float | None = None
+    retries: int | None = None
+    extends: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """[[model_routes]]; see the schema."""
+
+    pattern: str
+    provider: str | None = None
+    api_url: str | None = None
+    api_key: str | None = None
+    model: str | None = None
+
+    def fits(self, name: str) -> bool:
+        return fnmatchcase(name, self.pattern)
+
+    def wire_name(self, name: str) -> str:
+        """What the provider is asked for: `model`, or the name without the literal word before `/*`."""
+        if self.model is not None:
+            return self.model.replace("{name}", name)
+        prefix = self.pattern.removesuffix("*")
+        literal = prefix.endswith("/") and prefix.count("/") == 1 and not set("*?[") & set(prefix)
+        return name.removeprefix(prefix) if literal else name
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """[images]: what a marker may name."""
+
+    urls: bool = False
+    folder: str | None = None
+    max_bytes: int = 5_000_000
+
+
+@dataclass(frozen=True)
+class Config:
+    """The configuration, checked. `file` is where it came from, "" for none."""
+
+    file: str = ""
+    provider: str | None = None
+    model: str | None = None
+    providers: Mapping[str, Settings] = field(default_factory=dict)
+    routes: tuple[Route, ...] = ()
+    images: Images = field(default_factory=Images)
+
+
+def load(source: str | Path | Mapping[str, Any] | None, env: Mapping[str, str]) -> Config:
+    """A configuration from a path, from a mapping of its shape, or from where it usually is."""
+    if isinstance(source, Mapping):
+        return _checked(Document("config", dict(source), {(): (0, 0)}, ""))
+    path = Path(source) if source is not None else _usual(env)
+    if path is None:
+        return Config()
+    document = _read(path)
+    return _checked(document)
+
+
+def home(env: Mapping[str, str]) -> Path:
+    """The folder of the user's own files: ~/.config/prx."""
+    return Path(env["HOME"] if env.get("HOME") else Path.home()) / ".config" / "prx"
+
+
+def _usual(env: Mapping[str, str]) -> Path | None:
+    if env.get("PRX_CONFIG"):
+        return Path(env["PRX_CONFIG"])
+    path = home(env) / "config.toml"
+    return path if path.is_file() else None
+
+
+def _read(path: Path) -> Document:
+    try:
+        text = path.read_text(encoding="utf-8")
+        return Document(str(path), tomllib.loads(text), _marks(text), text)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}", hint="Check the path in --config or PRX_CONFIG.") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not UTF-8; save the file as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        place = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
+        where = f"{path}:{place[1]}:{place[2]}" if place else str(path)
+        raise ConfigError(f"{where}: not TOML: {str(error).partition(' (at ')[0]}") from None
+
+
+def _checked(document: Document) -> Config:
+    problems = schema.problems(document, "config")
+    if problems:
+        raise ConfigError("\n".join(map(str, problems)))
+    value = document.value
+    default = value.get("default", {})
+    return Config(
+        file=document.file,
+        provider=default.get("provider"),
+        model=default.get("model"),
+        providers={name: Settings(name, **row) for name, row in value.get("providers", {}).items()},
+        routes=tuple(Route(**row) for row in value.get("model_routes", ())),
+        images=Images(**value.get("images", {})),
+    )
+
+
+def expand(text: str, env: Mapping[str, str], where: str) -> str:
+    """A text of the configuration with its variables. `where`: its key, for the error."""
+    try:
+        return variables.fill(text, env)
+    except variables.MissingError as missing:
+        raise ConfigError(f"{where}: the environment has no {missing.name}", hint=f"Set it: export {missing.name}=…") from None
+
+
+_TABLE = re.compile(r"\s*(\[\[?)\s*([^\]]+?)\s*\]")
+_KEY = re.compile(r"(\s*)([A-Za-z0-9_.\"'-]+)\s*=")
+
+
+def _marks(text: str) -> dict[Keys, tuple[int, int]]:
+    """Lines of tables and keys, as far as a reading line by line can tell; tomllib keeps none."""
+    marks: dict[Keys, tuple[int, int]] = {(): (1, 1)}
+    table: Keys = ()
+    counts: dict[Keys, int] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if found := _TABLE.match(line):
+            table = tuple(part.strip(" \"'") for part in found[2].split("."))
+            if found[1] == "[[":
+                counts[table] = counts.get(table, -1) + 1
+                table = (*table, counts[table])
+            for length in range(1, len(table) + 1):
+                marks.setdefault(table[:length], (number, 1))
+        elif found := _KEY.match(line):
+            key = tuple(part.strip("\"'") for part in found[2].split("."))
+            marks[(*table, *key)] = (number, len(found[1]) + 1)
+    return marks

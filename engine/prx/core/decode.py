@@ -1,0 +1,182 @@
+"""Bytes of a response to deltas and a reply.
+
+What arrives decides how it is read, not what was asked for: a JSON body in place of a stream is read as a
+body, a stream in place of a body as a stream. Nothing is guessed: a frame that is no JSON is an error,
+and so is a stream that stops without its end.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from prx.chat import Call, Delta, Reply
+from prx.core import fault
+from prx.core.framing import BOM, FRAMINGS, Frame, Framer
+from prx.core.reading import NOTHING, Reading
+from prx.core.result import Assembly
+from prx.errors import Error, OverflowedError, ProtocolError, TruncatedError
+from prx.spec.model import Reader, Spec
+from prx.wire import Head, Target, redact
+
+
+class Decoder:
+    """Reads one response with a status of success. `complete`: nothing more needs to be read."""
+
+    def __init__(self, spec: Spec, call: Call, target: Target, head: Head, new_id: Callable[[], str]) -> None:
+        self.spec, self.call, self.target, self.head = spec, call, target, head
+        self.into = Assembly(spec, call, new_id)
+        self.into.request_id = next((head.headers[name] for name in spec.response.request_id if name in head.headers), None)
+        self.reading = Reading(spec, self.into)
+        self.complete = False
+        self._body: list[bytes] = []
+        self._size = 0
+        self._framer: Framer | None = None
+        self._is_body = False
+
+    def feed(self, data: bytes) -> tuple[list[Delta], Error | None]:
+        """The deltas that these bytes complete, and the error that they turn out to be, if they do."""
+        return self._collect(lambda out: self._feed(data, out))
+
+    def end(self) -> tuple[list[Delta], Error | None]:
+        """As `feed`, for the end of the bytes."""
+        return self._collect(self._end)
+
+    def reply(self) -> Reply:
+        """The answer as far as it has come."""
+        return self.into.reply()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the provider itself has said that the answer is over."""
+        return self.complete or self.into.finish_reason is not None
+
+    def _collect(self, step: Callable[[list[Delta]], None]) -> tuple[list[Delta], Error | None]:
+        out: list[Delta] = []
+        try:
+            step(out)
+        except Error as error:
+            error.provider = error.provider or self.spec.id
+            return out, error
+        return out, None
+
+    # -------------------------------------------------------------- bytes
+
+    def _feed(self, data: bytes, out: list[Delta]) -> None:
+        limit = self.spec.transport.max_body
+        self._size += len(data)
+        if self._size > limit:
+            raise OverflowedError(f"an answer of more than {limit} bytes; transport.max_body sets the limit")
+        if self._framer is None:
+            self._body.append(data)
+            if self._is_body or not self._recognise():
+                return
+            data, self._body = b"".join(self._body), []
+        assert self._framer is not None
+        for frame in self._framer.feed(data):
+            self._frame(frame, out)
+            if self.complete:
+                return
+
+    def _recognise(self) -> bool:
+        """Whether the first bytes that are no white space begin a stream. False as long as it is open."""
+        start = b"".join(self._body).removeprefix(BOM).lstrip()
+        if not start:
+            return False
+        framing = self.spec.stream.framing if self.call.stream else "unasked"
+        self._is_body = _BODY[framing](start)
+        if not self._is_body:
+            self._framer = FRAMINGS.get(framing, FRAMINGS["sse"])(self.spec.transport.max_event)
+            self.into.streamed = self.call.stream
+        return not self._is_body
+
+    def _end(self, out: list[Delta]) -> None:
+        if self._framer is None:
+            self._whole_body(b"".join(self._body), out)
+        else:
+            self._end_stream(self._framer, out)
+        self.reading.refuse_half_calls()
+
+    # -------------------------------------------------------------- a stream
+
+    def _frame(self, frame: Frame, out: list[Delta]) -> None:
+        text = frame.data
+        if text == self.spec.stream.done and text:
+            self.complete = True
+        elif text and not text.isspace():
+            try:
+                event = json.loads(text)
+            except (ValueError, RecursionError):
+                return self._no_json(frame)
+            if frame.name == "error":
+                raise self._error(event, text, "stream")
+            if isinstance(event, dict):
+                self._event(event, text, out)
+        return None
+
+    def _no_json(self, frame: Frame) -> None:
+        """An event of a kind that nobody reads may hold anything; any other is part of the answer."""
+        if frame.name in ("", "error") or frame.name in self.spec.stream.events:
+            raise ProtocolError(f"an event of the stream is no JSON: {self._safe(frame.data)[:120]}")
+
+    def _event(self, event: dict[str, Any], text: str, out: list[Delta]) -> None:
+        stream = self.spec.stream
+        reader: Reader | None = stream
+        if stream.kind is not None:
+            (kind,) = self.reading.run(stream.kind.run, event)
+            reader = stream.events.get(str(kind))
+        detect, *found = self.reading.run(reader.found.run if reader else self.spec.errors.detect.run, event)
+        if detect:
+            raise self._error(event, text, "stream")
+        if reader is not None:
+            delta = self.reading.event(event, tuple(found), reader)
+            if delta is not NOTHING:
+                out.append(delta)
+            self.complete = self.complete or bool(found[-1])
+
+    def _end_stream(self, framer: Framer, out: list[Delta]) -> None:
+        for frame in () if self.complete else framer.tail():
+            if frame.data == self.spec.stream.done or fault.parsed(frame.data) is not None:
+                self._frame(frame, out)
+        out += [delta for delta in (self.reading.held_back(), self.reading.fill_in()) if delta != NOTHING]
+        if not self.finished:
+            raise TruncatedError("the stream ended before it began" if self.into.empty else "the stream ended before the answer did")
+
+    # -------------------------------------------------------------- one body
+
+    def _whole_body(self, data: bytes, out: list[Delta]) -> None:
+        text = data.decode("utf-8", "replace").strip()
+        body = fault.parsed(text)
+        if not isinstance(body, dict):
+            raise self._protocol("the answer is no JSON object", text)
+        detect, *found = self.reading.run(self.spec.response.found.run, body)
+        if detect:
+            raise self._error(body, text, "body")
+        answer = self.spec.response.answer
+        if answer.sources.get("answer") and not any(self.reading.run(answer.run, body)):
+            raise self._protocol("the answer has nothing in it", text)
+        delta = self.reading.body(body, found)
+        self.complete = True
+        if self.call.stream and delta != NOTHING:
+            out.append(delta)
+
+    # -------------------------------------------------------------- errors
+
+    def _error(self, event: Any, text: str, stage: fault.Stage) -> Error:
+        return fault.classify(self.spec, self.call, self.head, event, self._safe(text), stage)
+
+    def _protocol(self, what: str, text: str) -> Error:
+        return fault.protocol(self.spec, self.call, self.head, f"{what}: {self._safe(text)[:200] or 'it is empty'}")
+
+    def _safe(self, text: str) -> str:
+        return redact(" ".join(text.split()), self.target.secrets)
+
+
+# Whether a response that begins like this is one body, by the framing that was asked for.
+_BODY: dict[str, Callable[[bytes], bool]] = {
+    "sse": lambda start: start[:1] in (b"{", b"[", b"<"),
+    "ndjson": lambda start: start[:1] == b"<",
+    "json_array": lambda start: start[:1] != b"[",
+    "unasked": lambda start: not start.startswith((b"data:", b"event:", b": ")),
+}

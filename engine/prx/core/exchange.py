@@ -1,0 +1,197 @@
+"""One call, from first request to reply: attempts, fallbacks, retries. A generator that asks.
+
+It yields one of
+    Send(request, limits)   answered with the Head of the response
+    READ                    answered with bytes of its body, b"" at the end
+    Wait(seconds)           answered with True, or False where the deadline comes first
+    Emit(deltas)            answered with nothing
+and returns the Reply. A driver throws the transport's errors into it. Anything it raises is an Error.
+
+The laws: at most 1 + retries + fallbacks requests; nothing is sent after the first output; a fallback is
+tried at most once; where fallbacks failed too, the error that led to them is the one reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from prx.chat import Call, Delta, Reply
+from prx.core import fault
+from prx.core.decode import Decoder
+from prx.core.request import build
+from prx.errors import ConfigError, Error
+from prx.spec.model import Fallback, Spec, Transport
+from prx.wire import Head, HttpRequest, Target
+
+_MAX_ERROR_BODY = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    request: HttpRequest
+    limits: Transport
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    deltas: Sequence[Delta]
+    so_far: Callable[[], Reply]
+
+
+READ = Read()
+Ask = Send | Read | Wait | Emit
+Flow = Generator[Ask, Any, Reply]
+
+
+class Variants(Protocol):
+    """Gives the Spec for a model with some fallbacks in effect."""
+
+    def spec(self, model: str = "", fallbacks: tuple[str, ...] = ()) -> Spec: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the caller wants, and the two things that a pure core cannot know.
+
+    retries     further attempts; None = as the spec says
+    fallbacks   None = those the spec has on; otherwise only these names
+    remembered  fallbacks that worked before, in effect from the start
+    new_id      makes ids for tool calls that have none
+    chance      gives a number from 0 to 1
+    """
+
+    retries: int | None = None
+    fallbacks: tuple[str, ...] | None = None
+    remembered: tuple[str, ...] = ()
+    new_id: Callable[[], str] = lambda: "call_0"
+    chance: Callable[[], float] = lambda: 0.5
+
+    def allows(self, row: Fallback) -> bool:
+        return row.enabled if self.fallbacks is None else row.name in self.fallbacks
+
+
+def exchange(variants: Variants, call: Call, target: Target, policy: Policy) -> Flow:
+    """See the module. `call.model` decides about overrides; `target` is where every request goes."""
+    spec = variants.spec(call.model)
+    _refuse_unknown(spec, policy)
+    allowed = {row.name for row in spec.fallbacks if policy.allows(row)}
+    applied = tuple(name for name in policy.remembered if name in allowed)
+    retries = spec.retry.times if policy.retries is None else policy.retries
+    failures: list[Error] = []
+    cause: Error | None = None  # what led to the first fallback of this call
+    retried = 0
+    while True:
+        spec = variants.spec(call.model, applied)
+        run = _Attempt(spec, replace(call, stream=call.stream and spec.can("stream")), target, policy)
+        try:
+            reply = yield from run.flow()
+            return replace(reply, fallbacks=applied)
+        except Error as error:
+            failures.append(error)
+            if not run.sent or run.emitted:
+                raise _reported(error, cause, failures, run) from None
+            row = _fallback(spec, policy, applied, error)
+            if row is not None:
+                cause, applied = cause or error, (*applied, row.name)
+            elif retried < retries and (yield from _pause(spec, error, retried, policy)):
+                retried += 1
+            else:
+                raise _reported(error, cause, failures, run) from None
+
+
+def _refuse_unknown(spec: Spec, policy: Policy) -> None:
+    known = [row.name for row in spec.fallbacks]
+    for name in policy.fallbacks or ():
+        if name not in known:
+            raise ConfigError(f"no fallback is called {name!r}; it has {', '.join(known) or 'none'}", provider=spec.id)
+
+
+def _fallback(spec: Spec, policy: Policy, applied: tuple[str, ...], error: Error) -> Fallback | None:
+    """The first row that is allowed, not yet used, possible here, and whose condition holds."""
+    for row in spec.fallbacks:
+        if policy.allows(row) and row.name not in applied and (not row.needs or spec.can(row.needs)) and fault.holds(row.when.run, error, spec):
+            return row
+    return None
+
+
+def _pause(spec: Spec, error: Error, retried: int, policy: Policy) -> Generator[Ask, bool, bool]:
+    """Wait before the next attempt; False where there should be none."""
+    seconds = min(spec.retry.wait * 2**retried, spec.retry.max_wait) * (0.5 + policy.chance() / 2)
+    asked = error.retry_after or 0.0
+    if not error.retryable or asked > spec.retry.max_wait:
+        return False
+    return bool((yield Wait(max(seconds, asked))))
+
+
+def _reported(error: Error, cause: Error | None, failures: list[Error], run: _Attempt) -> Error:
+    reported = cause or error
+    reported.attempts = len(failures) if run.sent else len(failures) - 1
+    reported.history = tuple(failure.summary() for failure in failures)
+    reported.partial = error.partial
+    reported.provider = reported.provider or run.spec.id
+    return reported
+
+
+class _Attempt:
+    """One request and its response. `sent`: a request went out. `emitted`: output was handed on."""
+
+    def __init__(self, spec: Spec, call: Call, target: Target, policy: Policy) -> None:
+        self.spec, self.call, self.target, self.policy = spec, call, target, policy
+        self.sent = self.emitted = False
+
+    def flow(self) -> Flow:
+        request = build(self.spec, self.call, self.target)
+        self.sent = True
+        head: Head = yield Send(request, self.spec.transport)
+        if not 200 <= head.status < 300:
+            body = yield from self._error_body()
+            raise fault.refused(self.spec, self.call, self.target, head, body, "status")
+        decoder = Decoder(self.spec, self.call, self.target, head, self.policy.new_id)
+        try:
+            yield from self._answer(decoder)
+        except Error as error:
+            error.partial = None if decoder.into.empty else decoder.reply()
+            raise
+        return decoder.reply()
+
+    def _answer(self, decoder: Decoder) -> Generator[Ask, Any, None]:
+        while not decoder.complete:
+            try:
+                data: bytes = yield READ
+            except Error:
+                if not decoder.finished:
+                    raise
+                break  # the provider had said that it was done; only the connection's end is missing
+            if not data:
+                break
+            yield from self._hand_on(decoder, *decoder.feed(data))
+        yield from self._hand_on(decoder, *decoder.end())
+
+    def _hand_on(self, decoder: Decoder, deltas: Sequence[Delta], error: Error | None) -> Generator[Ask, None, None]:
+        if deltas:
+            self.emitted = True
+            yield Emit(deltas, decoder.reply)
+        if error is not None:
+            raise error
+
+    def _error_body(self) -> Generator[Ask, bytes, bytes]:
+        """As much of an error's body as is worth reading; a stall in it is no second error."""
+        body = b""
+        try:
+            while len(body) < _MAX_ERROR_BODY and (data := (yield READ)):
+                body += data
+        except Error:
+            pass
+        return body[:_MAX_ERROR_BODY]

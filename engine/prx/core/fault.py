@@ -1,0 +1,139 @@
+"""From a refusal to a typed error, by the spec's rules: status first, body second, text last.
+
+`view` is what rules and fallback conditions look at, and stays with the error.
+"""
+
+from __future__ import annotations
+
+import json
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal
+
+from prx.chat import Call
+from prx.errors import KINDS, Error, ProtocolError, ServerError
+from prx.lang.codegen import Function
+from prx.spec.model import Rule, Spec
+from prx.wire import Head, Target, redact
+
+Stage = Literal["status", "body", "stream"]
+
+_MAX_MESSAGE = 2000  # characters of the provider's words that an error repeats
+
+
+def refused(spec: Spec, call: Call, target: Target, head: Head, body: bytes, stage: Stage) -> Error:
+    """The error that a response is: by its status, or by an error object in a 200."""
+    text = redact(body.decode("utf-8", "replace"), target.secrets)
+    return classify(spec, call, head, parsed(text), text, stage)
+
+
+def classify(spec: Spec, call: Call, head: Head, body: Any, text: str, stage: Stage) -> Error:
+    """The error in a body (parsed, and as text without secrets)."""
+    message, code, kind_text, inner = safely(spec.errors.found.run, body, spec)
+    words = _words(message) or _excerpt(text, head)
+    said = [words if message else text[:_MAX_MESSAGE], _words(code), _words(kind_text)]
+    status = head.status if stage == "status" else _status(inner) or _status(code) or 200
+    seen = {
+        "status": status, "code": code, "type": kind_text, "message": words, "text": "\n".join(said).lower(),
+        "headers": dict(head.headers), "body": body, "stage": stage, "call": _call_view(call),
+    }  # fmt: skip
+    rule = next((rule for rule in spec.errors.rules if _holds(rule.when.run, seen, spec)), None)
+    error = _error(spec, rule, status, words, seen)
+    error.status = head.status if stage == "status" else (status if status != 200 else None)
+    error.retry_after = retry_after(head)
+    return error
+
+
+def _error(spec: Spec, rule: Rule | None, status: int, words: str, seen: dict[str, Any]) -> Error:
+    statuses = spec.errors.statuses
+    kind = rule.kind if rule else statuses.get(str(status)) or statuses.get(f"{status // 100}xx")
+    cls = KINDS[kind] if kind else (ServerError if seen["stage"] != "status" else ProtocolError)
+    error = cls(words, provider=spec.id, retryable=rule.retryable if rule else None, hint=rule.hint if rule else "")
+    error.view = {**seen, "kind": error.kind}
+    return error
+
+
+def protocol(spec: Spec, call: Call, head: Head, message: str) -> ProtocolError:
+    """The answer is not what the spec describes."""
+    error = ProtocolError(message, provider=spec.id)
+    error.view = {
+        "status": head.status, "code": None, "type": None, "message": message, "text": message.lower(), "headers": dict(head.headers),
+        "body": None, "stage": "body", "call": _call_view(call), "kind": "protocol",
+    }  # fmt: skip
+    return error
+
+
+def holds(condition: Function, error: Error, spec: Spec) -> bool:
+    """Whether a fallback's condition holds for an error. Without a response there is nothing to hold."""
+    return bool(error.view) and _holds(condition, error.view, spec)
+
+
+def _holds(condition: Function, seen: dict[str, Any], spec: Spec) -> bool:
+    (found,) = safely(condition, seen, spec)
+    return bool(found)
+
+
+def safely(function: Function, value: Any, spec: Spec) -> Any:
+    """Run an expression of the spec; whatever it stumbles over becomes a ProtocolError that names it."""
+    try:
+        return function(value)
+    except Exception as error:  # jmespath's own errors, and Python's where types do not compare
+        raise ProtocolError(f"an expression of the file failed on this answer: {str(error).splitlines()[0]}", provider=spec.id) from None
+
+
+def parsed(text: str) -> Any:
+    """The JSON value of a text, or None. Deep nesting and endless numbers are no JSON either."""
+    try:
+        return json.loads(text.removeprefix("\ufeff"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def retry_after(head: Head) -> float | None:
+    """Seconds to wait, from retry-after-ms or from either form of Retry-After; None where there is none."""
+    try:
+        if "retry-after-ms" in head.headers:
+            return max(0.0, float(head.headers["retry-after-ms"]) / 1000)
+        return max(0.0, float(head.headers["retry-after"]))
+    except KeyError:
+        return None
+    except ValueError:
+        return _until(head)
+
+
+def _until(head: Head) -> float | None:
+    try:
+        then = parsedate_to_datetime(head.headers["retry-after"]).timestamp()
+    except (ValueError, KeyError, OverflowError):
+        return None
+    return max(0.0, then - head.received)
+
+
+def _words(value: Any) -> str:
+    """A message as text: a list in lines, an object as JSON."""
+    if value is None or isinstance(value, bool):
+        return ""
+    if isinstance(value, list):
+        return "; ".join(filter(None, map(_words, value)))[:_MAX_MESSAGE]
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text.strip()[:_MAX_MESSAGE]
+
+
+def _excerpt(text: str, head: Head) -> str:
+    kind = head.headers.get("content-type", "")
+    if "html" in kind or text.lstrip()[:1] == "<":
+        return f"answered with a web page, not with JSON: {' '.join(text.split())[:200]}"
+    return " ".join(text.split())[:500] or "answered with an empty body"
+
+
+def _status(value: Any) -> int | None:
+    """A number from 400 to 599, also where it comes as text."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) == 3:
+        value = int(value)
+    return value if isinstance(value, int) and 400 <= value <= 599 else None
+
+
+def _call_view(call: Call) -> dict[str, Any]:
+    return {
+        "stream": call.stream, "tools": bool(call.tools), "params": dict(call.params), "model": call.model,
+        "system": any(message.get("role") in ("system", "developer") for message in call.messages),
+    }  # fmt: skip

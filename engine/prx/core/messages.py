@@ -1,0 +1,201 @@
+"""Messages: what the spec asks to be changed in them, and the view of them that templates read.
+
+Messages stay OpenAI-shaped dicts; nothing here changes the caller's own. The view (`turns`) is for APIs
+of another shape: each message as a list of parts with a type, tool results in a row as one turn.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from prx.chat import Message
+from prx.spec.model import Request
+
+Part = dict[str, Any]
+MARKER = "[IMAGE:"
+SYSTEM_ROLES = ("system", "developer")
+
+
+def expand_images(messages: Sequence[Message], locate: Callable[[str], str | None]) -> list[Message]:
+    """[IMAGE:…] in user messages as image parts, in the order of the text.
+
+    `locate` gives the URL to send for what a marker names, or None for a marker that stays text.
+    """
+    return [_expanded(message, locate) if message.get("role") == "user" else message for message in messages]
+
+
+def _expanded(message: Message, locate: Callable[[str], str | None]) -> Message:
+    content = message.get("content")
+    if isinstance(content, str) and MARKER in content:
+        parts = _split_markers(content, locate)
+        return message if all(part["type"] == "text" for part in parts) else {**message, "content": parts}
+    if isinstance(content, list) and any(MARKER in _text_of(part) for part in content):
+        return {**message, "content": [piece for part in content for piece in _split_part(part, locate)]}
+    return message
+
+
+def _split_part(part: Any, locate: Callable[[str], str | None]) -> list[Any]:
+    return _split_markers(part["text"], locate) if MARKER in _text_of(part) else [part]
+
+
+def _split_markers(text: str, locate: Callable[[str], str | None]) -> list[Part]:
+    """Text and picture parts. A marker without its bracket, or empty, or not to be loaded, stays text."""
+    parts: list[Part] = []
+    plain = ""
+    while (start := text.find(MARKER)) >= 0 and (end := text.find("]", start)) >= 0:
+        url = locate(text[start + len(MARKER) : end].strip())
+        plain += text[:start] if url else text[: end + 1]
+        if url:
+            parts += [_text(plain)] if plain.strip() else []
+            parts.append({"type": "image_url", "image_url": {"url": url}})
+            plain = ""
+        text = text[end + 1 :]
+    plain += text
+    return [*parts, _text(plain)] if plain.strip() or not parts else parts
+
+
+def _text(text: str) -> Part:
+    return {"type": "text", "text": text}
+
+
+def _text_of(part: Any) -> str:
+    return part["text"] if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str) else ""
+
+
+def data_url(reference: str) -> str | None:
+    """The picture a marker carries in itself, the only kind that needs no permission."""
+    return reference if reference.startswith("data:image/") and ";base64," in reference[:100] else None
+
+
+# ------------------------------------------------------------------ what the spec asks for
+
+
+def prepare(messages: Sequence[Message], request: Request) -> list[Message]:
+    """The messages as this provider wants them."""
+    prepared = list(messages)
+    if request.roles:
+        prepared = [{**message, "role": request.roles.get(str(message.get("role")), message.get("role"))} for message in prepared]
+    if request.system == "merge_into_first_user":
+        prepared = merge_system(prepared)
+    if request.content == "text":
+        prepared = [_flattened(message) for message in prepared]
+    if request.strip:
+        prepared = [{key: value for key, value in message.items() if key not in request.strip} for message in prepared]
+    return prepared
+
+
+def merge_system(messages: Sequence[Message]) -> list[Message]:
+    """System messages as the beginning of the first user message; one is made where there is none."""
+    text = system_text(messages)
+    rest = [message for message in messages if message.get("role") not in SYSTEM_ROLES]
+    if not text:
+        return rest
+    place = next((i for i, message in enumerate(rest) if message.get("role") == "user"), None)
+    if place is None:
+        return [{"role": "user", "content": text}, *rest]
+    first = rest[place]
+    content = first.get("content") or ""
+    merged = f"{text}\n\n{content}" if isinstance(content, str) else [_text(f"{text}\n\n"), *content]
+    return [*rest[:place], {**first, "content": merged}, *rest[place + 1 :]]
+
+
+def system_text(messages: Sequence[Message]) -> str:
+    """The text of all system messages, a blank line between them."""
+    found = (plain_text(message.get("content")) for message in messages if message.get("role") in SYSTEM_ROLES)
+    return "\n\n".join(text for text in found if text)
+
+
+def plain_text(content: Any) -> str:
+    """A content as text: itself, or its text parts in lines."""
+    if isinstance(content, list):
+        return "\n".join(part if isinstance(part, str) else _text_of(part) for part in content)
+    return content if isinstance(content, str) else ""
+
+
+def _flattened(message: Message) -> Message:
+    content = message.get("content")
+    if content is None:
+        return {**message, "content": ""}
+    if isinstance(content, list) and all(_text_of(part) for part in content):
+        return {**message, "content": plain_text(content)}
+    return message
+
+
+# ------------------------------------------------------------------ the view for templates
+
+
+def turns(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """[{role: user | assistant | tool, parts: [{type, role, …}, …]}, …], without system messages.
+
+    Parts: text (text) · image (url, detail; source "data" with media_type and data, or "url") · audio (audio)
+    · file (file) · refusal (refusal) · tool_call (id, name, arguments, input) · tool_result (id, name, text)
+    · reasoning (text), and a part of any other type as it came.
+    """
+    made: list[dict[str, Any]] = []
+    names: dict[str, str] = {}
+    for message in messages:
+        role = message.get("role")
+        if role in SYSTEM_ROLES:
+            continue
+        role = role if role in ("assistant", "tool") else "user"
+        parts = [{**part, "role": role} for part in _parts(message, role, names)]
+        if role == "tool" and made and made[-1]["role"] == "tool":
+            made[-1]["parts"] += parts
+        else:
+            made.append({"role": role, "parts": parts})
+    return made
+
+
+def _parts(message: Message, role: str, names: dict[str, str]) -> Iterator[Part]:
+    content = message.get("content")
+    if role == "tool":
+        given = message.get("tool_call_id")
+        name = message.get("name") or names.get(str(given))
+        yield {"type": "tool_result", "id": given, "name": name, "text": plain_text(content), "content": content}
+        return
+    if role == "assistant" and isinstance(message.get("reasoning_content"), str):
+        yield {"type": "reasoning", "text": message["reasoning_content"]}
+    if isinstance(content, list):
+        yield from map(_part, content)
+    elif isinstance(content, str) and content:
+        yield _text(content)
+    for call in message.get("tool_calls") or ():
+        part = _tool_call(call)
+        names[str(part["id"])] = part["name"]
+        yield part
+
+
+def _part(part: Any) -> Part:
+    if not isinstance(part, dict):
+        return _text(str(part))
+    kind = part.get("type")
+    if kind == "image_url":
+        return _image(part["image_url"] if isinstance(part.get("image_url"), dict) else {"url": part.get("image_url")})
+    if kind == "input_audio":
+        return {"type": "audio", "audio": part.get("input_audio")}
+    return dict(part)
+
+
+def _image(image: dict[str, Any]) -> Part:
+    url = str(image.get("url") or "")
+    made: Part = {"type": "image", "url": url, "detail": image.get("detail"), "source": "url"}
+    if url.startswith("data:") and "," in url:
+        head, data = url[5:].split(",", 1)
+        made |= {"source": "data", "media_type": head.split(";")[0], "data": data}
+    return made
+
+
+def _tool_call(call: dict[str, Any]) -> Part:
+    function = call.get("function") or call.get("custom") or {}
+    arguments = function.get("arguments", function.get("input", ""))
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+    return {"type": "tool_call", "id": call.get("id"), "name": function.get("name"), "arguments": text, "input": _value(text), "call": call}
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return text

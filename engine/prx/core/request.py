@@ -1,0 +1,196 @@
+"""From a call to an HttpRequest, by the spec alone. Refuses what the spec says the provider cannot do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit, urlunsplit
+
+from prx import variables
+from prx.chat import Call
+from prx.core import messages as shaping
+from prx.errors import CapabilityError, ConfigError
+from prx.lang.template import TemplateError
+from prx.spec.model import Parameter, Spec
+from prx.wire import HttpRequest, Secret, Target
+
+USER_AGENT = "prx/0.1"
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+def build(spec: Spec, call: Call, target: Target) -> HttpRequest:
+    """The request of a call. Raises CapabilityError, or ConfigError for values that are no JSON."""
+    refuse_unable(spec, call)
+    try:
+        body = _encode(build_body(spec, call)).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"the call cannot be written as JSON: {error}", provider=spec.id) from None
+    path = spec.endpoints.get("stream" if call.stream else "chat") or spec.endpoints["chat"]
+    return _request("POST", path.replace("{model}", quote(call.model, safe="/:@")), spec, target, body, stream=call.stream)
+
+
+def build_models(spec: Spec, target: Target) -> HttpRequest:
+    """The request for the list of models. Raises CapabilityError where there is none."""
+    if not spec.can("models") or "models" not in spec.endpoints:
+        raise CapabilityError("has no list of its models", provider=spec.id)
+    return _request("GET", spec.endpoints["models"], spec, target)
+
+
+def _request(method: str, path: str, spec: Spec, target: Target, body: bytes = b"", *, stream: bool = False) -> HttpRequest:
+    headers: dict[str, str | Secret] = {
+        "user-agent": USER_AGENT,
+        "accept": "text/event-stream, application/json" if stream else "application/json",
+        "accept-encoding": "identity" if stream else "gzip",
+    }
+    if body:
+        headers["content-type"] = "application/json"
+    headers.update({name.lower(): _expanded(text, target, spec) for name, text in spec.request.headers.items()})
+    headers.update(target.headers)
+    if not target.in_query:
+        headers.update(target.auth)
+    query = {name: _expanded(text, target, spec) for name, text in spec.request.query.items()}
+    plain = {name: value for name, value in query.items() if isinstance(value, str)}
+    secret = {name: value for name, value in query.items() if isinstance(value, Secret)}
+    url = endpoint_url(target.base_url, path, target.endpoints, plain)
+    return HttpRequest(method, url, headers, body, {**secret, **(target.auth if target.in_query else {})}, stream)
+
+
+def _expanded(text: str, target: Target, spec: Spec) -> str | Secret:
+    """A text of the spec with its ${NAME}s; a Secret where it has one, since environments hold keys."""
+    try:
+        return Secret.filled(text, target.values)
+    except variables.MissingError as missing:
+        hint = f"Set it: export {missing.name}=…"
+        raise ConfigError(f"the environment has no {missing.name}, which the provider's file asks for", provider=spec.id, hint=hint) from None
+
+
+def endpoint_url(base_url: str, path: str, known: tuple[str, ...] = (), query: Mapping[str, str] | None = None) -> str:
+    """A base URL with an endpoint's path after its own, unless it ends in it already.
+
+    The query survives and so does a trailing slash after a full path; `known` are endpoints that a base
+    URL may end in, which make way for another one.
+    """
+    base = urlsplit(base_url)
+    path, _, more = path.partition("?")
+    own = base.path.rstrip("/")
+    if own.endswith(path):
+        full = base.path
+    else:
+        own = next((own.removesuffix(end) for end in known if own.endswith(end)), own)
+        full = own + path
+    pairs = [part for part in (base.query, more, urlencode(query or {})) if part]
+    return urlunsplit((base.scheme, base.netloc, full, "&".join(pairs), ""))
+
+
+# ------------------------------------------------------------------ body
+
+
+def build_body(spec: Spec, call: Call) -> dict[str, Any]:
+    """The JSON body as a dict."""
+    request = spec.request
+    params = adapt(request.parameters, call.params)
+    body = request.body
+    try:
+        made: dict[str, Any] = body(view(call, shaping.prepare(call.messages, request), params, body.reads)) or {}
+    except TemplateError as error:
+        raise CapabilityError(f"the dialect {spec.dialect} cannot say this: {error}", provider=spec.id) from None
+    rest = {} if "*" in body.params else {name: value for name, value in params.items() if name not in body.params}
+    for name, value in rest.items():
+        made[name] = _joined(made.get(name), value)
+    return made
+
+
+def view(call: Call, prepared: list[dict[str, Any]], params: Mapping[str, Any], wanted: set[str]) -> dict[str, Any]:
+    """What a body's formulas look at; the parts that take work only where a formula reads them."""
+    seen: dict[str, Any] = {
+        "model": call.model,
+        "messages": prepared,
+        "tools": list(call.tools) or None,
+        "tool_choice": call.tool_choice,
+        "stream": call.stream,
+        "params": dict(params),
+    }
+    if "system" in wanted:
+        seen["system"] = shaping.system_text(prepared) or None
+    if "turns" in wanted:
+        seen["turns"] = shaping.turns(prepared)
+    if "choice" in wanted:
+        seen["choice"] = _choice(call.tool_choice)
+    return seen
+
+
+def _choice(tool_choice: Any) -> dict[str, Any] | None:
+    """tool_choice as {mode: auto | none | required | named | other, name}."""
+    if tool_choice is None or isinstance(tool_choice, str):
+        return {"mode": tool_choice} if tool_choice else None
+    function = tool_choice.get("function") if isinstance(tool_choice, dict) else None
+    return {"mode": "named", "name": function["name"]} if isinstance(function, dict) and "name" in function else {"mode": "other"}
+
+
+def adapt(rows: tuple[Parameter, ...], params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters by the spec's rows; null is no value."""
+    adapted = {name: value for name, value in params.items() if value is not None}
+    for row in rows:
+        value = _adapted(row, adapted.pop(row.name, row.default))
+        if value is not None and not row.drop:
+            _place(adapted, row.rename or row.name, value)
+    return adapted
+
+
+def _adapted(row: Parameter, value: Any) -> Any:
+    if isinstance(value, str | bool):
+        value = row.values.get(value if isinstance(value, str) else _encode(value), value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = value if row.min is None else max(value, row.min)
+        value = value if row.max is None else min(value, row.max)
+    return value
+
+
+def _place(params: dict[str, Any], name: str, value: Any) -> None:
+    """Set a value under a name whose dots lead into objects."""
+    *above, last = name.split(".")
+    for key in above:
+        inner = params.get(key)
+        params[key] = params = dict(inner) if isinstance(inner, dict) else {}
+    params[last] = _joined(params.get(last), value)
+
+
+def _joined(old: Any, new: Any) -> Any:
+    return {**old, **new} if isinstance(old, dict) and isinstance(new, dict) else new
+
+
+# ------------------------------------------------------------------ what the provider cannot do
+
+
+def refuse_unable(spec: Spec, call: Call) -> None:
+    """Raise CapabilityError for the first thing the call needs and the spec denies."""
+    for capability, needs, what in _NEEDS:
+        if not spec.can(capability) and needs(call):
+            raise CapabilityError(
+                f"cannot take {what}: its file says capabilities.{capability}: false",
+                provider=spec.id,
+                hint="Leave it out, ask another provider, or set the capability to true if the file is wrong.",
+            )
+
+
+def _part_kinds(call: Call) -> Iterator[Any]:
+    for message in call.messages:
+        content = message.get("content")
+        yield from (part.get("type") for part in content if isinstance(part, dict)) if isinstance(content, list) else ()
+
+
+def _wants_schema(call: Call) -> bool:
+    wanted = call.params.get("response_format")
+    return isinstance(wanted, dict) and wanted.get("type") == "json_schema"
+
+
+_NEEDS: tuple[tuple[str, Callable[[Call], Any], str], ...] = (
+    ("tools", lambda call: call.tools, "tools"),
+    ("tool_choice", lambda call: call.tools and call.tool_choice not in (None, "auto", "none"), "a forced tool_choice"),
+    ("parallel_tools", lambda call: call.params.get("parallel_tool_calls"), "parallel_tool_calls"),
+    ("vision", lambda call: "image_url" in _part_kinds(call), "pictures"),
+    ("audio", lambda call: "input_audio" in _part_kinds(call), "audio"),
+    ("json_schema", _wants_schema, "a response_format of type json_schema"),
+    ("reasoning", lambda call: call.params.get("reasoning_effort") not in (None, "none"), "reasoning_effort"),
+)

@@ -1,0 +1,117 @@
+"""The one place where an answer is put together, from the pieces of a stream or from one body."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Literal
+
+from prx.chat import Call, JsonText, Message, Reply, Usage
+from prx.core.toolcalls import ToolCalls, is_json
+from prx.spec.model import Spec
+
+_RAW_EVENTS = 1000
+
+
+class Assembly:
+    """What has arrived so far. `reply` can be asked for at any time."""
+
+    def __init__(self, spec: Spec, call: Call, new_id: Callable[[], str]) -> None:
+        self.spec = spec
+        self.call = call
+        self.content: list[str] = []
+        self.reasoning: list[str] = []
+        self.refusal: list[str] = []
+        self.calls = ToolCalls(new_id)
+        self.finish_reason: str | None = None
+        self.usage: Usage | None = None
+        self.model = ""
+        self.request_id: str | None = None
+        self.replay: dict[str, Any] = {}
+        self.raw: Any = deque(maxlen=_RAW_EVENTS)
+        self.streamed = False
+
+    @property
+    def empty(self) -> bool:
+        return not (self.content or self.reasoning or self.refusal or self.calls.slots or self.finish_reason)
+
+    def add_usage(self, found: Usage) -> Usage:
+        """A later report replaces the fields that it has."""
+        old = self.usage or Usage()
+        self.usage = Usage(*(new if new is not None else kept for new, kept in zip(found, old, strict=True)))
+        return self.usage
+
+    def add_replay(self, found: dict[str, Any]) -> None:
+        for name, value in found.items():
+            old = self.replay.get(name)
+            joins = (isinstance(old, str) and isinstance(value, str)) or (isinstance(old, list) and isinstance(value, list))
+            self.replay[name] = old + value if joins else value
+
+    def half_call(self) -> str | None:
+        """The name of a call whose arguments are no JSON though they should be."""
+        free = {tool.get("custom", {}).get("name") for tool in self.call.tools if tool.get("type") == "custom"}
+        return next((slot.name or "?" for slot in self.calls.slots if slot.name not in free and not is_json(slot.text)), None)
+
+    def reply(self) -> Reply:
+        content, reasoning = _joined(self.content), "".join(self.reasoning) or None
+        refusal = "".join(self.refusal) or None
+        calls = self.calls.calls()
+        source: Literal["content", "reasoning"] = "content"
+        shown = content
+        if reasoning and not content.strip() and not calls and not refusal and self.finish_reason:
+            source, shown = "reasoning", reasoning
+        return Reply(
+            content=shown,
+            reasoning=reasoning,
+            tool_calls=calls,
+            finish_reason="tool_calls" if calls and self.finish_reason == "stop" else self.finish_reason,
+            usage=self.usage,
+            model=self.model or self.call.model,
+            provider=self.spec.id,
+            streamed=self.streamed,
+            content_source=source,
+            request_id=self.request_id,
+            message=self._message(content, refusal),
+            refusal=refusal,
+            raw=list(self.raw) if isinstance(self.raw, deque) else self.raw,
+        )
+
+    def _message(self, content: str, refusal: str | None) -> Message:
+        message: Message = {"role": "assistant", "content": str(content) if content or not self.calls.slots else None}
+        if refusal:
+            message["refusal"] = refusal
+        if self.calls.slots:
+            message["tool_calls"] = self.calls.messages()
+        return {**message, **self.replay}
+
+
+def _joined(pieces: list[str]) -> str:
+    return pieces[0] if len(pieces) == 1 else "".join(pieces)
+
+
+def text_of(value: Any) -> str:
+    """A found value as text: itself; the texts of a list of parts, joined; anything else as JSON text."""
+    if isinstance(value, str):
+        return clean(value)
+    if value is None or isinstance(value, bool):
+        return ""
+    if isinstance(value, list) and all(isinstance(part, str) or (isinstance(part, dict) and "type" in part) for part in value):
+        return clean("".join(part if isinstance(part, str) else _part_text(part) for part in value))
+    made = JsonText(json.dumps(value, ensure_ascii=False))
+    made.value = value
+    return made
+
+
+def _part_text(part: dict[str, Any]) -> str:
+    text = part.get("text")
+    return text if isinstance(text, str) else ""
+
+
+def clean(text: str) -> str:
+    """Text that can be encoded: halves of a surrogate pair are joined, a single half is U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text

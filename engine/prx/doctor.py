@@ -1,0 +1,157 @@
+"""What keeps a provider from working: address, key, list of models, the configured model, chat, stream, system role.
+
+Each check is one line with a verdict. A provider is asked at its own address with its own key, never with
+another's, and only if it is configured or named.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from prx.account import Account
+from prx.client import Client
+from prx.core.request import endpoint_url
+from prx.errors import CapabilityError, Error
+from prx.spec.load import nearest
+
+Verdict = Literal["ok", "warn", "fail", "skip"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at."""
+
+    name: str
+    verdict: Verdict
+    text: str
+    hint: str = ""
+
+
+@dataclass(slots=True)
+class Examination:
+    """All checks of one provider."""
+
+    provider: str
+    checks: list[Check] = field(default_factory=list)
+
+    @property
+    def failed(self) -> bool:
+        return any(check.verdict == "fail" for check in self.checks)
+
+    def add(self, name: str, verdict: Verdict, text: str, hint: str = "") -> None:
+        self.checks.append(Check(name, verdict, text, hint))
+
+    def lines(self) -> list[str]:
+        made = [self.provider]
+        for check in self.checks:
+            made.append(f"  {check.verdict:5}{check.name:9}{check.text}")
+            made += [f"{'':16}{line}" for line in check.hint.splitlines()]
+        return made
+
+    def plain(self) -> dict[str, Any]:
+        rows = [{"name": check.name, "verdict": check.verdict, "text": check.text, "hint": check.hint} for check in self.checks]
+        return {"provider": self.provider, "ok": not self.failed, "checks": rows}
+
+
+def configured(client: Client) -> list[str]:
+    """The providers that the configuration names: its own tables, the default, and those of the routes."""
+    config = client.config
+    named = [*config.providers, config.provider, *(route.provider for route in config.routes if not route.api_url)]
+    return list(dict.fromkeys(name for name in named if name))
+
+
+def examine(client: Client, name: str, *, chat: bool) -> Examination:
+    """Check one provider. With `chat`, also by asking it for a few tokens."""
+    found = Examination(name)
+    try:
+        account = client.accounts.get(name)
+    except Error as error:
+        found.add("settings", "fail", error.summary(), error.hint)
+        return found
+    spec = account.definition.spec()
+    found.add("url", "ok", endpoint_url(account.target.base_url, spec.endpoints["chat"], account.target.endpoints))
+    found.add("key", "ok", _key(account))
+    known = _models(client, name, found)
+    model = _model(client, name, account)
+    _configured_model(found, model, known)
+    if chat and not found.failed:
+        _chat(client, name, model or (known[0] if known else ""), found)
+    return found
+
+
+def _key(account: Account) -> str:
+    style = account.definition.spec().auth.style
+    if not account.target.auth:
+        return f"{style}; no key is set, so none is sent"
+    (where, value), *_ = account.target.auth.items()
+    return f"{style}; {'query parameter' if account.target.in_query else 'header'} {where}: {value}"
+
+
+def _model(client: Client, name: str, account: Account) -> str:
+    config = client.config
+    own = account.settings.model or account.definition.spec().models.default
+    return (config.model or own) if config.provider in (name, account.id) else own
+
+
+def _models(client: Client, name: str, found: Examination) -> list[str]:
+    started = time.monotonic()
+    try:
+        known = client.models(name)
+    except CapabilityError as error:
+        found.add("models", "skip", error.message)
+        return []
+    except Error as error:
+        found.add("models", "fail", f"{error.kind}: {error.summary()}", error.hint)
+        return []
+    found.add("models", "ok", f"{len(known)} models in {(time.monotonic() - started) * 1000:.0f} ms")
+    return known
+
+
+def _configured_model(found: Examination, model: str, known: list[str]) -> None:
+    if not model:
+        found.add("model", "warn", "none is configured", "Set [default] model or providers.NAME.model, or name one in each call.")
+    elif known and model not in known:
+        found.add("model", "warn", f"{model} is not in the provider's list{nearest(model, known)}")
+    elif known:
+        found.add("model", "ok", f"{model} is in the provider's list")
+
+
+def _chat(client: Client, name: str, model: str, found: Examination) -> None:
+    """A chat, a stream, and a system message, each as small as can be."""
+    if not model:
+        found.add("chat", "skip", "no model to ask")
+        return
+    hello = [{"role": "user", "content": "Say hello."}]
+    asks: tuple[tuple[str, Callable[[], str]], ...] = (
+        ("chat", lambda: _asked(client, hello, name, model)),
+        ("stream", lambda: _streamed(client, hello, name, model)),
+        ("system", lambda: _asked(client, [{"role": "system", "content": "Be brief."}, *hello], name, model)),
+    )
+    for label, ask in asks:
+        try:
+            found.add(label, "ok", ask())
+        except Error as error:
+            found.add(label, "fail", f"{error.kind}: {error.summary()}", error.hint)
+            if label == "chat":
+                return
+
+
+_SMALL: dict[str, Any] = {"max_tokens": 16, "timeout": 60.0, "retries": 0}
+
+
+def _asked(client: Client, messages: list[dict[str, Any]], name: str, model: str) -> str:
+    reply = client.chat(messages, f"{name}/{model}", **_SMALL)
+    return f"answered{_with(reply.fallbacks)}"
+
+
+def _streamed(client: Client, messages: list[dict[str, Any]], name: str, model: str) -> str:
+    with client.stream(messages, f"{name}/{model}", **_SMALL) as stream:
+        count = sum(1 for delta in stream if delta.content or delta.reasoning)
+    return f"{count} pieces{_with(stream.reply.fallbacks)}" if stream.reply.streamed else f"answered in one piece{_with(stream.reply.fallbacks)}"
+
+
+def _with(fallbacks: tuple[str, ...]) -> str:
+    return f", by way of {', '.join(fallbacks)}" if fallbacks else ""

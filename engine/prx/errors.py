@@ -1,0 +1,155 @@
+"""Every way in which a call can fail, as one small tree.
+
+    prx.Error
+    ├─ ConfigError            config          yours: config.toml, environment, arguments
+    ├─ SpecError              spec            yours: a provider's YAML file
+    ├─ CapabilityError        capability      refused before sending: the spec says that it cannot
+    ├─ AuthError              auth            theirs, and every kind below
+    ├─ QuotaError             quota           money or plan, not pace
+    ├─ RateLimitError         rate_limit
+    ├─ BadRequestError        bad_request
+    ├─ NotFoundError          not_found
+    ├─ OverflowedError        overflow        context too long, or an answer beyond our limits
+    ├─ ContentFilterError     content_filter
+    ├─ ServerError            server
+    ├─ ProviderTimeoutError   timeout
+    ├─ ProviderConnectionError connection
+    ├─ ProtocolError          protocol        the answer is not what the spec describes
+    └─ TruncatedError         truncated       the answer stopped before its end
+
+No exception of a library leaves prx; whatever is raised is one of these.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from prx.chat import Reply
+
+Kind = Literal[
+    "config", "spec", "capability", "auth", "quota", "rate_limit", "bad_request", "not_found", "overflow",
+    "content_filter", "server", "timeout", "connection", "protocol", "truncated",
+]  # fmt: skip
+
+
+class Error(Exception):
+    """A failed call.
+
+    kind        one word of the closed list above
+    status      HTTP status, or None where no answer came
+    retryable   whether the same call may work later, unchanged
+    retry_after seconds the provider asked to wait, or None
+    message     what went wrong, in the provider's words where it gave some; no key in it
+    provider    id of the provider, "" where none was reached
+    partial     Reply with what had arrived, or None
+    attempts    requests sent so far for this call
+    hint        what to do next, one sentence, or ""
+    history     one line for each failed request, the first one first
+    """
+
+    kind: ClassVar[Kind] = "server"
+    retryable: bool = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        retryable: bool | None = None,
+        retry_after: float | None = None,
+        provider: str = "",
+        hint: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+        self.retryable = type(self).retryable if retryable is None else retryable
+        self.retry_after = retry_after
+        self.provider = provider
+        self.partial: Reply | None = None
+        self.attempts = 0
+        self.hint = hint
+        self.history: tuple[str, ...] = ()
+        self.view: dict[str, Any] = {}  # what fallback conditions look at; see core.fault
+
+    def summary(self) -> str:
+        """One line: status and message."""
+        return f"{self.status}: {self.message}" if self.status else self.message
+
+    def __str__(self) -> str:
+        lead = f"{self.provider}: " if self.provider else ""
+        others = [line for line in self.history if line != self.summary()]
+        tail = f" (also: {'; '.join(others)})" if others else ""
+        return f"{lead}{self.summary()}{tail}" + (f"\n{self.hint}" if self.hint else "")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.summary()!r}, retryable={self.retryable})"
+
+
+class ConfigError(Error):
+    kind = "config"
+
+
+class SpecError(Error):
+    kind = "spec"
+
+
+class CapabilityError(Error):
+    kind = "capability"
+
+
+class AuthError(Error):
+    kind = "auth"
+
+
+class QuotaError(Error):
+    kind = "quota"
+
+
+class RateLimitError(Error):
+    kind = "rate_limit"
+    retryable = True
+
+
+class BadRequestError(Error):
+    kind = "bad_request"
+
+
+class NotFoundError(Error):
+    kind = "not_found"
+
+
+class OverflowedError(Error):
+    kind = "overflow"
+
+
+class ContentFilterError(Error):
+    kind = "content_filter"
+
+
+class ServerError(Error):
+    kind = "server"
+    retryable = True
+
+
+class ProviderTimeoutError(Error):
+    kind = "timeout"
+    retryable = True
+
+
+class ProviderConnectionError(Error):
+    kind = "connection"
+    retryable = True
+
+
+class ProtocolError(Error):
+    kind = "protocol"
+
+
+class TruncatedError(Error):
+    kind = "truncated"
+    retryable = True
+
+
+KINDS: dict[str, type[Error]] = {cls.kind: cls for cls in Error.__subclasses__()}

@@ -1,0 +1,1 @@
+"""The two little languages of a spec: queries (JMESPath) and templates (YAML with formulas)."""

@@ -1,0 +1,227 @@
+"""The compiler of query: a JMESPath tree to the source of a Python function.
+
+Every statement assigns one variable; a node met again with the same input is that variable. What stands
+in a loop or a branch is known only inside it. Names and literals of the expression enter the source by
+their repr, or not at all, so nothing that a file says is ever run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Node = dict[str, Any]
+Function = Callable[[Any], Any]
+
+
+class TooDeepError(Exception):
+    """The expression is nested deeper than Python's grammar allows."""
+
+
+class _Expression:
+    """An `&expression` argument, as jmespath's functions expect it (they look at the class's name)."""
+
+    def __init__(self, expression: Function) -> None:
+        self.expression = expression
+
+    @staticmethod
+    def visit(expression: Function, value: Any) -> Any:
+        return expression(value)
+
+
+def _equals(left: Any, right: Any) -> bool:
+    """JMESPath's ==: true is not 1, false is not 0."""
+    if isinstance(left, bool) != isinstance(right, bool):
+        return False
+    return bool(left == right)
+
+
+def _comparable(value: Any) -> bool:
+    return isinstance(value, int | float | str) and not isinstance(value, bool)
+
+
+_ORDER: Mapping[str, str] = {"lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
+_NAMESPACE: Mapping[str, Any] = {"equals": _equals, "comparable": _comparable}
+_MAX_INDENT = 15  # Python allows 20 nested loops
+
+
+def build(trees: list[Node], call: Callable[[str, list[Any]], Any], *, single: bool) -> Function:
+    """One function for all the trees: it gives their results as a tuple, or that of a single one as it is.
+
+    call    runs a JMESPath function by its name
+    Raises TooDeepError for more nesting than Python's grammar allows.
+    """
+    code = _Code(call)
+    try:
+        results = [code.emit(tree, "value") for tree in trees]
+        code.line(f"return {results[0]}" if single else f"return ({''.join(name + ', ' for name in results)})")
+        namespace = {**_NAMESPACE, **code.constants, "call": call}
+        exec("def query(value):\n" + "\n".join(code.lines), namespace)  # noqa: S102 - names and literals enter by repr only
+    except (SyntaxError, RecursionError, MemoryError):
+        raise TooDeepError from None
+    function: Function = namespace["query"]
+    return function
+
+
+class _Code:
+    """Source being written. `emit` writes what works out a node and names the variable with the result."""
+
+    def __init__(self, call: Callable[[str, list[Any]], Any]) -> None:
+        self.call = call
+        self.lines: list[str] = []
+        self.constants: dict[str, Any] = {}
+        self.indent = 1
+        self.known: list[dict[tuple[str, str], str]] = [{}]  # results by (node, input), one dict a block
+        self.count = 0
+
+    def line(self, text: str) -> None:
+        self.lines.append(" " * self.indent + text)
+
+    def name(self) -> str:
+        self.count += 1
+        return f"v{self.count}"
+
+    def constant(self, value: Any) -> str:
+        name = f"k{len(self.constants)}"
+        self.constants[name] = value
+        return name
+
+    def open(self, text: str) -> None:
+        if self.indent >= _MAX_INDENT:
+            raise TooDeepError
+        self.line(text)
+        self.indent += 1
+        self.known.append({})
+
+    def close(self) -> None:
+        self.indent -= 1
+        self.known.pop()
+
+    def emit(self, node: Node, value: str) -> str:
+        key = (repr(node), value)
+        for block in self.known:
+            if key in block:
+                return block[key]
+        result = str(getattr(self, f"_{node['type']}")(node, value))
+        self.known[-1][key] = result
+        return result
+
+    # one method a kind of node, by jmespath's names
+
+    def _identity(self, _node: Node, value: str) -> str:
+        return value
+
+    _current = _identity
+
+    def _literal(self, node: Node, _value: str) -> str:
+        return self.constant(node["value"])
+
+    def _field(self, node: Node, value: str) -> str:
+        out = self.name()
+        self.line(f"{out} = {value}.get({node['value']!r}) if type({value}) is dict else None")
+        return out
+
+    def _index(self, node: Node, value: str) -> str:
+        out, place = self.name(), int(node["value"])
+        enough = f"len({value}) > {place}" if place >= 0 else f"len({value}) >= {-place}"
+        self.line(f"{out} = {value}[{place}] if type({value}) is list and {enough} else None")
+        return out
+
+    def _slice(self, node: Node, value: str) -> str:
+        out, place = self.name(), self.constant(slice(*node["children"]))
+        self.line(f"{out} = {value}[{place}] if type({value}) is list else None")
+        return out
+
+    def _subexpression(self, node: Node, value: str) -> str:
+        for child in node["children"]:
+            value = self.emit(child, value)
+        return value
+
+    _index_expression = _pipe = _subexpression
+
+    def _or_expression(self, node: Node, value: str) -> str:
+        return self._choice(node, value, "not {0} and type({0}) not in (int, float)")
+
+    def _and_expression(self, node: Node, value: str) -> str:
+        return self._choice(node, value, "{0} or type({0}) in (int, float)")
+
+    def _choice(self, node: Node, value: str, condition: str) -> str:
+        out = self.name()
+        self.line(f"{out} = {self.emit(node['children'][0], value)}")
+        self.open(f"if {condition.format(out)}:")
+        self.line(f"{out} = {self.emit(node['children'][1], value)}")
+        self.close()
+        return out
+
+    def _not_expression(self, node: Node, value: str) -> str:
+        out, inner = self.name(), self.emit(node["children"][0], value)
+        self.line(f"{out} = not {inner} and type({inner}) not in (int, float)")
+        return out
+
+    def _comparator(self, node: Node, value: str) -> str:
+        out = self.name()
+        left, right = (self.emit(child, value) for child in node["children"])
+        if node["value"] in _ORDER:
+            self.line(f"{out} = {left} {_ORDER[node['value']]} {right} if comparable({left}) and comparable({right}) else None")
+        else:
+            self.line(f"{out} = {'not ' * (node['value'] == 'ne')}equals({left}, {right})")
+        return out
+
+    def _multi_select_list(self, node: Node, value: str) -> str:
+        return self._unless_null(value, lambda: f"[{', '.join(self.emit(child, value) for child in node['children'])}]")
+
+    def _multi_select_dict(self, node: Node, value: str) -> str:
+        def build() -> str:
+            pairs = [(child["value"], self.emit(child["children"][0], value)) for child in node["children"]]
+            return f"{{{', '.join(f'{key!r}: {item}' for key, item in pairs)}}}"
+
+        return self._unless_null(value, build)
+
+    def _unless_null(self, value: str, build: Callable[[], str]) -> str:
+        out = self.name()
+        self.line(f"{out} = None")
+        self.open(f"if {value} is not None:")
+        self.line(f"{out} = {build()}")
+        self.close()
+        return out
+
+    def _flatten(self, node: Node, value: str) -> str:
+        out, item, base = self.name(), self.name(), self.emit(node["children"][0], value)
+        self.line(f"{out} = [] if type({base}) is list else None")
+        self.open(f"for {item} in {base} if {out} is not None else ():")
+        self.line(f"{out}.extend({item}) if type({item}) is list else {out}.append({item})")
+        self.close()
+        return out
+
+    def _projection(self, node: Node, value: str) -> str:
+        base = self.emit(node["children"][0], value)
+        return self._project(f"type({base}) is list", base, node)
+
+    def _filter_projection(self, node: Node, value: str) -> str:
+        base = self.emit(node["children"][0], value)
+        return self._project(f"type({base}) is list", base, node, node["children"][2])
+
+    def _value_projection(self, node: Node, value: str) -> str:
+        base = self.emit(node["children"][0], value)
+        return self._project(f"type({base}) is dict", f"{base}.values()", node)
+
+    def _project(self, fits: str, items: str, node: Node, condition: Node | None = None) -> str:
+        out, item = self.name(), self.name()
+        self.line(f"{out} = [] if {fits} else None")
+        self.open(f"for {item} in {items} if {out} is not None else ():")
+        if condition is not None:
+            wanted = self.emit(condition, item)
+            self.line(f"if not {wanted} and type({wanted}) not in (int, float): continue")
+        found = self.emit(node["children"][1], item)
+        self.line(f"if {found} is not None: {out}.append({found})")
+        self.close()
+        return out
+
+    def _function_expression(self, node: Node, value: str) -> str:
+        out = self.name()
+        arguments = ", ".join(self.emit(child, value) for child in node["children"])
+        self.line(f"{out} = call({node['value']!r}, [{arguments}])")
+        return out
+
+    def _expref(self, node: Node, _value: str) -> str:
+        return self.constant(_Expression(build([node["children"][0]], self.call, single=True)))

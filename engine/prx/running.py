@@ -1,0 +1,137 @@
+"""The loop that does what a flow asks: send, read, wait, hand on. It decides nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self
+
+from prx.chat import Delta, Reply
+from prx.core.exchange import Ask, Emit, Flow, Read, Send, Wait
+from prx.errors import ConfigError, Error
+from prx.spec.model import Transport
+
+if TYPE_CHECKING:
+    from prx.transport.http import Http, Response
+    from prx.transport.watchdog import Guard, Watchdog
+
+
+class Stream:
+    """The pieces of an answer, as they arrive: an iterator of Delta and a context manager.
+
+    The request goes out on `with`, or at the first piece. Leaving early closes the connection, which
+    stops the provider.
+    reply     the Reply, after the end; raises before it
+    partial   the Reply as far as it has come
+    """
+
+    def __init__(
+        self, flow: Flow, http: Http, watchdog: Watchdog, *, timeout: float | None, deadline: float | None, on_end: Callable[[Reply | Error], None]
+    ) -> None:
+        self._flow, self._http, self._watchdog = flow, http, watchdog
+        self._timeout, self._deadline, self._on_end = timeout, deadline, on_end
+        self._reply: Reply | None = None
+        self._so_far: Callable[[], Reply] = Reply
+        self._response: Response | None = None
+        self._guard: Guard | None = None
+        self._deltas = self._run()
+        self._started = False
+
+    @property
+    def reply(self) -> Reply:
+        if self._reply is None:
+            raise ConfigError("the stream has not ended yet: read it to its end first, or look at stream.partial")
+        return self._reply
+
+    @property
+    def partial(self) -> Reply:
+        return self._reply or self._so_far()
+
+    def __iter__(self) -> Iterator[Delta]:
+        self._start()
+        return self._deltas
+
+    def __next__(self) -> Delta:
+        self._start()
+        delta: Delta = next(self._deltas)
+        return delta
+
+    def __enter__(self) -> Self:
+        self._start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop reading. A stream that has ended is not changed by it."""
+        self._deltas.close()
+
+    def _start(self) -> None:
+        if not self._started:
+            self._started = True
+            next(self._deltas)  # stops where the first response's head has come
+
+    def _run(self) -> Generator[Any, None, None]:
+        """The deltas; before them one None, when the first response's head has come."""
+        self._guard = self._watchdog.guard(self._deadline) if self._deadline is not None else None
+        try:
+            yield from self._pump()
+        except Error as error:
+            self._on_end(error)
+            raise
+        finally:
+            if self._guard is not None:
+                self._watchdog.cancel(self._guard)
+            if self._response is not None:
+                self._response.close(complete=self._reply is not None)
+
+    def _pump(self) -> Generator[Any, None, None]:
+        answer: Any = None
+        failed: Error | None = None
+        headless = True
+        while True:
+            try:
+                ask = self._flow.throw(failed) if failed is not None else self._flow.send(answer)
+            except StopIteration as stop:
+                self._reply = stop.value
+                self._on_end(stop.value)
+                return
+            answer = failed = None
+            if type(ask) is Emit:
+                self._so_far = ask.so_far
+                yield from ask.deltas
+                continue
+            try:
+                answer = self._do(ask)
+            except Error as error:
+                failed = error
+            if headless and self._response is not None:
+                headless = False
+                yield None
+
+    def _do(self, ask: Ask) -> Any:
+        if type(ask) is Read:
+            assert self._response is not None
+            return self._response.read()
+        if type(ask) is Wait:
+            return _wait(ask.seconds, self._guard)
+        assert type(ask) is Send
+        if self._response is not None:
+            self._response.close(complete=True)
+        self._response = self._http.send(ask.request, limits(ask.limits, self._timeout), self._guard)
+        return self._response.head
+
+
+def _wait(seconds: float, guard: Guard | None) -> bool:
+    """Sleep, unless the deadline comes first."""
+    if guard is not None and seconds >= guard.remaining:
+        return False
+    time.sleep(seconds)
+    return True
+
+
+def limits(given: Transport, timeout: float | None) -> Transport:
+    """The spec's limits, or one timeout for every phase."""
+    return given if timeout is None else replace(given, connect=timeout, first_byte=timeout, idle=timeout)

@@ -1,0 +1,153 @@
+"""From a resolved mapping to a Spec. What is faulty is collected, with its path, and never guessed at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from prx.spec import model
+from prx.spec.model import CALL, FAULT, FOUND, TOKENS, Path, Query, Spec
+
+Problem = tuple[Path, str, int | None]
+
+_HEADER = {"bearer": "authorization", "x-api-key": "x-api-key"}
+_TEMPLATE = {"bearer": "Bearer {api_key}"}
+
+
+def compile_spec(raw: Mapping[str, Any]) -> Spec:
+    """A Spec from a mapping that the schema has accepted and that is resolved."""
+    return Spec(
+        id=raw["id"],
+        name=raw.get("name") or raw["id"],
+        dialect=raw.get("dialect") or raw["id"],
+        base_url=raw.get("base_url", ""),
+        docs=raw.get("docs", ""),
+        source=tuple(raw.get("source", ())),
+        former_urls=tuple(raw.get("former_urls", ())),
+        aliases=tuple(raw.get("aliases", ())),
+        auth=_auth(raw.get("auth", {})),
+        capabilities=raw.get("capabilities", {}),
+        endpoints=raw.get("endpoints", {}),
+        request=_request(raw.get("request", {})),
+        response=_response(raw),
+        stream=_stream(raw),
+        errors=_errors(raw.get("errors", {})),
+        fallbacks=tuple(_fallback(name, row) for name, row in raw.get("fallbacks", {}).items()),
+        retry=model.Retry(**raw.get("retry", {})),
+        transport=model.Transport(**raw.get("transport", {})),
+        models=_models(raw.get("models", {})),
+    )
+
+
+def faults(spec: Spec) -> Iterator[Problem]:
+    """Everything wrong with a compiled spec, by compiling all of it."""
+    yield from _missing(spec)
+    for found in _queries(spec):
+        yield from found.problems()
+    yield from spec.request.body.problems
+
+
+def _missing(spec: Spec) -> Iterator[Problem]:
+    for path, present in (
+        (("endpoints", "chat"), "chat" in spec.endpoints),
+        (("request", "body"), bool(spec.request.body_source)),
+        (("response", "content"), bool(spec.response.found.sources.get("content"))),
+    ):
+        if not present:
+            yield path, "is missing; extend a dialect (`extends: openai-chat`) or write it here", None
+    if spec.stream.events and spec.stream.kind is None:
+        yield ("stream", "kind"), "is missing; it says which of stream.events an event is", None
+
+
+def _queries(spec: Spec) -> Iterator[Query]:
+    for reader in (spec.response, spec.stream, *spec.stream.events.values()):
+        yield from (reader.found, reader.tool_call, reader.call_replay, reader.tokens, reader.replay)
+    yield from (spec.response.answer, spec.errors.detect, spec.errors.found, spec.models.list)
+    yield from ([spec.stream.kind] if spec.stream.kind else [])
+    yield from (rule.when for rule in spec.errors.rules)
+    yield from (fallback.when for fallback in spec.fallbacks)
+
+
+def _auth(raw: Mapping[str, Any]) -> model.Auth:
+    style = raw.get("style", "bearer")
+    env = raw.get("env", ())
+    return model.Auth(
+        style=style,
+        name=_HEADER.get(style) or raw.get("name", ""),
+        template=raw.get("template") or _TEMPLATE.get(style, "{api_key}"),
+        env=(env,) if isinstance(env, str) else tuple(env),
+        required=raw.get("required", False),
+    )
+
+
+def _request(raw: Mapping[str, Any]) -> model.Request:
+    return model.Request(
+        body_source=raw.get("body"),
+        system=raw.get("system", "keep"),
+        roles=raw.get("roles", {}),
+        content=raw.get("content", "as_given"),
+        strip=tuple(raw.get("strip", ())),
+        headers=raw.get("headers", {}),
+        query=raw.get("query", {}),
+        parameters=tuple(model.Parameter(name, **row) for name, row in raw.get("parameters", {}).items()),
+    )
+
+
+def _reader(path: Path, block: Mapping[str, Any], raw: Mapping[str, Any]) -> dict[str, Query]:
+    sources = {**block, "detect": raw.get("errors", {}).get("detect")}
+    return {
+        "found": Query(path, sources, ("detect", *FOUND)),
+        "tool_call": Query((*path, "tool_call"), block.get("tool_call", {}), CALL),
+        "call_replay": Query((*path, "tool_call", "replay"), block.get("tool_call", {}).get("replay", {})),
+        "tokens": Query(("response", "tokens"), raw.get("response", {}).get("tokens", {}), TOKENS),
+        "replay": Query((*path, "replay"), block.get("replay", {})),
+    }
+
+
+def _response(raw: Mapping[str, Any]) -> model.Response:
+    block = raw.get("response", {})
+    return model.Response(
+        **_reader(("response",), block, raw),
+        answer=Query(("response",), block, ("answer",)),
+        finish_reasons=block.get("finish_reasons", {}),
+        request_id=tuple(block.get("request_id", ())),
+        think_tags=tuple((opening, closing) for opening, closing in block.get("think_tags", ())),
+    )
+
+
+def _stream(raw: Mapping[str, Any]) -> model.Stream:
+    block = raw.get("stream", {})
+    events = block.get("events", {})
+    return model.Stream(
+        **_reader(("stream",), block, raw),
+        framing=block.get("framing", "sse"),
+        done=block.get("done", ""),
+        reasoning_first=block.get("reasoning_first", False),
+        kind=Query(("stream",), block, ("kind",)) if block.get("kind") else None,
+        events={name: model.Reader(**_reader(("stream", "events", name), row, raw)) for name, row in events.items()},
+    )
+
+
+def _errors(raw: Mapping[str, Any]) -> model.Errors:
+    return model.Errors(
+        detect=Query(("errors",), raw, ("detect",)),
+        found=Query(("errors",), raw, FAULT),
+        rules=tuple(
+            model.Rule(name, Query(("errors", "rules", name), row, ("when",)), row["kind"], row.get("retryable"), row.get("hint", ""))
+            for name, row in raw.get("rules", {}).items()
+        ),
+        statuses=raw.get("statuses", {}),
+    )
+
+
+def _fallback(name: str, raw: Mapping[str, Any]) -> model.Fallback:
+    return model.Fallback(
+        name=name,
+        when=Query(("fallbacks", name), raw, ("when",)),
+        needs=raw.get("needs", ""),
+        enabled=raw.get("enabled", True),
+    )
+
+
+def _models(raw: Mapping[str, Any]) -> model.Models:
+    return model.Models(list=Query(("models",), raw, ("list",)), default=raw.get("default", ""))

@@ -1,0 +1,191 @@
+"""A provider, compiled: what the core works from. Field names are the schema's keys.
+
+Expressions are compiled at first use and once: a chat needs no stream extractor, and a process that makes
+one call should not pay for fifty. `prx check` and the loading of a user's file compile them all at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from prx.lang import query
+from prx.lang.codegen import Function
+from prx.lang.template import Template
+
+Path = tuple[str | int, ...]
+
+FOUND = ("content", "reasoning", "refusal", "tool_calls", "whole_calls", "finish_reason", "usage", "model", "final", "end")
+CALL = ("index", "id", "name", "arguments")
+TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "reasoning_tokens")
+FAULT = ("message", "code", "type", "status")
+NOTHING = "`null`"
+
+
+class Query:
+    """One or several expressions of a spec and where they stand; the compiled function on demand."""
+
+    def __init__(self, path: Path, sources: Mapping[str, Any], names: tuple[str, ...] = ()) -> None:
+        self.path = path
+        self.sources = sources
+        self.names = names or tuple(sources)
+
+    @cached_property
+    def run(self) -> Function:
+        """From a JSON value to a tuple, in the order of `names`; None where the spec says nothing."""
+        return query.compile_all([query.any_of(self.sources.get(name) or NOTHING) for name in self.names])
+
+    def problems(self) -> Iterator[tuple[Path, str, int | None]]:
+        """Every expression that cannot be compiled, as (path, sentence, column)."""
+        for name in self.names:
+            source = self.sources.get(name) or ()
+            for place, text in enumerate([source] if isinstance(source, str) else source):
+                try:
+                    query.parse(text)
+                except query.QueryError as error:
+                    yield (*self.path, name, *([] if isinstance(source, str) else [place])), str(error), error.column
+
+
+@dataclass(frozen=True)
+class Auth:
+    style: str = "bearer"
+    name: str = ""
+    template: str = "{api_key}"
+    env: tuple[str, ...] = ()
+    required: bool = False
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """What becomes of one parameter; see the schema."""
+
+    name: str
+    default: Any = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+    min: float | None = None
+    max: float | None = None
+    drop: bool = False
+    rename: str = ""
+
+
+@dataclass(frozen=True)
+class Request:
+    body_source: Any
+    system: str = "keep"
+    roles: Mapping[str, str] = field(default_factory=dict)
+    content: str = "as_given"
+    strip: tuple[str, ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
+    parameters: tuple[Parameter, ...] = ()
+
+    @cached_property
+    def body(self) -> Template:
+        return Template(self.body_source, ("request", "body"))
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How a body, or one kind of event, is read. `found` gives FOUND in order, led by errors.detect."""
+
+    found: Query
+    tool_call: Query
+    call_replay: Query
+    tokens: Query
+    replay: Query
+
+
+@dataclass(frozen=True)
+class Response(Reader):
+    answer: Query = field(default_factory=lambda: Query((), {}))
+    finish_reasons: Mapping[str, str] = field(default_factory=dict)
+    request_id: tuple[str, ...] = ()
+    think_tags: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Stream(Reader):
+    framing: str = "sse"
+    done: str = ""
+    reasoning_first: bool = False
+    kind: Query | None = None
+    events: Mapping[str, Reader] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rule:
+    name: str
+    when: Query
+    kind: str
+    retryable: bool | None = None
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Errors:
+    detect: Query
+    found: Query  # FAULT in order
+    rules: tuple[Rule, ...] = ()
+    statuses: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Fallback:
+    name: str
+    when: Query
+    needs: str = ""
+    enabled: bool = True
+
+
+@dataclass(frozen=True)
+class Retry:
+    times: int = 2
+    wait: float = 0.5
+    max_wait: float = 60.0
+
+
+@dataclass(frozen=True)
+class Transport:
+    connect: float = 10.0
+    first_byte: float = 300.0
+    idle: float = 120.0
+    total: float | None = None
+    max_event: int = 32 << 20
+    max_body: int = 64 << 20
+
+
+@dataclass(frozen=True)
+class Models:
+    list: Query
+    default: str = ""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One provider, in one variant. `dialect` is the id of the dialect it speaks."""
+
+    id: str
+    name: str
+    dialect: str
+    base_url: str
+    docs: str
+    source: tuple[str, ...]
+    former_urls: tuple[str, ...]
+    aliases: tuple[str, ...]
+    auth: Auth
+    capabilities: Mapping[str, bool]
+    endpoints: Mapping[str, str]
+    request: Request
+    response: Response
+    stream: Stream
+    errors: Errors
+    fallbacks: tuple[Fallback, ...]
+    retry: Retry
+    transport: Transport
+    models: Models
+
+    def can(self, capability: str) -> bool:
+        """False only where the spec says so."""
+        return self.capabilities.get(capability, True)

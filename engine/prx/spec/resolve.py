@@ -1,0 +1,62 @@
+"""Inheritance: one plain mapping from a file, what it extends, and the differences laid over it.
+
+The same three lines serve `extends`, overrides by model, fallbacks, and what config.toml says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+Raw = dict[str, Any]
+Find = Callable[[str], Raw]
+
+# What belongs to the provider and not to the dialect it speaks: it stays when the dialect changes.
+_OWN = ("spec", "id", "name", "docs", "source", "former_urls", "aliases", "base_url", "auth", "capabilities", "retry", "transport")
+_OWN_REQUEST = ("headers", "query")
+_ROOT = "dialect"  # the id of the dialect, noted while resolving
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Raw:
+    """`over` on top of `base`: mappings are joined, null takes away, the rest replaces.
+
+    The keys of `over` come first: rules and fallbacks are tried in the order of their keys.
+    """
+    merged: Raw = {}
+    for key, value in over.items():
+        below = base.get(key)
+        if value is None:
+            continue
+        merged[key] = merge(below if isinstance(below, dict) else {}, value) if isinstance(value, dict) else value
+    merged.update({key: value for key, value in base.items() if key not in over})
+    return merged
+
+
+def resolve(raw: Raw, find: Find, *, is_dialect: bool = False) -> Raw:
+    """A file's mapping with everything it extends underneath. `find` gives a resolved one by its name."""
+    base = find(raw["extends"]) if raw.get("extends") else {}
+    inherited = {key: value for key, value in base.items() if key not in ("aliases", "former_urls", "source", "name")}
+    resolved = merge(inherited, raw)
+    resolved[_ROOT] = raw["id"] if is_dialect else base.get(_ROOT, raw.get("id", ""))
+    return resolved
+
+
+def lay_over(resolved: Raw, overlay: Mapping[str, Any], find: Find) -> Raw:
+    """A resolved mapping with an overlay; `extends` in the overlay changes the dialect underneath."""
+    rest = {key: value for key, value in overlay.items() if key not in ("extends", "model")}
+    dialect = overlay.get("extends")
+    if dialect and dialect != resolved.get(_ROOT):
+        own = {key: resolved[key] for key in _OWN if key in resolved}
+        request = {key: value for key, value in resolved.get("request", {}).items() if key in _OWN_REQUEST}
+        base = find(dialect)
+        resolved = {**merge(base, {**own, "request": request}), _ROOT: base[_ROOT]}
+    return merge(resolved, rest)
+
+
+def for_model(resolved: Raw, model: str, find: Find) -> Raw:
+    """With every override whose pattern fits the model."""
+    for row in resolved.get("overrides") or ():
+        if fnmatchcase(model, row["model"]):
+            resolved = lay_over(resolved, row, find)
+    return resolved

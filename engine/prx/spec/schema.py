@@ -1,0 +1,105 @@
+"""The JSON Schema, and its faults in sentences: where, what, and the nearest word that would be right.
+
+jsonschema is imported at first use: a process that only calls packaged providers never needs it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from prx import resources
+from prx.spec.load import Document, Keys, Problem, nearest
+
+_TYPES = {
+    "string": "text", "integer": "a whole number", "number": "a number", "boolean": "true or false",
+    "object": "a mapping", "array": "a list", "null": "nothing",
+}  # fmt: skip
+
+
+@cache
+def load(name: str) -> dict[str, Any]:
+    """A packaged schema: "provider" or "config"."""
+    path = resources.folder("schemas") / f"{name}.schema.json"
+    schema: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return schema
+
+
+def problems(document: Document, name: str = "provider") -> list[Problem]:
+    """Every fault of a document, in the order of its lines. null is allowed wherever it takes away a key."""
+    found = [
+        document.problem(keys, sentence)
+        for error in _validator(name).iter_errors(document.value)
+        if error.instance is not None or error.validator == "additionalProperties"
+        for keys, sentence in _sentences(error)
+    ]
+    return sorted(set(found), key=lambda problem: (problem.line, problem.column, problem.path))
+
+
+@cache
+def _validator(name: str) -> Any:
+    from jsonschema import Draft202012Validator
+    from referencing import Registry
+
+    return Draft202012Validator(load(name), registry=Registry())  # an empty registry fetches nothing
+
+
+def _sentences(error: Any) -> Iterator[tuple[Keys, str]]:
+    keys: Keys = tuple(error.absolute_path)
+    rule = error.validator
+    if rule == "additionalProperties" and isinstance(error.instance, dict):
+        known = list(error.schema.get("properties", {}))
+        for key in error.instance:
+            if key not in known:
+                yield (*keys, key), f"unknown key {key!r}{nearest(key, known) or _list(known)}"
+    elif rule == "required":
+        missing = next(key for key in error.validator_value if key not in error.instance)
+        yield keys, f"{missing!r} is missing{_reason(error.schema, missing)}"
+    else:
+        yield keys, _SENTENCES.get(rule, _plain)(error)
+
+
+def _list(known: list[str]) -> str:
+    return f"; known here: {', '.join(known)}" if known else ""
+
+
+def _reason(schema: Mapping[str, Any], key: str) -> str:
+    example = schema.get("properties", {}).get(key, {}).get("examples", [])
+    return f"; for example {key}: {json.dumps(example[0])}" if example else ""
+
+
+def _example(error: Any) -> str:
+    examples = error.schema.get("examples") or []
+    return f"; for example {json.dumps(examples[0], ensure_ascii=False)}" if examples else ""
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+def _type(error: Any) -> str:
+    wanted = error.validator_value if isinstance(error.validator_value, list) else [error.validator_value]
+    return f"must be {' or '.join(_TYPES[kind] for kind in wanted)}, not {_short(error.instance)}{_example(error)}"
+
+
+def _enum(error: Any) -> str:
+    known = [str(word) for word in error.validator_value]
+    return f"{_short(error.instance)} is not one of {', '.join(known)}{nearest(str(error.instance), known)}"
+
+
+def _const(error: Any) -> str:
+    return f"version {_short(error.instance)} is not known to this prx; it reads version {error.validator_value}"
+
+
+def _pattern(error: Any) -> str:
+    return f"{_short(error.instance)} has not the form of this key{_example(error)}"
+
+
+def _plain(error: Any) -> str:
+    return str(error.message).splitlines()[0][:200]
+
+
+_SENTENCES = {"type": _type, "enum": _enum, "const": _const, "pattern": _pattern}

@@ -1,0 +1,1 @@
+"""The only place with I/O on the network."""
