@@ -11,7 +11,14 @@ import prx
 def test_demo_converses():
     done = subprocess.run([sys.executable, "-m", "prx", "demo"], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    for words in ("Hello!", "2 + 2 = 4.", "16 by 16 pixels", 'get_weather({"city": "London"})', "The tool says: sunny", "You said: Are you still there?"):
+    for words in (
+        "Hello!",
+        "2 + 2 = 4.",
+        "16 by 16 pixels",
+        'get_weather({"city": "London"})',
+        "The tool says: sunny",
+        "You said: Are you still there?",
+    ):
         assert words in done.stdout
     assert "by way of: responses" in done.stderr
 

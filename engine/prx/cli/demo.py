@@ -19,7 +19,8 @@ from prx.emulator.server import Emulator
 
 _FILES = Path(emulator_package.__file__).parent / "files"
 _PLAIN, _REASONER, _ONLY_RESPONSES = "words", "words-reasoner", "words-responses"
-_PERSONA = {"models": [_PLAIN, _REASONER, _ONLY_RESPONSES], "only_responses": [_ONLY_RESPONSES], "delay": 0.015}
+_MODELS = [_PLAIN, _REASONER, _ONLY_RESPONSES]
+_PERSONA = {"models": _MODELS, "only_responses": [_ONLY_RESPONSES], "delay": 0.015}
 _WEATHER = {
     "type": "function",
     "function": {
@@ -51,7 +52,7 @@ def demo(serve: int | None) -> None:
     """
     with Emulator(_PERSONA, serve or 0) as emulator:
         if serve is not None:
-            click.echo(f"serving at {emulator.url}; models: {', '.join(_PERSONA['models'])}; end with Ctrl-C")
+            click.echo(f"serving at {emulator.url}; models: {', '.join(_MODELS)}; end with Ctrl-C")
             threading.Event().wait()
         file = next(_FILES.glob("*.yaml"))
         click.secho(f"Through {file.name}, an ordinary provider file:\n", dim=True)

@@ -74,7 +74,7 @@ def dotted(keys: Keys) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """ ", did you mean x?" for the nearest known word, or nothing."""
+    """The words to add to a message about an unknown word: which known one is nearest, or nothing."""
     close = difflib.get_close_matches(word, list(known), 1, 0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
 
