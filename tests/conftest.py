@@ -9,5 +9,7 @@ from prx.emulator.server import Emulator
 
 @pytest.fixture
 def emulator():
-    with Emulator({"models": ["words", "words-reasoner", "words-responses"], "only_responses": ["words-responses"]}) as running:
+    with Emulator(
+        {"models": ["words", "words-reasoner", "words-responses"], "only_responses": ["words-responses"]}
+    ) as running:
         yield running

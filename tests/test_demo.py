@@ -9,7 +9,9 @@ import prx
 
 
 def test_demo_converses():
-    done = subprocess.run([sys.executable, "-m", "prx", "demo"], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "prx", "demo"], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stderr
     for words in (
         "Hello!",

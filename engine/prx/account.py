@@ -48,7 +48,9 @@ class Account:
         return expand(self.settings.proxy or "", env, f"{name}.proxy"), _readable(ca_file, f"{name}.ca_file")
 
 
-def open_account(definition: Definition, settings: Settings, route: Route | None, env: Env, claims: Mapping[str, str]) -> Account:
+def open_account(
+    definition: Definition, settings: Settings, route: Route | None, env: Env, claims: Mapping[str, str]
+) -> Account:
     """Put file, settings, route and environment together. Raises ConfigError."""
     definition = definition.with_overlay(_overlay(settings))
     spec = definition.spec()
@@ -97,7 +99,10 @@ def _configured_url(settings: Settings, route: Route | None) -> str | None:
 
 def _configured(settings: Settings, route: Route | None, key: str, env: Env) -> str:
     """A text of the route, else of the provider's settings, with its variables; "" where there is none."""
-    for place, value in (("model_routes", getattr(route, key, None)), (f"providers.{settings.name}", getattr(settings, key))):
+    for place, value in (
+        ("model_routes", getattr(route, key, None)),
+        (f"providers.{settings.name}", getattr(settings, key)),
+    ):
         if value is not None:
             return expand(value, env, f"{place}.{key}").strip()
     return ""
@@ -124,10 +129,18 @@ def check_url(url: str, provider: str = "") -> SplitResult:
         fits = False
     if not fits or any(ord(character) <= 32 for character in url):
         example = "https://" + url.partition("//")[2] if "//" in url else f"http://{url}"
-        hint = f"Write it with http:// or https:// and a host, for example {example}." if "@" not in url and url.strip() else ""
+        hint = (
+            f"Write it with http:// or https:// and a host, for example {example}."
+            if "@" not in url and url.strip()
+            else ""
+        )
         raise ConfigError(f"{shown!r} is no URL that can be called", provider=provider, hint=hint)
     if "@" in parts.netloc:
-        raise ConfigError(f"{shown!r} has a user name or password in it", provider=provider, hint="Put the key into api_key; URLs are logged.")
+        raise ConfigError(
+            f"{shown!r} has a user name or password in it",
+            provider=provider,
+            hint="Put the key into api_key; URLs are logged.",
+        )
     return parts
 
 
@@ -143,7 +156,9 @@ def _same_origin(url: str, base_url: str, env: Env) -> bool:
         return False
 
 
-def _usable(definition: Definition, trusted: bool, env: Env, claims: Mapping[str, str], base_url: str) -> dict[str, str]:
+def _usable(
+    definition: Definition, trusted: bool, env: Env, claims: Mapping[str, str], base_url: str
+) -> dict[str, str]:
     """The variables that this provider may have: those it names, at its own origin, claimed by no packaged one elsewhere."""
     if not trusted:
         return {}
@@ -165,13 +180,20 @@ def _usable(definition: Definition, trusted: bool, env: Env, claims: Mapping[str
 def _named(raw: Mapping[str, Any]) -> set[str]:
     """Variables in the headers and query of a file, its variants included."""
     blocks = [raw, *(raw.get("overrides") or ())]
-    texts = [text for block in blocks for part in ("headers", "query") for text in (block.get("request", {}).get(part) or {}).values()]
+    texts = [
+        text
+        for block in blocks
+        for part in ("headers", "query")
+        for text in (block.get("request", {}).get(part) or {}).values()
+    ]
     return {name for text in texts if isinstance(text, str) for name in variables.names(text)}
 
 
 def _key(definition: Definition, settings: Settings, route: Route | None, env: Env, usable: Mapping[str, str]) -> str:
     auth = definition.spec().auth
-    key = _configured(settings, route, "api_key", env) or next((usable[name].strip() for name in auth.env if name in usable), "")
+    key = _configured(settings, route, "api_key", env) or next(
+        (usable[name].strip() for name in auth.env if name in usable), ""
+    )
     if not key and auth.required and auth.style != "none":
         name = auth.env[0] if auth.env else "NAME"
         raise ConfigError(

@@ -15,7 +15,7 @@ from prx.account import Account, open_account
 from prx.config import Config, Route, Settings
 from prx.errors import ConfigError
 from prx.spec.catalog import Catalog, Definition
-from prx.spec.load import nearest
+from prx.words import nearest
 
 _GENERIC = "compatible"  # what a provider that only the configuration knows builds on
 
@@ -42,14 +42,18 @@ class Accounts:
         if config.provider:
             return self.get(config.provider), model
         raise ConfigError(
-            f"unknown provider {first!r}{nearest(first, self.names)}" if slash else f"no provider is named for the model {model!r}",
+            f"unknown provider {first!r}{nearest(first, self.names)}"
+            if slash
+            else f"no provider is named for the model {model!r}",
             hint="Write provider/model, or set [default] provider in config.toml; `prx providers` lists the providers.",
         )
 
     def get(self, name: str, route: Route | None = None) -> Account:
         """The account of a provider, by id, alias or name in the configuration. Raises ConfigError or SpecError."""
         if not name:
-            raise ConfigError("no provider is named", hint='Write provider/model, or set [default] provider = "…" in config.toml.')
+            raise ConfigError(
+                "no provider is named", hint='Write provider/model, or set [default] provider = "…" in config.toml.'
+            )
         with self._lock:
             if (name, route) not in self._open:
                 definition, settings = self._definition(name)
@@ -68,7 +72,11 @@ class Accounts:
         model = self.config.model or account.settings.model or account.definition.spec().models.default
         if not model:
             where = f"[default] model, or providers.{account.settings.name or account.id}.model"
-            raise ConfigError("no model is named", provider=account.id, hint=f"Set {where}; `prx models {account.id}` lists what there is.")
+            raise ConfigError(
+                "no model is named",
+                provider=account.id,
+                hint=f"Set {where}; `prx models {account.id}` lists what there is.",
+            )
         return account, model
 
     def _definition(self, name: str) -> tuple[Definition, Settings]:
@@ -76,7 +84,9 @@ class Accounts:
         settings = self.config.providers.get(name)
         if settings is None:
             definition = self.catalog.get(name)
-            aliases = (row for other, row in self.config.providers.items() if not row.extends and self._is(other, definition))
+            aliases = (
+                row for other, row in self.config.providers.items() if not row.extends and self._is(other, definition)
+            )
             return definition, next(aliases, Settings(definition.id))
         if settings.extends or self.catalog.entry(name) is None:
             return self._derived(name, settings.extends or _GENERIC), settings

@@ -27,7 +27,8 @@ def _auth(_error: Error, account: Account, catalog: Catalog) -> str:
     other = "x-api-key" if auth.style == "bearer" else "bearer"
     return (
         f"The key went out in {place}. If it is right, the provider may want another style "
-        f'(providers.{account.id}.auth_style = "{other}") or further headers (providers.{account.id}.headers).' + _owner(account, catalog)
+        f'(providers.{account.id}.auth_style = "{other}") or further headers (providers.{account.id}.headers).'
+        + _owner(account, catalog)
     )
 
 
@@ -42,13 +43,21 @@ def _owner(account: Account, catalog: Catalog) -> str:
 
 def _not_found(error: Error, account: Account, catalog: Catalog) -> str:
     url = account.target.base_url.rstrip("/")
-    former = [entry.id for entry in catalog.entries() if url in (old.rstrip("/") for old in glance(entry.path).get("former_urls") or ())]
+    former = [
+        entry.id
+        for entry in catalog.entries()
+        if url in (old.rstrip("/") for old in glance(entry.path).get("former_urls") or ())
+    ]
     if former:
         return f"{url} is a former address of {former[0]}; `prx show {former[0]}` has the present one."
     if "model" in error.message.lower():
         return f"`prx models {account.id}` lists the models that it has."
     bare = not urlsplit(url).path
-    return f'Is the path right? Many servers answer below /v1: api_url = "{url}/v1"' if bare else f"Is the path of {url} right?"
+    return (
+        f'Is the path right? Many servers answer below /v1: api_url = "{url}/v1"'
+        if bare
+        else f"Is the path of {url} right?"
+    )
 
 
 def _bad_request(error: Error, _account: Account, _catalog: Catalog) -> str:

@@ -7,7 +7,7 @@ makes one per event, and a frozen dataclass costs four times as much to make.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, NamedTuple
 
 Message = dict[str, Any]
@@ -125,6 +125,15 @@ class Call:
     tool_choice: Any = None
     params: Mapping[str, Any] = field(default_factory=dict)
     stream: bool = False
+
+
+def plain(value: Any) -> Any:
+    """A Reply, a Delta, or a part of one in JSON's types, by the names of its fields."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {each.name: plain(getattr(value, each.name)) for each in fields(value)}
+    if hasattr(value, "_asdict"):
+        return {name: plain(item) for name, item in value._asdict().items()}
+    return [plain(item) for item in value] if isinstance(value, tuple | list) else value
 
 
 def _shorten(text: str, limit: int = 60) -> str:

@@ -146,7 +146,13 @@ class Client:
         self.close()
 
     def _run(
-        self, account: Account, call: Call, timeout: float | None, deadline: float | None, retries: int | None, fallbacks: Sequence[str] | None
+        self,
+        account: Account,
+        call: Call,
+        timeout: float | None,
+        deadline: float | None,
+        retries: int | None,
+        fallbacks: Sequence[str] | None,
     ) -> Stream:
         settings = account.settings
         policy = Policy(
@@ -221,7 +227,9 @@ def _messages(messages: Messages) -> list[Message]:
 
 def _tools(tools: Any) -> tuple[dict[str, Any], ...]:
     if tools is not None and (not isinstance(tools, Sequence) or not all(isinstance(tool, Mapping) for tool in tools)):
-        raise ConfigError('tools is a list of definitions such as {"type": "function", "function": {"name": …, "parameters": {…}}}')
+        raise ConfigError(
+            'tools is a list of definitions such as {"type": "function", "function": {"name": …, "parameters": {…}}}'
+        )
     return tuple(dict(tool) for tool in tools or ())
 
 

@@ -110,7 +110,9 @@ def _read(path: Path) -> Document:
         text = path.read_text(encoding="utf-8")
         return Document(str(path), tomllib.loads(text), _marks(text), text)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}", hint="Check the path in --config or PRX_CONFIG.") from None
+        raise ConfigError(
+            f"{path}: cannot be read: {error.strerror}", hint="Check the path in --config or PRX_CONFIG."
+        ) from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not UTF-8; save the file as UTF-8") from None
     except tomllib.TOMLDecodeError as error:
@@ -140,7 +142,9 @@ def expand(text: str, env: Mapping[str, str], where: str) -> str:
     try:
         return variables.fill(text, env)
     except variables.MissingError as missing:
-        raise ConfigError(f"{where}: the environment has no {missing.name}", hint=f"Set it: export {missing.name}=…") from None
+        raise ConfigError(
+            f"{where}: the environment has no {missing.name}", hint=f"Set it: export {missing.name}=…"
+        ) from None
 
 
 _TABLE = re.compile(r"\s*(\[\[?)\s*([^\]]+?)\s*\]")

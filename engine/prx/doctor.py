@@ -15,7 +15,7 @@ from prx.account import Account
 from prx.client import Client
 from prx.core.request import endpoint_url
 from prx.errors import CapabilityError, Error
-from prx.spec.load import nearest
+from prx.words import nearest
 
 Verdict = Literal["ok", "warn", "fail", "skip"]
 
@@ -52,7 +52,10 @@ class Examination:
         return made
 
     def plain(self) -> dict[str, Any]:
-        rows = [{"name": check.name, "verdict": check.verdict, "text": check.text, "hint": check.hint} for check in self.checks]
+        rows = [
+            {"name": check.name, "verdict": check.verdict, "text": check.text, "hint": check.hint}
+            for check in self.checks
+        ]
         return {"provider": self.provider, "ok": not self.failed, "checks": rows}
 
 
@@ -112,7 +115,12 @@ def _models(client: Client, name: str, found: Examination) -> list[str]:
 
 def _configured_model(found: Examination, model: str, known: list[str]) -> None:
     if not model:
-        found.add("model", "warn", "none is configured", "Set [default] model or providers.NAME.model, or name one in each call.")
+        found.add(
+            "model",
+            "warn",
+            "none is configured",
+            "Set [default] model or providers.NAME.model, or name one in each call.",
+        )
     elif known and model not in known:
         found.add("model", "warn", f"{model} is not in the provider's list{nearest(model, known)}")
     elif known:
@@ -150,7 +158,11 @@ def _asked(client: Client, messages: list[dict[str, Any]], name: str, model: str
 def _streamed(client: Client, messages: list[dict[str, Any]], name: str, model: str) -> str:
     with client.stream(messages, f"{name}/{model}", **_SMALL) as stream:
         count = sum(1 for delta in stream if delta.content or delta.reasoning)
-    return f"{count} pieces{_with(stream.reply.fallbacks)}" if stream.reply.streamed else f"answered in one piece{_with(stream.reply.fallbacks)}"
+    return (
+        f"{count} pieces{_with(stream.reply.fallbacks)}"
+        if stream.reply.streamed
+        else f"answered in one piece{_with(stream.reply.fallbacks)}"
+    )
 
 
 def _with(fallbacks: tuple[str, ...]) -> str:

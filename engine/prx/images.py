@@ -39,7 +39,9 @@ class Locator:
         except (OSError, ValueError):
             return None
         if not path.is_relative_to(folder):
-            raise ConfigError(f"picture {reference!r} is outside {folder}", hint="images.folder sets where pictures may come from.")
+            raise ConfigError(
+                f"picture {reference!r} is outside {folder}", hint="images.folder sets where pictures may come from."
+            )
         return read(path, self.allowed.max_bytes)
 
 

@@ -27,7 +27,14 @@ class Stream:
     """
 
     def __init__(
-        self, flow: Flow, http: Http, watchdog: Watchdog, *, timeout: float | None, deadline: float | None, on_end: Callable[[Reply | Error], None]
+        self,
+        flow: Flow,
+        http: Http,
+        watchdog: Watchdog,
+        *,
+        timeout: float | None,
+        deadline: float | None,
+        on_end: Callable[[Reply | Error], None],
     ) -> None:
         self._flow, self._http, self._watchdog = flow, http, watchdog
         self._timeout, self._deadline, self._on_end = timeout, deadline, on_end

@@ -47,7 +47,10 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("PRX_DEBUG"):
             raise
-        click.echo(f"prx: a fault of prx itself: {type(error).__name__}: {error}\nSet PRX_DEBUG=1 to see where, and please report it.", err=True)
+        click.echo(
+            f"prx: a fault of prx itself: {type(error).__name__}: {error}\nSet PRX_DEBUG=1 to see where, and please report it.",
+            err=True,
+        )
         code = 3
     sys.exit(code)
 

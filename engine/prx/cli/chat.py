@@ -15,7 +15,7 @@ from prx.chat import Message, Reply
 from prx.cli import options, show
 from prx.client import Client
 from prx.errors import ConfigError, Error, NotFoundError
-from prx.spec.load import nearest
+from prx.words import nearest
 
 
 @click.command()
@@ -24,9 +24,24 @@ from prx.spec.load import nearest
 @click.option("-p", "--provider", shell_complete=options.complete_provider, help="The provider to ask.")
 @click.option("-s", "--system", metavar="TEXT", help="A system message.")
 @click.option("--chat", "several", is_flag=True, help="Several turns: each line of input is one.")
-@click.option("--image", "pictures", multiple=True, metavar="FILE", type=click.Path(path_type=Path), help="A picture to show the model.")
-@click.option("--tools", "tools_file", metavar="FILE", type=click.Path(path_type=Path), help="JSON list of function definitions.")
-@click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter such as temperature=0; the value is JSON or text.")
+@click.option(
+    "--image",
+    "pictures",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="A picture to show the model.",
+)
+@click.option(
+    "--tools", "tools_file", metavar="FILE", type=click.Path(path_type=Path), help="JSON list of function definitions."
+)
+@click.option(
+    "--param",
+    "params",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A parameter such as temperature=0; the value is JSON or text.",
+)
 @click.option("--timeout", type=float, metavar="SECONDS", help="Longest silence, in every phase.")
 @click.option("--deadline", type=float, metavar="SECONDS", help="Longest time for the whole call.")
 @click.option("--retries", type=int, metavar="N", help="Attempts beyond the first.")
@@ -50,7 +65,12 @@ def chat(
     with options.client(config, folders) as client:
         name = _model(client, provider, model)
         asking: dict[str, Any] = {"tools": _tools(tools_file), **_params(params)}
-        limits = {"timeout": timeout, "deadline": deadline, "retries": retries, "fallbacks": () if no_fallbacks else None}
+        limits = {
+            "timeout": timeout,
+            "deadline": deadline,
+            "retries": retries,
+            "fallbacks": () if no_fallbacks else None,
+        }
         conversation: list[Message] = [{"role": "system", "content": system}] if system else []
         shown: Callable[..., Reply] = show.as_json if as_json else show.as_events if events else show.as_text
         for text in _prompts(prompt, several):
@@ -83,7 +103,11 @@ def _model(client: Client, provider: str | None, model: str | None) -> str | Non
     if not name and client.config.provider in (provider, account.id):
         name = client.config.model or ""
     if not name:
-        raise ConfigError("no model is named", provider=account.id, hint=f"Add --model; `prx models {account.id}` lists what there is.")
+        raise ConfigError(
+            "no model is named",
+            provider=account.id,
+            hint=f"Add --model; `prx models {account.id}` lists what there is.",
+        )
     return f"{provider}/{name}"
 
 
@@ -131,7 +155,8 @@ def _tools(path: Path | None) -> list[dict[str, Any]] | None:
     listed = value if isinstance(value, list) else []
     if not listed or not all(isinstance(tool, dict) and ("type" in tool or "name" in tool) for tool in listed):
         raise ConfigError(
-            f"tools file {path}: not a list of functions", hint='Write [{"type": "function", "function": {"name": …, "parameters": {…}}}].'
+            f"tools file {path}: not a list of functions",
+            hint='Write [{"type": "function", "function": {"name": …, "parameters": {…}}}].',
         )
     return [tool if "type" in tool else {"type": "function", "function": tool} for tool in listed]
 

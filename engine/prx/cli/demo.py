@@ -75,7 +75,9 @@ def _converse(client: Client) -> None:
     options.note("\nNext: the README has the three steps to a provider of your own.")
 
 
-def _turn(client: Client, messages: list[dict[str, Any]], text: str | None, model: str | None = None, **asked: Any) -> Reply:
+def _turn(
+    client: Client, messages: list[dict[str, Any]], text: str | None, model: str | None = None, **asked: Any
+) -> Reply:
     if text is not None:
         messages.append({"role": "user", "content": text})
         click.secho(f"\n> {text.partition(';base64,')[0]}{'…]' if ';base64,' in text else ''}", bold=True)

@@ -24,10 +24,14 @@ def models(name: str | None, as_json: bool, config: str | None, folders: tuple[s
 
 @click.command()
 @click.argument("what", required=False, type=click.Choice(["models"]))
-@click.option("-p", "--provider", "only", multiple=True, shell_complete=options.complete_provider, help="Only this provider.")
+@click.option(
+    "-p", "--provider", "only", multiple=True, shell_complete=options.complete_provider, help="Only this provider."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @options.settings
-def doctor(what: str | None, only: tuple[str, ...], as_json: bool, config: str | None, folders: tuple[str, ...]) -> None:
+def doctor(
+    what: str | None, only: tuple[str, ...], as_json: bool, config: str | None, folders: tuple[str, ...]
+) -> None:
     """Check every configured provider: address, key, models, and (without the word `models`) a short chat.
 
     Each provider is asked with its own key and no other. The chat costs a few tokens.
@@ -40,6 +44,8 @@ def doctor(what: str | None, only: tuple[str, ...], as_json: bool, config: str |
         for row in rows:
             click.echo("\n".join(row.lines()))
     if not rows:
-        click.echo("prx: no provider is configured; name one with --provider, or write [default] into config.toml", err=True)
+        click.echo(
+            "prx: no provider is configured; name one with --provider, or write [default] into config.toml", err=True
+        )
     if not rows or any(row.failed for row in rows):
         raise click.exceptions.Exit(1)

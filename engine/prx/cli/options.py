@@ -16,9 +16,13 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def settings(command: Command) -> Command:
     """--config and --providers, where every command looks for files."""
-    command = click.option("--providers", "folders", multiple=True, metavar="DIR", help="Further folder of provider files; before all others.")(
-        command
-    )
+    command = click.option(
+        "--providers",
+        "folders",
+        multiple=True,
+        metavar="DIR",
+        help="Further folder of provider files; before all others.",
+    )(command)
     return click.option("--config", metavar="FILE", help="config.toml to use in place of the usual one.")(command)
 
 

@@ -104,4 +104,10 @@ def _files(given: tuple[Path, ...]) -> list[Path]:
 
 
 def _plain(problem: Problem) -> dict[str, Any]:
-    return {"file": problem.file, "line": problem.line, "column": problem.column, "path": problem.path, "text": problem.text}
+    return {
+        "file": problem.file,
+        "line": problem.line,
+        "column": problem.column,
+        "path": problem.path,
+        "text": problem.text,
+    }

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from typing import Any
 
 import click
 
-from prx.chat import Delta, Message, Reply
+from prx.chat import Delta, Message, Reply, plain
 from prx.cli import options
 from prx.client import Client
 from prx.core.request import build
 from prx.errors import Error
 
 
-def as_text(client: Client, messages: list[Message], model: str | None, asked: dict[str, Any], *, stream: bool) -> Reply:
+def as_text(
+    client: Client, messages: list[Message], model: str | None, asked: dict[str, Any], *, stream: bool
+) -> Reply:
     """The text as it arrives on stdout; reasoning and remarks, dimmed, on stderr."""
     if not stream:
         reply = client.chat(messages, model, **asked)
@@ -81,7 +82,9 @@ def _summary(reply: Reply) -> str:
     return f"{reply.provider}/{reply.model}{tokens} · {reply.finish_reason or 'no finish reason'}{helped}"
 
 
-def as_json(client: Client, messages: list[Message], model: str | None, asked: dict[str, Any], *, stream: bool) -> Reply:
+def as_json(
+    client: Client, messages: list[Message], model: str | None, asked: dict[str, Any], *, stream: bool
+) -> Reply:
     if not stream:
         reply = client.chat(messages, model, **asked)
     else:
@@ -89,30 +92,28 @@ def as_json(client: Client, messages: list[Message], model: str | None, asked: d
             for _ in deltas:
                 pass
         reply = deltas.reply
-    options.print_json(_plain(reply))
+    options.print_json(plain(reply))
     return reply
 
 
 def as_events(client: Client, messages: list[Message], model: str | None, asked: dict[str, Any], **_: bool) -> Reply:
     with client.stream(messages, model, **asked) as deltas:
         for delta in deltas:
-            click.echo(json.dumps({name: value for name, value in _plain(delta).items() if value not in (None, ())}, ensure_ascii=False))
+            click.echo(
+                json.dumps(
+                    {name: value for name, value in plain(delta).items() if value not in (None, [])},
+                    ensure_ascii=False,
+                )
+            )
             sys.stdout.flush()
     return deltas.reply
 
 
-def _plain(value: Any) -> Any:
-    """Tuples with names and replies as dicts, for JSON."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if hasattr(value, "_asdict"):
-        return {name: _plain(item) for name, item in value._asdict().items()}
-    return [_plain(item) for item in value] if isinstance(value, tuple) and value else value
-
-
 def request(client: Client, messages: list[Message], model: str | None, asked: dict[str, Any], *, stream: bool) -> None:
     params = {name: value for name, value in asked.items() if name not in ("tools", "tool_choice")}
-    account, call = client.plan(messages, model, tools=asked.get("tools"), tool_choice=asked.get("tool_choice"), params=params, stream=stream)
+    account, call = client.plan(
+        messages, model, tools=asked.get("tools"), tool_choice=asked.get("tool_choice"), params=params, stream=stream
+    )
     built = build(account.definition.spec(call.model), call, account.target)
     click.echo(f"{built.method} {built.full_url()}")
     for name, value in built.headers.items():

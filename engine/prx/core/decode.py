@@ -27,7 +27,9 @@ class Decoder:
     def __init__(self, spec: Spec, call: Call, target: Target, head: Head, new_id: Callable[[], str]) -> None:
         self.spec, self.call, self.target, self.head = spec, call, target, head
         self.into = Assembly(spec, call, new_id)
-        self.into.request_id = next((head.headers[name] for name in spec.response.request_id if name in head.headers), None)
+        self.into.request_id = next(
+            (head.headers[name] for name in spec.response.request_id if name in head.headers), None
+        )
         self.reading = Reading(spec, self.into)
         self.complete = False
         self._body: list[bytes] = []
@@ -92,6 +94,8 @@ class Decoder:
         return not self._is_body
 
     def _end(self, out: list[Delta]) -> None:
+        if self._framer is None and self.call.stream and not b"".join(self._body).strip():
+            raise TruncatedError("the stream ended before it began")
         if self._framer is None:
             self._whole_body(b"".join(self._body), out)
         else:
@@ -141,7 +145,9 @@ class Decoder:
                 self._frame(frame, out)
         out += [delta for delta in (self.reading.held_back(), self.reading.fill_in()) if delta != NOTHING]
         if not self.finished:
-            raise TruncatedError("the stream ended before it began" if self.into.empty else "the stream ended before the answer did")
+            raise TruncatedError(
+                "the stream ended before it began" if self.into.empty else "the stream ended before the answer did"
+            )
 
     # -------------------------------------------------------------- one body
 
@@ -158,7 +164,7 @@ class Decoder:
             raise self._protocol("the answer has nothing in it", text)
         delta = self.reading.body(body, found)
         self.complete = True
-        if self.call.stream and delta != NOTHING:
+        if delta != NOTHING:
             out.append(delta)
 
     # -------------------------------------------------------------- errors

@@ -121,7 +121,12 @@ def _refuse_unknown(spec: Spec, policy: Policy) -> None:
 def _fallback(spec: Spec, policy: Policy, applied: tuple[str, ...], error: Error) -> Fallback | None:
     """The first row that is allowed, not yet used, possible here, and whose condition holds."""
     for row in spec.fallbacks:
-        if policy.allows(row) and row.name not in applied and (not row.needs or spec.can(row.needs)) and fault.holds(row.when.run, error, spec):
+        if (
+            policy.allows(row)
+            and row.name not in applied
+            and (not row.needs or spec.can(row.needs))
+            and fault.holds(row.when.run, error, spec)
+        ):
             return row
     return None
 

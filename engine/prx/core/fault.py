@@ -77,7 +77,9 @@ def safely(function: Function, value: Any, spec: Spec) -> Any:
     try:
         return function(value)
     except Exception as error:  # jmespath's own errors, and Python's where types do not compare
-        raise ProtocolError(f"an expression of the file failed on this answer: {str(error).splitlines()[0]}", provider=spec.id) from None
+        raise ProtocolError(
+            f"an expression of the file failed on this answer: {str(error).splitlines()[0]}", provider=spec.id
+        ) from None
 
 
 def parsed(text: str) -> Any:

@@ -125,7 +125,9 @@ def _fields(event: bytes) -> Iterator[Frame]:
         if line[0] == "{":
             yield Frame("", line)
     if any(is_data):
-        yield Frame(names[-1] if names else "", "\n".join(each.data for each, data in zip(found, is_data, strict=True) if data))
+        yield Frame(
+            names[-1] if names else "", "\n".join(each.data for each, data in zip(found, is_data, strict=True) if data)
+        )
 
 
 class LineFramer:

@@ -61,7 +61,11 @@ def _text(text: str) -> Part:
 
 
 def _text_of(part: Any) -> str:
-    return part["text"] if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str) else ""
+    return (
+        part["text"]
+        if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+        else ""
+    )
 
 
 def data_url(reference: str) -> str | None:
@@ -76,7 +80,10 @@ def prepare(messages: Sequence[Message], request: Request) -> list[Message]:
     """The messages as this provider wants them."""
     prepared = list(messages)
     if request.roles:
-        prepared = [{**message, "role": request.roles.get(str(message.get("role")), message.get("role"))} for message in prepared]
+        prepared = [
+            {**message, "role": request.roles.get(str(message.get("role")), message.get("role"))}
+            for message in prepared
+        ]
     if request.system == "merge_into_first_user":
         prepared = merge_system(prepared)
     if request.content == "text":
@@ -191,7 +198,14 @@ def _tool_call(call: dict[str, Any]) -> Part:
     function = call.get("function") or call.get("custom") or {}
     arguments = function.get("arguments", function.get("input", ""))
     text = arguments if isinstance(arguments, str) else json.dumps(arguments)
-    return {"type": "tool_call", "id": call.get("id"), "name": function.get("name"), "arguments": text, "input": _value(text), "call": call}
+    return {
+        "type": "tool_call",
+        "id": call.get("id"),
+        "name": function.get("name"),
+        "arguments": text,
+        "input": _value(text),
+        "call": call,
+    }
 
 
 def _value(text: str) -> Any:

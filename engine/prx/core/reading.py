@@ -143,7 +143,11 @@ class Reading:
     def _fragments(self, reader: Reader, calls: Any, how: How) -> tuple[ToolCallDelta, ...]:
         items = calls if isinstance(calls, list) else [calls]
         read, add = reader.tool_call.run, self.into.calls.add
-        return tuple(add(self.run(read, item), how, self._found(reader.call_replay, item)) for item in items if isinstance(item, dict))
+        return tuple(
+            add(self.run(read, item), how, self._found(reader.call_replay, item))
+            for item in items
+            if isinstance(item, dict)
+        )
 
     def _finish_reason(self, found: Any) -> str | None:
         """Note and give the reason in prx's words. One that means failure is raised."""

@@ -27,7 +27,9 @@ def build(spec: Spec, call: Call, target: Target) -> HttpRequest:
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"the call cannot be written as JSON: {error}", provider=spec.id) from None
     path = spec.endpoints.get("stream" if call.stream else "chat") or spec.endpoints["chat"]
-    return _request("POST", path.replace("{model}", quote(call.model, safe="/:@")), spec, target, body, stream=call.stream)
+    return _request(
+        "POST", path.replace("{model}", quote(call.model, safe="/:@")), spec, target, body, stream=call.stream
+    )
 
 
 def build_models(spec: Spec, target: Target) -> HttpRequest:
@@ -37,7 +39,9 @@ def build_models(spec: Spec, target: Target) -> HttpRequest:
     return _request("GET", spec.endpoints["models"], spec, target)
 
 
-def _request(method: str, path: str, spec: Spec, target: Target, body: bytes = b"", *, stream: bool = False) -> HttpRequest:
+def _request(
+    method: str, path: str, spec: Spec, target: Target, body: bytes = b"", *, stream: bool = False
+) -> HttpRequest:
     headers: dict[str, str | Secret] = {
         "user-agent": USER_AGENT,
         "accept": "text/event-stream, application/json" if stream else "application/json",
@@ -62,7 +66,9 @@ def _expanded(text: str, target: Target, spec: Spec) -> str | Secret:
         return Secret.filled(text, target.values)
     except variables.MissingError as missing:
         hint = f"Set it: export {missing.name}=…"
-        raise ConfigError(f"the environment has no {missing.name}, which the provider's file asks for", provider=spec.id, hint=hint) from None
+        raise ConfigError(
+            f"the environment has no {missing.name}, which the provider's file asks for", provider=spec.id, hint=hint
+        ) from None
 
 
 def endpoint_url(base_url: str, path: str, known: tuple[str, ...] = (), query: Mapping[str, str] | None = None) -> str:
@@ -125,7 +131,11 @@ def _choice(tool_choice: Any) -> dict[str, Any] | None:
     if tool_choice is None or isinstance(tool_choice, str):
         return {"mode": tool_choice} if tool_choice else None
     function = tool_choice.get("function") if isinstance(tool_choice, dict) else None
-    return {"mode": "named", "name": function["name"]} if isinstance(function, dict) and "name" in function else {"mode": "other"}
+    return (
+        {"mode": "named", "name": function["name"]}
+        if isinstance(function, dict) and "name" in function
+        else {"mode": "other"}
+    )
 
 
 def adapt(rows: tuple[Parameter, ...], params: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,13 +45,17 @@ class Assembly:
     def add_replay(self, found: dict[str, Any]) -> None:
         for name, value in found.items():
             old = self.replay.get(name)
-            joins = (isinstance(old, str) and isinstance(value, str)) or (isinstance(old, list) and isinstance(value, list))
+            joins = (isinstance(old, str) and isinstance(value, str)) or (
+                isinstance(old, list) and isinstance(value, list)
+            )
             self.replay[name] = old + value if joins else value
 
     def half_call(self) -> str | None:
         """The name of a call whose arguments are no JSON though they should be."""
         free = {tool.get("custom", {}).get("name") for tool in self.call.tools if tool.get("type") == "custom"}
-        return next((slot.name or "?" for slot in self.calls.slots if slot.name not in free and not is_json(slot.text)), None)
+        return next(
+            (slot.name or "?" for slot in self.calls.slots if slot.name not in free and not is_json(slot.text)), None
+        )
 
     def reply(self) -> Reply:
         content, reasoning = _joined(self.content), "".join(self.reasoning) or None
@@ -96,7 +100,9 @@ def text_of(value: Any) -> str:
         return clean(value)
     if value is None or isinstance(value, bool):
         return ""
-    if isinstance(value, list) and all(isinstance(part, str) or (isinstance(part, dict) and "type" in part) for part in value):
+    if isinstance(value, list) and all(
+        isinstance(part, str) or (isinstance(part, dict) and "type" in part) for part in value
+    ):
         return clean("".join(part if isinstance(part, str) else _part_text(part) for part in value))
     made = JsonText(json.dumps(value, ensure_ascii=False))
     made.value = value

@@ -59,7 +59,9 @@ class ToolCalls:
         self.slots: list[_Slot] = []
         self._new_id = new_id
 
-    def add(self, found: tuple[Any, Any, Any, Any], how: How = "piece", replay: dict[str, Any] | None = None) -> ToolCallDelta:
+    def add(
+        self, found: tuple[Any, Any, Any, Any], how: How = "piece", replay: dict[str, Any] | None = None
+    ) -> ToolCallDelta:
         """What one element says, as (index, id, name, arguments), and the delta that it makes.
 
         replay: what the provider wants back with this call.
@@ -72,7 +74,9 @@ class ToolCalls:
         elif how == "whole":
             arguments = slot.missing(arguments)
         slot.replay.update(replay or {})
-        delta = ToolCallDelta(self.slots.index(slot), given if given != slot.id else None, name if name != slot.name else None, arguments)
+        delta = ToolCallDelta(
+            self.slots.index(slot), given if given != slot.id else None, name if name != slot.name else None, arguments
+        )
         slot.take(given, delta.name, arguments)
         return delta
 
@@ -105,7 +109,12 @@ class ToolCalls:
     def messages(self) -> list[dict[str, Any]]:
         """The calls as an assistant message carries them, with what the provider wants back."""
         return [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}, **slot.replay}
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments},
+                **slot.replay,
+            }
             for call, slot in zip(self.calls(), self.slots, strict=True)
         ]
 

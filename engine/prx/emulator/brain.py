@@ -35,13 +35,21 @@ class Answer:
 
 
 def answer(
-    messages: list[dict[str, Any]], tools: list[dict[str, Any]], *, reason: bool, limit: int | None = None, stop: list[str] | None = None
+    messages: list[dict[str, Any]],
+    tools: list[dict[str, Any]],
+    *,
+    reason: bool,
+    limit: int | None = None,
+    stop: list[str] | None = None,
 ) -> Answer:
     """The answer to OpenAI-shaped messages. limit: tokens at most; stop: texts to stop before."""
     last = messages[-1] if messages else {}
     prompt = _text(last.get("content"))
     spent = sum(len(_text(message.get("content")).split()) + 3 for message in messages)
-    results = [_text(message.get("content")) for message in itertools.takewhile(lambda message: message.get("role") == "tool", reversed(messages))]
+    results = [
+        _text(message.get("content"))
+        for message in itertools.takewhile(lambda message: message.get("role") == "tool", reversed(messages))
+    ]
     if results:
         return _said(f"The tool says: {' and '.join(reversed(results))}.", spent, limit, stop)
     calls = [call for tool in tools[:1] for call in _calls(tool, prompt)]
@@ -51,16 +59,24 @@ def answer(
     return _said(_reply(prompt, last.get("content")), spent, limit, stop, thoughts)
 
 
-def _said(text: str, spent: int, limit: int | None, stop: list[str] | None, thoughts: list[str] | None = None) -> Answer:
+def _said(
+    text: str, spent: int, limit: int | None, stop: list[str] | None, thoughts: list[str] | None = None
+) -> Answer:
     for end in stop or ():
         text = text.partition(end)[0]
     words = _split(text)
     cut = limit is not None and len(words) > limit
-    return Answer(words[:limit] if cut else words, thoughts or [], finish="length" if cut else "stop", prompt_tokens=spent)
+    return Answer(
+        words[:limit] if cut else words, thoughts or [], finish="length" if cut else "stop", prompt_tokens=spent
+    )
 
 
 def _reply(prompt: str, content: Any) -> str:
-    pictures = [found for part in content or [] if isinstance(part, dict) and (found := _picture(part))] if isinstance(content, list) else []
+    pictures = (
+        [found for part in content or [] if isinstance(part, dict) and (found := _picture(part))]
+        if isinstance(content, list)
+        else []
+    )
     if pictures:
         return f"I see {' and '.join(pictures)}."
     if sum_ := re.search(r"(\d+)\s*\+\s*(\d+)", prompt):

@@ -94,7 +94,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _error(self, refused: _RefusedError) -> Any:
         text = str(refused)
-        shapes = {"flat": {"object": "error", "message": text, "code": refused.code}, "text": {"error": text}, "detail": {"detail": text}}
+        shapes = {
+            "flat": {"object": "error", "message": text, "code": refused.code},
+            "text": {"error": text},
+            "detail": {"detail": text},
+        }
         usual = {"error": {"message": text, "type": "invalid_request_error", "param": None, "code": refused.code}}
         return shapes.get(self.persona.get("error", "openai"), usual)
 
@@ -104,7 +108,10 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._path().endswith("/models"):
             raise _RefusedError(404, f"Unknown request URL: GET {self._path()}", "unknown_url")
         names = self.persona.get("models", ["words"])
-        self._json(200, {"object": "list", "data": [{"id": name, "object": "model", "created": wire.CREATED} for name in names]})
+        self._json(
+            200,
+            {"object": "list", "data": [{"id": name, "object": "model", "created": wire.CREATED} for name in names]},
+        )
 
     def _post(self) -> None:
         path = self._path()
@@ -113,12 +120,16 @@ class _Handler(BaseHTTPRequestHandler):
         except ValueError:
             raise _RefusedError(400, "the body is not JSON") from None
         responses = path.endswith("/responses")
-        if not responses and (not path.endswith("/chat/completions") or request.get("model") in self.persona.get("only_responses", ())):
+        if not responses and (
+            not path.endswith("/chat/completions") or request.get("model") in self.persona.get("only_responses", ())
+        ):
             raise _RefusedError(404, f"Unknown request URL: POST {path}", "unknown_url")
         self._check(request)
         model, found = request["model"], self._answer(request, responses=responses)
         if not request.get("stream"):
-            self._json(200, wire.responses_body(found, model) if responses else wire.chat_body(found, model, self.persona))
+            self._json(
+                200, wire.responses_body(found, model) if responses else wire.chat_body(found, model, self.persona)
+            )
         elif responses:
             self._events(wire.responses_events(found, model))
         else:
@@ -127,12 +138,23 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, request: dict[str, Any], *, responses: bool) -> Answer:
         stop = request.get("stop")
-        reasons = request.get("reasoning") or request.get("reasoning_effort") or str(request.get("model")).endswith("reasoner")
+        reasons = (
+            request.get("reasoning")
+            or request.get("reasoning_effort")
+            or str(request.get("model")).endswith("reasoner")
+        )
         return answer(
             wire.responses_messages(request) if responses else request.get("messages") or [],
             [] if request.get("tool_choice") == "none" else request.get("tools") or [],
             reason=bool(reasons),
-            limit=next((request[name] for name in ("max_completion_tokens", "max_tokens", "max_output_tokens") if request.get(name)), None),
+            limit=next(
+                (
+                    request[name]
+                    for name in ("max_completion_tokens", "max_tokens", "max_output_tokens")
+                    if request.get(name)
+                ),
+                None,
+            ),
             stop=[stop] if isinstance(stop, str) else stop,
         )
 

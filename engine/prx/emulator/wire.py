@@ -34,7 +34,9 @@ def chat_body(answer: Answer, model: str, persona: Mapping[str, Any]) -> Json:
     message: Json = {"role": "assistant", "content": answer.text if answer.words or not answer.calls else None}
     _add_reasoning(message, "".join(answer.reasoning), persona)
     if answer.calls:
-        message["tool_calls"] = [_call(place, name, arguments, persona) for place, (name, arguments) in enumerate(answer.calls)]
+        message["tool_calls"] = [
+            _call(place, name, arguments, persona) for place, (name, arguments) in enumerate(answer.calls)
+        ]
     return {
         "id": "chatcmpl-1", "object": "chat.completion", "created": CREATED, "model": model,
         "choices": [{"index": 0, "message": message, "finish_reason": answer.finish}], "usage": usage(answer),
@@ -89,7 +91,10 @@ def _thinking(answer: Answer, persona: Mapping[str, Any]) -> Iterator[Json]:
     if style == "think_tags":
         yield from ({"content": word} for word in ("<thi", "nk>\n", *answer.reasoning, "\n</thi", "nk>", "\n\n"))
     elif style == "parts":
-        yield from ({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": word}]}]} for word in answer.reasoning)
+        yield from (
+            {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": word}]}]}
+            for word in answer.reasoning
+        )
     else:
         yield from ({style: word} for word in answer.reasoning)
 
@@ -109,7 +114,13 @@ def _pieces(answer: Answer, persona: Mapping[str, Any]) -> Iterator[Json]:
 
 def _chunk(delta: Json, finish: str | None, model: str) -> Json:
     choices = [{"index": 0, "delta": delta, "finish_reason": finish}]
-    return {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": CREATED, "model": model, "choices": choices}
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion.chunk",
+        "created": CREATED,
+        "model": model,
+        "choices": choices,
+    }
 
 
 def _event(value: Json, name: str = "") -> str:
@@ -122,14 +133,28 @@ def _event(value: Json, name: str = "") -> str:
 def responses_body(answer: Answer, model: str) -> Json:
     output: list[Json] = []
     if answer.reasoning:
-        output.append({"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "".join(answer.reasoning)}]})
+        output.append(
+            {
+                "type": "reasoning",
+                "id": "rs_1",
+                "summary": [{"type": "summary_text", "text": "".join(answer.reasoning)}],
+            }
+        )
     for place, (name, arguments) in enumerate(answer.calls):
         output.append(
-            {"type": "function_call", "id": f"fc_{place}", "call_id": f"call_{place + 1:09}", "name": name, "arguments": json.dumps(arguments)}
+            {
+                "type": "function_call",
+                "id": f"fc_{place}",
+                "call_id": f"call_{place + 1:09}",
+                "name": name,
+                "arguments": json.dumps(arguments),
+            }
         )
     if answer.words:
         content = [{"type": "output_text", "text": answer.text, "annotations": []}]
-        output.append({"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": content})
+        output.append(
+            {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": content}
+        )
     counts = usage(answer)
     cut = answer.finish == "length"
     return {
@@ -148,16 +173,35 @@ def responses_events(answer: Answer, model: str) -> Iterator[str]:
 
     yield event("response.created", response={**body, "output": [], "status": "in_progress", "usage": None})
     for place, item in enumerate(body["output"]):
-        empty = {**item, "arguments": ""} if item["type"] == "function_call" else {**item, "content": []} if item["type"] == "message" else item
+        empty = (
+            {**item, "arguments": ""}
+            if item["type"] == "function_call"
+            else {**item, "content": []}
+            if item["type"] == "message"
+            else item
+        )
         yield event("response.output_item.added", output_index=place, item=empty)
         if item["type"] == "reasoning":
             for word in answer.reasoning:
-                yield event("response.reasoning_summary_text.delta", item_id=item["id"], output_index=place, summary_index=0, delta=word)
+                yield event(
+                    "response.reasoning_summary_text.delta",
+                    item_id=item["id"],
+                    output_index=place,
+                    summary_index=0,
+                    delta=word,
+                )
         elif item["type"] == "function_call":
-            yield event("response.function_call_arguments.delta", item_id=item["id"], output_index=place, delta=item["arguments"])
+            yield event(
+                "response.function_call_arguments.delta",
+                item_id=item["id"],
+                output_index=place,
+                delta=item["arguments"],
+            )
         else:
             for word in answer.words:
-                yield event("response.output_text.delta", item_id=item["id"], output_index=place, content_index=0, delta=word)
+                yield event(
+                    "response.output_text.delta", item_id=item["id"], output_index=place, content_index=0, delta=word
+                )
         yield event("response.output_item.done", output_index=place, item=item)
     yield event("response.incomplete" if body["incomplete_details"] else "response.completed", response=body)
 

@@ -162,7 +162,9 @@ class _Code:
         out = self.name()
         left, right = (self.emit(child, value) for child in node["children"])
         if node["value"] in _ORDER:
-            self.line(f"{out} = {left} {_ORDER[node['value']]} {right} if comparable({left}) and comparable({right}) else None")
+            self.line(
+                f"{out} = {left} {_ORDER[node['value']]} {right} if comparable({left}) and comparable({right}) else None"
+            )
         else:
             self.line(f"{out} = {'not ' * (node['value'] == 'ne')}equals({left}, {right})")
         return out

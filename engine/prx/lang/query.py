@@ -14,11 +14,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jmespath import compile as parse_expression
-from jmespath.exceptions import JMESPathError
+from jmespath.exceptions import IncompleteExpressionError, JMESPathError
 from jmespath.visitor import Options
 
 from prx.lang.codegen import Function, Node, TooDeepError, build
 from prx.lang.functions import SpecFunctions
+from prx.words import nearest
 
 MAX_LENGTH = 500  # characters; longer ones are no extractors, and nesting costs the parser its stack
 _FUNCTIONS = SpecFunctions()
@@ -39,12 +40,27 @@ def parse(expression: str) -> Node:
         raise QueryError(f"an expression has at most {MAX_LENGTH} characters, this one {len(expression)}")
     try:
         tree: Node = parse_expression(expression).parsed
-        _check_calls(tree)
+        _check(tree)
     except JMESPathError as error:
-        raise QueryError(_first_line(error), getattr(error, "lex_position", None)) from None
+        raise QueryError(_words(error), getattr(error, "lex_position", None)) from None
     except (RecursionError, ValueError) as error:
         raise QueryError(f"cannot be read: {type(error).__name__}") from None
     return tree
+
+
+def checked(expression: str) -> Node:
+    """As `parse`, for one that somebody has just written: also refuses what is right and never meant."""
+    tree = parse(expression)
+    _refuse_slips(tree)
+    return tree
+
+
+def _refuse_slips(tree: Node) -> None:
+    children = [child for child in tree.get("children") or () if isinstance(child, dict)]
+    if tree["type"] == "subexpression" and children[0]["type"] == "not_expression":
+        raise QueryError("! binds tighter than a dot, so this is always null; write !(a.b)")
+    for child in children:
+        _refuse_slips(child)
 
 
 def compile_query(expression: str) -> Function:
@@ -95,26 +111,41 @@ def root_names(tree: Node) -> set[str]:
     return set().union(*map(root_names, children)) if children else set()
 
 
-_STEPWISE = {"subexpression", "index_expression", "pipe", "projection", "filter_projection", "value_projection", "flatten"}
+_STEPWISE = {
+    "subexpression",
+    "index_expression",
+    "pipe",
+    "projection",
+    "filter_projection",
+    "value_projection",
+    "flatten",
+}
 
 
 def _is_field(node: Node, name: str) -> bool:
     return bool(node["type"] == "field" and node["value"] == name)
 
 
-def _check_calls(tree: Node) -> None:
+def _check(tree: Node) -> None:
+    """Refuse what jmespath finds out only when it runs, or never."""
     children = [child for child in tree.get("children") or () if isinstance(child, dict)]
     if tree["type"] == "function_expression":
         entry = _FUNCTIONS.FUNCTION_TABLE.get(tree["value"])
         if entry is None:
-            raise QueryError(f"unknown function {tree['value']}()")
+            raise QueryError(f"unknown function {tree['value']}(){nearest(tree['value'], _FUNCTIONS.FUNCTION_TABLE)}")
         wanted = entry["signature"]
         variadic = bool(wanted and wanted[-1].get("variadic"))
         if len(children) < len(wanted) or (len(children) > len(wanted) and not variadic):
             raise QueryError(f"{tree['value']}() takes {len(wanted)} argument(s), not {len(children)}")
     for child in children:
-        _check_calls(child)
+        _check(child)
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0].rstrip(": ")
+def _words(error: Exception) -> str:
+    """What is wrong with an expression, for somebody who has just written it."""
+    token = getattr(error, "token_value", None)
+    if isinstance(error, IncompleteExpressionError) or getattr(error, "token_type", "") == "EOF":
+        return "the expression ends too early"
+    if token is None:
+        return str(error).splitlines()[0].rstrip(": ")
+    return f"{str(token)!r} cannot stand here" + ("; for equality write ==" if token == "=" else "")

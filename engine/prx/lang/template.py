@@ -58,14 +58,19 @@ class Template:
             return self._list(node, path, at_root)
         if not isinstance(node, dict):
             return lambda _: node
-        for word, compile_word in (("when", self._when), ("each", self._each), ("match", self._match), ("merge", self._merge)):
+        for word, compile_word in (
+            ("when", self._when),
+            ("each", self._each),
+            ("match", self._match),
+            ("merge", self._merge),
+        ):
             if word in node:
                 return compile_word(node, path, at_root)
         return self._mapping(node, path, at_root)
 
     def _formula(self, text: Any, path: Path, at_root: bool) -> Render:
         try:
-            tree = query.parse(str(text).removeprefix("="))
+            tree = query.checked(str(text).removeprefix("="))
             if at_root:
                 self.params |= query.names_under(tree, "params")
                 self.reads |= query.root_names(tree)
@@ -85,7 +90,8 @@ class Template:
 
     def _list(self, node: list[Any], path: Path, at_root: bool) -> Render:
         items = [
-            (isinstance(child, dict) and "each" in child, self._compile(child, (*path, place), at_root=at_root)) for place, child in enumerate(node)
+            (isinstance(child, dict) and "each" in child, self._compile(child, (*path, place), at_root=at_root))
+            for place, child in enumerate(node)
         ]
 
         def render(value: Any) -> Any:
@@ -120,7 +126,10 @@ class Template:
     def _match(self, node: dict[str, Any], path: Path, at_root: bool) -> Render:
         self._only(node, path, {"match", "cases", "else"})
         subject = self._formula(node["match"], (*path, "match"), at_root)
-        cases = {str(name): self._compile(child, (*path, "cases", name), at_root=at_root) for name, child in (node.get("cases") or {}).items()}
+        cases = {
+            str(name): self._compile(child, (*path, "cases", name), at_root=at_root)
+            for name, child in (node.get("cases") or {}).items()
+        }
         default = self._compile(node["else"], (*path, "else"), at_root=at_root) if "else" in node else None
 
         def render(value: Any) -> Any:

@@ -16,9 +16,9 @@ from prx import resources
 from prx.errors import ConfigError, SpecError
 from prx.spec import resolve
 from prx.spec.compile import compile_spec
-from prx.spec.load import nearest
 from prx.spec.model import Spec
 from prx.spec.resolve import Raw
+from prx.words import nearest
 
 DIALECTS = "_dialects"
 
@@ -76,7 +76,9 @@ class Catalog:
         """The provider of that id or alias. Raises ConfigError (unknown) or SpecError (faulty file)."""
         entry = self.entry(name)
         if entry is None:
-            raise ConfigError(f"unknown provider {name!r}{nearest(name, self.names)}", hint="`prx providers` lists them all.")
+            raise ConfigError(
+                f"unknown provider {name!r}{nearest(name, self.names)}", hint="`prx providers` lists them all."
+            )
         return self.load(entry)
 
     def entry(self, name: str) -> Entry | None:
@@ -103,13 +105,15 @@ class Catalog:
 
     def dialect_or_provider(self, name: str) -> Raw:
         """The resolved mapping that `extends: name` means."""
-        return self._extended(name, None, ())
+        return self.extended(name, None, ())
 
     def base_entry(self, name: str) -> Entry:
         """The file that `extends: name` means. Raises SpecError."""
         entry = self._file(name, within=DIALECTS) or self.entry(name)
         if entry is None:
-            raise SpecError(f"extends: unknown dialect or provider {name!r}{nearest(name, [*self.dialects(), *self.names])}")
+            raise SpecError(
+                f"extends: unknown dialect or provider {name!r}{nearest(name, [*self.dialects(), *self.names])}"
+            )
         return entry
 
     def dialects(self) -> list[str]:
@@ -127,7 +131,9 @@ class Catalog:
 
     @cached_property
     def _aliases(self) -> dict[str, str]:
-        return {alias: entry.id for entry in self._entries.values() for alias in glance(entry.path).get("aliases") or ()}
+        return {
+            alias: entry.id for entry in self._entries.values() for alias in glance(entry.path).get("aliases") or ()
+        }
 
     def _in_folder(self, place: int) -> Iterator[Entry]:
         for path in _yaml_files(self.folders[place]):
@@ -145,26 +151,36 @@ class Catalog:
                 return Entry(name, path, packaged=place == 0)
         return None
 
-    def _extended(self, name: str, of: Entry | None, chain: tuple[Path, ...]) -> Raw:
-        below = of.path if of and of.id == name and of.path.parent.name != DIALECTS else None
+    def extended(self, name: str, of: Path | None, chain: tuple[Path, ...]) -> Raw:
+        """As `dialect_or_provider`, in the file `of`, on the way through `chain`. A file may extend its own
+        name: it means the file of that name in a weaker folder.
+        """
+        below = of if of and of.stem == name and of.parent.name != DIALECTS else None
         entry = self._file(name, within=DIALECTS) or self._file(name, below) or self._file(self._aliases.get(name, ""))
-        place = f"{of.path}: extends" if of else "extends"
+        place = f"{of}: extends" if of else "extends"
         if entry is None:
             known = [*self.dialects(), *self._entries]
-            raise SpecError(f"{place}: unknown dialect or provider {name!r}{nearest(name, known)}", hint="`prx providers` lists them all.")
+            raise SpecError(
+                f"{place}: unknown dialect or provider {name!r}{nearest(name, known)}",
+                hint="`prx providers` lists them all.",
+            )
         if entry.path in chain:
-            raise SpecError(f"{place}: {' -> '.join(path.stem for path in (*chain, entry.path))} goes in a circle; take one extends out")
+            raise SpecError(
+                f"{place}: {' -> '.join(path.stem for path in (*chain, entry.path))} goes in a circle; take one extends out"
+            )
         return self._resolved(entry, chain)
 
     def _resolved(self, entry: Entry, chain: tuple[Path, ...]) -> Raw:
-        raw = glance(entry.path) if entry.packaged else self._checked(entry)
+        raw = glance(entry.path) if entry.packaged else self._checked(entry, chain)
         is_dialect = entry.path.parent.name == DIALECTS
-        return resolve.resolve(raw, lambda name: self._extended(name, entry, (*chain, entry.path)), is_dialect=is_dialect)
+        return resolve.resolve(
+            raw, lambda name: self.extended(name, entry.path, (*chain, entry.path)), is_dialect=is_dialect
+        )
 
-    def _checked(self, entry: Entry) -> Raw:
+    def _checked(self, entry: Entry, chain: tuple[Path, ...]) -> Raw:
         from prx.spec.check import check_file
 
-        document, problems = check_file(entry.path, self)
+        document, problems = check_file(entry.path, self, chain)
         if problems:
             more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
             raise SpecError(f"{problems[0]}{more}", hint=f"`prx check {entry.path}` shows every fault of the file.")
@@ -183,4 +199,8 @@ def glance(path: Path) -> Raw:
 
 
 def _yaml_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*.yaml") if not path.name.startswith((".", "_"))) if folder.is_dir() else []
+    return (
+        sorted(path for path in folder.glob("*.yaml") if not path.name.startswith((".", "_")))
+        if folder.is_dir()
+        else []
+    )

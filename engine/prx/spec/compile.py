@@ -36,6 +36,7 @@ def compile_spec(raw: Mapping[str, Any]) -> Spec:
         retry=model.Retry(**raw.get("retry", {})),
         transport=model.Transport(**raw.get("transport", {})),
         models=_models(raw.get("models", {})),
+        deviations=raw.get("deviations", {}),
     )
 
 
@@ -54,7 +55,7 @@ def _missing(spec: Spec) -> Iterator[Problem]:
         (("response", "content"), bool(spec.response.found.sources.get("content"))),
     ):
         if not present:
-            yield path, "is missing; extend a dialect (`extends: openai-chat`) or write it here", None
+            yield path, "is missing; extend a dialect, or write it here", None
     if spec.stream.events and spec.stream.kind is None:
         yield ("stream", "kind"), "is missing; it says which of stream.events an event is", None
 
@@ -133,7 +134,13 @@ def _errors(raw: Mapping[str, Any]) -> model.Errors:
         detect=Query(("errors",), raw, ("detect",)),
         found=Query(("errors",), raw, FAULT),
         rules=tuple(
-            model.Rule(name, Query(("errors", "rules", name), row, ("when",)), row["kind"], row.get("retryable"), row.get("hint", ""))
+            model.Rule(
+                name,
+                Query(("errors", "rules", name), row, ("when",)),
+                row["kind"],
+                row.get("retryable"),
+                row.get("hint", ""),
+            )
             for name, row in raw.get("rules", {}).items()
         ),
         statuses=raw.get("statuses", {}),

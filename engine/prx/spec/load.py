@@ -7,16 +7,16 @@ documents are refused: `extends` is the only reuse, and a file of a few lines ca
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 Keys = tuple[str | int, ...]
+Marks = dict[Keys, tuple[int, int]]  # line and column, from 1
 
 MAX_BYTES = 256 * 1024  # a long dialect has 10 KB
 MAX_DEPTH = 40
@@ -48,21 +48,21 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A loaded file: its value in JSON's types, and where each key and value stands."""
+    """A loaded file: its value in JSON's types, and where each key (`marks`) and value (`values`) stands."""
 
     file: str
     value: dict[str, Any]
-    marks: dict[Keys, tuple[int, int]]
+    marks: Marks
     text: str
     problems: tuple[Problem, ...] = ()
+    values: Marks = field(default_factory=dict)
 
-    def problem(self, keys: Keys, text: str, shift: int = 0) -> Problem:
+    def problem(self, keys: Keys, text: str, *, of_value: bool = False) -> Problem:
         """A fault at a path, or at the nearest path above it that the file has."""
-        for length in range(len(keys), -1, -1):
-            if keys[:length] in self.marks:
-                line, column = self.marks[keys[:length]]
-                return Problem(self.file, line, column + shift, dotted(keys), text)
-        return Problem(self.file, 0, 0, dotted(keys), text)
+        marks = self.values if of_value and keys in self.values else self.marks
+        known = next((keys[:length] for length in range(len(keys), -1, -1) if keys[:length] in marks), None)
+        line, column = marks[known] if known is not None else (0, 0)
+        return Problem(self.file, line, column, dotted(keys), text)
 
 
 def dotted(keys: Keys) -> str:
@@ -71,12 +71,6 @@ def dotted(keys: Keys) -> str:
     for key in keys:
         out += f"[{key}]" if isinstance(key, int) else f".{key}" if out else str(key)
     return out
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The words to add to a message about an unknown word: which known one is nearest, or nothing."""
-    close = difflib.get_close_matches(word, list(known), 1, 0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def read(path: Path) -> Document:
@@ -92,7 +86,9 @@ def read(path: Path) -> Document:
         return parse(data.decode("utf-8-sig"), str(path))
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        return _failed(str(path), "not UTF-8; save the file as UTF-8", line, error.start - data.rfind(b"\n", 0, error.start))
+        return _failed(
+            str(path), "not UTF-8; save the file as UTF-8", line, error.start - data.rfind(b"\n", 0, error.start)
+        )
 
 
 def parse(text: str, file: str) -> Document:
@@ -113,12 +109,11 @@ def parse(text: str, file: str) -> Document:
         if "expected a single document" in str(error):
             words = "a second document begins here; write one provider a file"
         return _failed(file, words, mark.line + 1 if mark else 0, mark.column + 1 if mark else 0, loader.problems)
-    marks: dict[Keys, tuple[int, int]] = {}
-    value = loader.value_of(node, (), marks) if node else None
+    value = loader.value_of(node, ()) if node else None
     if not isinstance(value, dict):
         loader.problems.append(Problem(file, 1, 1, "", "a provider file is a mapping: `spec: 1`, `id: …`, and so on"))
         value = {}
-    return Document(file, value, marks, text, tuple(loader.problems))
+    return Document(file, value, loader.key_marks, text, tuple(loader.problems), loader.value_marks)
 
 
 def _failed(file: str, text: str, line: int = 0, column: int = 0, more: Iterable[Problem] = ()) -> Document:
@@ -136,6 +131,8 @@ class _Loader(yaml.SafeLoader):
         super().__init__(text)
         self.file = file
         self.problems: list[Problem] = []
+        self.key_marks: Marks = {}
+        self.value_marks: Marks = {}
         self.depth = self.nodes = 0
 
     def refuse(self, mark: Any, text: str, path: str = "") -> None:
@@ -161,23 +158,25 @@ class _Loader(yaml.SafeLoader):
             node.style = "'"  # already refused: its plain reading is no further fault
         return node
 
-    def value_of(self, node: Any, path: Keys, marks: dict[Keys, tuple[int, int]]) -> Any:
-        marks.setdefault(path, (node.start_mark.line + 1, node.start_mark.column + 1))
+    def value_of(self, node: Any, path: Keys) -> Any:
+        here = (node.start_mark.line + 1, node.start_mark.column + 1)
+        self.value_marks[path] = here
+        self.key_marks.setdefault(path, here)
         if isinstance(node, yaml.ScalarNode):
             return self.scalar(node, path)
         if isinstance(node, yaml.SequenceNode):
-            return [self.value_of(child, (*path, place), marks) for place, child in enumerate(node.value)]
-        return self.mapping(node, path, marks)
+            return [self.value_of(child, (*path, place)) for place, child in enumerate(node.value)]
+        return self.mapping(node, path)
 
-    def mapping(self, node: Any, path: Keys, marks: dict[Keys, tuple[int, int]]) -> dict[str, Any]:
+    def mapping(self, node: Any, path: Keys) -> dict[str, Any]:
         made: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key = self.key(key_node, path)
             here = (*path, key)
             if key in made:
                 self.refuse(key_node.start_mark, f"{key!r} stands here twice; keep one", dotted(path))
-            marks[here] = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
-            made[key] = self.value_of(value_node, here, marks)
+            self.key_marks[here] = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
+            made[key] = self.value_of(value_node, here)
         return made
 
     def key(self, node: Any, path: Keys) -> str:
@@ -196,7 +195,9 @@ class _Loader(yaml.SafeLoader):
             return text
         kind = _core_kind(text)
         if kind != node.tag.rpartition(":")[2] or _LEADING_ZERO.match(text):
-            self.refuse(node.start_mark, f"{text} is read differently by YAML 1.1 and 1.2; {_advice(text)}", dotted(path))
+            self.refuse(
+                node.start_mark, f"{text} is read differently by YAML 1.1 and 1.2; {_advice(text)}", dotted(path)
+            )
         try:
             return _VALUES[kind](text)
         except ValueError:

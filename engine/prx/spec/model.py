@@ -17,7 +17,18 @@ from prx.lang.template import Template
 
 Path = tuple[str | int, ...]
 
-FOUND = ("content", "reasoning", "refusal", "tool_calls", "whole_calls", "finish_reason", "usage", "model", "final", "end")
+FOUND = (
+    "content",
+    "reasoning",
+    "refusal",
+    "tool_calls",
+    "whole_calls",
+    "finish_reason",
+    "usage",
+    "model",
+    "final",
+    "end",
+)
 CALL = ("index", "id", "name", "arguments")
 TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "reasoning_tokens")
 FAULT = ("message", "code", "type", "status")
@@ -43,7 +54,7 @@ class Query:
             source = self.sources.get(name) or ()
             for place, text in enumerate([source] if isinstance(source, str) else source):
                 try:
-                    query.parse(text)
+                    query.checked(text)
                 except query.QueryError as error:
                     yield (*self.path, name, *([] if isinstance(source, str) else [place])), str(error), error.column
 
@@ -185,6 +196,7 @@ class Spec:
     retry: Retry
     transport: Transport
     models: Models
+    deviations: Mapping[str, list[str]]
 
     def can(self, capability: str) -> bool:
         """False only where the spec says so."""

@@ -13,7 +13,20 @@ Raw = dict[str, Any]
 Find = Callable[[str], Raw]
 
 # What belongs to the provider and not to the dialect it speaks: it stays when the dialect changes.
-_OWN = ("spec", "id", "name", "docs", "source", "former_urls", "aliases", "base_url", "auth", "capabilities", "retry", "transport")
+_OWN = (
+    "spec",
+    "id",
+    "name",
+    "docs",
+    "source",
+    "former_urls",
+    "aliases",
+    "base_url",
+    "auth",
+    "capabilities",
+    "retry",
+    "transport",
+)
 _OWN_REQUEST = ("headers", "query")
 _ROOT = "dialect"  # the id of the dialect, noted while resolving
 

@@ -11,7 +11,8 @@ from functools import cache
 from typing import Any
 
 from prx import resources
-from prx.spec.load import Document, Keys, Problem, nearest
+from prx.spec.load import Document, Keys, Problem
+from prx.words import nearest
 
 _TYPES = {
     "string": "text", "integer": "a whole number", "number": "a number", "boolean": "true or false",

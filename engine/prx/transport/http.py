@@ -9,28 +9,28 @@ with its query. vcrpy records and replays below both, so it sees these calls lik
 from __future__ import annotations
 
 import contextlib
-import socket
-import ssl
+import logging
+import re
 import time
-import zlib
 from collections.abc import Mapping
-from http.client import HTTPException
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 from requests.utils import should_bypass_proxies
-from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError
-from urllib3.exceptions import SSLError as UrllibSSLError
-from urllib3.exceptions import TimeoutError as UrllibTimeout
 
-from prx.errors import ConfigError, Error, OverflowedError, ProtocolError, ProviderConnectionError, ProviderTimeoutError, TruncatedError
+from prx.errors import (
+    ConfigError,
+    OverflowedError,
+)
 from prx.spec.model import Transport
+from prx.transport.failures import translated
+from prx.transport.inflate import Inflate
 from prx.transport.watchdog import Guard
 from prx.wire import Head, HttpRequest, Secret
 
 _BLOCK = 65536
-_INFLATED = 1 << 20  # bytes at most from one step of decompression
 _DRAIN_SECONDS = 0.1  # how long the end of a finished stream is waited for, to keep the connection
 _POOL_SIZE = 256
 _SMALL = 16 << 20
@@ -58,17 +58,23 @@ class Http:
         """Send a request and read the head of its response. Raises Error."""
         for secret in request.secrets():
             if not secret.sendable:
-                raise ConfigError("the key has characters that a header cannot carry (a line break, a space at its end, …)")
+                raise ConfigError(
+                    "the key has characters that a header cannot carry (a line break, a space at its end, …)"
+                )
         pool, path, headers = self._route(request.url)
         if request.query:
+            _keep_queries_out_of_logs()
             path = path + request.full_url(reveal=True)[len(request.url) :]
-        made = {**headers, **{name: value.reveal() if isinstance(value, Secret) else value for name, value in request.headers.items()}}
+        made = {
+            **headers,
+            **{name: value.reveal() if isinstance(value, Secret) else value for name, value in request.headers.items()},
+        }
         connection = pool._get_conn()
         try:
             raw = _send(pool, connection, request, path, made, limits, guard)
         except Exception as error:
             connection.close()
-            raise _mapped(error, request.url, limits, guard) from None
+            raise translated(error, request.url, limits, guard) from None
         return Response(raw, connection, request, limits, guard)
 
     def fetch(self, request: HttpRequest, limits: Transport) -> tuple[Head, bytes]:
@@ -109,13 +115,35 @@ class Http:
 
     def _environment_proxy(self, url: str) -> str:
         parts, env = urlsplit(url), self._environ
-        if (parts.hostname or "").startswith(_LOOPBACK) or should_bypass_proxies(url, env.get("no_proxy") or env.get("NO_PROXY") or ""):
+        if (parts.hostname or "").startswith(_LOOPBACK) or should_bypass_proxies(
+            url, env.get("no_proxy") or env.get("NO_PROXY") or ""
+        ):
             return ""
         names = (f"{parts.scheme}_proxy", "all_proxy")
         return next((env[name] for base in names for name in (base, base.upper()) if env.get(name)), "")
 
 
-def _send(pool: Any, connection: Any, request: HttpRequest, path: str, headers: Mapping[str, str], limits: Transport, guard: Guard | None) -> Any:
+@cache
+def _keep_queries_out_of_logs() -> None:
+    """urllib3 warns of malformed headers with the whole URL; where a key is in it, it must not."""
+
+    def without_query(record: logging.LogRecord) -> bool:
+        record.msg, record.args = re.sub(r"\?[^\s)\"']*", "?***", record.getMessage()), ()
+        return True
+
+    for name in ("urllib3.connection", "urllib3.connectionpool"):
+        logging.getLogger(name).addFilter(without_query)
+
+
+def _send(
+    pool: Any,
+    connection: Any,
+    request: HttpRequest,
+    path: str,
+    headers: Mapping[str, str],
+    limits: Transport,
+    guard: Guard | None,
+) -> Any:
     if guard is not None:
         guard.connection = connection
         if guard.fired or guard.remaining <= 0:
@@ -129,7 +157,13 @@ def _send(pool: Any, connection: Any, request: HttpRequest, path: str, headers: 
     connection.timeout = limits.first_byte
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # who refuses a request early may have answered it
         connection.request(
-            request.method, path, body=request.body or None, headers=headers, preload_content=False, decode_content=False, enforce_content_length=True
+            request.method,
+            path,
+            body=request.body or None,
+            headers=headers,
+            preload_content=False,
+            decode_content=False,
+            enforce_content_length=True,
         )
     raw = connection.getresponse()
     raw._connection, raw._pool = connection, pool
@@ -146,7 +180,7 @@ class Response:
         self._url, self._limits = request.url, limits
         self._ended = False
         self.head = Head(raw.status, {name.lower(): value for name, value in raw.headers.items()}, time.time())
-        self._inflate = _Inflate(self.head.headers.get("content-encoding", ""))
+        self._inflate = Inflate(self.head.headers.get("content-encoding", ""))
 
     def read(self) -> bytes:
         """The next bytes of the body. Raises Error."""
@@ -181,89 +215,9 @@ class Response:
         try:
             data: bytes = self._raw.read1(_BLOCK)
         except Exception as error:
-            raise _mapped(error, self._url, self._limits, self._guard, reading=True) from None
+            raise translated(error, self._url, self._limits, self._guard, reading=True) from None
         if not data:
             if self._guard is not None and self._guard.fired:
-                raise _mapped(TimeoutError(), self._url, self._limits, self._guard)
+                raise translated(TimeoutError(), self._url, self._limits, self._guard)
             self._ended = True
         return data
-
-
-class _Inflate:
-    """Bytes as they are meant. A body that says gzip and is none (vcrpy keeps it so) passes unchanged."""
-
-    def __init__(self, encoding: str) -> None:
-        self._encoding = encoding.strip().lower()
-        self._stream: Any = None
-        self._known = self._encoding in ("", "identity")
-        self._tail = b""
-
-    def pending(self) -> bytes:
-        tail, self._tail = self._tail, b""
-        return tail
-
-    def __call__(self, data: bytes) -> bytes:
-        if not self._known:
-            self._recognise(data)
-        if self._stream is None:
-            return data
-        try:
-            piece: bytes = self._stream.decompress(data, _INFLATED)
-        except zlib.error as error:
-            raise ProtocolError(f"the answer says it is {self._encoding} and cannot be unpacked: {error}") from None
-        self._tail = self._stream.unconsumed_tail
-        return piece
-
-    def finish(self) -> None:
-        if self._stream is not None and not self._stream.eof:
-            raise TruncatedError("the compressed answer ended before its end")
-
-    def _recognise(self, data: bytes) -> None:
-        self._known = True
-        if data[:1] in (b"\x1f", b"\x78") and self._encoding in ("gzip", "x-gzip", "deflate"):
-            self._stream = zlib.decompressobj(47)  # 32 + 15: gzip or zlib, whichever it is
-        elif data[:1] not in (b"{", b"[", b"d", b"e", b":", b" ", b"\n", b"<") and self._encoding not in ("gzip", "deflate"):
-            raise ProtocolError(f"the answer is packed as {self._encoding}, which was not asked for")
-
-
-def _mapped(error: Exception, url: str, limits: Transport, guard: Guard | None, *, reading: bool = False) -> Error:
-    """A library's exception as ours. The one border at which they are translated."""
-    place = "{0.scheme}://{0.netloc}".format(urlsplit(url))
-    if isinstance(error, Error):
-        return error
-    if guard is not None and (guard.fired or guard.remaining <= 0):
-        return ProviderTimeoutError(f"the deadline passed while waiting for {place}")
-    if isinstance(error, TimeoutError | UrllibTimeout) and not isinstance(error, NewConnectionError):
-        seconds = limits.idle if reading else limits.first_byte
-        return ProviderTimeoutError(f"{place} sent nothing for {seconds:g} s", hint="transport.idle and transport.first_byte set how long prx waits.")
-    if isinstance(error, UrllibSSLError | ssl.SSLError):
-        return _tls(error, place)
-    if isinstance(error, UnicodeError | ValueError) and not isinstance(error, HTTPError | OSError):
-        return ConfigError(f"{place}: the request cannot be sent: {type(error).__name__}")
-    if isinstance(error, HTTPError | HTTPException | OSError):
-        return _connection(error, place, reading)
-    raise error
-
-
-def _tls(error: Exception, place: str) -> Error:
-    certificate = "certificate" in str(error).lower()
-    hint = "For a server with a certificate of your own, set ca_file to its PEM file." if certificate else "Does the server speak TLS? Try http://."
-    return ProviderConnectionError(f"{place}: TLS failed: {_reason(error)}", retryable=False, hint=hint)
-
-
-def _connection(error: Exception, place: str, reading: bool) -> Error:
-    if isinstance(error, NameResolutionError) or isinstance(error.__cause__, socket.gaierror):
-        return ProviderConnectionError(f"the name of {place} cannot be resolved", hint="Check the host in api_url, and the network.")
-    if "refused" in str(error).lower():
-        return ProviderConnectionError(
-            f"nobody listens at {place}: connection refused", hint=f"Is the server running? Check with: curl -i {place}/v1/models"
-        )
-    what = "the connection broke inside the answer" if reading else "the connection failed"
-    return ProviderConnectionError(f"{place}: {what}: {_reason(error)}")
-
-
-def _reason(error: Exception) -> str:
-    """The last words of a chain of exceptions; urllib3 nests three."""
-    inner = error.args[-1] if error.args else error
-    text = str(inner) if isinstance(inner, Exception) else str(error)
-    return (text.splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,69 @@
+"""The one border at which exceptions of libraries become ours."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from http.client import HTTPException
+from urllib.parse import urlsplit
+
+from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError
+from urllib3.exceptions import SSLError as UrllibSSLError
+from urllib3.exceptions import TimeoutError as UrllibTimeout
+
+from prx.errors import ConfigError, Error, ProviderConnectionError, ProviderTimeoutError
+from prx.spec.model import Transport
+from prx.transport.watchdog import Guard
+
+
+def translated(error: Exception, url: str, limits: Transport, guard: Guard | None, *, reading: bool = False) -> Error:
+    """A library's exception as ours. What is no failure of a connection is raised as it is."""
+    place = "{0.scheme}://{0.netloc}".format(urlsplit(url))
+    if isinstance(error, Error):
+        return error
+    if guard is not None and (guard.fired or guard.remaining <= 0):
+        return ProviderTimeoutError(f"the deadline passed while waiting for {place}")
+    if isinstance(error, TimeoutError | UrllibTimeout) and not isinstance(error, NewConnectionError):
+        seconds = limits.idle if reading else limits.first_byte
+        return ProviderTimeoutError(
+            f"{place} sent nothing for {seconds:g} s",
+            hint="transport.idle and transport.first_byte set how long prx waits.",
+        )
+    if isinstance(error, UrllibSSLError | ssl.SSLError):
+        return _tls(error, place)
+    if isinstance(error, UnicodeError | ValueError) and not isinstance(error, HTTPError | OSError):
+        return ConfigError(f"{place}: the request cannot be sent: {type(error).__name__}")
+    if isinstance(error, HTTPError | HTTPException | OSError):
+        return _connection(error, place, reading)
+    raise error
+
+
+def _tls(error: Exception, place: str) -> Error:
+    certificate = "certificate" in str(error).lower()
+    hint = (
+        "For a server with a certificate of your own, set ca_file to its PEM file."
+        if certificate
+        else "Does the server speak TLS? Try http://."
+    )
+    return ProviderConnectionError(f"{place}: TLS failed: {_reason(error)}", retryable=False, hint=hint)
+
+
+def _connection(error: Exception, place: str, reading: bool) -> Error:
+    if isinstance(error, NameResolutionError) or isinstance(error.__cause__, socket.gaierror):
+        return ProviderConnectionError(
+            f"the name of {place} cannot be resolved", hint="Check the host in api_url, and the network."
+        )
+    if "refused" in str(error).lower():
+        return ProviderConnectionError(
+            f"nobody listens at {place}: connection refused",
+            hint=f"Is the server running? Check with: curl -i {place}/v1/models",
+        )
+    what = "the connection broke inside the answer" if reading else "the connection failed"
+    return ProviderConnectionError(f"{place}: {what}: {_reason(error)}")
+
+
+def _reason(error: Exception) -> str:
+    """The last words of a chain of exceptions; urllib3 nests three."""
+    inner = error.args[-1] if error.args else error
+    text = str(inner) if isinstance(inner, Exception) else str(error)
+    return (text.splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,150 @@
+"""Spec files: the folder is the verdict, and for a faulty one the sentences are the interface."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import prx
+from prx import resources
+from prx.errors import SpecError
+from prx.spec import load, schema
+from prx.spec.catalog import Catalog, glance
+from prx.spec.check import check_file
+
+HERE = Path(__file__).parent / "specs"
+PACKAGED = sorted(resources.folder("providers.d").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", sorted((HERE / "valid").glob("*.yaml")), ids=lambda path: path.stem)
+def test_valid(path):
+    assert check_file(path, Catalog([HERE / "valid"]))[1] == []
+
+
+@pytest.mark.parametrize("path", sorted((HERE / "invalid").glob("*.yaml")), ids=lambda path: path.stem)
+def test_invalid(path):
+    """Every fault at once, each with line and column, in sentences that are pinned here."""
+    problems = check_file(path, Catalog())[1]
+    said = "".join(f"{problem}\n".replace(f"{path}:", "") for problem in problems)
+    assert said == path.with_suffix(".txt").read_text()
+
+
+def test_what_is_refused_before_it_is_read(tmp_path):
+    for name, data, words in (
+        ("big", b"spec: 1\n" + b"# x\n" * 100_000, "larger than 256 KB"),
+        ("latin", b"spec: 1\nname: caf\xe9\n", "not UTF-8"),
+        ("control", b"spec: 1\nname: a\x01b\n", "control character #x01"),
+        ("deep", b"a: " + b"[" * 3000, "nested too deep"),
+        ("bomb", b"a: &a [x,x]\nb: &b [*a,*a]\n", "alias *a"),
+        ("many", b"a: [" + b"1," * 30_000 + b"1]", "too many nodes"),
+        ("digits", b"spec: " + b"9" * 5000, "too many digits"),
+    ):
+        path = tmp_path / f"{name}.yaml"
+        path.write_bytes(data)
+        problems = check_file(path, Catalog())[1]
+        assert any(words in str(problem) for problem in problems), (name, problems)
+    assert "cannot be read" in str(check_file(tmp_path / "none.yaml", Catalog())[1][0])
+
+
+def test_a_circle_of_files(tmp_path):
+    (tmp_path / "one.yaml").write_text("spec: 1\nid: one\nextends: two\n")
+    (tmp_path / "two.yaml").write_text("spec: 1\nid: two\nextends: one\n")
+    with pytest.raises(SpecError, match="goes in a circle"):
+        Catalog([tmp_path]).get("one")
+
+
+@pytest.mark.parametrize("path", PACKAGED, ids=lambda path: path.stem)
+def test_packaged_files_are_tidy(path):
+    """Checked in full here, since they are only glanced at when prx runs; keys in the schema's order."""
+    document, problems = check_file(path, Catalog())
+    assert problems == []
+    assert glance(path) == document.value, "the fast reading and the strict one differ"
+    order = list(schema.load("provider")["properties"])
+    keys = list(document.value)
+    assert keys == sorted(keys, key=order.index)
+    assert document.text.startswith("# yaml-language-server: $schema="), "no line for editors"
+    if path.parent.name != "_dialects":
+        assert len(document.text.splitlines()) <= 30
+    elif path.stem != "json-http":
+        assert len(document.text.splitlines()) < 200
+
+
+def test_no_two_providers_share_a_name():
+    entries = Catalog().entries()
+    names = [name for entry in entries for name in (entry.id, *(glance(entry.path).get("aliases") or ()))]
+    assert len(names) == len(set(names))
+
+
+def test_what_people_see_of_a_file():
+    """name, docs and source are shown by `prx providers` and `prx show`."""
+    run = [sys.executable, "-m", "prx"]
+    shown = subprocess.run([*run, "show", "groq", "--resolved"], capture_output=True, text=True, check=True).stdout
+    value = yaml.safe_load(shown)
+    raw = glance(resources.folder("providers.d") / "groq.yaml")
+    assert {key: value[key] for key in ("name", "docs", "source")} == {
+        key: raw[key] for key in ("name", "docs", "source")
+    }
+    assert value["endpoints"]["chat"] == "/chat/completions"
+    rows = json.loads(subprocess.run([*run, "providers", "--json"], capture_output=True, text=True, check=True).stdout)
+    row = next(row for row in rows if row["id"] == "groq")
+    assert (row["name"], row["dialect"], row["base_url"]) == ("Groq", "openai-chat", "https://api.groq.com/openai/v1")
+
+
+def test_schema_is_documented():
+    """Every key has a title, a description and an example, and every example is valid."""
+    from jsonschema import Draft202012Validator
+    from referencing import Registry
+
+    for name in ("provider", "config"):
+        whole = schema.load(name)
+        Draft202012Validator.check_schema(whole)
+
+        def walk(node, path, whole=whole):
+            for key, child in node.get("properties", {}).items():
+                target = whole["$defs"][child["$ref"].rpartition("/")[2]] if "$ref" in child else {}
+                described = {**target, **child}
+                assert {"title", "description"} <= described.keys(), f"{path}.{key}"
+                if "examples" in described:
+                    sub = {**described, "$defs": whole["$defs"]}
+                    for example in described["examples"]:
+                        errors = list(Draft202012Validator(sub, registry=Registry()).iter_errors(example))
+                        assert errors == [], (path, key, errors)
+                elif "properties" not in described and "$ref" not in child:
+                    raise AssertionError(f"{path}.{key} has no example")
+                walk(described if "$ref" not in child else {}, f"{path}.{key}")
+
+        walk(whole, name)
+        for definition, node in whole["$defs"].items():
+            walk(node, definition)
+
+
+def test_schema_has_no_bare_choice():
+    """oneOf and anyOf only say that nothing fits; tags with if/then say what does not."""
+    assert not {'"oneOf"', '"anyOf"'} & {
+        word for name in ("provider", "config") for word in json.dumps(schema.load(name)).split()
+    }
+    assert "oneOf" not in json.dumps(schema.load("provider"))
+    assert "anyOf" not in json.dumps(schema.load("provider"))
+
+
+def test_one_bad_file_harms_no_other(tmp_path):
+    (tmp_path / "bad.yaml").write_text("spec: 1\nid: bad\nbase_ulr: x\n")
+    (tmp_path / "worse.yaml").write_text("spec: [\n")
+    (tmp_path / "good.yaml").write_text(
+        "spec: 1\nid: good\nextends: openai-chat\nbase_url: http://localhost:1/v1\naliases: [fine]\n"
+    )
+    client = prx.Client(config={}, providers=tmp_path, env={})
+    assert client.accounts.get("fine").id == "good"
+    with pytest.raises(SpecError, match=r"bad.yaml:3:1: base_ulr: unknown key 'base_ulr'; did you mean 'base_url'\?"):
+        client.chat("hi", model="bad/m")
+
+
+def test_problem_positions_survive_tabs_and_umlauts():
+    document = load.parse('spec: 1\nname: "äöü"\nid: "a" \nauth: {style: "bäd"}\n', "f.yaml")
+    (problem,) = [problem for problem in schema.problems(document) if "style" in problem.path]
+    assert (problem.line, problem.column) == (4, 8)
