@@ -70,7 +70,7 @@ class Played:
 
     def view(self) -> dict[str, Any]:
         """Plain JSON, for conditions in JMESPath."""
-        seen = {
+        return {
             "requests": self.requests,
             "request": self.requests[-1] if self.requests else None,
             "waits": self.waits,
@@ -78,7 +78,6 @@ class Played:
             "reply": plain(self.reply),
             "error": _error(self.error),
         }
-        return seen
 
 
 def _error(error: Error | None) -> dict[str, Any] | None:

@@ -104,7 +104,7 @@ def _configured(settings: Settings, route: Route | None, key: str, env: Env) -> 
         (f"providers.{settings.name}", getattr(settings, key)),
     ):
         if value is not None:
-            return expand(value, env, f"{place}.{key}").strip()
+            return expand(value.reveal() if isinstance(value, Secret) else value, env, f"{place}.{key}").strip()
     return ""
 
 
@@ -206,11 +206,11 @@ def _key(definition: Definition, settings: Settings, route: Route | None, env: E
 
 
 def _headers(settings: Settings, env: Env) -> dict[str, str | Secret]:
-    made: dict[str, str | Secret] = {}
-    for name, text in settings.headers.items():
-        value = expand(text, env, f"providers.{settings.name}.headers.{name}")
-        made[name.lower()] = Secret(value) if variables.names(text) else value
-    return made
+    """The configured headers. Each may be a key, so each is kept as one."""
+    where = f"providers.{settings.name}.headers"
+    return {
+        name.lower(): Secret(expand(text.reveal(), env, f"{where}.{name}")) for name, text in settings.headers.items()
+    }
 
 
 def _readable(path: str, where: str) -> str:

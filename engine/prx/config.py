@@ -17,6 +17,7 @@ from prx import variables
 from prx.errors import ConfigError
 from prx.spec import schema
 from prx.spec.load import Document, Keys
+from prx.wire import Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +25,13 @@ class Settings:
     """[providers.NAME]; see the schema."""
 
     name: str = ""
-    api_key: str | None = None
+    api_key: Secret | None = None
     api_url: str | None = None
     model: str | None = None
     auth_style: str | None = None
     auth_name: str | None = None
     auth_template: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, Secret] = field(default_factory=dict)
     ca_file: str | None = None
     proxy: str | None = None
     timeout: float | None = None
@@ -46,7 +47,7 @@ class Route:
     pattern: str
     provider: str | None = None
     api_url: str | None = None
-    api_key: str | None = None
+    api_key: Secret | None = None
     model: str | None = None
 
     def fits(self, name: str) -> bool:
@@ -131,10 +132,20 @@ def _checked(document: Document) -> Config:
         file=document.file,
         provider=default.get("provider"),
         model=default.get("model"),
-        providers={name: Settings(name, **row) for name, row in value.get("providers", {}).items()},
-        routes=tuple(Route(**row) for row in value.get("model_routes", ())),
+        providers={name: Settings(name, **_wrapped(row)) for name, row in value.get("providers", {}).items()},
+        routes=tuple(Route(**_wrapped(row)) for row in value.get("model_routes", ())),
         images=Images(**value.get("images", {})),
     )
+
+
+def _wrapped(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A table with what may be a key in it as a Secret."""
+    wrapped = dict(row)
+    if "api_key" in row:
+        wrapped["api_key"] = Secret(row["api_key"])
+    if "headers" in row:
+        wrapped["headers"] = {name: Secret(text) for name, text in row["headers"].items()}
+    return wrapped
 
 
 def expand(text: str, env: Mapping[str, str], where: str) -> str:

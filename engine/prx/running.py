@@ -87,7 +87,8 @@ class Stream:
             yield from self._pump()
         except Error as error:
             self._on_end(error)
-            raise
+            # Frames below this one hold the provider's raw words, which may repeat a key, and tell a caller nothing.
+            raise error.with_traceback(None) from None
         finally:
             if self._guard is not None:
                 self._watchdog.cancel(self._guard)

@@ -170,13 +170,16 @@ class Decoder:
     # -------------------------------------------------------------- errors
 
     def _error(self, event: Any, text: str, stage: fault.Stage) -> Error:
-        return fault.classify(self.spec, self.call, self.head, event, self._safe(text), stage)
+        safe = self._safe(text)
+        body = event if safe == text else fault.parsed(safe)
+        return fault.classify(self.spec, self.call, self.head, body, safe, stage)
 
     def _protocol(self, what: str, text: str) -> Error:
-        return fault.protocol(self.spec, self.call, self.head, f"{what}: {self._safe(text)[:200] or 'it is empty'}")
+        words = " ".join(self._safe(text).split())[:200] or "it is empty"
+        return fault.protocol(self.spec, self.call, self.head, f"{what}: {words}")
 
     def _safe(self, text: str) -> str:
-        return redact(" ".join(text.split()), self.target.secrets)
+        return redact(text, self.target.secrets)
 
 
 # Whether a response that begins like this is one body, by the framing that was asked for.

@@ -23,7 +23,7 @@ from prx.core.decode import Decoder
 from prx.core.request import build
 from prx.errors import ConfigError, Error
 from prx.spec.model import Fallback, Spec, Transport
-from prx.wire import Head, HttpRequest, Target
+from prx.wire import Head, HttpRequest, Target, redact
 
 _MAX_ERROR_BODY = 64 * 1024
 
@@ -162,7 +162,10 @@ class _Attempt:
         head: Head = yield Send(request, self.spec.transport)
         if not 200 <= head.status < 300:
             body = yield from self._error_body()
-            raise fault.refused(self.spec, self.call, self.target, head, body, "status")
+            safe = head._replace(
+                headers={name: redact(text, self.target.secrets) for name, text in head.headers.items()}
+            )
+            raise fault.refused(self.spec, self.call, self.target, safe, body, "status")
         decoder = Decoder(self.spec, self.call, self.target, head, self.policy.new_id)
         try:
             yield from self._answer(decoder)

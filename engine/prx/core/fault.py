@@ -22,8 +22,19 @@ _MAX_MESSAGE = 2000  # characters of the provider's words that an error repeats
 
 def refused(spec: Spec, call: Call, target: Target, head: Head, body: bytes, stage: Stage) -> Error:
     """The error that a response is: by its status, or by an error object in a 200."""
+    if 300 <= head.status < 400:
+        return _elsewhere(spec, call, target, head)
     text = redact(body.decode("utf-8", "replace"), target.secrets)
     return classify(spec, call, head, parsed(text), text, stage)
+
+
+def _elsewhere(spec: Spec, call: Call, target: Target, head: Head) -> Error:
+    """A redirect: prx follows none, since the key and the prompt would go along."""
+    where = redact(head.headers.get("location", "nowhere"), target.secrets)[:200]
+    error = protocol(spec, call, head, f"redirects to {where}")
+    error.status = head.status
+    error.hint = "prx follows no redirect; if the new address is right, make it the api_url."
+    return error
 
 
 def classify(spec: Spec, call: Call, head: Head, body: Any, text: str, stage: Stage) -> Error:

@@ -29,7 +29,7 @@ class _Slot:
 
     def take(self, given: str | None, name: str | None, arguments: str | None) -> None:
         self.id = self.id or given
-        if name and not self.arguments:
+        if name and not (self.name and self.arguments):
             self.name = (self.name or "") + name
         if arguments:
             self.arguments.append(arguments)

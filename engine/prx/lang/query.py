@@ -143,9 +143,9 @@ def _check(tree: Node) -> None:
 
 def _words(error: Exception) -> str:
     """What is wrong with an expression, for somebody who has just written it."""
-    token = getattr(error, "token_value", None)
+    met = getattr(error, "token_value", None)
     if isinstance(error, IncompleteExpressionError) or getattr(error, "token_type", "") == "EOF":
         return "the expression ends too early"
-    if token is None:
+    if met is None:
         return str(error).splitlines()[0].rstrip(": ")
-    return f"{str(token)!r} cannot stand here" + ("; for equality write ==" if token == "=" else "")
+    return f"{str(met)!r} cannot stand here" + ("; for equality write ==" if met == "=" else "")

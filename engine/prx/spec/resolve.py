@@ -28,6 +28,7 @@ _OWN = (
     "transport",
 )
 _OWN_REQUEST = ("headers", "query")
+_LATER = "then"  # differences that wait for their fallback: what their nulls take away is known only then
 _ROOT = "dialect"  # the id of the dialect, noted while resolving
 
 
@@ -41,7 +42,8 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Raw:
         below = base.get(key)
         if value is None:
             continue
-        merged[key] = merge(below if isinstance(below, dict) else {}, value) if isinstance(value, dict) else value
+        joins = isinstance(value, dict) and key != _LATER
+        merged[key] = merge(below if isinstance(below, dict) else {}, value) if joins else value
     merged.update({key: value for key, value in base.items() if key not in over})
     return merged
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from http.client import HTTPException
+from typing import Literal
 from urllib.parse import urlsplit
 
 from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError
@@ -15,8 +16,10 @@ from prx.errors import ConfigError, Error, ProviderConnectionError, ProviderTime
 from prx.spec.model import Transport
 from prx.transport.watchdog import Guard
 
+Phase = Literal["connect", "first_byte", "idle"]  # by the limit that holds in it
 
-def translated(error: Exception, url: str, limits: Transport, guard: Guard | None, *, reading: bool = False) -> Error:
+
+def translated(error: Exception, url: str, phase: Phase, limits: Transport, guard: Guard | None) -> Error:
     """A library's exception as ours. What is no failure of a connection is raised as it is."""
     place = "{0.scheme}://{0.netloc}".format(urlsplit(url))
     if isinstance(error, Error):
@@ -24,17 +27,16 @@ def translated(error: Exception, url: str, limits: Transport, guard: Guard | Non
     if guard is not None and (guard.fired or guard.remaining <= 0):
         return ProviderTimeoutError(f"the deadline passed while waiting for {place}")
     if isinstance(error, TimeoutError | UrllibTimeout) and not isinstance(error, NewConnectionError):
-        seconds = limits.idle if reading else limits.first_byte
         return ProviderTimeoutError(
-            f"{place} sent nothing for {seconds:g} s",
-            hint="transport.idle and transport.first_byte set how long prx waits.",
+            f"{place} sent nothing for {getattr(limits, phase):g} s",
+            hint=f"transport.{phase} in the provider's file, or timeout, sets how long prx waits.",
         )
     if isinstance(error, UrllibSSLError | ssl.SSLError):
         return _tls(error, place)
     if isinstance(error, UnicodeError | ValueError) and not isinstance(error, HTTPError | OSError):
         return ConfigError(f"{place}: the request cannot be sent: {type(error).__name__}")
     if isinstance(error, HTTPError | HTTPException | OSError):
-        return _connection(error, place, reading)
+        return _connection(error, place, phase)
     raise error
 
 
@@ -48,7 +50,7 @@ def _tls(error: Exception, place: str) -> Error:
     return ProviderConnectionError(f"{place}: TLS failed: {_reason(error)}", retryable=False, hint=hint)
 
 
-def _connection(error: Exception, place: str, reading: bool) -> Error:
+def _connection(error: Exception, place: str, phase: Phase) -> Error:
     if isinstance(error, NameResolutionError) or isinstance(error.__cause__, socket.gaierror):
         return ProviderConnectionError(
             f"the name of {place} cannot be resolved", hint="Check the host in api_url, and the network."
@@ -58,7 +60,7 @@ def _connection(error: Exception, place: str, reading: bool) -> Error:
             f"nobody listens at {place}: connection refused",
             hint=f"Is the server running? Check with: curl -i {place}/v1/models",
         )
-    what = "the connection broke inside the answer" if reading else "the connection failed"
+    what = "the connection broke inside the answer" if phase == "idle" else "the connection failed"
     return ProviderConnectionError(f"{place}: {what}: {_reason(error)}")
 
 

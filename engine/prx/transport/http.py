@@ -20,12 +20,9 @@ from urllib.parse import urlsplit
 import requests
 from requests.utils import should_bypass_proxies
 
-from prx.errors import (
-    ConfigError,
-    OverflowedError,
-)
+from prx.errors import ConfigError, Error, OverflowedError
 from prx.spec.model import Transport
-from prx.transport.failures import translated
+from prx.transport.failures import Phase, translated
 from prx.transport.inflate import Inflate
 from prx.transport.watchdog import Guard
 from prx.wire import Head, HttpRequest, Secret
@@ -62,19 +59,22 @@ class Http:
                     "the key has characters that a header cannot carry (a line break, a space at its end, …)"
                 )
         pool, path, headers = self._route(request.url)
-        if request.query:
-            _keep_queries_out_of_logs()
-            path = path + request.full_url(reveal=True)[len(request.url) :]
-        made = {
-            **headers,
-            **{name: value.reveal() if isinstance(value, Secret) else value for name, value in request.headers.items()},
-        }
         connection = pool._get_conn()
+        phase: Phase = "connect"
+        failed: Error | None = None
+        raw: Any = None
         try:
-            raw = _send(pool, connection, request, path, made, limits, guard)
+            _connect(pool, connection, limits, guard)
+            phase = "first_byte"
+            raw = _ask(connection, request, path, headers, limits)
         except Exception as error:
             connection.close()
-            raise translated(error, request.url, limits, guard) from None
+            failed = translated(error, request.url, phase, limits, guard)
+        if failed is not None:
+            raise failed  # outside the handler: what the libraries' frames hold, the key among it, stays behind
+        raw._connection, raw._pool = connection, pool
+        if connection.sock is not None:
+            connection.sock.settimeout(limits.idle)
         return Response(raw, connection, request, limits, guard)
 
     def fetch(self, request: HttpRequest, limits: Transport) -> tuple[Head, bytes]:
@@ -135,15 +135,8 @@ def _keep_queries_out_of_logs() -> None:
         logging.getLogger(name).addFilter(without_query)
 
 
-def _send(
-    pool: Any,
-    connection: Any,
-    request: HttpRequest,
-    path: str,
-    headers: Mapping[str, str],
-    limits: Transport,
-    guard: Guard | None,
-) -> Any:
+def _connect(pool: Any, connection: Any, limits: Transport, guard: Guard | None) -> None:
+    """Have a connection that stands, under the guard's eyes."""
     if guard is not None:
         guard.connection = connection
         if guard.fired or guard.remaining <= 0:
@@ -154,22 +147,26 @@ def _send(
             pool._prepare_proxy(connection)
         else:
             connection.connect()
+
+
+def _ask(connection: Any, request: HttpRequest, path: str, headers: Mapping[str, str], limits: Transport) -> Any:
+    """Send, and read the head. The only place that looks inside a Secret."""
+    if request.query:
+        _keep_queries_out_of_logs()
+        path += request.full_url(reveal=True)[len(request.url) :]
+    revealed = {name: value.reveal() if isinstance(value, Secret) else value for name, value in request.headers.items()}
     connection.timeout = limits.first_byte
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # who refuses a request early may have answered it
         connection.request(
             request.method,
             path,
             body=request.body or None,
-            headers=headers,
+            headers={**headers, **revealed},
             preload_content=False,
             decode_content=False,
             enforce_content_length=True,
         )
-    raw = connection.getresponse()
-    raw._connection, raw._pool = connection, pool
-    if connection.sock is not None:
-        connection.sock.settimeout(limits.idle)
-    return raw
+    return connection.getresponse()
 
 
 class Response:
@@ -212,12 +209,15 @@ class Response:
     def _read(self) -> bytes:
         if self._ended:
             return b""
+        failed: Exception | None = None
+        data = b""
         try:
-            data: bytes = self._raw.read1(_BLOCK)
+            data = self._raw.read1(_BLOCK)
         except Exception as error:
-            raise translated(error, self._url, self._limits, self._guard, reading=True) from None
-        if not data:
-            if self._guard is not None and self._guard.fired:
-                raise translated(TimeoutError(), self._url, self._limits, self._guard)
-            self._ended = True
+            failed = error
+        if failed is None and not data and self._guard is not None and self._guard.fired:
+            failed = TimeoutError()
+        if failed is not None:
+            raise translated(failed, self._url, "idle", self._limits, self._guard)
+        self._ended = not data
         return data

@@ -1,0 +1,94 @@
+"""Folders of files: later ones win, an alias finds its provider, and a file may build on a weaker one of its name."""
+
+from __future__ import annotations
+
+import pytest
+
+from prx.errors import ConfigError, SpecError
+from prx.spec.catalog import Catalog
+
+
+def write(folder, name, text):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.yaml").write_text(f"spec: 1\nid: {name}\n{text}")
+
+
+def test_an_alias_finds_its_provider(tmp_path):
+    write(tmp_path, "mine", "extends: openai-chat\nbase_url: http://localhost:1\naliases: [my-own, my.own]\n")
+    catalog = Catalog([tmp_path])
+    assert catalog.get("my.own").id == "mine"
+    assert catalog.get("grok").id == "xai"
+    assert catalog.entry("nobody") is None
+
+
+@pytest.mark.parametrize("name", ["venice", "vercel", "vercel-ai", "cloudflare", "cloudflare-ai", "groq", "mistral", "xai", "grok", "qianfan", "baidu", "synthetic", "opencode", "opencode-zen", "litellm", "lite-llm", "vllm", "v-llm", "huggingface", "hf", "minimax", "glm", "zhipu", "dashscope", "qwen", "kimi", "llama.cpp", "llamacpp", "ollama", "deepseek", "openrouter", "openai", "compatible"])  # fmt: skip
+def test_the_promised_names_are_there(name):
+    assert Catalog().get(name).spec().endpoints["chat"] == "/chat/completions"
+
+
+def test_later_folders_win(tmp_path):
+    write(tmp_path / "a", "groq", "extends: openai-chat\nbase_url: http://a.example/v1\n")
+    write(tmp_path / "b", "groq", "extends: openai-chat\nbase_url: http://b.example/v1\n")
+    assert Catalog([tmp_path / "a", tmp_path / "b"]).get("groq").spec().base_url == "http://b.example/v1"
+    assert [entry.id for entry in Catalog([tmp_path / "a"]).entries()].count("groq") == 1
+
+
+def test_a_file_may_extend_the_weaker_one_of_its_own_name(tmp_path):
+    write(tmp_path / "a", "groq", "extends: groq\nrequest: {headers: {x-a: '1'}}\n")
+    write(tmp_path / "b", "groq", "extends: groq\nrequest: {headers: {x-b: '2'}}\n")
+    spec = Catalog([tmp_path / "a", tmp_path / "b"]).get("groq").spec()
+    assert spec.base_url == "https://api.groq.com/openai/v1"
+    assert spec.request.headers == {"x-a": "1", "x-b": "2"}
+
+
+def test_chains_and_removals(tmp_path):
+    write(
+        tmp_path,
+        "one",
+        "extends: openai-chat\nbase_url: http://localhost:1\nrequest: {parameters: {seed: {rename: s}}}\n",
+    )
+    write(tmp_path, "two", "extends: one\nrequest: {parameters: {seed: null}, body: {tools: null}}\n")
+    spec = Catalog([tmp_path]).get("two").spec()
+    assert spec.request.parameters == ()
+    assert "tools" not in spec.request.body_source
+    assert (spec.base_url, spec.dialect, spec.aliases) == ("http://localhost:1", "openai-chat", ())
+
+
+def test_a_dialect_of_ones_own(tmp_path):
+    write(
+        tmp_path / "_dialects",
+        "words",
+        "endpoints: {chat: /say}\nrequest: {body: {text: =model}}\nresponse: {content: text}\n",
+    )
+    write(tmp_path, "mine", "extends: words\nbase_url: http://localhost:1\n")
+    catalog = Catalog([tmp_path])
+    assert catalog.get("mine").spec().dialect == "words"
+    assert catalog.entry("words") is None, "a dialect is no provider"
+    assert "words" in catalog.dialects()
+
+
+def test_own_rules_come_first(tmp_path):
+    write(
+        tmp_path,
+        "mine",
+        "extends: openai-chat\nbase_url: http://localhost:1\nerrors: {rules: {mine: {when: 'code', kind: quota}}}\n",
+    )
+    rules = Catalog([tmp_path]).get("mine").spec().errors.rules
+    assert rules[0].name == "mine"
+    assert len(rules) > 5
+
+
+def test_unknown_names():
+    with pytest.raises(ConfigError, match="unknown provider 'gorq'; did you mean 'groq'"):
+        Catalog().get("gorq")
+    for name in ("../groq", "/etc/passwd", ".hidden", "", "_dialects"):
+        assert Catalog().entry(name) is None
+    with pytest.raises(SpecError, match="did you mean 'openai-chat'"):
+        Catalog().dialect_or_provider("openai-chta")
+
+
+def test_variants_are_compiled_once():
+    definition = Catalog().get("openai")
+    assert definition.spec("gpt-4o") is definition.spec("gpt-4o-mini"), "no overrides: one spec for all models"
+    assert definition.spec("m", ("responses",)).dialect == "openai-responses"
+    assert definition.spec("m", ("responses",)).base_url == definition.spec().base_url

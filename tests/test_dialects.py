@@ -1,0 +1,22 @@
+"""Every shipped dialect reads what servers send: one case a shape, the stream cut into single bytes as well."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from playing import holds, play
+
+CASES = yaml.safe_load((Path(__file__).parent / "dialects.yaml").read_text())
+
+
+@pytest.mark.parametrize("pieces", [0, 1], ids=["whole", "bytewise"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['dialect']}: {case['name']}")
+def test_reads(case, pieces):
+    answer = {name: case[name] for name in ("json", "text", "events", "status", "headers") if name in case}
+    call = {**case.get("call", {}), "stream": case.get("stream", False)}
+    view = play({"extends": case["dialect"]}, call, [answer], pieces, **case.get("policy", {})).view()
+    for condition in case["hold"]:
+        assert holds(condition, view), f"{condition}\n{json.dumps(view, indent=1)}"

@@ -1,0 +1,125 @@
+"""What is done to messages: pictures in markers, system messages merged, the view that templates read."""
+
+from __future__ import annotations
+
+import pytest
+
+from prx.core.messages import data_url, expand_images, merge_system, turns
+
+PNG = "data:image/png;base64,AAAA"
+JPG = "data:image/jpeg;base64,BBBB"
+
+
+def text(words):
+    return {"type": "text", "text": words}
+
+
+def image(url):
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        ("no marker", "no marker"),
+        (f"look [IMAGE:{PNG}] here", [text("look "), image(PNG), text(" here")]),
+        (f"[IMAGE:{PNG}]", [image(PNG)]),
+        (f"first [IMAGE:{PNG}] second [IMAGE:{JPG}]", [text("first "), image(PNG), text(" second "), image(JPG)]),
+        (f"[IMAGE:{PNG}][IMAGE:{JPG}]", [image(PNG), image(JPG)]),
+        (f"[IMAGE: {PNG} ]", [image(PNG)]),
+        ("[IMAGE:]", "[IMAGE:]"),
+        (f"[IMAGE:{PNG}", f"[IMAGE:{PNG}"),
+        ("[IMAGE:/etc/passwd]", "[IMAGE:/etc/passwd]"),
+        ("[IMAGE:https://x.example/a.png]", "[IMAGE:https://x.example/a.png]"),
+        (f"[image:{PNG}]", f"[image:{PNG}]"),
+        (f"a [IMAGE:] b [IMAGE:{PNG}]", [text("a [IMAGE:] b "), image(PNG)]),
+        ([text(f"x [IMAGE:{PNG}]"), text("y")], [text("x "), image(PNG), text("y")]),
+    ],
+)
+def test_markers(content, wanted):
+    message = {"role": "user", "content": content}
+    assert expand_images([message], data_url) == [{"role": "user", "content": wanted}]
+
+
+@pytest.mark.parametrize("role", ["system", "assistant", "tool"])
+def test_markers_of_others_stay_text(role):
+    message = {"role": role, "content": f"[IMAGE:{PNG}]"}
+    assert expand_images([message], data_url) == [message]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ([("system", "S"), ("user", "U")], [("user", "S\n\nU")]),
+        (
+            [("system", "S"), ("assistant", "A"), ("user", "U"), ("user", "V")],
+            [("assistant", "A"), ("user", "S\n\nU"), ("user", "V")],
+        ),
+        ([("system", "S"), ("developer", "D"), ("user", "U")], [("user", "S\n\nD\n\nU")]),
+        ([("user", "U"), ("system", "S")], [("user", "S\n\nU")]),
+        ([("system", "S"), ("assistant", "A")], [("user", "S"), ("assistant", "A")]),
+        ([("system", ""), ("user", "U")], [("user", "U")]),
+        ([("user", "U")], [("user", "U")]),
+    ],
+)
+def test_system_messages_merged(before, after):
+    made = merge_system([{"role": role, "content": content} for role, content in before])
+    assert [(message["role"], message["content"]) for message in made] == after
+
+
+def test_system_messages_merged_into_parts():
+    made = merge_system([{"role": "system", "content": "S"}, {"role": "user", "content": [image(PNG)]}])
+    assert made == [{"role": "user", "content": [text("S\n\n"), image(PNG)]}]
+
+
+def test_the_callers_messages_are_not_touched():
+    given = [{"role": "system", "content": "S"}, {"role": "user", "content": "U"}]
+    merge_system(given)
+    assert given == [{"role": "system", "content": "S"}, {"role": "user", "content": "U"}]
+
+
+def test_turns():
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+    odd = {"id": "c2", "type": "function", "function": {"name": "g", "arguments": "not json"}}
+    made = turns(
+        [
+            {"role": "system", "content": "S"},
+            {
+                "role": "user",
+                "content": [
+                    "plain",
+                    text("U"),
+                    image(PNG),
+                    image("https://x.example/a"),
+                    {"type": "input_audio", "input_audio": {"data": "A"}},
+                    {"type": "file", "file": {"id": 1}},
+                ],
+            },
+            {"role": "assistant", "content": "A", "reasoning_content": "R", "tool_calls": [call, odd]},
+            {"role": "tool", "tool_call_id": "c1", "content": "one"},
+            {"role": "tool", "tool_call_id": "c2", "content": [text("two"), text("three")]},
+            {"role": "user", "content": ""},
+        ]
+    )
+    assert [(turn["role"], [part["type"] for part in turn["parts"]]) for turn in made] == [
+        ("user", ["text", "text", "image", "image", "audio", "file"]),
+        ("assistant", ["reasoning", "text", "tool_call", "tool_call"]),
+        ("tool", ["tool_result", "tool_result"]),
+        ("user", []),
+    ]
+    picture, address = made[0]["parts"][2:4]
+    assert (picture["source"], picture["media_type"], picture["data"], picture["role"]) == (
+        "data",
+        "image/png",
+        "AAAA",
+        "user",
+    )
+    assert (address["source"], address["url"]) == ("url", "https://x.example/a")
+    first, second = made[1]["parts"][2:]
+    assert (first["id"], first["name"], first["arguments"], first["input"]) == ("c1", "f", '{"a": 1}', {"a": 1})
+    assert second["input"] == "not json"
+    results = made[2]["parts"]
+    assert [(part["id"], part["name"], part["text"]) for part in results] == [
+        ("c1", "f", "one"),
+        ("c2", "g", "two\nthree"),
+    ]

@@ -1,0 +1,98 @@
+"""A key never appears in any output: not in errors, reprs, logs, dry runs, JSON, or tracebacks with every variable shown."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import subprocess
+import sys
+import traceback
+
+import pytest
+from raw import FIN, HANG, RST, RawServer, response
+
+import prx
+from prx.wire import Secret
+
+KEY = "sk-very-secret-0123456789"
+STYLES = [
+    {},
+    {"auth_style": "x-api-key"},
+    {"auth_style": "query", "auth_name": "key"},
+    {"auth_style": "custom", "auth_name": "x-k", "auth_template": "T {api_key}"},
+]
+ECHO = response(401, {"error": {"message": f"Incorrect API key provided: {KEY}."}})
+TROUBLES = {
+    "refused": ECHO,
+    "in a 200": response(200, {"error": {"message": f"bad {KEY}"}}),
+    "no json": response(200, f"<html>{KEY}</html>".encode()),
+    "redirect": response(307, b"", f"location: http://127.0.0.1:9/?key={KEY}"),
+    "lost": [RST],
+    "cut": [response()[:-3], FIN],
+    "odd headers": [b"HTTP/1.1 200 OK\r\nodd\r\n\r\n{}", FIN],
+    "silent": [HANG],
+}
+
+
+@pytest.mark.parametrize("style", STYLES, ids=lambda style: style.get("auth_style", "bearer"))
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_no_trouble_shows_a_key(trouble, style, caplog):
+    caplog.set_level(logging.DEBUG)
+    with RawServer(TROUBLES[trouble]) as server:
+        api = prx.Client(config={"providers": {"compatible": {"api_url": server.url, "api_key": KEY, **style}}}, env={})
+        with pytest.raises(prx.Error) as caught:
+            api.chat("hi", model="compatible/m", retries=0, fallbacks=(), timeout=0.3)
+    error = caught.value
+    shown = traceback.TracebackException.from_exception(error, capture_locals=True)
+    frames = "".join(line for line in shown.format() if "test_secrets.py" not in line)
+    values = [str(error), repr(error), str(vars(error)), frames.replace(repr(TROUBLES[trouble]), ""), caplog.text]
+    for value in values:
+        assert KEY not in value
+    assert len(server.requests) == 1, "and it did go out"
+    assert KEY in str(server.requests[0])
+
+
+@pytest.mark.parametrize("key", [f"{KEY}\r\nx-evil: 1", f"{KEY}\n", "sk-ключ", f"{KEY}\x00", f"a {KEY}\x7f"])
+def test_a_key_that_cannot_be_sent_is_not(key):
+    with RawServer() as server:
+        api = prx.Client(config={"providers": {"compatible": {"api_url": server.url, "api_key": key}}}, env={})
+        if key.strip() == KEY:
+            assert api.chat("hi", model="compatible/m").content == "hello", "a line break at its end is taken off"
+            return
+        with pytest.raises(prx.ConfigError, match="cannot carry") as caught:
+            api.chat("hi", model="compatible/m")
+        assert KEY not in str(caught.value)
+        assert server.connections == 0
+
+
+def test_a_secret_keeps_to_itself():
+    secret = Secret(KEY, "Bearer {api_key}")
+    assert (str(secret), repr(secret), f"{secret}") == ("Bearer ***", "Secret(Bearer ***)", "Bearer ***")
+    assert KEY.encode() not in pickle.dumps(secret)
+    assert secret.reveal() == f"Bearer {KEY}"
+    assert secret == Secret(KEY, "Bearer {api_key}")
+    assert secret != Secret("other", "Bearer {api_key}")
+    assert secret.redact(f'{KEY} "{KEY}"') == '*** "***"'
+    assert Secret('a"b/c+d').redact('a%22b%2Fc%2Bd a\\"b/c+d') == "*** ***"
+    assert Secret("k").redact("ok, keep") == "ok, keep", "a placeholder is no secret"
+
+
+@pytest.mark.parametrize("command", [["--dry-run"], ["--json"], ["--events"], []])
+@pytest.mark.parametrize("style", STYLES, ids=lambda style: style.get("auth_style", "bearer"))
+def test_no_command_shows_a_key(command, style, tmp_path):
+    with RawServer(ECHO) as server:
+        settings = "".join(f'{name} = "{value}"\n' for name, value in style.items())
+        (tmp_path / "c.toml").write_text(
+            f'[default]\nprovider = "compatible"\nmodel = "m"\n[providers.compatible]\napi_url = "{server.url}"\napi_key = "{KEY}"\n{settings}'
+        )
+        run = [sys.executable, "-m", "prx"]
+        for rest in (["chat", "hi", "--retries", "0", *command], ["doctor"], ["doctor", "--json"], ["models"]):
+            done = subprocess.run(
+                [*run, *rest, "--config", str(tmp_path / "c.toml")],
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert KEY not in done.stdout + done.stderr
+            assert "Traceback" not in done.stderr

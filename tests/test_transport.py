@@ -1,0 +1,349 @@
+"""The wire, on real sockets: limits, reuse, and nothing that a key or a prompt should not meet."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import subprocess
+import threading
+import time
+
+import pytest
+from raw import DONE, FIN, HANG, RST, RawServer, delta, response, stream
+
+import prx
+
+
+def client(url, **settings):
+    return prx.Client(
+        config={"providers": {"compatible": {"api_url": url, "api_key": "sk-secret-key", **settings}}}, env={}
+    )
+
+
+def ask(url, *, api=None, **options):
+    return (api or client(url)).chat("hi", model="compatible/m", **{"retries": 0, "fallbacks": (), **options})
+
+
+def with_limits(tmp_path, url, limits):
+    """A client whose provider file sets limits of its own."""
+    (tmp_path / "limited.yaml").write_text(
+        f"spec: 1\nid: limited\nextends: openai-chat\nbase_url: {url}\nretry: {{times: 0}}\ntransport: {limits}\n"
+    )
+    return prx.Client(config={}, providers=tmp_path, env={})
+
+
+# ------------------------------------------------------------------ limits
+
+
+def test_connect_limit(tmp_path):
+    """A listening socket whose queue is full lets nobody connect."""
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        port = full.getsockname()[1]
+        blockers = [socket.socket() for _ in range(4)]
+        for blocker in blockers:
+            blocker.setblocking(False)
+            blocker.connect_ex(("127.0.0.1", port))
+        time.sleep(0.1)
+        started = time.monotonic()
+        with pytest.raises(prx.ProviderTimeoutError):
+            with_limits(tmp_path, f"http://127.0.0.1:{port}/v1", "{connect: 0.3, first_byte: 9}").chat(
+                "hi", model="limited/m"
+            )
+        assert time.monotonic() - started < 5
+        for blocker in blockers:
+            blocker.close()
+
+
+def test_first_byte_limit(tmp_path):
+    with RawServer([HANG]) as server, pytest.raises(prx.ProviderTimeoutError, match=r"sent nothing for 0\.3 s"):
+        with_limits(tmp_path, server.url, "{first_byte: 0.3, idle: 9}").chat("hi", model="limited/m")
+
+
+def test_idle_limit(tmp_path):
+    with RawServer(stream(delta("hel"), delta("lo"), HANG)) as server:
+        api = with_limits(tmp_path, server.url, "{first_byte: 9, idle: 0.3}")
+        with pytest.raises(prx.ProviderTimeoutError) as caught, api.stream("hi", model="limited/m") as pieces:
+            list(pieces)
+    assert caught.value.partial.content == "hello"
+    assert caught.value.retryable
+
+
+def test_total_limit(tmp_path):
+    """A deadline holds where every byte comes in time."""
+    with RawServer([b"HTTP/1.1 200 OK\r\nx: ", *[b"a", 0.1] * 50]) as server:
+        started = time.monotonic()
+        with pytest.raises(prx.ProviderTimeoutError, match="deadline"):
+            with_limits(tmp_path, server.url, "{total: 0.5}").chat("hi", model="limited/m")
+        assert time.monotonic() - started < 3
+
+
+def test_a_timeout_and_a_deadline_of_the_call():
+    with RawServer([HANG]) as server:
+        with pytest.raises(prx.ProviderTimeoutError, match=r"0\.2 s"):
+            ask(server.url, timeout=0.2)
+        with pytest.raises(prx.ProviderTimeoutError, match="deadline"):
+            ask(server.url, deadline=0.3)
+        with pytest.raises(prx.ProviderTimeoutError, match=r"0\.2 s"):
+            ask(server.url, api=client(server.url, timeout=0.2))
+
+
+def test_a_slow_healthy_stream_is_not_cut():
+    with (
+        RawServer(
+            stream(*[piece for i in range(8) for piece in (delta(str(i)), 0.15)], delta("", "stop"), DONE)
+        ) as server,
+        client(server.url).stream("hi", model="compatible/m", timeout=0.8) as pieces,
+    ):
+        assert "".join(piece.content or "" for piece in pieces) == "01234567"
+
+
+def test_the_deadline_covers_waiting_between_attempts():
+    busy = response(503, {"error": {"message": "busy"}}, "retry-after: 5")
+    with RawServer(busy) as server:
+        started = time.monotonic()
+        with pytest.raises(prx.ServerError):
+            ask(server.url, retries=3, deadline=1)
+        assert time.monotonic() - started < 2
+        assert len(server.requests) == 1
+
+
+# ------------------------------------------------------------------ as it arrives
+
+
+@pytest.mark.parametrize("framing", ["chunked", "until the end"])
+def test_a_piece_is_handed_on_when_it_arrives(framing):
+    first, second = delta("hel"), delta("lo", "stop") + DONE
+    until_the_end = [
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n",
+        first,
+        0.6,
+        second,
+        FIN,
+    ]
+    with RawServer(stream(first, 0.6, second) if framing == "chunked" else until_the_end) as server:
+        with client(server.url).stream("hi", model="compatible/m") as pieces:
+            started = time.monotonic()
+            assert next(pieces).content == "hel"
+            assert time.monotonic() - started < 0.4
+            assert next(pieces).content == "lo"
+
+
+def test_the_end_mark_ends_a_stream_that_stays_open():
+    with RawServer(stream(delta("hello", "stop"), DONE, HANG, end=False)) as server:
+        started = time.monotonic()
+        with client(server.url).stream("hi", model="compatible/m") as pieces:
+            list(pieces)
+        assert pieces.reply.content == "hello"
+        assert time.monotonic() - started < 2
+
+
+def test_leaving_early_stops_the_provider():
+    with RawServer(stream(delta("hel"), *[delta("."), 0.02] * 400)) as server:
+        with client(server.url).stream("hi", model="compatible/m") as pieces:
+            next(pieces)
+        assert server.left.wait(3), "the provider was not told"
+        assert pieces.partial.content.startswith("hel")
+
+
+# ------------------------------------------------------------------ connections
+
+
+def test_one_connection_serves_calls_and_streams_in_turn():
+    with RawServer(response(), stream(delta("hello", "stop"), DONE), response()) as server, client(server.url) as api:
+        ask("", api=api)
+        with api.stream("hi", model="compatible/m") as pieces:
+            list(pieces)
+        ask("", api=api)
+        assert server.connections == 1
+        assert len(server.requests) == 3
+
+
+def test_a_connection_that_was_closed_is_replaced():
+    with RawServer([response(), FIN]) as server, client(server.url) as api:
+        ask("", api=api)
+        time.sleep(0.1)
+        assert ask("", api=api).content == "hello"
+        assert server.connections == 2
+
+
+def test_bytes_left_over_never_answer_the_next_call():
+    forged = response(200, {"choices": [{"message": {"content": "FORGED"}, "finish_reason": "stop"}]})
+    with RawServer([response() + forged], response()) as server, client(server.url) as api:
+        ask("", api=api)
+        assert ask("", api=api).content == "hello"
+
+
+def test_what_goes_out():
+    """HTTP/1.1, our own headers, no cookie of an earlier answer, the key where it belongs."""
+    with RawServer(response(200, None, "set-cookie: sid=1; path=/")) as server, client(server.url) as api:
+        ask("", api=api)
+        ask("", api=api)
+        for request in server.requests:
+            assert request["line"] == "POST /v1/chat/completions HTTP/1.1"
+            assert request["headers"].keys() == {
+                "host",
+                "user-agent",
+                "accept",
+                "accept-encoding",
+                "content-type",
+                "content-length",
+                "authorization",
+            }
+            assert request["headers"]["authorization"] == "Bearer sk-secret-key"
+
+
+def test_settings_of_one_call_do_not_change_the_next():
+    with RawServer([response()], [0.4, response()]) as server, client(server.url) as api:
+        ask("", api=api, timeout=0.2)
+        assert ask("", api=api).content == "hello"
+
+
+def test_no_netrc(tmp_path, monkeypatch):
+    netrc = tmp_path / ".netrc"
+    netrc.write_text("machine 127.0.0.1 login u password NETRC\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with RawServer() as server:
+        ask(server.url)
+        assert server.requests[0]["headers"]["authorization"] == "Bearer sk-secret-key"
+
+
+@pytest.mark.parametrize("style", [{}, {"auth_style": "x-api-key"}, {"auth_style": "query", "auth_name": "key"}])
+def test_no_redirect_is_followed(style):
+    with RawServer(response(200, {})) as other, RawServer(response(307, b"", f"location: {other.url}")) as server:
+        with pytest.raises(prx.ProtocolError) as caught:
+            ask(server.url, api=client(server.url, **style))
+        assert other.connections == 0
+        assert caught.value.status == 307
+        assert other.url in str(caught.value), "says where it was sent"
+
+
+def test_proxies():
+    """A proxy of the configuration or the environment is used; never for loopback unless it is configured."""
+    with RawServer() as proxy, RawServer() as server:
+        env = {"HTTP_PROXY": proxy.url[:-3], "http_proxy": proxy.url[:-3], "ALL_PROXY": proxy.url[:-3]}
+        config = {"providers": {"compatible": {"api_url": server.url, "api_key": "k"}}}
+        prx.Client(config=config, env=env).chat("hi", model="compatible/m")
+        assert (len(server.requests), len(proxy.requests)) == (1, 0)
+        away = {"providers": {"compatible": {"api_url": "http://example.invalid/v1", "api_key": "k"}}}
+        prx.Client(config=away, env=env).chat("hi", model="compatible/m")
+        assert proxy.requests[0]["line"] == "POST http://example.invalid/v1/chat/completions HTTP/1.1"
+        config["providers"]["compatible"]["proxy"] = proxy.url[:-3]
+        prx.Client(config=config, env={}).chat("hi", model="compatible/m")
+        assert len(proxy.requests) == 2
+        with pytest.raises(prx.ProviderConnectionError):
+            prx.Client(config=away, env={**env, "NO_PROXY": "example.invalid"}).chat(
+                "hi", model="compatible/m", retries=0
+            )
+
+
+# ------------------------------------------------------------------ what comes back
+
+
+def test_gzip():
+    packed = gzip.compress(b'{"choices": [{"message": {"content": "hello"}, "finish_reason": "stop"}]}')
+    with RawServer(response(200, packed, "content-encoding: gzip")) as server:
+        assert ask(server.url).content == "hello"
+    with RawServer(response(200, packed[:-4], "content-encoding: gzip")) as server, pytest.raises(prx.TruncatedError):
+        ask(server.url)
+    with RawServer(response(200, None, "content-encoding: gzip")) as server:
+        assert ask(server.url).content == "hello", "a body that says gzip and is none"
+    with (
+        RawServer(response(200, b"\x1f\x8bnonsense", "content-encoding: gzip")) as server,
+        pytest.raises(prx.ProtocolError),
+    ):
+        ask(server.url)
+    with (
+        RawServer(response(200, b"\x8b\x00", "content-encoding: br")) as server,
+        pytest.raises(prx.ProtocolError, match="packed as br"),
+    ):
+        ask(server.url)
+
+
+def test_a_small_body_that_unpacks_into_a_large_one():
+    packed = gzip.compress(b'{"a": "' + b" " * (200 << 20) + b'"}', 1)
+    with RawServer(response(200, packed, "content-encoding: gzip")) as server, pytest.raises(prx.OverflowedError):
+        ask(server.url)
+
+
+@pytest.mark.parametrize(
+    ("script", "kind"),
+    [
+        ([RST], "connection"),
+        ([FIN], "connection"),
+        ([response()[:-5], FIN], "connection"),
+        ([b"\x00\x01 not HTTP\r\n\r\n", FIN], "connection"),
+        ([b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 7\r\n\r\nhello", FIN], "connection"),
+        ([b"HTTP/1.1 200 OK\r\nx: " + b"a" * 100_000 + b"\r\n\r\n", FIN], "connection"),
+    ],
+)
+def test_a_broken_wire_is_one_kind_of_error(script, kind):
+    with RawServer(script) as server, pytest.raises(prx.Error) as caught:
+        ask(server.url)
+    assert caught.value.kind == kind
+    assert caught.value.retryable
+    assert caught.value.provider == "compatible"
+
+
+def test_nobody_listens():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(prx.ProviderConnectionError, match=f"nobody listens at http://127.0.0.1:{port}") as caught:
+        ask(f"http://127.0.0.1:{port}/v1")
+    assert "curl" in caught.value.hint
+
+
+def test_a_name_that_no_one_has():
+    with pytest.raises(prx.ProviderConnectionError, match="cannot be resolved"):
+        ask("http://no-such-host.invalid/v1")
+
+
+def test_tls(tmp_path):
+    """Our own authority is trusted where ca_file names it; nothing else is, and the error says what to set."""
+    import ssl
+
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1",
+         "-keyout", str(key), "-out", str(cert)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    with RawServer(tls=context) as server:
+        with pytest.raises(prx.ProviderConnectionError, match="certificate") as caught:
+            ask(server.url)
+        assert not caught.value.retryable
+        assert "ca_file" in caught.value.hint
+        assert server.requests == []
+        assert ask(server.url, api=client(server.url, ca_file=str(cert))).content == "hello"
+    with RawServer([b"HTTP/1.1 400 X\r\n\r\n", FIN]) as plain, pytest.raises(prx.ProviderConnectionError):
+        ask(plain.url.replace("http:", "https:"))
+
+
+def test_only_http_1_1_is_offered(tmp_path):
+    """ALPN as a server sees it: a server that would rather speak HTTP/2 is offered HTTP/1.1 alone."""
+    import ssl
+
+    offered = []
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        connection, _ = listener.accept()
+        offered.append(connection.recv(65536))
+        connection.close()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    with pytest.raises(prx.ProviderConnectionError):
+        ask(f"https://127.0.0.1:{listener.getsockname()[1]}/v1")
+    thread.join(5)
+    assert b"\x08http/1.1" in offered[0]
+    assert b"\x02h2" not in offered[0]
+    assert ssl.HAS_ALPN
+    listener.close()
