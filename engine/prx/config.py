@@ -16,7 +16,7 @@ from typing import Any
 from prx import variables
 from prx.errors import ConfigError
 from prx.spec import schema
-from prx.spec.load import Document, Keys
+from prx.spec.document import Document, Keys
 from prx.wire import Secret
 
 

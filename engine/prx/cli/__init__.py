@@ -30,10 +30,7 @@ for command in (
 def main() -> None:
     """Run the command line, and end the process with the right code."""
     try:
-        prx.main(standalone_mode=False)
-        code = 0
-    except click.exceptions.Exit as done:
-        code = done.exit_code
+        code = prx.main(prog_name="prx", standalone_mode=False) or 0
     except click.ClickException as error:
         error.show()
         code = 2

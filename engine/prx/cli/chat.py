@@ -59,8 +59,8 @@ def chat(
     r"""Ask a model. The prompt is the argument, or what comes on standard input.
 
     \b
-    prx chat -m groq/llama-3.3-70b-versatile "Say hello."
-    git diff | prx chat -m mistral/mistral-large-latest -s "Write a commit message."
+    prx chat -m provider/model "Say hello."
+    git diff | prx chat -m provider/model -s "Write a commit message."
     """
     with options.client(config, folders) as client:
         name = _model(client, provider, model)

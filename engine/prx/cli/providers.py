@@ -11,7 +11,7 @@ from prx.cli import options
 from prx.client import Client
 from prx.errors import ConfigError, Error
 from prx.spec.check import check_file
-from prx.spec.load import Problem
+from prx.spec.document import Problem
 
 
 @click.command()

@@ -6,7 +6,7 @@ Keys of a persona beside those of wire:
     models           names of its models; "words" where they are not given
     refuses          names of what it answers with 400: system, stream, stream_options, max_tokens
     only_responses   models for which Chat Completions is 404
-    error            openai | flat | text | detail     the shape of its errors
+    error            object | flat | text | detail     the shape of its errors
     delay            seconds between two events of a stream
 """
 
@@ -100,7 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
             "detail": {"detail": text},
         }
         usual = {"error": {"message": text, "type": "invalid_request_error", "param": None, "code": refused.code}}
-        return shapes.get(self.persona.get("error", "openai"), usual)
+        return shapes.get(self.persona.get("error", "object"), usual)
 
     # -------------------------------------------------------------- what it answers
 

@@ -11,7 +11,8 @@ from prx import variables
 from prx.errors import SpecError
 from prx.spec import compile as compiling
 from prx.spec import resolve, schema
-from prx.spec.load import Document, Keys, Problem, read
+from prx.spec.document import Document, Keys, Problem
+from prx.spec.load import read
 from prx.words import nearest
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 from prx import resources
-from prx.spec.load import Document, Keys, Problem
+from prx.spec.document import Document, Keys, Problem
 from prx.words import nearest
 
 _TYPES = {

@@ -1,0 +1,276 @@
+"""The house: floors, a core without I/O, no provider's name in the code, sizes, and one truth for every table."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import io
+import re
+import statistics
+import subprocess
+import sys
+import tokenize
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from prx import resources
+from prx.core.framing import FRAMINGS
+from prx.core.request import _NEEDS
+from prx.errors import KINDS
+from prx.lang.template import WORDS
+from prx.spec import compile as compiling
+from prx.spec import model, schema
+from prx.spec.catalog import Catalog, glance
+
+ENGINE = Path(__file__).parents[1] / "engine" / "prx"
+FILES = sorted(ENGINE.rglob("*.py"))
+FLOORS = {
+    "errors": 0, "chat": 0, "wire": 0, "variables": 0, "words": 0, "resources": 0,
+    "lang": 1,
+    "spec": 2,
+    "core": 3,
+    "transport": 4,
+    "config": 5, "account": 5, "accounts": 5, "images": 5, "advice": 5, "running": 5, "client": 5,
+    "doctor": 6, "emulator": 6, "conformance": 6, "cli": 6, "__main__": 6, "__init__": 6,
+}  # fmt: skip
+# Plain words that are also a provider's id or alias, with why they may stand in the code.
+PLAIN_WORDS = {
+    "compatible": "the provider for any URL, and what one that only the configuration knows builds on",
+    "zen": "part of a longer word only",
+}
+
+
+def module(path):
+    return ".".join(path.relative_to(ENGINE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def floor(name):
+    parts = name.split(".")
+    return FLOORS[parts[1] if len(parts) > 1 else "__init__"]
+
+
+def imports(path):
+    """Every module of ours that a file imports, wherever in the file, but not what only types need."""
+    tree = ast.parse(path.read_text())
+    typing_only = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.dump(block.test)
+        for node in ast.walk(block)
+    }
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (
+                name if (ENGINE.parent / (name.replace(".", "/") + ".py")).exists() else node.module for name in inner
+            )
+
+
+@pytest.mark.parametrize("path", FILES, ids=module)
+def test_a_module_imports_only_from_its_floor_and_below(path):
+    for name in imports(path):
+        if name.split(".")[0] == "prx" and name != "prx":
+            assert floor(name) <= floor(module(path)), f"{module(path)} imports {name}"
+        assert name.split(".")[0] != "engine"
+
+
+def test_no_import_goes_in_a_circle():
+    graph = {
+        module(path): {name for name in imports_at_the_top(path) if name.startswith("prx.")}
+        for path in FILES
+        if module(path) != "prx"
+    }
+    done: set[str] = set()
+
+    def visit(name, chain):
+        assert name not in chain, " -> ".join((*chain, name))
+        if name not in done:
+            for other in graph.get(name, ()):
+                visit(other, (*chain, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+def imports_at_the_top(path):
+    tree = ast.parse(path.read_text())
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                yield name if (ENGINE.parent / (name.replace(".", "/") + ".py")).exists() else node.module
+
+
+PURE = {
+    "__future__",
+    "collections",
+    "dataclasses",
+    "email",
+    "functools",
+    "itertools",
+    "json",
+    "math",
+    "re",
+    "sseclient",
+    "typing",
+    "urllib",
+    "prx",
+}
+
+
+@pytest.mark.parametrize("path", sorted((ENGINE / "core").glob("*.py")), ids=module)
+def test_the_core_does_no_io(path):
+    """No socket, no clock, no environment, no chance: nothing to import them from, and no open()."""
+    names = {name.split(".")[0] for name in imports(path)}
+    assert names <= PURE, names - PURE
+    text = path.read_text()
+    assert "urllib.request" not in text
+    assert not [
+        node
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("open", "input", "print", "exec", "eval")
+    ]
+
+
+def provider_names():
+    """Ids, aliases and hosts of every packaged provider, and the ids of the dialects."""
+    names, hosts = set(Catalog().dialects()), set()
+    for entry in Catalog().entries():
+        raw = glance(entry.path)
+        names |= {raw["id"], *(raw.get("aliases") or ())}
+        urls = [raw.get("base_url", ""), *(raw.get("former_urls") or ())]
+        hosts |= {host for url in urls if (host := urlsplit(url).hostname) and host not in ("localhost", "127.0.0.1")}
+    return names - PLAIN_WORDS.keys(), hosts
+
+
+def test_no_provider_is_named_in_the_code():
+    """Law 1, over names, strings and comments. openai is the name of a shape (OpenAI's), in comments only."""
+    names, hosts = provider_names()
+    pattern = re.compile(
+        "|".join(rf"(?<![\w-]){re.escape(name)}(?![\w-])" for name in sorted(names | hosts, key=len, reverse=True)),
+        re.IGNORECASE,
+    )
+    found = []
+    for path in FILES:
+        for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline):
+            if token.type in (tokenize.NAME, tokenize.STRING, tokenize.COMMENT):
+                words = {match.group().lower() for match in pattern.finditer(token.string)}
+                documented = token.type == tokenize.COMMENT or token.string.lstrip("rbfu").startswith(('"""', "'''"))
+                found += [
+                    (module(path), token.start[0], word) for word in words - ({"openai"} if documented else set())
+                ]
+    assert found == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=module)
+def test_sizes(path):
+    text = path.read_text()
+    assert text.count("\n") <= 300, "the design is asking for something"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef) and not _is_a_list_of_options(node):
+            assert node.end_lineno - node.lineno + 1 <= 40, node.name
+
+
+def _is_a_list_of_options(node):
+    """The two public calls and the command have one line for each of their many parameters."""
+    return len(node.args.args) + len(node.args.kwonlyargs) > 9
+
+
+def test_functions_are_small():
+    sizes = [
+        node.end_lineno - node.lineno + 1
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef)
+    ]
+    assert statistics.median(sizes) <= 8
+    assert statistics.quantiles(sizes, n=10)[-1] <= 30
+
+
+@pytest.mark.parametrize("path", FILES, ids=module)
+def test_a_file_opens_with_its_law(path):
+    tree = ast.parse(path.read_text())
+    assert ast.get_docstring(tree), "no docstring"
+    assert not re.search(r"\b(TODO|FIXME|XXX|NotImplementedError)\b", path.read_text())
+
+
+# ------------------------------------------------------------------ one truth
+
+
+def at(*path):
+    node = schema.load("provider")
+    for name in path:
+        node = node[name]
+    return node
+
+
+def fields(cls):
+    return {field.name for field in dataclasses.fields(cls)}
+
+
+def test_the_schemas_keys_are_the_specs_fields():
+    top = set(at("properties")) - {"spec", "extends", "overrides"} | {"dialect"}
+    assert fields(model.Spec) == top
+    for definition, cls, also in (
+        ("auth", model.Auth, set()),
+        ("parameter", model.Parameter, {"name"}),
+        ("retry", model.Retry, set()),
+        ("transport", model.Transport, set()),
+        ("models", model.Models, set()),
+        ("rule", model.Rule, {"name"}),
+        ("fallback", model.Fallback, {"name"}),
+    ):
+        assert fields(cls) == set(at("$defs", definition, "properties")) - {"then"} | also, definition
+    assert fields(model.Request) - {"body_source"} | {"body"} == set(at("$defs", "request", "properties"))
+    found = set(model.FOUND)
+    whole = set(at("$defs", "response", "properties"))
+    assert whole == (found - {"final", "end", "whole_calls"}) | fields(model.Response) - {"found", "call_replay"}
+    assert set(at("$defs", "event", "properties")) == found | {"tool_call", "replay"}
+    assert set(at("$defs", "stream", "properties")) == found | fields(model.Stream) - {"found", "call_replay", "tokens"}
+    assert set(at("$defs", "errors", "properties")) == set(model.FAULT) | {"detect", "rules", "statuses"}
+    assert set(at("$defs", "tokens", "properties")) == set(model.TOKENS)
+    assert set(at("$defs", "streamed_tool_call", "properties")) == {*model.CALL, "replay"}
+
+
+def test_the_schemas_words_are_the_tables_rows():
+    styles = set(at("$defs", "auth", "properties", "style", "enum"))
+    assert compiling._HEADER.keys() | {"custom", "query", "none"} == styles
+    assert schema.load("config")["$defs"]["provider"]["properties"]["auth_style"]["enum"] == at(
+        "$defs", "auth", "properties", "style", "enum"
+    )
+    assert set(at("$defs", "stream", "properties", "framing", "enum")) == FRAMINGS.keys()
+    assert set(at("$defs", "kind", "enum")) < KINDS.keys()
+    capabilities = set(at("$defs", "capabilities", "properties"))
+    assert {name for name, _, _ in _NEEDS} | {"stream", "responses", "models"} == capabilities
+    assert set(at("$defs", "fallback", "properties", "needs", "enum")) == capabilities
+    described = at("$defs", "request", "properties", "body", "description")
+    assert all(word in described for word in WORDS)
+    assert len(WORDS) <= 10
+
+
+def test_kinds_of_errors():
+    assert set(KINDS) == {
+        "config", "spec", "capability", "auth", "rate_limit", "quota", "bad_request", "not_found", "overflow", "content_filter", "server",
+        "timeout", "connection", "protocol", "truncated",
+    }  # fmt: skip
+
+
+# ------------------------------------------------------------------ what an import costs
+
+
+def test_import_brings_nothing_heavy():
+    code = "import sys, prx; print(*sorted({'rich', 'jsonschema', 'vcr', 'click', 'requests', 'yaml', 'urllib3', 'sseclient'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_packaged_data_is_where_resources_says():
+    assert (resources.folder("providers.d") / "_dialects").is_dir()
+    assert (resources.folder("schemas") / "provider.schema.json").is_file()

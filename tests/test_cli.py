@@ -1,0 +1,384 @@
+"""The command line as a user runs it: what it prints, where, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from raw import HANG, RawServer, delta, response, stream
+
+from prx.emulator.server import Emulator
+
+RUN = [sys.executable, "-m", "prx"]
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "get_weather",
+            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+        },
+    }
+]
+
+
+def prx(*arguments, stdin="", env=None, cwd=None):
+    clean = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **(env or {})}
+    done = subprocess.run(
+        [*RUN, *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=clean,
+        cwd=cwd,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+@pytest.fixture
+def config(tmp_path, emulator):
+    path = tmp_path / "config.toml"
+    path.write_text(
+        f'[default]\nprovider = "compatible"\nmodel = "words"\n[providers.compatible]\napi_url = "{emulator.url}"\n'
+    )
+    return path
+
+
+# ------------------------------------------------------------------ chat
+
+
+def test_the_prompt_is_an_argument_or_standard_input(config):
+    assert prx("chat", "--config", config, "What is", "2+2?").stdout == "2 + 2 = 4.\n"
+    assert prx("chat", "--config", config, stdin="What is 3+4?\n").stdout == "3 + 4 = 7.\n"
+    assert prx("chat", "--config", config, "--no-stream", "What is 2+2?").stdout == "2 + 2 = 4.\n"
+    assert prx("chat", "-m", "compatible/words", "--config", config, "What is 2+2?").stdout == "2 + 2 = 4.\n"
+    assert prx("chat", "-p", "compatible", "-m", "words", "--config", config, "What is 2+2?").stdout == "2 + 2 = 4.\n"
+    assert prx("chat", "-p", "compatible", "--config", config, "What is 2+2?").stdout == "2 + 2 = 4.\n"
+
+
+def test_several_turns(config):
+    done = prx("chat", "--chat", "--config", config, "What is 1+1?", stdin="What is 2+2?\n\nWhat is 3+3?\n")
+    assert done.stdout == "1 + 1 = 2.\n2 + 2 = 4.\n3 + 3 = 6.\n"
+
+
+def test_text_arrives_before_the_answer_is_over(tmp_path):
+    with RawServer(stream(delta("hel"), 1.5, delta("lo", "stop"))) as server:
+        run = [*RUN, "chat", "-m", "compatible/m", "--config", str(tmp_path / "c.toml"), "hi"]
+        (tmp_path / "c.toml").write_text(f'[providers.compatible]\napi_url = "{server.url}"\n')
+        with subprocess.Popen(run, stdout=subprocess.PIPE, text=True) as running:
+            assert running.stdout.read(3) == "hel"
+            assert running.poll() is None, "and it is still running"
+            assert running.stdout.read() == "lo\n"
+
+
+def test_reasoning_is_apart(config):
+    done = prx("chat", "--config", config, "-m", "compatible/words-reasoner", "What is 2+2?")
+    assert done.stdout == "2 + 2 = 4.\n"
+    assert "The message has 3 words." in done.stderr
+
+
+def test_tools_and_pictures(config, tmp_path):
+    (tmp_path / "tools.json").write_text(json.dumps(TOOLS))
+    done = prx("chat", "--config", config, "--tools", tmp_path / "tools.json", "What is the weather in Paris and Rome?")
+    assert done.stdout == 'get_weather({"city": "Paris"})\nget_weather({"city": "Rome"})\n'
+    (tmp_path / "bare.json").write_text(json.dumps([TOOLS[0]["function"]]))
+    assert "Paris" in prx("chat", "--config", config, "--tools", tmp_path / "bare.json", "Weather in Paris?").stdout
+    picture = tmp_path / "a.png"
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\4\0\0\0\5")
+    assert (
+        prx("chat", "--config", config, "--image", picture, "What is it?").stdout
+        == "I see a PNG picture of 4 by 5 pixels.\n"
+    )
+
+
+def test_json_events_and_dry_run(config):
+    reply = json.loads(prx("chat", "--config", config, "--json", "What is 2+2?").stdout)
+    assert (reply["content"], reply["streamed"], reply["usage"]["total_tokens"]) == ("2 + 2 = 4.", True, 11)
+    assert (
+        json.loads(prx("chat", "--config", config, "--json", "--no-stream", "What is 2+2?").stdout)["streamed"] is False
+    )
+    events = [
+        json.loads(line) for line in prx("chat", "--config", config, "--events", "What is 2+2?").stdout.splitlines()
+    ]
+    assert "".join(event.get("content", "") for event in events) == "2 + 2 = 4."
+    dry = prx(
+        "chat",
+        "--config",
+        config,
+        "--dry-run",
+        "--param",
+        "temperature=0",
+        "--param",
+        "stop=x",
+        "-s",
+        "Be brief.",
+        "hi",
+    ).stdout
+    head, _, body = dry.partition("\n\n")
+    assert head.splitlines()[0].startswith("POST http://127.0.0.1")
+    sent = json.loads(body)
+    assert (sent["temperature"], sent["stop"], sent["messages"][0]) == (
+        0,
+        "x",
+        {"role": "system", "content": "Be brief."},
+    )
+
+
+def test_on_a_terminal(config):
+    """In colour, with reasoning dimmed, and a line that says what it cost."""
+    parent, child = pty.openpty()
+    run = [*RUN, "chat", "--config", str(config), "-m", "compatible/words-reasoner", "What is 2+2?"]
+    done = subprocess.Popen(run, stdin=child, stdout=child, stderr=child, env={**os.environ, "TERM": "xterm"})
+    os.close(child)
+    seen = b""
+    try:
+        while piece := os.read(parent, 4096):
+            seen += piece
+    except OSError:
+        pass  # the terminal is gone when the program is
+    assert done.wait(30) == 0
+    text = seen.decode()
+    assert "\x1b[2mThe" in text, "reasoning is dimmed"
+    assert "2 + 2 = 4." in text
+    assert "tokens · stop" in text
+
+
+def test_a_finish_that_is_none(config):
+    done = prx("chat", "--config", config, "--param", "max_tokens=2", "Say hello.")
+    assert done.stdout == "Hello! I\n"
+    assert "(ended early: length)" in done.stderr
+
+
+# ------------------------------------------------------------------ bad input: one clear sentence, exit 1
+
+
+def test_bad_input(config, tmp_path):
+    (tmp_path / "no.json").write_text('{"a": ')
+    (tmp_path / "object.json").write_text('{"a": 1}')
+    (tmp_path / "empty.json").write_text("[]")
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "typed.toml").write_text("[default]\nprovider = 3\n")
+    (tmp_path / "url.toml").write_text('[providers.compatible]\napi_url = "localhost:8000/v1"\n')
+    (tmp_path / "var.toml").write_text(
+        '[providers.compatible]\napi_url = "http://localhost:1"\napi_key = "${NOT_SET}"\n'
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (tmp_path / "port.toml").write_text(
+        f'[providers.compatible]\napi_url = "http://127.0.0.1:{port}/v1"\nretries = 0\n'
+    )
+    with_config = ("--config", config)
+    for arguments, words in (
+        (("chat", *with_config, ""), "the prompt is empty"),
+        (("chat", *with_config), "the prompt is empty"),
+        (
+            ("chat", *with_config, "-m", "gorq/x", "--provider", "gorq", "hi"),
+            "unknown provider 'gorq'; did you mean 'groq'?",
+        ),
+        (("chat", *with_config, "-m", "compatible/wrods", "hi"), "compatible has no 'wrods'; did you mean 'words'?"),
+        (("chat", *with_config, "--image", tmp_path / "none.png", "hi"), "none.png: cannot be read: No such file"),
+        (("chat", *with_config, "--image", tmp_path / "text.png", "hi"), "neither PNG"),
+        (("chat", *with_config, "--tools", tmp_path / "none.json", "hi"), "none.json: cannot be read: No such file"),
+        (("chat", *with_config, "--tools", tmp_path / "no.json", "hi"), "no.json:1:7: not JSON"),
+        (("chat", *with_config, "--tools", tmp_path / "object.json", "hi"), "not a list of functions"),
+        (("chat", *with_config, "--tools", tmp_path / "empty.json", "hi"), "not a list of functions"),
+        (("chat", "--config", tmp_path / "none.toml", "hi"), "none.toml: cannot be read: No such file"),
+        (("chat", "--config", tmp_path / "typed.toml", "hi"), "typed.toml:2:1: default.provider: must be text, not 3"),
+        (("chat", "--config", tmp_path / "url.toml", "-m", "compatible/m", "hi"), "http://localhost:8000/v1"),
+        (("chat", "--config", tmp_path / "var.toml", "-m", "compatible/m", "hi"), "the environment has no NOT_SET"),
+        (
+            ("chat", "--config", tmp_path / "port.toml", "-m", "compatible/m", "hi"),
+            f"nobody listens at http://127.0.0.1:{port}",
+        ),
+        (("chat", "hi"), "no provider is named"),
+        (("chat", "-p", "groq", "hi"), "no API key"),
+        (("chat", "-p", "vllm", "hi"), "no model is named"),
+        (("chat", "--providers", tmp_path / "none", "hi"), "no folder of provider files"),
+        (("models", "gorq"), "did you mean 'groq'?"),
+        (("show", "gorq"), "did you mean 'groq'?"),
+        (("check", tmp_path / "none.yaml"), "cannot be read"),
+        (("doctor",), "no provider is configured"),
+    ):
+        done = prx(*arguments)
+        assert done.returncode == 1, (arguments, done)
+        assert words in done.stderr + done.stdout, (arguments, done.stderr)
+        assert len((done.stderr + done.stdout).splitlines()) <= 3, (arguments, done.stderr)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("chta",), ("chat", "--no-such"), ("chat", "--param", "x", "hi"), ("check",), ("doctor", "nothing")]
+)
+def test_wrong_usage_is_2(arguments):
+    assert prx(*arguments).returncode == 2
+
+
+def test_an_interrupt_is_130(tmp_path):
+    with RawServer(stream(delta("hel"), HANG)) as server:
+        (tmp_path / "c.toml").write_text(f'[providers.compatible]\napi_url = "{server.url}"\n')
+        run = [*RUN, "chat", "-m", "compatible/m", "--config", str(tmp_path / "c.toml"), "hi"]
+        with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+            assert running.stdout.read(3) == "hel"
+            running.send_signal(2)
+            _, stderr = running.communicate(timeout=20)
+    assert running.returncode == 130
+    assert "Traceback" not in stderr
+
+
+def test_a_reader_that_leaves_is_no_fault(config):
+    done = subprocess.run(
+        f"{' '.join(RUN)} chat --config {config} --events 'Say hello.' | head -n 1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) == 1
+
+
+def test_an_error_in_a_stream_keeps_what_came(tmp_path):
+    with RawServer(stream(delta("hel"), delta("lo"))) as server:
+        (tmp_path / "c.toml").write_text(f'[providers.compatible]\napi_url = "{server.url}"\n')
+        done = prx("chat", "-m", "compatible/m", "--config", tmp_path / "c.toml", "hi")
+    assert done.returncode == 1
+    assert done.stdout == "hello\n"
+    assert "the stream ended before the answer did" in done.stderr
+
+
+# ------------------------------------------------------------------ providers, show, check, models, doctor
+
+
+def test_a_new_users_ten_minutes(tmp_path, emulator):
+    """A file of less than twelve lines, checked, used, changed, used again; no Python and nothing restarted."""
+    mine = tmp_path / "home" / ".config" / "prx" / "providers.d" / "mine.yaml"
+    mine.parent.mkdir(parents=True)
+    env = {"HOME": str(tmp_path / "home"), "MY_KEY": "k"}
+    mine.write_text(
+        f"spec: 1\nid: mine\nname: My server\nextends: openai-chat\nbase_url: {emulator.url}\nauth: {{style: bearer, env: MY_KEY}}\naliases: [my]\n"
+    )
+    assert prx("check", mine, env=env).stdout == f"{mine}: good\n"
+    assert prx("chat", "-m", "mine/words", "What is 2+2?", env=env).stdout == "2 + 2 = 4.\n"
+    mine.write_text(mine.read_text() + "models: {default: words}\nrequest: {headers: {x-title: mine}}\n")
+    assert prx("chat", "-p", "my", "What is 2+3?", env=env).stdout == "2 + 3 = 5.\n"
+    assert len(mine.read_text().splitlines()) <= 12
+    rows = json.loads(prx("providers", "--json", env=env).stdout)
+    assert next(row for row in rows if row["id"] == "mine")["aliases"] == ["my"]
+    assert "x-title: mine" in prx("chat", "-p", "my", "--dry-run", "hi", env=env).stdout
+
+
+def test_check_prints_every_fault(tmp_path):
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("spec: 1\nid: bad\nextends: openai-chta\nauth: {style: baerer}\nbase_ulr: x\n")
+    good = tmp_path / "good.yaml"
+    good.write_text("spec: 1\nid: good\nextends: openai-chat\nbase_url: http://localhost:1\n")
+    done = prx("check", bad, good)
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == [
+        f"{bad}:3:1: extends: unknown dialect or provider 'openai-chta'; did you mean 'openai-chat'?",
+        f"{bad}:4:8: auth.style: \"baerer\" is not one of bearer, x-api-key, custom, query, none; did you mean 'bearer'?",
+        f"{bad}:5:1: base_ulr: unknown key 'base_ulr'; did you mean 'base_url'?",
+        f"{good}: good",
+    ]
+    rows = json.loads(prx("check", "--json", tmp_path).stdout)
+    assert [(row["line"], row["path"]) for row in rows] == [(3, "extends"), (4, "auth.style"), (5, "base_ulr")]
+    assert prx("check", good).returncode == 0
+    listed = prx("providers", "--providers", tmp_path)
+    assert "good" in listed.stdout
+    assert "bad.yaml:3:1" in listed.stderr
+
+
+def test_show():
+    assert prx("show", "grok").stdout == (Path(__file__).parents[1] / "providers.d" / "xai.yaml").read_text()
+    assert json.loads(prx("show", "xai", "--json").stdout)["endpoints"]["models"] == "/models"
+    assert "stop_sequence: stop" in prx("show", "openai-chat", "--resolved").stdout
+
+
+def test_models(config):
+    assert prx("models", "compatible", "--config", config).stdout.splitlines() == [
+        "words",
+        "words-reasoner",
+        "words-responses",
+    ]
+    assert json.loads(prx("models", "--config", config, "--json").stdout)[0] == "words"
+
+
+def test_doctor(tmp_path):
+    """Rows for every configured provider, each asked with its own key; hints for each trouble."""
+    with Emulator({"key": "sk-a"}) as first, Emulator({"key": "sk-b", "models": ["other"]}) as second:
+        (tmp_path / "c.toml").write_text(
+            f'[default]\nprovider = "compatible"\nmodel = "words"\n[providers.compatible]\napi_url = "{first.url}"\napi_key = "sk-a"\n'
+            f'[providers.second]\napi_url = "{second.url}"\napi_key = "sk-wrong"\n'
+            '[providers.third]\napi_url = "http://127.0.0.1:9"\n[providers.fourth]\napi_url = "nothing"\n'
+        )
+        done = prx("doctor", "--config", tmp_path / "c.toml")
+        rows = json.loads(prx("doctor", "models", "--json", "--config", tmp_path / "c.toml").stdout)
+    assert done.returncode == 1
+    text = done.stdout
+    for words in (
+        "words is in the provider's list",
+        "chat     answered",
+        "stream   16 pieces",
+        "system   answered",
+        "header authorization: Bearer ***",
+    ):
+        assert words in text
+    for words in ("auth: 401: Invalid API key", "nobody listens at http://127.0.0.1:9", "is no URL that can be called"):
+        assert words in text
+    assert [row["ok"] for row in rows] == [True, False, False, False]
+    assert "chat" not in {check["name"] for check in rows[0]["checks"]}
+    with Emulator({"models": ["wrods"], "refuses": ["system", "stream"]}) as odd:
+        (tmp_path / "c.toml").write_text(
+            f'[default]\nprovider = "compatible"\nmodel = "words"\n[providers.compatible]\napi_url = "{odd.url}"\n'
+        )
+        text = prx("doctor", "--config", tmp_path / "c.toml").stdout
+    assert "words is not in the provider's list; did you mean 'wrods'?" in text
+
+
+def test_doctor_never_sends_one_providers_key_to_another(tmp_path):
+    with RawServer(response(200, {"data": []})) as first, RawServer(response(200, {"data": []})) as second:
+        (tmp_path / "c.toml").write_text(
+            f'[providers.one]\napi_url = "{first.url}"\napi_key = "sk-one-key"\n[providers.two]\napi_url = "{second.url}"\napi_key = "sk-two-key"\n'
+        )
+        prx(
+            "doctor",
+            "models",
+            "--config",
+            tmp_path / "c.toml",
+            env={"GROQ_API_KEY": "sk-groq-key", "OPENAI_API_KEY": "sk-openai-key"},
+        )
+    assert [request["headers"]["authorization"] for request in first.requests] == ["Bearer sk-one-key"]
+    assert [request["headers"]["authorization"] for request in second.requests] == ["Bearer sk-two-key"]
+
+
+def test_completion():
+    script = prx("completion", "bash").stdout
+    assert "_PRX_COMPLETE=bash_complete" in script
+    done = prx(env={"_PRX_COMPLETE": "bash_complete", "COMP_WORDS": "prx show gro", "COMP_CWORD": "2"})
+    assert "groq" in done.stdout
+
+
+def test_demo_serves(tmp_path):
+    with subprocess.Popen([*RUN, "demo", "--serve", "0"], stdout=subprocess.PIPE, text=True) as running:
+        line = running.stdout.readline()
+        url = line.split()[2].rstrip(";")
+        (tmp_path / "c.toml").write_text(f'[providers.compatible]\napi_url = "{url}"\n')
+        assert (
+            prx("chat", "-m", "compatible/words", "--config", tmp_path / "c.toml", "What is 2+2?").stdout
+            == "2 + 2 = 4.\n"
+        )
+        running.send_signal(2)
+        started = time.monotonic()
+        running.wait(10)
+    assert running.returncode == 130
+    assert time.monotonic() - started < 5

@@ -1,0 +1,47 @@
+"""Never run, only type-checked: the public API as a caller writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import assert_type
+
+import prx
+
+
+def chat() -> None:
+    with prx.Client(config={"default": {"provider": "x"}}, providers=["a", "b"], env={"A": "b"}) as client:
+        reply = client.chat(
+            "hi", model="a/b", temperature=0, stop=["x"], timeout=3, deadline=9.5, retries=0, fallbacks=()
+        )
+        assert_type(reply, prx.Reply)
+        assert_type(reply.content, str)
+        assert_type(reply.reasoning, str | None)
+        assert_type(reply.tool_calls, tuple[prx.ToolCall, ...])
+        if reply.usage is not None:
+            assert_type(reply.usage.total_tokens, int | None)
+        assert_type(client.models("x"), list[str])
+
+
+def stream(client: prx.Client) -> Iterator[str]:
+    messages: list[prx.Message] = [{"role": "user", "content": "hi"}]
+    with client.stream(messages, tools=[{"type": "function"}], tool_choice="auto") as pieces:
+        assert_type(pieces, prx.Stream)
+        for piece in pieces:
+            assert_type(piece, prx.Delta)
+            if piece.content is not None:
+                yield piece.content
+            for call in piece.tool_calls:
+                assert_type(call.index, int)
+    assert_type(pieces.reply, prx.Reply)
+
+
+def failing(client: prx.Client) -> float | None:
+    try:
+        client.chat("hi")
+    except prx.RateLimitError as error:
+        assert_type(error.partial, prx.Reply | None)
+        return error.retry_after
+    except prx.Error as error:
+        assert_type(error.retryable, bool)
+        assert_type(error.status, int | None)
+    return None
