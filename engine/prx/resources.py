@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+_PLACES = {"cases": "tests/cases"}
 _HERE = Path(__file__).resolve().parent
 
 
@@ -16,4 +17,4 @@ _HERE = Path(__file__).resolve().parent
 def folder(name: str) -> Path:
     """The folder `name` ("providers.d", "schemas", …)."""
     packaged = _HERE / "_data" / name
-    return packaged if packaged.is_dir() else _HERE.parents[1] / name
+    return packaged if packaged.is_dir() else _HERE.parents[1] / _PLACES.get(name, name)

@@ -11,7 +11,7 @@ import sys
 
 import click
 
-from prx.cli import chat, completion, demo, doctor, providers
+from prx.cli import chat, completion, demo, doctor, providers, record
 from prx.errors import Error
 
 
@@ -22,7 +22,7 @@ def prx() -> None:
 
 
 for command in (
-    chat.chat, providers.providers, providers.show, providers.check, doctor.models, doctor.doctor, demo.demo, completion.completion,
+    chat.chat, providers.providers, providers.show, providers.check, doctor.models, doctor.doctor, demo.demo, record.record, completion.completion,
 ):  # fmt: skip
     prx.add_command(command)
 

@@ -105,11 +105,11 @@ class Template:
         return render
 
     def _when(self, node: dict[str, Any], path: Path, at_root: bool) -> Render:
-        holds = self._formula(node["when"], (*path, "when"), at_root)
+        condition = self._formula(node["when"], (*path, "when"), at_root)
         rest = {key: child for key, child in node.items() if key != "when"}
         plain = rest.keys() == {"value"}
         inner = self._compile(rest["value"] if plain else rest, (*path, "value") if plain else path, at_root=at_root)
-        return lambda value: inner(value) if _holds(holds(value)) else None
+        return lambda value: inner(value) if holds(condition(value)) else None
 
     def _each(self, node: dict[str, Any], path: Path, at_root: bool) -> Render:
         self._only(node, path, {"each", "item"})
@@ -158,6 +158,6 @@ class Template:
             self.problems.append(((*path, key), f"{key!r} has no place beside {' and '.join(sorted(allowed))}", None))
 
 
-def _holds(value: Any) -> bool:
+def holds(value: Any) -> bool:
     """JMESPath's idea of true: everything but null, false and what is empty."""
     return bool(value) or (isinstance(value, int | float) and value is not False)

@@ -1,0 +1,106 @@
+"""prx record: a server's answers to the cases, written as recordings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+import yaml
+
+from prx.cli import options
+from prx.emulator.server import Emulator
+from prx.errors import ConfigError
+from prx.spec.catalog import Catalog
+from prx.spec.model import Spec
+
+_EMULATED_HOST = "http://emulator.invalid"  # a name that nobody can mistake for the provider
+_EMULATED_KEY = "sk-emulated-0000"
+
+
+@click.command()
+@click.argument("provider", metavar="ID", shell_complete=options.complete_provider)
+@click.option("--url", help="Where the server is; without it, the file's base_url (a live recording).")
+@click.option("--model", help="The model to ask.")
+@click.option("--key-env", metavar="NAME", help="The environment variable with the key.")
+@click.option("--what", help="What is recorded, with its version: 'vLLM 0.32.0'.")
+@click.option(
+    "--emulated",
+    metavar="PERSONA",
+    type=click.Path(path_type=Path),
+    help="Record our own emulator, with these habits (a YAML file, or - for none).",
+)
+@click.option("--case", "only", multiple=True, help="Only this case.")
+@click.option("--to", "folder", default="cassettes", type=click.Path(path_type=Path), help="Folder of recordings.")
+@click.option("--providers", "folders", multiple=True, metavar="DIR", help="Further folder of provider files.")
+def record(
+    provider: str, url: str | None, model: str | None, key_env: str | None, what: str | None, emulated: Path | None,
+    only: tuple[str, ...], folder: Path, folders: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Record the conformance cases, from a live provider, a server of yours, or the emulator.
+
+    Headers are written by allow-list and keys never; each file says what was recorded.
+    """
+    from prx.conformance import cases, run
+    from prx.conformance.cassette import Evidence
+
+    spec = Catalog([Path(part) for part in folders]).get(provider).spec()
+    chosen = [case for case in cases.load() if case.fits(spec) and (not only or case.name in only)]
+    if emulated is not None:
+        source = _emulated(spec, emulated)
+        kind: Any = "emulated"
+        what = "prx's own emulator; no word here is the provider's"
+    else:
+        source = _server(spec, url, key_env)
+        kind = "server" if url else "live"
+    with source as (real, shown, key, default):
+        evidence = Evidence(
+            kind,
+            what or spec.name,
+            datetime.now(UTC).date().isoformat(),
+            shown,
+            model or default or spec.models.default,
+        )
+        if not evidence.model:
+            raise ConfigError("no model is named", hint="Add --model.")
+        results = [
+            run.record(
+                case, provider, real, key, evidence, folder / spec.id / f"{case.name}.yaml", [Path(f) for f in folders]
+            )
+            for case in chosen
+        ]
+    for result in results:
+        click.echo(
+            f"{spec.id}/{result.case}: {'recorded' if not result.failures else 'recorded, and does not hold: ' + '; '.join(result.failures)}"
+        )
+    if any(result.failures for result in results):
+        raise click.exceptions.Exit(1)
+
+
+Source = tuple[str, str, str, str]  # where it is, how that is written, the key, a model
+
+
+@contextmanager
+def _server(spec: Spec, url: str | None, key_env: str | None) -> Iterator[Source]:
+    names = [key_env] if key_env else list(spec.auth.env)
+    key = next((os.environ[name] for name in names if os.environ.get(name)), "")
+    if key_env and not key:
+        raise ConfigError(f"the environment has no {key_env}")
+    address = url or spec.base_url
+    yield address, address, key, ""
+
+
+@contextmanager
+def _emulated(spec: Spec, persona: Path) -> Iterator[Source]:
+    """The emulator below the provider's own path, so that the recording shows the path that is asked."""
+    habits = {} if str(persona) == "-" else yaml.safe_load(persona.read_text(encoding="utf-8")) or {}
+    path = urlsplit(spec.base_url).path.replace("${", "").replace("}", "") or ""
+    wants = {"key": _EMULATED_KEY, "auth": spec.auth.name} if spec.auth.style != "none" else {}
+    with Emulator({**wants, **habits}) as emulator:
+        real = emulator.url.removesuffix("/v1") + path
+        yield real, _EMULATED_HOST + path, _EMULATED_KEY, habits.get("models", ["words"])[0]

@@ -1,0 +1,80 @@
+"""The cases: what is asked, which capability it needs, and what must hold of the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from prx import resources
+from prx.chat import plain
+from prx.client import Client
+from prx.errors import Error
+from prx.lang.query import compile_query
+from prx.lang.template import holds
+from prx.spec.model import Spec
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One thing asked.
+
+    ask     chat, stream or models
+    model   "" for the provider's own, else a name to ask for
+    key     "right" or "wrong"
+    hold    JMESPath over {reply, error, deltas, models, model}: all must be true
+    """
+
+    name: str
+    title: str
+    hold: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    ask: str = "chat"
+    model: str = ""
+    key: str = "right"
+    call: Mapping[str, Any] = field(default_factory=dict)
+
+    def fits(self, spec: Spec) -> bool:
+        """Whether the provider can do what the case needs, as far as its file says."""
+        keyed = self.key == "right" or spec.auth.style != "none"
+        return keyed and all(spec.can(capability) for capability in self.needs)
+
+    def conditions(self, spec: Spec) -> tuple[str, ...]:
+        """What must hold here: the case's own, or the deviation that the file admits to."""
+        return tuple(spec.deviations.get(self.name, self.hold))
+
+
+def load() -> list[Case]:
+    """Every packaged case, by name."""
+    cases = []
+    for path in sorted(resources.folder("cases").glob("*.yaml")):
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        made = {**raw, "hold": tuple(raw["hold"]), "needs": tuple(raw.get("needs", ()))}
+        cases.append(Case(name=path.stem, **made))
+    return cases
+
+
+def play(case: Case, client: Client, provider: str, model: str) -> dict[str, Any]:
+    """Ask what the case asks; the view that its conditions are about."""
+    seen: dict[str, Any] = {"reply": None, "error": None, "deltas": [], "models": None, "model": model}
+    options: dict[str, Any] = {"retries": 0, **case.call}
+    try:
+        if case.ask == "models":
+            seen["models"] = client.models(provider)
+        elif case.ask == "stream":
+            with client.stream(model=f"{provider}/{case.model or model}", **options) as stream:
+                seen["deltas"] = [plain(delta) for delta in stream]
+            seen["reply"] = plain(stream.reply)
+        else:
+            seen["reply"] = plain(client.chat(model=f"{provider}/{case.model or model}", **options))
+    except Error as error:
+        names = ("kind", "status", "message", "retryable", "hint")
+        seen["error"] = {name: getattr(error, name) for name in names} | {"partial": plain(error.partial)}
+    return seen
+
+
+def failures(case: Case, spec: Spec, seen: Mapping[str, Any]) -> list[str]:
+    """The conditions that do not hold."""
+    return [condition for condition in case.conditions(spec) if not holds(compile_query(condition)(seen))]

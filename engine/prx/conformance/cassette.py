@@ -1,0 +1,166 @@
+"""Recordings that people can read and that hold no key.
+
+vcrpy records and replays. The file is ours: JSON bodies as YAML, event streams as literal text, headers by
+allow-list, and above all of it the evidence: what was recorded, which version, on which day.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import vcr
+import yaml
+
+from prx.wire import MASK, Secret, redact
+
+_REQUEST_HEADERS = {"accept", "content-type", "anthropic-version"}
+_RESPONSE_HEADERS = {"content-type", "retry-after", "retry-after-ms", "x-request-id"}
+Kind = Literal["live", "server", "emulated"]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What was recorded.
+
+    kind      live: the provider itself · server: a real server of it on this machine · emulated: our emulator
+    what      which, in words, with its version
+    date      the day, as year-month-day
+    base_url  where the requests of the recording go
+    model     the model that was asked
+    """
+
+    kind: Kind
+    what: str
+    date: str
+    base_url: str
+    model: str
+
+
+class Serializer:
+    """Between vcrpy's form of a cassette and the readable file."""
+
+    def __init__(self, evidence: Evidence | None = None) -> None:
+        self.evidence = evidence
+
+    def serialize(self, cassette: Mapping[str, Any]) -> str:
+        interactions = [
+            {"request": _readable_request(row["request"]), "response": _readable_response(row["response"])}
+            for row in cassette["interactions"]
+        ]
+        value = {"evidence": asdict(self.evidence) if self.evidence else None, "interactions": interactions}
+        text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
+        return text
+
+    def deserialize(self, text: str) -> dict[str, Any]:
+        rows = yaml.safe_load(text)["interactions"]
+        return {"version": 1, "interactions": [_interaction(row) for row in rows]}
+
+
+def evidence_of(path: Path) -> Evidence:
+    """The evidence in a recording."""
+    return Evidence(**yaml.safe_load(path.read_text(encoding="utf-8"))["evidence"])
+
+
+def recorder(secrets: Iterable[Secret], *, real: str = "", shown: str = "", evidence: Evidence | None = None) -> Any:
+    """A VCR that writes and matches our way.
+
+    secrets      whose values are masked wherever they stand
+    real, shown  a base URL that is written as another (an emulator's port changes from run to run)
+    """
+    secrets = list(secrets)
+
+    def request(found: Any) -> Any:
+        found.uri = redact(found.uri.replace(real, shown) if real else found.uri, secrets)
+        found.headers = {
+            name: _masked(name, value, secrets) for name, value in found.headers.items() if _kept(name, value, secrets)
+        }
+        return found
+
+    def response(found: dict[str, Any]) -> dict[str, Any]:
+        headers = {
+            name.lower(): values for name, values in found["headers"].items() if name.lower() in _RESPONSE_HEADERS
+        }
+        text = redact(found["body"]["string"].decode("utf-8", "surrogateescape"), secrets)
+        return {**found, "headers": headers, "body": {"string": text.encode("utf-8", "surrogateescape")}}
+
+    made = vcr.VCR(before_record_request=request, before_record_response=response, serializer="readable")
+    made.register_serializer("readable", Serializer(evidence))
+    made.register_matcher("body as JSON", _same_json)
+    made.match_on = ["method", "uri", "body as JSON"]
+    return made
+
+
+def _kept(name: str, value: Any, secrets: list[Secret]) -> bool:
+    return name.lower() in _REQUEST_HEADERS or redact(_text(value), secrets) != _text(value)
+
+
+def _masked(_name: str, value: Any, secrets: list[Secret]) -> str:
+    return redact(_text(value), secrets)
+
+
+def _text(value: Any) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+
+
+def _same_json(first: Any, second: Any) -> bool:
+    return bool(_json(first.body) == _json(second.body))
+
+
+def _json(body: Any) -> Any:
+    text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
+    try:
+        return json.loads(text) if text else None
+    except ValueError:
+        return text
+
+
+# ------------------------------------------------------------------ the readable form
+
+
+def _readable_request(row: Mapping[str, Any]) -> dict[str, Any]:
+    made = {
+        "method": row["method"],
+        "uri": row["uri"],
+        "headers": {name: values[0] for name, values in row["headers"].items()},
+    }
+    return {**made, "json": _json(row["body"])} if row["body"] else made
+
+
+def _readable_response(row: Mapping[str, Any]) -> dict[str, Any]:
+    text = row["body"]["string"]
+    text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    made = {"status": row["status"]["code"], "headers": {name: values[0] for name, values in row["headers"].items()}}
+    body = _json(text)
+    return {**made, "json": body} if isinstance(body, dict | list) else {**made, "text": text}
+
+
+def _interaction(row: Mapping[str, Any]) -> dict[str, Any]:
+    request, response = row["request"], row["response"]
+    body = json.dumps(request["json"]) if "json" in request else None
+    text = json.dumps(response["json"], ensure_ascii=False) if "json" in response else response["text"]
+    return {
+        "request": {
+            "method": request["method"], "uri": request["uri"], "body": body,
+            "headers": {name: [value] for name, value in request["headers"].items()},
+        },
+        "response": {
+            "status": {"code": response["status"], "message": ""}, "body": {"string": text},
+            "headers": {name: [str(value)] for name, value in response["headers"].items()},
+        },
+    }  # fmt: skip
+
+
+class _Dumper(yaml.SafeDumper):
+    """Texts of several lines as they are."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _represent_text)
+assert MASK

@@ -1,0 +1,70 @@
+"""Recording a case, and playing it back with no network at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prx.client import Client
+from prx.conformance import cases
+from prx.conformance.cases import Case
+from prx.conformance.cassette import Evidence, evidence_of, recorder
+from prx.errors import Error, ProtocolError
+
+WRONG_KEY = "sk-this-key-is-wrong"
+PLAYED_KEY = "sk-played-back-0000"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a case: the conditions that do not hold, and what was seen."""
+
+    provider: str
+    case: str
+    failures: tuple[str, ...]
+    seen: Mapping[str, Any]
+
+
+def record(
+    case: Case, provider: str, url: str, key: str, evidence: Evidence, path: Path, folders: list[Path]
+) -> Result:
+    """Ask the server at `url`, and write what was said to `path`."""
+    client = _client(provider, url, WRONG_KEY if case.key == "wrong" else key, folders)
+    account = client.accounts.get(provider)
+    made = recorder(account.target.secrets, real=url, shown=evidence.base_url, evidence=evidence)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    with client, made.use_cassette(str(path), record_mode="all"):
+        return _result(case, client, provider, evidence.model)
+
+
+def replay(case: Case, provider: str, path: Path, folders: list[Path]) -> Result:
+    """Play a recording back. Raises ProtocolError where it is not played exactly once, and whole."""
+    evidence = evidence_of(path)
+    key = WRONG_KEY if case.key == "wrong" else PLAYED_KEY
+    client = _client(provider, evidence.base_url, key, folders)
+    made = recorder(client.accounts.get(provider).target.secrets)
+    with client, made.use_cassette(str(path), record_mode="none") as cassette:
+        result = _result(case, client, provider, evidence.model)
+        if not cassette.all_played:
+            played = f"{cassette.play_count} of {len(cassette)}"
+            raise ProtocolError(
+                f"{path}: only {played} recorded exchanges were played; record it anew", provider=provider
+            )
+    return result
+
+
+def _client(provider: str, url: str, key: str, folders: list[Path]) -> Client:
+    settings = {"api_url": url, "api_key": key}
+    return Client(config={"providers": {provider: settings}}, providers=list(folders), env={})
+
+
+def _result(case: Case, client: Client, provider: str, model: str) -> Result:
+    spec = client.accounts.get(provider).definition.spec(model)
+    seen = cases.play(case, client, provider, model)
+    return Result(provider, case.name, tuple(cases.failures(case, spec, seen)), seen)
+
+
+__all__ = ("Error", "Result", "record", "replay")

@@ -1,0 +1,144 @@
+"""Every provider against every case, from its recordings, with sockets blocked. Drop a YAML, get its tests."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from pathlib import Path
+
+import pytest
+import yaml
+
+from prx import resources
+from prx.conformance import cases, run
+from prx.conformance.cassette import evidence_of
+from prx.emulator.server import Emulator
+from prx.errors import ProtocolError
+from prx.spec.catalog import Catalog
+
+ROOT = Path(__file__).parents[1]
+CASSETTES = ROOT / "cassettes"
+CASES = cases.load()
+CATALOG = Catalog()
+LEDGER = yaml.safe_load((CASSETTES / "todo.yaml").read_text()) or {}
+PAIRS = [(entry.id, case) for entry in CATALOG.entries() for case in CASES if case.fits(CATALOG.load(entry).spec())]
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def blocked(*_):
+        raise AssertionError("a replay reached for the network")
+
+    for name in ("connect", "connect_ex", "sendto"):
+        monkeypatch.setattr(socket.socket, name, blocked)
+    monkeypatch.setattr(socket, "getaddrinfo", blocked)
+
+
+@pytest.mark.parametrize(("provider", "case"), PAIRS, ids=[f"{provider}-{case.name}" for provider, case in PAIRS])
+def test_recorded(provider, case, no_network):
+    path = CASSETTES / provider / f"{case.name}.yaml"
+    reason = LEDGER.get(f"{provider}/{case.name}")
+    if not path.exists():
+        assert reason, f"no recording and no reason; record it: prx record {provider} --case {case.name} …"
+        return
+    assert not reason, "the ledger is stale: there is a recording"
+    result = run.replay(case, provider, path, [])
+    assert result.failures == (), json.dumps(dict(result.seen), indent=1)
+
+
+def test_the_ledger_names_what_there_is():
+    known = {f"{provider}/{case.name}" for provider, case in PAIRS}
+    assert set(LEDGER) <= known
+
+
+def test_every_recording_belongs_to_a_case():
+    expected = {f"{provider}/{case.name}" for provider, case in PAIRS}
+    found = {f"{path.parent.name}/{path.stem}" for path in CASSETTES.glob("*/*.yaml")}
+    assert found <= expected
+
+
+RECORDED = sorted(CASSETTES.glob("*/*.yaml"))
+KEY_SHAPED = re.compile(r"\b(sk-[A-Za-z0-9_-]{8,}|gsk_\w{8,}|xai-\w{8,}|hf_\w{8,}|nvapi-\S{8,}|AIza\S{20,}|Bearer (?!\*\*\*)\S+|eyJ[\w-]{20,})")
+HEADERS = {"accept", "content-type", "authorization", "x-api-key", "x-request-id", "retry-after", "retry-after-ms"}
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_a_recording_holds_no_key_and_says_what_it_is(path):
+    text = path.read_text()
+    assert not KEY_SHAPED.findall(text)
+    value = yaml.safe_load(text)
+    evidence = evidence_of(path)
+    assert evidence.kind in ("live", "server", "emulated")
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d", evidence.date)
+    assert ("emulator" in evidence.what) == (evidence.kind == "emulated") == ("emulator.invalid" in evidence.base_url)
+    for exchange in value["interactions"]:
+        assert exchange["request"]["headers"].keys() | exchange["response"]["headers"].keys() <= HEADERS
+        assert exchange["request"]["uri"].startswith(evidence.base_url.partition("?")[0])
+        for name in ("authorization", "x-api-key"):
+            assert exchange["request"]["headers"].get(name, "***").endswith("***")
+
+
+def test_a_case_is_well_formed():
+    for case in CASES:
+        assert case.title
+        assert case.hold
+        assert case.ask in ("chat", "stream", "models")
+        assert case.key in ("right", "wrong")
+        assert re.fullmatch("[a-z_]+", case.name)
+
+
+def test_a_deviation_takes_the_place_of_a_case():
+    """What a file admits to is held to, too: the deviation must be true."""
+    by_name = {case.name: case for case in CASES}
+    spec = CATALOG.get("llamacpp").spec()
+    assert by_name["unknown_model"].conditions(spec) == ("reply.content",)
+    assert by_name["unknown_model"].conditions(CATALOG.get("vllm").spec()) == by_name["unknown_model"].hold
+    seen = {"reply": None, "error": {"kind": "not_found"}}
+    assert cases.failures(by_name["unknown_model"], spec, seen) == ["reply.content"]
+
+
+@pytest.mark.parametrize("edit", [("Hello!", "Hullo!"), ("content: Say hello.", "content: Say hullo."), ("finish_reason: stop", "finish_reason: length")])
+def test_a_recording_edited_by_one_token_is_found_out(edit, tmp_path, no_network):
+    source = CASSETTES / "llamacpp" / "chat.yaml"
+    path = tmp_path / "chat.yaml"
+    text = source.read_text().replace("choices:\n", "choices:\n", 1)
+    assert edit[0] in text
+    path.write_text(text.replace(*edit))
+    case = next(case for case in CASES if case.name == "chat")
+    strict = cases.Case(**{**{name: getattr(case, name) for name in case.__slots__}, "hold": (*case.hold, "contains(reply.content, 'Hello!')")})
+    try:
+        result = run.replay(strict, "llamacpp", path, [])
+    except Exception as error:
+        assert "chat.yaml" in str(error)
+    else:
+        assert result.failures
+
+
+def test_an_exchange_that_is_not_played_is_found_out(tmp_path, no_network):
+    value = yaml.safe_load((CASSETTES / "llamacpp" / "chat.yaml").read_text())
+    value["interactions"] *= 2
+    path = tmp_path / "chat.yaml"
+    path.write_text(yaml.safe_dump(value))
+    with pytest.raises(ProtocolError, match="1 of 2 recorded exchanges"):
+        run.replay(next(case for case in CASES if case.name == "chat"), "llamacpp", path, [])
+
+
+def test_recording_and_playing_back(tmp_path, monkeypatch):
+    """The whole way: a server, a recording with a deadline set, and the recording alone."""
+    (tmp_path / "mine.yaml").write_text("spec: 1\nid: mine\nextends: openai-chat\nauth: {style: custom, name: x-key, template: 'K {api_key}'}\ntransport: {total: 30}\n")
+    with Emulator({"key": "K sk-the-right-key-1", "auth": "x-key"}) as emulator:
+        evidence = run.Evidence("server", "a test", "2026-01-01", emulator.url, "words")
+        for case in CASES:
+            path = tmp_path / "out" / f"{case.name}.yaml"
+            assert run.record(case, "mine", emulator.url, "sk-the-right-key-1", evidence, path, [tmp_path]).failures == ()
+            assert "sk-the-right" not in path.read_text()
+            assert "K ***" in path.read_text()
+    monkeypatch.setattr(socket.socket, "connect", None)
+    for case in CASES:
+        assert run.replay(case, "mine", tmp_path / "out" / f"{case.name}.yaml", [tmp_path]).failures == ()
+
+
+def test_cases_are_packaged():
+    assert {case.name for case in CASES} >= {"chat", "stream", "tools", "stream_tools", "unknown_model", "wrong_key", "models"}
+    assert resources.folder("cases").is_dir()
