@@ -45,7 +45,7 @@ def _tls(error: Exception, place: str) -> Error:
     hint = (
         "For a server with a certificate of your own, set ca_file to its PEM file."
         if certificate
-        else "Does the server speak TLS? Try http://."
+        else "Does the server speak TLS, and HTTP/1.1 within it? Without TLS, write http://."
     )
     return ProviderConnectionError(f"{place}: TLS failed: {_reason(error)}", retryable=False, hint=hint)
 
