@@ -18,10 +18,8 @@ def run() -> str:
     pid, terminal = pty.fork()
     if pid == 0:
         os.environ["TERM"] = "xterm-256color"
-        os.execv(
-            sys.executable,  # noqa: S606 - a program of ours
-            [sys.executable, "-m", "prx", "demo"],
-        )
+        program = [sys.executable, "-m", "prx", "demo"]
+        os.execv(program[0], program)  # noqa: S606 - our own program
     seen = b""
     try:
         while piece := os.read(terminal, 4096):

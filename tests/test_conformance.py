@@ -14,7 +14,7 @@ from vcr.errors import CannotOverwriteExistingCassetteException
 
 from prx import resources
 from prx.conformance import cases, run
-from prx.conformance.cassette import evidence_of
+from prx.conformance.evidence import Evidence, evidence_of
 from prx.emulator.server import Emulator
 from prx.errors import ProtocolError
 from prx.spec.catalog import Catalog
@@ -140,7 +140,7 @@ def test_recording_and_playing_back(tmp_path, monkeypatch):
         "spec: 1\nid: mine\nextends: openai-chat\nauth: {style: custom, name: x-key, template: 'K {api_key}'}\ntransport: {total: 30}\n"
     )
     with Emulator({"key": "K sk-the-right-key-1", "auth": "x-key"}) as emulator:
-        evidence = run.Evidence("server", "a test", "2026-01-01", emulator.url, "words")
+        evidence = Evidence("server", "a test", "2026-01-01", emulator.url, "words")
         for case in CASES:
             path = tmp_path / "out" / f"{case.name}.yaml"
             assert (

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import click
 import yaml
 
 from prx.cli import options
+from prx.conformance import cases, run
+from prx.conformance.evidence import Evidence, Kind
 from prx.emulator.server import Emulator
 from prx.errors import ConfigError
 from prx.spec.catalog import Catalog
@@ -28,7 +29,7 @@ _EMULATED_KEY = "sk-emulated-0000"
 @click.option("--url", help="Where the server is; without it, the file's base_url (a live recording).")
 @click.option("--model", help="The model to ask.")
 @click.option("--key-env", metavar="NAME", help="The environment variable with the key.")
-@click.option("--what", help="What is recorded, with its version: 'vLLM 0.32.0'.")
+@click.option("--what", help="What is recorded: its name and version.")
 @click.option(
     "--emulated",
     metavar="PERSONA",
@@ -46,38 +47,24 @@ def record(
 
     Headers are written by allow-list and keys never; each file says what was recorded.
     """
-    from prx.conformance import cases, run
-    from prx.conformance.cassette import Evidence
-
     spec = Catalog([Path(part) for part in folders]).get(provider).spec()
-    chosen = [case for case in cases.load() if case.fits(spec) and (not only or case.name in only)]
-    if emulated is not None:
-        source = _emulated(spec, emulated)
-        kind: Any = "emulated"
-        what = "prx's own emulator; no word here is the provider's"
-    else:
-        source = _server(spec, url, key_env)
-        kind = "server" if url else "live"
+    source = _server(spec, url, key_env) if emulated is None else _emulated(spec, emulated)
+    kind: Kind = "emulated" if emulated is not None else "server" if url else "live"
+    says = "prx's own emulator; no word here is the provider's" if emulated is not None else what or spec.name
     with source as (real, shown, key, default):
-        evidence = Evidence(
-            kind,
-            what or spec.name,
-            datetime.now(UTC).date().isoformat(),
-            shown,
-            model or default or spec.models.default,
-        )
-        if not evidence.model:
+        asked = model or default or spec.models.default
+        if not asked:
             raise ConfigError("no model is named", hint="Add --model.")
+        evidence = Evidence(kind, says, datetime.now(UTC).date().isoformat(), shown, asked)
+        chosen = [case for case in cases.load() if case.fits(spec) and (not only or case.name in only)]
+        paths = [folder / spec.id / f"{case.name}.yaml" for case in chosen]
         results = [
-            run.record(
-                case, provider, real, key, evidence, folder / spec.id / f"{case.name}.yaml", [Path(f) for f in folders]
-            )
-            for case in chosen
+            run.record(case, provider, real, key, evidence, path, [Path(part) for part in folders])
+            for case, path in zip(chosen, paths, strict=True)
         ]
     for result in results:
-        click.echo(
-            f"{spec.id}/{result.case}: {'recorded' if not result.failures else 'recorded, and does not hold: ' + '; '.join(result.failures)}"
-        )
+        said = f", and does not hold: {'; '.join(result.failures)}" if result.failures else ""
+        click.echo(f"{spec.id}/{result.case}: recorded{said}")
     if any(result.failures for result in results):
         raise click.exceptions.Exit(1)
 

@@ -8,36 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Any
 
 import vcr
 import yaml
 
-from prx.wire import MASK, Secret, redact
+from prx.conformance.evidence import Evidence
+from prx.wire import Secret, redact
 
 _REQUEST_HEADERS = {"accept", "content-type", "anthropic-version"}
 _RESPONSE_HEADERS = {"content-type", "retry-after", "retry-after-ms", "x-request-id"}
-Kind = Literal["live", "server", "emulated"]
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What was recorded.
-
-    kind      live: the provider itself · server: a real server of it on this machine · emulated: our emulator
-    what      which, in words, with its version
-    date      the day, as year-month-day
-    base_url  where the requests of the recording go
-    model     the model that was asked
-    """
-
-    kind: Kind
-    what: str
-    date: str
-    base_url: str
-    model: str
 
 
 class Serializer:
@@ -60,11 +41,6 @@ class Serializer:
         return {"version": 1, "interactions": [_interaction(row) for row in rows]}
 
 
-def evidence_of(path: Path) -> Evidence:
-    """The evidence in a recording."""
-    return Evidence(**yaml.safe_load(path.read_text(encoding="utf-8"))["evidence"])
-
-
 def recorder(secrets: Iterable[Secret], *, real: str = "", shown: str = "", evidence: Evidence | None = None) -> Any:
     """A VCR that writes and matches our way.
 
@@ -76,7 +52,7 @@ def recorder(secrets: Iterable[Secret], *, real: str = "", shown: str = "", evid
     def request(found: Any) -> Any:
         found.uri = redact(found.uri.replace(real, shown) if real else found.uri, secrets)
         found.headers = {
-            name: _masked(name, value, secrets) for name, value in found.headers.items() if _kept(name, value, secrets)
+            name: redact(_text(value), secrets) for name, value in found.headers.items() if _kept(name, value, secrets)
         }
         return found
 
@@ -96,10 +72,6 @@ def recorder(secrets: Iterable[Secret], *, real: str = "", shown: str = "", evid
 
 def _kept(name: str, value: Any, secrets: list[Secret]) -> bool:
     return name.lower() in _REQUEST_HEADERS or redact(_text(value), secrets) != _text(value)
-
-
-def _masked(_name: str, value: Any, secrets: list[Secret]) -> str:
-    return redact(_text(value), secrets)
 
 
 def _text(value: Any) -> str:

@@ -10,8 +10,8 @@ from typing import Any
 from prx.client import Client
 from prx.conformance import cases
 from prx.conformance.cases import Case
-from prx.conformance.cassette import Evidence, evidence_of, recorder
-from prx.errors import Error, ProtocolError
+from prx.conformance.evidence import Evidence, evidence_of
+from prx.errors import ConfigError, ProtocolError
 
 WRONG_KEY = "sk-this-key-is-wrong"
 PLAYED_KEY = "sk-played-back-0000"
@@ -33,7 +33,7 @@ def record(
     """Ask the server at `url`, and write what was said to `path`."""
     client = _client(provider, url, WRONG_KEY if case.key == "wrong" else key, folders)
     account = client.accounts.get(provider)
-    made = recorder(account.target.secrets, real=url, shown=evidence.base_url, evidence=evidence)
+    made = _recorder(account.target.secrets, real=url, shown=evidence.base_url, evidence=evidence)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     with client, made.use_cassette(str(path), record_mode="all"):
@@ -45,7 +45,7 @@ def replay(case: Case, provider: str, path: Path, folders: list[Path]) -> Result
     evidence = evidence_of(path)
     key = WRONG_KEY if case.key == "wrong" else PLAYED_KEY
     client = _client(provider, evidence.base_url, key, folders)
-    made = recorder(client.accounts.get(provider).target.secrets)
+    made = _recorder(client.accounts.get(provider).target.secrets)
     with client, made.use_cassette(str(path), record_mode="none") as cassette:
         result = _result(case, client, provider, evidence.model)
         if not cassette.all_played:
@@ -54,6 +54,15 @@ def replay(case: Case, provider: str, path: Path, folders: list[Path]) -> Result
                 f"{path}: only {played} recorded exchanges were played; record it anew", provider=provider
             )
     return result
+
+
+def _recorder(*given: Any, **options: Any) -> Any:
+    try:
+        from prx.conformance.cassette import recorder
+    except ImportError:
+        hint = "Install it: pip install 'prx-engine[conformance]'"
+        raise ConfigError("recordings need the package vcrpy", hint=hint) from None
+    return recorder(*given, **options)
 
 
 def _client(provider: str, url: str, key: str, folders: list[Path]) -> Client:
@@ -65,6 +74,3 @@ def _result(case: Case, client: Client, provider: str, model: str) -> Result:
     spec = client.accounts.get(provider).definition.spec(model)
     seen = cases.play(case, client, provider, model)
     return Result(provider, case.name, tuple(cases.failures(case, spec, seen)), seen)
-
-
-__all__ = ("Error", "Result", "record", "replay")
