@@ -304,6 +304,11 @@ def test_show():
     assert "stop_sequence: stop" in prx("show", "openai-chat", "--resolved").stdout
 
 
+def test_schema():
+    assert json.loads(prx("schema").stdout)["$id"] == "urn:prx:provider:1"
+    assert Path(prx("schema", "config", "--path").stdout.strip()).name == "config.schema.json"
+
+
 def test_models(config):
     assert prx("models", "compatible", "--config", config).stdout.splitlines() == [
         "words",

@@ -109,7 +109,9 @@ def _models(client: Client, name: str, found: Examination) -> list[str]:
     except Error as error:
         found.add("models", "fail", f"{error.kind}: {error.summary()}", error.hint)
         return []
-    found.add("models", "ok", f"{len(known)} models in {(time.monotonic() - started) * 1000:.0f} ms")
+    found.add(
+        "models", "ok", f"{len(known)} model{'s' * (len(known) != 1)} in {(time.monotonic() - started) * 1000:.0f} ms"
+    )
     return known
 
 

@@ -22,7 +22,7 @@ def prx() -> None:
 
 
 for command in (
-    chat.chat, providers.providers, providers.show, providers.check, doctor.models, doctor.doctor, demo.demo, record.record, completion.completion,
+    chat.chat, providers.providers, providers.show, providers.check, providers.schema, doctor.models, doctor.doctor, demo.demo, record.record, completion.completion,
 ):  # fmt: skip
     prx.add_command(command)
 

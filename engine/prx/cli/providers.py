@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from prx import resources
 from prx.cli import options
 from prx.client import Client
 from prx.errors import ConfigError, Error
@@ -94,6 +95,15 @@ def check(files: tuple[Path, ...], as_json: bool, config: str | None, folders: t
             click.echo("\n".join(map(str, row)) if row else f"{path}: good")
     if problems:
         raise click.exceptions.Exit(1)
+
+
+@click.command()
+@click.argument("name", type=click.Choice(["provider", "config"]), default="provider")
+@click.option("--path", "as_path", is_flag=True, help="Print where the schema is, for an editor's modeline.")
+def schema(name: str, as_path: bool) -> None:
+    """Print the JSON Schema of provider files, or of config.toml."""
+    path = resources.folder("schemas") / f"{name}.schema.json"
+    click.echo(path if as_path else path.read_text(encoding="utf-8"), nl=as_path)
 
 
 def _files(given: tuple[Path, ...]) -> list[Path]:
