@@ -231,9 +231,18 @@ def test_the_schemas_keys_are_the_specs_fields():
     assert fields(model.Request) - {"body_source"} | {"body"} == set(at("$defs", "request", "properties"))
     found = set(model.FOUND)
     whole = set(at("$defs", "response", "properties"))
-    assert whole == (found - {"final", "end", "whole_calls"}) | fields(model.Response) - {"found", "call_replay"}
+    assert whole == (found - {"final", "end", "whole_calls", "call_pieces"}) | fields(model.Response) - {
+        "found",
+        "call_replay",
+        "grows",
+    }
     assert set(at("$defs", "event", "properties")) == found | {"tool_call", "replay"}
-    assert set(at("$defs", "stream", "properties")) == found | fields(model.Stream) - {"found", "call_replay", "tokens"}
+    assert set(at("$defs", "stream", "properties")) == found | fields(model.Stream) - {
+        "found",
+        "call_replay",
+        "tokens",
+        "grows",
+    }
     assert set(at("$defs", "errors", "properties")) == set(model.FAULT) | {"detect", "rules", "statuses"}
     assert set(at("$defs", "tokens", "properties")) == set(model.TOKENS)
     assert set(at("$defs", "streamed_tool_call", "properties")) == {*model.CALL, "replay"}

@@ -84,12 +84,12 @@ class Decoder:
     def _recognise(self) -> bool:
         """Whether the first bytes that are no white space begin a stream. False as long as it is open."""
         start = b"".join(self._body).removeprefix(BOM).lstrip()
-        if not start:
+        if not start or (not self.call.stream and any(mark != start and mark.startswith(start) for mark in _SSE)):
             return False
-        framing = self.spec.stream.framing if self.call.stream else "unasked"
-        self._is_body = _BODY[framing](start)
-        if not self._is_body:
-            self._framer = FRAMINGS.get(framing, FRAMINGS["sse"])(self.spec.transport.max_event)
+        framing = _framing(start, self.spec.stream.framing if self.call.stream else "")
+        self._is_body = framing is None
+        if framing is not None:
+            self._framer = FRAMINGS[framing](self.spec.transport.max_event)
             self.into.streamed = self.call.stream
         return not self._is_body
 
@@ -182,10 +182,15 @@ class Decoder:
         return redact(text, self.target.secrets)
 
 
-# Whether a response that begins like this is one body, by the framing that was asked for.
-_BODY: dict[str, Callable[[bytes], bool]] = {
-    "sse": lambda start: start[:1] in (b"{", b"[", b"<"),
-    "ndjson": lambda start: start[:1] == b"<",
-    "json_array": lambda start: start[:1] != b"[",
-    "unasked": lambda start: not start.startswith((b"data:", b"event:", b": ")),
-}
+_SSE = (b"data:", b"event:", b"id:", b": ")
+
+
+def _framing(start: bytes, asked: str) -> str | None:
+    """The framing of a response that begins like this, or None for one body. asked: "" for no stream."""
+    if start.startswith(_SSE):
+        return "sse"
+    if start[:1] == b"<":
+        return None
+    if start[:1] == b"[":
+        return "json_array" if asked else None
+    return None if start[:1] == b"{" and asked != "ndjson" else (asked or None)

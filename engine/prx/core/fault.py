@@ -39,7 +39,7 @@ def _elsewhere(spec: Spec, call: Call, target: Target, head: Head) -> Error:
 
 def classify(spec: Spec, call: Call, head: Head, body: Any, text: str, stage: Stage) -> Error:
     """The error in a body (parsed, and as text without secrets)."""
-    message, code, kind_text, inner = safely(spec.errors.found.run, body, spec)
+    message, code, kind_text, inner, pause = safely(spec.errors.found.run, body, spec)
     words = _words(message) or _excerpt(text, head)
     said = [words if message else text[:_MAX_MESSAGE], _words(code), _words(kind_text)]
     status = head.status if stage == "status" else _status(inner) or _status(code) or 200
@@ -50,7 +50,7 @@ def classify(spec: Spec, call: Call, head: Head, body: Any, text: str, stage: St
     rule = next((rule for rule in spec.errors.rules if _holds(rule.when.run, seen, spec)), None)
     error = _error(spec, rule, status, words, seen)
     error.status = head.status if stage == "status" else (status if status != 200 else None)
-    error.retry_after = retry_after(head)
+    error.retry_after = retry_after(head) or _seconds(pause)
     return error
 
 
@@ -111,6 +111,14 @@ def retry_after(head: Head) -> float | None:
         return None
     except ValueError:
         return _until(head)
+
+
+def _seconds(value: Any) -> float | None:
+    """Seconds, from a number or from a text such as "7.66s"."""
+    try:
+        return max(0.0, float(value.removesuffix("s") if isinstance(value, str) else value))
+    except (TypeError, ValueError):
+        return None
 
 
 def _until(head: Head) -> float | None:

@@ -114,6 +114,14 @@ def system_text(messages: Sequence[Message]) -> str:
     return "\n\n".join(text for text in found if text)
 
 
+def system_parts(messages: Sequence[Message]) -> list[Part]:
+    """The parts of all system messages, with whatever a caller has marked them with."""
+    contents = (message.get("content") for message in messages if message.get("role") in SYSTEM_ROLES)
+    return [
+        part for content in contents for part in (content if isinstance(content, list) else [_text(plain_text(content))])
+    ]
+
+
 def plain_text(content: Any) -> str:
     """A content as text: itself, or its text parts in lines."""
     if isinstance(content, list):
@@ -134,11 +142,12 @@ def _flattened(message: Message) -> Message:
 
 
 def turns(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """[{role: user | assistant | tool, parts: [{type, role, …}, …]}, …], without system messages.
+    """[{role: user | assistant | tool, parts: [{type, role, …}, …], message}, …], without system messages.
 
     Parts: text (text) · image (url, detail; source "data" with media_type and data, or "url") · audio (audio)
-    · file (file) · refusal (refusal) · tool_call (id, name, arguments, input) · tool_result (id, name, text)
-    · reasoning (text), and a part of any other type as it came.
+    · file (file, filename; source "data" with media_type and data, or "id", or "url") · refusal (refusal)
+    · tool_call (id, name, arguments, input, call) · tool_result (id, name, text, parts) · reasoning (text),
+    and a part of any other type as it came. message: as given; of tool results in a row the first.
     """
     made: list[dict[str, Any]] = []
     names: dict[str, str] = {}
@@ -151,7 +160,7 @@ def turns(messages: Sequence[Message]) -> list[dict[str, Any]]:
         if role == "tool" and made and made[-1]["role"] == "tool":
             made[-1]["parts"] += parts
         else:
-            made.append({"role": role, "parts": parts})
+            made.append({"role": role, "parts": parts, "message": message})
     return made
 
 
@@ -160,7 +169,8 @@ def _parts(message: Message, role: str, names: dict[str, str]) -> Iterator[Part]
     if role == "tool":
         given = message.get("tool_call_id")
         name = message.get("name") or names.get(str(given))
-        yield {"type": "tool_result", "id": given, "name": name, "text": plain_text(content), "content": content}
+        parts = [_part(part) for part in content] if isinstance(content, list) else [_text(plain_text(content))]
+        yield {"type": "tool_result", "id": given, "name": name, "text": plain_text(content), "parts": parts}
         return
     if role == "assistant" and isinstance(message.get("reasoning_content"), str):
         yield {"type": "reasoning", "text": message["reasoning_content"]}
@@ -182,16 +192,28 @@ def _part(part: Any) -> Part:
         return _image(part["image_url"] if isinstance(part.get("image_url"), dict) else {"url": part.get("image_url")})
     if kind == "input_audio":
         return {"type": "audio", "audio": part.get("input_audio")}
+    if kind == "file" and isinstance(part.get("file"), dict):
+        return _file(part["file"])
     return dict(part)
 
 
 def _image(image: dict[str, Any]) -> Part:
     url = str(image.get("url") or "")
-    made: Part = {"type": "image", "url": url, "detail": image.get("detail"), "source": "url"}
+    return {"type": "image", "detail": image.get("detail"), **_source(url)}
+
+
+def _file(file: dict[str, Any]) -> Part:
+    given = file.get("file_id")
+    source = {"source": "id", "id": given} if given else _source(str(file.get("file_data") or ""))
+    return {"type": "file", "file": file, "filename": file.get("filename"), **source}
+
+
+def _source(url: str) -> Part:
+    """A data URL taken apart, any other as it is."""
     if url.startswith("data:") and "," in url:
         head, data = url[5:].split(",", 1)
-        made |= {"source": "data", "media_type": head.split(";")[0], "data": data}
-    return made
+        return {"source": "data", "url": url, "media_type": head.split(";")[0], "data": data}
+    return {"source": "url", "url": url}
 
 
 def _tool_call(call: dict[str, Any]) -> Part:

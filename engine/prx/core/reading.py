@@ -34,7 +34,7 @@ class Reading:
 
     def event(self, event: dict[str, Any], found: tuple[Any, ...], reader: Reader) -> Delta:
         """One event, with what `reader` found in it. Gives NOTHING for an event without output."""
-        content, reasoning, refusal, calls, wholes, finish, usage, model, final, _ = found
+        content, reasoning, refusal, calls, wholes, pieces, finish, usage, model, final, _ = found
         into = self.into
         if model and not into.model:
             into.model = str(model)
@@ -43,12 +43,13 @@ class Reading:
         if refusal:
             into.refusal.append(text_of(refusal))
         if reader.replay.names:
-            into.add_replay(self._found(reader.replay, event))
-        if not content or calls or wholes or finish or usage:
+            into.replay.add(self._found(reader.replay, event), reader.grows)
+        if not content or calls or wholes or pieces or finish or usage:
             into.raw.append(event)
         text, thought = self._pieces(content, reasoning)
         fragments = self._fragments(reader, calls, "piece") if calls else ()
         fragments += self._fragments(reader, wholes, "whole") if wholes else ()
+        fragments += self._fragments(reader, pieces, "more") if pieces else ()
         reason = self._finish_reason(finish) if finish else None
         counts = self._usage(reader, usage) if usage else None
         if not (text or thought or fragments or reason or counts):
@@ -95,7 +96,7 @@ class Reading:
         if self.final is None:
             return NOTHING
         into, reader = self.into, self.spec.response
-        _, content, reasoning, refusal, calls, _, finish, usage, model, *_ = self.run(reader.found.run, self.final)
+        _, content, reasoning, refusal, calls, _, _, finish, usage, model, *_ = self.run(reader.found.run, self.final)
         text, thought = self._whole_pieces(content, reasoning)
         text, thought = ("" if into.content else text), ("" if into.reasoning else thought)
         self._note(text, thought)
@@ -112,7 +113,7 @@ class Reading:
     def body(self, body: dict[str, Any], found: list[Any]) -> Delta:
         """A whole answer, with what the spec's response found in it."""
         into, reader = self.into, self.spec.response
-        content, reasoning, refusal, calls, _, finish, usage, model, *_ = found
+        content, reasoning, refusal, calls, _, _, finish, usage, model, *_ = found
         text, thought = self._whole_pieces(content, reasoning)
         self._note(text, thought)
         if refusal:
@@ -121,7 +122,7 @@ class Reading:
         reason = self._finish_reason(finish)
         counts = self._usage(reader, usage) if usage else None
         into.model = str(model or "")
-        into.add_replay(self._found(reader.replay, body))
+        into.replay.add(self._found(reader.replay, body), reader.grows)
         into.raw = body
         return Delta(text or None, thought or None, fragments, reason, counts)
 
@@ -143,14 +144,17 @@ class Reading:
     def _fragments(self, reader: Reader, calls: Any, how: How) -> tuple[ToolCallDelta, ...]:
         items = calls if isinstance(calls, list) else [calls]
         read, add = reader.tool_call.run, self.into.calls.add
-        return tuple(
+        made = (
             add(self.run(read, item), how, self._found(reader.call_replay, item))
             for item in items
             if isinstance(item, dict)
         )
+        return tuple(delta for delta in made if delta is not None)
 
     def _finish_reason(self, found: Any) -> str | None:
         """Note and give the reason in prx's words. One that means failure is raised."""
+        if isinstance(found, int) and not isinstance(found, bool):
+            found = str(found)
         if not isinstance(found, str) or not found:
             return None
         reason = self.spec.response.finish_reasons.get(found, found)
@@ -160,7 +164,8 @@ class Reading:
         return reason
 
     def _usage(self, reader: Reader, found: Any) -> Usage | None:
-        counts = [_count(value) for value in self.run(reader.tokens.run, found)]
+        whole = self.into.add_counts(found) if self.spec.stream.usage_in_parts else found
+        counts = [_count(value) for value in self.run(reader.tokens.run, whole)]
         return self.into.add_usage(Usage(*counts)) if any(count is not None for count in counts) else None
 
     def _found(self, query: Query, value: Any) -> dict[str, Any]:

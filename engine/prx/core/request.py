@@ -16,6 +16,11 @@ from prx.spec.model import Parameter, Spec
 from prx.wire import HttpRequest, Secret, Target
 
 USER_AGENT = "prx/0.1"
+_ACCEPT = {
+    "sse": "text/event-stream, application/json",
+    "ndjson": "application/x-ndjson, application/json",
+    "json_array": "application/json",
+}
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
@@ -44,7 +49,7 @@ def _request(
 ) -> HttpRequest:
     headers: dict[str, str | Secret] = {
         "user-agent": USER_AGENT,
-        "accept": "text/event-stream, application/json" if stream else "application/json",
+        "accept": _ACCEPT[spec.stream.framing] if stream else "application/json",
         "accept-encoding": "identity" if stream else "gzip",
     }
     if body:
@@ -119,6 +124,8 @@ def view(call: Call, prepared: list[dict[str, Any]], params: Mapping[str, Any], 
     }
     if "system" in wanted:
         seen["system"] = shaping.system_text(prepared) or None
+    if "system_parts" in wanted:
+        seen["system_parts"] = shaping.system_parts(prepared)
     if "turns" in wanted:
         seen["turns"] = shaping.turns(prepared)
     if "choice" in wanted:

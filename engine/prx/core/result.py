@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from prx.chat import Call, JsonText, Message, Reply, Usage
+from prx.core.replay import Replay
 from prx.core.toolcalls import ToolCalls, is_json
 from prx.spec.model import Spec
 
@@ -28,7 +29,8 @@ class Assembly:
         self.usage: Usage | None = None
         self.model = ""
         self.request_id: str | None = None
-        self.replay: dict[str, Any] = {}
+        self.replay = Replay()
+        self.counts: dict[str, Any] = {}  # the provider's usage object, as far as it has come
         self.raw: Any = deque(maxlen=_RAW_EVENTS)
         self.streamed = False
 
@@ -36,19 +38,17 @@ class Assembly:
     def empty(self) -> bool:
         return not (self.content or self.reasoning or self.refusal or self.calls.slots or self.finish_reason)
 
+    def add_counts(self, found: Any) -> dict[str, Any]:
+        """The provider's own usage object, of a provider that reports it in parts."""
+        if isinstance(found, dict):
+            self.counts = {**self.counts, **{name: count for name, count in found.items() if count is not None}}
+        return self.counts
+
     def add_usage(self, found: Usage) -> Usage:
         """A later report replaces the fields that it has."""
         old = self.usage or Usage()
         self.usage = Usage(*(new if new is not None else kept for new, kept in zip(found, old, strict=True)))
         return self.usage
-
-    def add_replay(self, found: dict[str, Any]) -> None:
-        for name, value in found.items():
-            old = self.replay.get(name)
-            joins = (isinstance(old, str) and isinstance(value, str)) or (
-                isinstance(old, list) and isinstance(value, list)
-            )
-            self.replay[name] = old + value if joins else value
 
     def half_call(self) -> str | None:
         """The name of a call whose arguments are no JSON though they should be."""
@@ -87,7 +87,7 @@ class Assembly:
             message["refusal"] = refusal
         if self.calls.slots:
             message["tool_calls"] = self.calls.messages()
-        return {**message, **self.replay}
+        return {**message, **self.replay.folded()}
 
 
 def _joined(pieces: list[str]) -> str:

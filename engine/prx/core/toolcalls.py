@@ -13,7 +13,8 @@ from typing import Any, Literal
 from prx.chat import ToolCall, ToolCallDelta
 
 # How an element counts: a piece of a call · a call of its own, whatever its index · a whole call, said again
-How = Literal["piece", "own", "whole"]
+# · more of a call that has begun, and nothing where none has
+How = Literal["piece", "own", "whole", "more"]
 
 
 class _Slot:
@@ -61,13 +62,15 @@ class ToolCalls:
 
     def add(
         self, found: tuple[Any, Any, Any, Any], how: How = "piece", replay: dict[str, Any] | None = None
-    ) -> ToolCallDelta:
-        """What one element says, as (index, id, name, arguments), and the delta that it makes.
+    ) -> ToolCallDelta | None:
+        """What one element says, as (index, id, name, arguments), and the delta that it makes, if it makes one.
 
         replay: what the provider wants back with this call.
         """
         index, given, name, arguments = found[0], _word(found[1]), _word(found[2]), _json_text(found[3])
         slot = None if how == "own" else self._slot(index, given, name)
+        if slot is None and how == "more":
+            return None
         if slot is None:
             slot = _Slot(index)
             self.slots.append(slot)

@@ -55,6 +55,16 @@ class SpecFunctions(Functions):  # type: ignore[misc]
         low = (text or "").lower()
         return any(phrase.lower() in low for phrase in phrases)
 
+    @signature({"types": [], "variadic": True})
+    def _func_total(self, *counts: Any) -> int | float | None:
+        """The sum of those that are numbers; null where none is."""
+        numbers = [count for count in counts if isinstance(count, int | float) and not isinstance(count, bool)]
+        return sum(numbers) if numbers else None
+
+    @signature(_TEXT, {"types": ["string"]})
+    def _func_without_prefix(self, text: str | None, prefix: str) -> str | None:
+        return None if text is None else text.removeprefix(prefix)
+
     @signature(_ANY)
     def _func_compact(self, value: Any) -> Any:
         """A list without its nulls, an object without its null values; null where nothing is left."""

@@ -171,7 +171,7 @@ class Catalog:
         return self._resolved(entry, chain)
 
     def _resolved(self, entry: Entry, chain: tuple[Path, ...]) -> Raw:
-        raw = glance(entry.path) if entry.packaged else self._checked(entry, chain)
+        raw = (entry.packaged and glance(entry.path)) or self._checked(entry, chain)
         is_dialect = entry.path.parent.name == DIALECTS
         return resolve.resolve(
             raw, lambda name: self.extended(name, entry.path, (*chain, entry.path)), is_dialect=is_dialect

@@ -94,14 +94,18 @@ def _request(raw: Mapping[str, Any]) -> model.Request:
     )
 
 
-def _reader(path: Path, block: Mapping[str, Any], raw: Mapping[str, Any]) -> dict[str, Query]:
+def _reader(path: Path, block: Mapping[str, Any], raw: Mapping[str, Any]) -> dict[str, Any]:
     sources = {**block, "detect": raw.get("errors", {}).get("detect")}
+    replay = block.get("replay", {})
     return {
         "found": Query(path, sources, ("detect", *FOUND)),
         "tool_call": Query((*path, "tool_call"), block.get("tool_call", {}), CALL),
         "call_replay": Query((*path, "tool_call", "replay"), block.get("tool_call", {}).get("replay", {})),
         "tokens": Query(("response", "tokens"), raw.get("response", {}).get("tokens", {}), TOKENS),
-        "replay": Query((*path, "replay"), block.get("replay", {})),
+        "replay": Query(
+            (*path, "replay"), {key: row["from"] if isinstance(row, dict) else row for key, row in replay.items()}
+        ),
+        "grows": {key: tuple(row["join"]) for key, row in replay.items() if isinstance(row, dict)},
     }
 
 
@@ -124,6 +128,7 @@ def _stream(raw: Mapping[str, Any]) -> model.Stream:
         framing=block.get("framing", "sse"),
         done=block.get("done", ""),
         reasoning_first=block.get("reasoning_first", False),
+        usage_in_parts=block.get("usage_in_parts", False),
         kind=Query(("stream",), block, ("kind",)) if block.get("kind") else None,
         events={name: model.Reader(**_reader(("stream", "events", name), row, raw)) for name, row in events.items()},
     )

@@ -23,6 +23,7 @@ FOUND = (
     "refusal",
     "tool_calls",
     "whole_calls",
+    "call_pieces",
     "finish_reason",
     "usage",
     "model",
@@ -31,7 +32,7 @@ FOUND = (
 )
 CALL = ("index", "id", "name", "arguments")
 TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "reasoning_tokens")
-FAULT = ("message", "code", "type", "status")
+FAULT = ("message", "code", "type", "status", "retry_after")
 NOTHING = "`null`"
 
 
@@ -106,6 +107,7 @@ class Reader:
     call_replay: Query
     tokens: Query
     replay: Query
+    grows: Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,7 @@ class Stream(Reader):
     framing: str = "sse"
     done: str = ""
     reasoning_first: bool = False
+    usage_in_parts: bool = False
     kind: Query | None = None
     events: Mapping[str, Reader] = field(default_factory=dict)
 
