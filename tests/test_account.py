@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 import prx
-from prx.account import check_url
+from prx.core.request import build
+from prx.urls import check_url
 
 
 def account(name="groq", *, config=None, env=None, folder=None):
@@ -165,3 +166,34 @@ def test_a_ca_file_that_is_not_there():
     config = {"providers": {"compatible": {"api_url": "https://localhost:1", "ca_file": "/nowhere.pem"}}}
     with pytest.raises(prx.ConfigError, match=r"providers\.compatible\.ca_file: /nowhere\.pem: No such file"):
         prx.Client(config=config, env={}).chat("hi", model="compatible/m")
+
+
+def test_a_route_to_another_host_takes_nothing_of_the_default_provider():
+    config = {
+        "default": {"provider": "groq"},
+        "providers": {"groq": {"api_key": "gsk-SECRET", "headers": {"x-team": "SECRET-TEAM"}}},
+        "model_routes": [{"pattern": "x/*", "api_url": "http://127.0.0.1:9/v1"}],
+    }
+    found, _ = prx.Client(config=config, env={"GROQ_API_KEY": "gsk-SECRET"}).accounts.choose("x/m")
+    assert found.target.secrets == []
+
+
+def test_files_may_share_a_variable_and_be_extended(tmp_path):
+    (tmp_path / "dashscope-intl.yaml").write_text("spec: 1\nid: dashscope-intl\nextends: dashscope-intl\n")
+    assert key(account("dashscope-intl", env={"DASHSCOPE_API_KEY": "k"}, folder=tmp_path)) == "Bearer k"
+
+
+def test_a_base_url_may_end_like_a_list_of_models():
+    config = {"providers": {"compatible": {"api_url": "http://127.0.0.1:9/models"}}}
+    client = prx.Client(config=config, env={})
+    found, call = client.plan("hi", "compatible/m")
+    request = build(found.definition.spec(), call, found.target)
+    assert request.url == "http://127.0.0.1:9/models/chat/completions"
+
+
+def test_variables_of_a_fallback_are_filled(tmp_path):
+    (tmp_path / "f.yaml").write_text(
+        "spec: 1\nid: f\nextends: openai-chat\nbase_url: http://127.0.0.1:9/v1\n"
+        "fallbacks: {again: {when: status == `400`, then: {request: {headers: {x-a: '${FOO}'}}}}}\n"
+    )
+    assert account("f", env={"FOO": "bar"}, folder=tmp_path).target.values["FOO"].reveal() == "bar"

@@ -92,3 +92,25 @@ def test_variants_are_compiled_once():
     assert definition.spec("gpt-4o") is definition.spec("gpt-4o-mini"), "no overrides: one spec for all models"
     assert definition.spec("m", ("responses",)).dialect == "openai-responses"
     assert definition.spec("m", ("responses",)).base_url == definition.spec().base_url
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "aliases: 5",
+        "aliases: [[1]]",
+        "former_urls: 5",
+        "base_url: 'http://['",
+        "x: !!bool maybe",
+        "x: !!timestamp abc",
+        "x: !!int ''",
+    ],
+)
+def test_a_bad_file_leaves_its_neighbours_alone(tmp_path, line):
+    write(tmp_path, "odd", f"spec: 1\nid: odd\nextends: openai-chat\n{line}\n")
+    catalog = Catalog([tmp_path])
+    assert catalog.get("kimi").id == "moonshot"
+    assert "groq" in catalog.names
+    assert catalog.claims["GROQ_API_KEY"]
+    with pytest.raises(SpecError):
+        catalog.get("odd")

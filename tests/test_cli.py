@@ -165,6 +165,7 @@ def test_bad_input(config, tmp_path):
     (tmp_path / "no.json").write_text('{"a": ')
     (tmp_path / "object.json").write_text('{"a": 1}')
     (tmp_path / "empty.json").write_text("[]")
+    (tmp_path / "nameless.json").write_text('[{"type": "function", "function": {"name": 3}}]')
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "typed.toml").write_text("[default]\nprovider = 3\n")
     (tmp_path / "url.toml").write_text('[providers.compatible]\napi_url = "localhost:8000/v1"\n')
@@ -208,6 +209,13 @@ def test_bad_input(config, tmp_path):
         (("show", "gorq"), "did you mean 'groq'?"),
         (("check", tmp_path / "none.yaml"), "cannot be read"),
         (("doctor",), "no provider is configured"),
+        (("chat", *with_config, "caf\udce9"), "no valid Unicode, after 'caf\ufffd'"),
+        (("chat", *with_config, "--tools", tmp_path / "nameless.json", "hi"), "tools is a list of definitions"),
+        (("chat", *with_config, "-m", "", "hi"), "model is a name"),
+        (("chat", *with_config, "--events", "--no-stream", "hi"), "events are what a stream is made of"),
+        (("record", "vllm", "--case", "caht"), "no case is called 'caht'; did you mean 'chat'?"),
+        (("record", "vllm", "--emulated", tmp_path / "none.yaml"), "none.yaml: cannot be read"),
+        (("record", "vllm", "--emulated", "-", "--case", "chat", "--to", config), "cannot be written"),
     ):
         done = prx(*arguments)
         assert done.returncode == 1, (arguments, done)
@@ -216,7 +224,20 @@ def test_bad_input(config, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments", [("chta",), ("chat", "--no-such"), ("chat", "--param", "x", "hi"), ("check",), ("doctor", "nothing")]
+    "arguments",
+    [
+        ("chta",),
+        ("chat", "--no-such"),
+        ("chat", "--param", "x", "hi"),
+        ("check",),
+        ("doctor", "nothing"),
+        ("chat", "--param", "model=x", "hi"),
+        ("chat", "--timeout", "inf", "hi"),
+        ("chat", "--deadline", "-1", "hi"),
+        ("chat", "--retries", "-1", "hi"),
+        ("chat", "--json", "--events", "hi"),
+        ("demo", "--serve", "99999"),
+    ],
 )
 def test_wrong_usage_is_2(arguments):
     assert prx(*arguments).returncode == 2
@@ -232,6 +253,16 @@ def test_an_interrupt_is_130(tmp_path):
             _, stderr = running.communicate(timeout=20)
     assert running.returncode == 130
     assert "Traceback" not in stderr
+
+
+@pytest.mark.parametrize(
+    ("redirect", "says"), [(">/dev/full", "No space left"), (">&-", "output is closed"), ("<&-", "")]
+)
+def test_a_closed_or_full_stream_is_a_sentence(config, redirect, says):
+    run = f"{' '.join(RUN)} chat --config {config} 'Say hello.' {redirect}"
+    done = subprocess.run(["bash", "-c", run], capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, "fault of prx" in done.stderr) == (1 if says else 0, False)
+    assert says in done.stderr
 
 
 def test_a_reader_that_leaves_is_no_fault(config):
@@ -332,9 +363,9 @@ def test_doctor(tmp_path):
     text = done.stdout
     for words in (
         "words is in the provider's list",
-        "chat     answered",
+        "chat     words answered",
         "stream   16 pieces",
-        "system   answered",
+        "system   words answered",
         "header authorization: Bearer ***",
     ):
         assert words in text
@@ -387,3 +418,17 @@ def test_demo_serves(tmp_path):
         running.wait(10)
     assert running.returncode == 130
     assert time.monotonic() - started < 5
+
+
+def test_a_port_that_is_taken():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = prx("demo", "--serve", taken.getsockname()[1])
+    assert (done.returncode, "Address already in use" in done.stderr) == (1, True)
+
+
+def test_a_provider_that_is_named_is_asked_whatever_the_routes_say(tmp_path, emulator):
+    (tmp_path / "c.toml").write_text(
+        f'[providers.mine]\napi_url = "{emulator.url}"\n[providers.other]\napi_url = "http://127.0.0.1:9/v1"\n'
+        '[[model_routes]]\npattern = "*"\nprovider = "other"\n'
+    )
+    assert prx("chat", "--config", tmp_path / "c.toml", "-p", "mine", "-m", "words", "Say hello.").returncode == 0

@@ -281,3 +281,21 @@ def test_a_provider_that_only_the_configuration_knows(tmp_path):
     )
     with pytest.raises(prx.SpecError, match="did you mean 'groq'"):
         client(tmp_path, '[providers.x]\nextends = "gorq"\napi_url = "http://localhost:1"\n').accounts.get("x")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"providers": {"groq": {"api_key": None}}}, {"default": None}, {"providers": {"groq": None}}, {"providers": None}],
+)
+def test_a_mapping_with_nothing_in_it(config):
+    with pytest.raises(prx.ConfigError, match="must be"):
+        prx.Client(config=config, env={})
+
+
+def test_a_date_is_no_model(tmp_path):
+    with pytest.raises(prx.ConfigError, match=r"config\.toml:2:1: default\.model: must be text"):
+        client(tmp_path, '[default]\nmodel = 2024-05-13\nprovider = "groq"\n')
+
+
+def test_an_environment_without_a_home_has_no_files_of_the_users():
+    assert [str(folder) for folder in prx.Client(config={}, env={}).catalog.folders[1:]] == ["/etc/prx/providers.d"]

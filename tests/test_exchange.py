@@ -131,7 +131,9 @@ def test_responses_takes_everything_along(stream):
     assert body["reasoning"] == {"effort": "low"}
     assert body["user"] == "u"
     assert body["temperature"] == 0
-    assert body["tools"] == [{"type": "function", "name": "f"}]
+    assert body["tools"] == [
+        {"type": "function", "strict": False, "parameters": {"type": "object", "properties": {}}, "name": "f"}
+    ]
     assert body["tool_choice"] == {"type": "function", "name": "f"}
     assert body.get("stream", False) is stream
     assert body["input"] == [
@@ -142,7 +144,7 @@ def test_responses_takes_everything_along(stream):
             "role": "user",
             "content": [
                 {"type": "input_text", "text": "look "},
-                {"type": "input_image", "image_url": "data:image/png;base64,AAAA"},
+                {"type": "input_image", "image_url": "data:image/png;base64,AAAA", "detail": "auto"},
                 {"type": "input_text", "text": " here"},
             ],
         },
@@ -213,3 +215,15 @@ def test_a_body_in_place_of_a_stream_needs_no_second_request():
 def test_a_stream_in_place_of_a_body_is_read_as_it_is():
     played = play({}, {}, [{"events": [chunk({"content": "hello"}), chunk({}, "stop"), "[DONE]"]}])
     assert played.reply.content == "hello"
+
+
+def test_a_break_inside_a_fallbacks_answer_is_what_is_reported():
+    """The refusal that led to the fallback is over: half an answer came, and then it broke."""
+    pieces = [{"type": "response.output_text.delta", "delta": "hel"}]
+    played = play(
+        {"extends": "compatible", "base_url": "https://api.example/v1"},
+        {"stream": True},
+        [{"status": 404, "json": {"detail": "Not Found"}}, {"events": pieces}],
+    )
+    assert (played.error.kind, played.error.partial.content) == ("truncated", "hel")
+    assert len(played.error.history) == 2

@@ -105,8 +105,7 @@ def test_turns():
         ("user", ["text", "text", "image", "image", "audio", "file"]),
         ("assistant", ["reasoning", "text", "tool_call", "tool_call"]),
         ("tool", ["tool_result", "tool_result"]),
-        ("user", []),
-    ]
+    ], "a message that says nothing makes no turn"
     picture, address = made[0]["parts"][2:4]
     assert (picture["source"], picture["media_type"], picture["data"], picture["role"]) == (
         "data",
@@ -117,7 +116,7 @@ def test_turns():
     assert (address["source"], address["url"]) == ("url", "https://x.example/a")
     first, second = made[1]["parts"][2:]
     assert (first["id"], first["name"], first["arguments"], first["input"]) == ("c1", "f", '{"a": 1}', {"a": 1})
-    assert second["input"] == "not json"
+    assert second["input"] == {"input": "not json"}
     results = made[2]["parts"]
     assert [(part["id"], part["name"], part["text"]) for part in results] == [
         ("c1", "f", "one"),

@@ -96,3 +96,38 @@ def test_no_command_shows_a_key(command, style, tmp_path):
             )
             assert KEY not in done.stdout + done.stderr
             assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("escape", [lambda key: key.replace("/", "\\/"), lambda key: key.replace("+", "\\u002B")])
+def test_a_key_that_comes_back_escaped_is_still_a_key(escape):
+    key = "sk/abc+def/123456"
+    body = '{"error":{"message":"Incorrect API key provided: ' + escape(key) + '"}}'
+    with RawServer(response(401, body.encode())) as server:
+        client = prx.Client(config={"providers": {"compatible": {"api_url": server.url, "api_key": key}}}, env={})
+        with pytest.raises(prx.AuthError) as caught:
+            client.chat("hi", model="compatible/m", retries=0)
+    assert caught.value.message == "Incorrect API key provided: ***"
+    assert key not in repr(caught.value.view)
+
+
+def test_an_ordinary_value_of_a_header_breaks_no_error():
+    with RawServer(response(400, b'{"error":{"message":"no","code":"odd","retryable":true}}')) as server:
+        settings = {"api_url": server.url, "headers": {"x-debug": "true"}}
+        with pytest.raises(prx.BadRequestError) as caught:
+            prx.Client(config={"providers": {"compatible": settings}}, env={}).chat("hi", model="compatible/m")
+    assert (caught.value.message, caught.value.view["code"]) == ("no", "odd")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"api_key": 12345678901234}, {"auth_style": "custom", "auth_name": "x", "auth_template": "sk-SECRETSECRET"},
+        {"headers": {"authorization": "Bearer sk-SECRETSECRET\n"}}, {"proxy": "htp://user:secretpw@h:99999"},
+    ],
+)  # fmt: skip
+def test_a_faulty_setting_is_not_quoted(settings):
+    config = {"providers": {"compatible": {"api_url": "http://127.0.0.1:9/v1", **settings}}}
+    with pytest.raises(prx.Error) as caught:
+        prx.Client(config=config, env={}).chat("hi", model="compatible/m", retries=0)
+    for secret in ("12345678901234", "SECRETSECRET", "secretpw"):
+        assert secret not in str(caught.value)

@@ -148,3 +148,55 @@ def test_problem_positions_survive_tabs_and_umlauts():
     document = load.parse('spec: 1\nname: "äöü"\nid: "a" \nauth: {style: "bäd"}\n', "f.yaml")
     (problem,) = [problem for problem in schema.problems(document) if "style" in problem.path]
     assert (problem.line, problem.column) == (4, 8)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "id: null", "errors: {rules: {r: {when: a, kind: null}}}", "overrides: [null]", "auth: {env: [null]}", "response: {content: [null]}",
+        "request: {body: {x: {merge: 5}}}", "request: {body: {x: {match: a, cases: 5}}}", "request: {parameters: {a: 5}}",
+        "fallbacks: {a: 5}", "stream: {replay: {a: {from: x}}}", "response: {content: ['a', 5]}", "request: {headers: {a: 5}}",
+    ],
+)  # fmt: skip
+def test_no_odd_value_is_more_than_a_fault(tmp_path, line):
+    keys = {
+        "spec": "spec: 1",
+        "id": "id: odd",
+        "extends": "extends: openai-chat",
+        "base_url": "base_url: http://localhost:1/v1",
+    }
+    keys[line.partition(":")[0]] = line
+    (tmp_path / "odd.yaml").write_text("\n".join(keys.values()) + "\n")
+    _, problems = check_file(tmp_path / "odd.yaml", Catalog())
+    assert problems
+    assert all(problem.line for problem in problems)
+
+
+def test_nulls_take_keys_away(tmp_path):
+    (tmp_path / "less.yaml").write_text(
+        "spec: 1\nid: less\nextends: openai-chat\nbase_url: http://localhost:1/v1\nfallbacks: null\n"
+        "errors: {rules: {overflow: null}}\nresponse: {think_tags: null}\n"
+    )
+    _, problems = check_file(tmp_path / "less.yaml", Catalog())
+    assert problems == []
+
+
+def test_alternatives_may_be_long_together(tmp_path):
+    paths = [f"a{number}.{'b' * 70}" for number in range(11)]
+    (tmp_path / "long.yaml").write_text(
+        f"spec: 1\nid: long\nextends: openai-chat\nbase_url: http://localhost:1/v1\nresponse: {{content: [{', '.join(paths)}]}}\n"
+    )
+    spec = Catalog([tmp_path]).get("long").spec()
+    assert "hello" in spec.response.found.run({"a10": {"b" * 70: "hello"}})
+
+
+def test_every_fault_at_once(tmp_path):
+    (tmp_path / "b.yaml").write_text(
+        "spec: 1\nid: b\nextends: openai-chat\nbase_url: http://u:pw@localhost:99999/v1\nresponse: {content: 'choices[0'}\n"
+        "fallbacks: {x: {when: 'foo(', then: {response: {modl: x}}}}\nerrors: {rules: {y: {when: a, kind: nope}}}\n"
+    )
+    _, problems = check_file(tmp_path / "b.yaml", Catalog())
+    assert [problem.path for problem in problems] == [
+        "base_url", "response.content", "fallbacks.x.when", "fallbacks.x.then.response.modl", "errors.rules.y.kind",
+    ]  # fmt: skip
+    assert "pw" not in str(problems[0])

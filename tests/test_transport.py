@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import socket
 import subprocess
 import threading
@@ -77,6 +78,18 @@ def test_total_limit(tmp_path):
         with pytest.raises(prx.ProviderTimeoutError, match="deadline"):
             with_limits(tmp_path, server.url, "{total: 0.5}").chat("hi", model="limited/m")
         assert time.monotonic() - started < 3
+
+
+def test_limits_hold_in_a_body_that_ends_with_its_connection():
+    head = b"HTTP/1.0 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+    with RawServer([head, *[delta("x"), 0.1] * 50], [head, delta("x"), HANG]) as server:
+        started = time.monotonic()
+        with pytest.raises(prx.ProviderTimeoutError, match="deadline") as caught:
+            ask(server.url, deadline=0.5)
+        assert caught.value.partial.content.startswith("xx")
+        with pytest.raises(prx.ProviderTimeoutError, match=r"0\.2 s"):
+            ask(server.url, timeout=0.2)
+        assert time.monotonic() - started < 4
 
 
 def test_a_timeout_and_a_deadline_of_the_call():
@@ -347,3 +360,70 @@ def test_only_http_1_1_is_offered(tmp_path):
     assert b"\x02h2" not in offered[0]
     assert ssl.HAS_ALPN
     listener.close()
+
+
+def packed(*members, more=b""):
+    body = b"".join(gzip.compress(member) for member in members) + more
+    return [
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\ncontent-length: %d\r\n\r\n"
+        % len(body)
+        + body
+    ]
+
+
+def test_a_packed_body_may_be_several_and_nothing_after_it_is_read():
+    whole = json.dumps({"choices": [{"message": {"content": "hello"}, "finish_reason": "stop"}]}).encode()
+    with RawServer(packed(whole[:20], whole[20:]), packed(whole, more=b"x" * 24_000_000)) as server:
+        assert ask(server.url).content == "hello"
+        assert ask(server.url).content == "hello"
+
+
+def test_a_large_body_may_take_its_time():
+    """A timeout is for a silence: a server that keeps reading, slowly, is not silent."""
+
+    def serve(listener):
+        connection, _ = listener.accept()
+        with connection:
+            seen = 0
+            while seen < 24_000_000:
+                before, seen = seen, seen + len(connection.recv(1_000_000))
+                time.sleep(0.06 if seen // 1_000_000 > before // 1_000_000 else 0)
+            connection.sendall(response(200, {"choices": [{"message": {"content": "hello"}}]}))
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        api = client(f"http://127.0.0.1:{listener.getsockname()[1]}/v1")
+        started = time.monotonic()
+        reply = api.chat("x" * 24_000_000, model="compatible/m", retries=0, timeout=0.6)
+    assert reply.content == "hello"
+    assert time.monotonic() - started > 0.6, "the server was too quick to prove anything"
+
+
+@pytest.mark.parametrize("start", [b"data: ", b"event: x\ndata: ", b": hi\n\ndata: ", b"\xef\xbb\xbfdata: "])
+def test_an_unasked_stream_is_known_however_it_is_cut(start):
+    body = (
+        start + json.dumps({"choices": [{"delta": {"content": "hello"}, "finish_reason": "stop"}]}).encode() + b"\n\n"
+    )
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body)
+    for cut in range(1, 9):
+        with RawServer([head, body[:cut], 0.02, body[cut:]]) as server:
+            assert ask(server.url).content == "hello"
+
+
+def test_a_list_of_models_has_its_time_too():
+    with RawServer([b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n", *[b" ", 0.1] * 100]) as server:
+        started = time.monotonic()
+        with pytest.raises(prx.ProviderTimeoutError, match="deadline"):
+            client(server.url, deadline=0.5).models("compatible")
+        assert time.monotonic() - started < 4
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("timeout", 0), ("timeout", "5"), ("deadline", float("inf")), ("retries", -1), ("fallbacks", "x")],
+)
+def test_limits_that_are_none(name, value):
+    with pytest.raises(prx.ConfigError, match=name):
+        ask("http://127.0.0.1:9/v1", **{name: value})

@@ -6,16 +6,16 @@ URL, the configuration must give the key; "${NAME}" there is the consent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
 
 from prx import variables
 from prx.config import Route, Settings, expand
 from prx.errors import ConfigError
 from prx.spec.catalog import Definition
+from prx.urls import check_url, origin
 from prx.wire import Secret, Target
 
 Env = Mapping[str, str]
@@ -49,7 +49,7 @@ class Account:
 
 
 def open_account(
-    definition: Definition, settings: Settings, route: Route | None, env: Env, claims: Mapping[str, str]
+    definition: Definition, settings: Settings, route: Route | None, env: Env, claims: Mapping[str, Sequence[str]]
 ) -> Account:
     """Put file, settings, route and environment together. Raises ConfigError."""
     definition = definition.with_overlay(_overlay(settings))
@@ -74,7 +74,9 @@ def open_account(
         Target(
             provider=definition.id,
             base_url=base_url,
-            endpoints=tuple(spec.endpoints.values()),
+            endpoints=tuple(
+                path.partition("?")[0] for name, path in spec.endpoints.items() if name in ("chat", "stream")
+            ),
             auth=auth,
             in_query=in_query,
             headers=_headers(settings, env),
@@ -119,58 +121,29 @@ def _own_url(base_url: str, env: Env, definition: Definition) -> str:
         ) from None
 
 
-def check_url(url: str, provider: str = "") -> SplitResult:
-    """A URL that can be called: http or https, a host, no user name in it. Raises ConfigError."""
-    shown = url if "@" not in url else "***@" + url.rpartition("@")[2]
-    try:
-        parts = urlsplit(url)
-        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        fits = False
-    if not fits or any(ord(character) <= 32 for character in url):
-        example = "https://" + url.partition("//")[2] if "//" in url else f"http://{url}"
-        hint = (
-            f"Write it with http:// or https:// and a host, for example {example}."
-            if "@" not in url and url.strip()
-            else ""
-        )
-        raise ConfigError(f"{shown!r} is no URL that can be called", provider=provider, hint=hint)
-    if "@" in parts.netloc:
-        raise ConfigError(
-            f"{shown!r} has a user name or password in it",
-            provider=provider,
-            hint="Put the key into api_key; URLs are logged.",
-        )
-    return parts
-
-
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
-
-
 def _same_origin(url: str, base_url: str, env: Env) -> bool:
     try:
-        return bool(base_url) and _origin(url) == _origin(variables.fill(base_url, env))
+        return bool(base_url) and origin(url) == origin(variables.fill(base_url, env))
     except (variables.MissingError, ValueError):
         return False
 
 
 def _usable(
-    definition: Definition, trusted: bool, env: Env, claims: Mapping[str, str], base_url: str
+    definition: Definition, trusted: bool, env: Env, claims: Mapping[str, Sequence[str]], base_url: str
 ) -> dict[str, str]:
     """The variables that this provider may have: those it names, at its own origin, claimed by no packaged one elsewhere."""
     if not trusted:
         return {}
-    wanted = {*definition.spec().auth.env, *_named(definition.raw)}
+    key = next((name for name in definition.spec().auth.env if env.get(name, "").strip()), None)
+    wanted = {*([key] if key else ()), *_named(definition.raw)}
     found = {name: env[name] for name in wanted if env.get(name, "").strip()}
     if definition.entry.packaged:
         return found
     for name in found:
-        home = claims.get(name)
-        if home is not None and not _same_origin(base_url, home, env):
+        homes = claims.get(name, ())
+        if homes and not any(_same_origin(base_url, home, env) for home in homes):
             raise ConfigError(
-                f"{definition.entry.path} asks for {name}, which belongs to {home or 'another provider'}",
+                f"{definition.entry.path} asks for {name}, which belongs to {homes[0] or 'another provider'}",
                 provider=definition.id,
                 hint=f'If you want that key to go to {base_url}, say so: providers.{definition.id}.api_key = "${{{name}}}".',
             )
@@ -179,12 +152,13 @@ def _usable(
 
 def _named(raw: Mapping[str, Any]) -> set[str]:
     """Variables in the headers and query of a file, its variants included."""
-    blocks = [raw, *(raw.get("overrides") or ())]
+    fallbacks = (row.get("then") or {} for row in (raw.get("fallbacks") or {}).values() if row)
+    blocks = [raw, *(raw.get("overrides") or ()), *fallbacks]
     texts = [
         text
         for block in blocks
         for part in ("headers", "query")
-        for text in (block.get("request", {}).get(part) or {}).values()
+        for text in ((block.get("request") or {}).get(part) or {}).values()
     ]
     return {name for text in texts if isinstance(text, str) for name in variables.names(text)}
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 from prx.account import Account, open_account
 from prx.config import Config, Route, Settings
@@ -20,6 +21,13 @@ from prx.words import nearest
 _GENERIC = "compatible"  # what a provider that only the configuration knows builds on
 
 
+class Named(NamedTuple):
+    """A provider and one of its models, told apart by the caller: neither split nor routed."""
+
+    provider: str
+    model: str
+
+
 class Accounts:
     """Opens each account once. Safe to share between threads."""
 
@@ -28,14 +36,16 @@ class Accounts:
         self._open: dict[tuple[str, Route | None], Account] = {}
         self._lock = threading.Lock()
 
-    def choose(self, model: str | None) -> tuple[Account, str]:
+    def choose(self, model: str | Named | None) -> tuple[Account, str]:
         """Who is asked, and for which model by its own name. Raises ConfigError or SpecError."""
         config = self.config
         if model is None:
             return self._default()
+        if isinstance(model, Named):
+            return self.get(model.provider), model.model
         for route in config.routes:
             if route.fits(model):
-                return self.get(route.provider or config.provider or "", route), route.wire_name(model)
+                return self.get(route.provider or self._host_of(route), route), route.wire_name(model)
         first, slash, rest = model.partition("/")
         if slash and rest and self.knows(first):
             return self.get(first), rest
@@ -57,8 +67,14 @@ class Accounts:
         with self._lock:
             if (name, route) not in self._open:
                 definition, settings = self._definition(name)
+                if route and route.api_url and not route.provider:
+                    settings = Settings(settings.name)  # another host: nobody's key or header goes there
                 self._open[name, route] = open_account(definition, settings, route, self._env, self.catalog.claims)
             return self._open[name, route]
+
+    def _host_of(self, route: Route) -> str:
+        """Who speaks for a route that names no provider: any URL's provider for one of its own, else the default."""
+        return _GENERIC if route.api_url else self.config.provider or ""
 
     @property
     def names(self) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+from prx import urls
 from prx.account import Account
 from prx.errors import Error
 from prx.spec.catalog import Catalog, glance
@@ -34,9 +35,11 @@ def _auth(_error: Error, account: Account, catalog: Catalog) -> str:
 
 def _owner(account: Account, catalog: Catalog) -> str:
     """The packaged provider that this host belongs to, if the account is not that provider."""
-    host = urlsplit(account.target.base_url).hostname
+    host = urls.host(account.target.base_url)
+    if host in ("", "localhost", "::1") or host.startswith("127."):
+        return ""
     for entry in catalog.entries():
-        if entry.id != account.id and host and urlsplit(str(glance(entry.path).get("base_url", ""))).hostname == host:
+        if entry.id != account.id and urls.host(str(glance(entry.path).get("base_url", ""))) == host:
             return f" {host} is known as the provider {entry.id!r}; try {entry.id}/MODEL."
     return ""
 

@@ -5,29 +5,31 @@ from __future__ import annotations
 import os
 import random
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from prx import advice
+from prx import advice, asking
 from prx import config as configuration
 from prx.account import Account
-from prx.accounts import Accounts
-from prx.chat import Call, Message, Reply
+from prx.accounts import Accounts, Named
+from prx.asking import Messages
+from prx.chat import Call, Reply
 from prx.core.exchange import Policy, exchange
-from prx.core.fault import parsed, refused, safely
+from prx.core.fault import refused, safely
 from prx.core.messages import expand_images
 from prx.core.request import build_models
 from prx.errors import ConfigError, Error, ProtocolError
 from prx.images import Locator
 from prx.running import Stream, limits
 from prx.spec.catalog import Catalog
+from prx.wire import parsed
 
 if TYPE_CHECKING:
     from prx.transport.http import Http
     from prx.transport.watchdog import Watchdog
 
-Messages = str | Iterable[Message]
+_LIST_SECONDS = 60.0  # the longest time for a list of models where nothing else limits it
 
 
 class Client:
@@ -57,7 +59,7 @@ class Client:
     def chat(
         self,
         messages: Messages,
-        model: str | None = None,
+        model: str | Named | None = None,
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
         tool_choice: Any = None,
@@ -87,7 +89,7 @@ class Client:
     def stream(
         self,
         messages: Messages,
-        model: str | None = None,
+        model: str | Named | None = None,
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
         tool_choice: Any = None,
@@ -104,7 +106,7 @@ class Client:
     def plan(
         self,
         messages: Messages,
-        model: str | None = None,
+        model: str | Named | None = None,
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
         tool_choice: Any = None,
@@ -112,21 +114,26 @@ class Client:
         stream: bool = False,
     ) -> tuple[Account, Call]:
         """Who would be asked, and for what. Nothing is sent."""
-        account, name = self.accounts.choose(model)
-        listed = expand_images(_messages(messages), self._locate)
-        return account, Call(name, tuple(listed), _tools(tools), tool_choice if tools else None, params or {}, stream)
+        account, name = self.accounts.choose(asking.model(model))
+        listed = expand_images(asking.messages(messages), self._locate)
+        given, offered = asking.params(params or {}), asking.tools(tools)
+        return account, Call(name, tuple(listed), offered, tool_choice if tools else None, given, stream)
 
     def models(self, provider: str | None = None, *, timeout: float | None = 20.0) -> list[str]:
         """The provider's own list of its models. Raises Error."""
         account = self.accounts.get(provider or self.config.provider or "")
         spec = account.definition.spec()
+        guard = self._dog().guard(account.settings.deadline or spec.transport.total or _LIST_SECONDS)
         try:
-            head, body = self._http(account).fetch(build_models(spec, account.target), limits(spec.transport, timeout))
+            request, limited = build_models(spec, account.target), limits(spec.transport, timeout)
+            head, body = self._http(account).fetch(request, limited, guard)
             if not 200 <= head.status < 300:
                 raise refused(spec, Call("", ()), account.target, head, body, "status")
         except Error as error:
             error.provider = error.provider or spec.id
             raise advice.advise(error, account, self.catalog) from None
+        finally:
+            self._dog().cancel(guard)
         (found,) = safely(spec.models.list.run, parsed(body.decode("utf-8", "replace")), spec)
         if not isinstance(found, list):
             raise ProtocolError("the list of models is not where models.list says", provider=spec.id)
@@ -156,8 +163,8 @@ class Client:
     ) -> Stream:
         settings = account.settings
         policy = Policy(
-            retries=settings.retries if retries is None else retries,
-            fallbacks=None if fallbacks is None else tuple(fallbacks),
+            retries=settings.retries if retries is None else asking.retries(retries),
+            fallbacks=asking.fallbacks(fallbacks),
             remembered=account.memory.get(call.model, ()),
             new_id=_new_id,
             chance=random.random,
@@ -170,13 +177,15 @@ class Client:
                 account.remember(call.model, ())
                 advice.advise(result, account, self.catalog)
 
+        timeout = asking.seconds("timeout", settings.timeout if timeout is None else timeout)
         if deadline is None:
             deadline = settings.deadline or account.definition.spec(call.model).transport.total
+        deadline = asking.seconds("deadline", deadline)
         return Stream(
             exchange(account.definition, call, account.target, policy),
             self._http(account),
             self._dog(),
-            timeout=timeout if timeout is not None else settings.timeout,
+            timeout=timeout,
             deadline=deadline,
             on_end=on_end,
         )
@@ -202,35 +211,14 @@ class Client:
 
 def folders(providers: str | Path | Sequence[str | Path] | None, env: Mapping[str, str]) -> list[Path]:
     """Folders of provider files, the weakest first: the system's, the user's, $PRX_PROVIDERS, those given."""
-    usual = [Path("/etc/prx/providers.d"), configuration.home(env) / "providers.d"]
+    own = configuration.home(env)
+    usual = [Path("/etc/prx/providers.d"), *([own / "providers.d"] if own else [])]
     named = [Path(part) for part in env.get("PRX_PROVIDERS", "").split(os.pathsep) if part]
     given = [Path(providers)] if isinstance(providers, str | Path) else [Path(part) for part in providers or ()]
     for folder in (*named, *given):
         if not folder.is_dir():
             raise ConfigError(f"{folder}: no folder of provider files", hint="Check --providers and PRX_PROVIDERS.")
     return [*usual, *named, *given[::-1]]
-
-
-def _messages(messages: Messages) -> list[Message]:
-    if isinstance(messages, str):
-        messages = [{"role": "user", "content": messages}] if messages.strip() else []
-    try:
-        listed = list(messages)
-    except TypeError:
-        listed = [None]  # type: ignore[list-item]
-    if not all(isinstance(message, dict) for message in listed):
-        raise ConfigError('messages is a text, or a list of messages such as {"role": "user", "content": "hello"}')
-    if not listed:
-        raise ConfigError("the prompt is empty", hint="Write what to ask.")
-    return listed
-
-
-def _tools(tools: Any) -> tuple[dict[str, Any], ...]:
-    if tools is not None and (not isinstance(tools, Sequence) or not all(isinstance(tool, Mapping) for tool in tools)):
-        raise ConfigError(
-            'tools is a list of definitions such as {"type": "function", "function": {"name": …, "parameters": {…}}}'
-        )
-    return tuple(dict(tool) for tool in tools or ())
 
 
 def _new_id() -> str:

@@ -5,6 +5,7 @@ A ${NAME} without a value is no fault of the file: it fails the call that needs 
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -94,16 +95,24 @@ def load(source: str | Path | Mapping[str, Any] | None, env: Mapping[str, str]) 
     return _checked(document)
 
 
-def home(env: Mapping[str, str]) -> Path:
-    """The folder of the user's own files: ~/.config/prx."""
-    return Path(env["HOME"] if env.get("HOME") else Path.home()) / ".config" / "prx"
+def home(env: Mapping[str, str]) -> Path | None:
+    """The folder of the user's own files, ~/.config/prx; None for an environment that has no home."""
+    if env.get("HOME"):
+        return Path(env["HOME"]) / ".config" / "prx"
+    return Path.home() / ".config" / "prx" if env is os.environ else None
 
 
 def _usual(env: Mapping[str, str]) -> Path | None:
     if env.get("PRX_CONFIG"):
         return Path(env["PRX_CONFIG"])
-    path = home(env) / "config.toml"
-    return path if path.is_file() else None
+    folder = home(env)
+    if folder is None:
+        return None
+    path = folder / "config.toml"
+    try:
+        return path if path.is_file() else None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def _read(path: Path) -> Document:

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from prx.account import Account
+from prx.accounts import Named
 from prx.client import Client
 from prx.core.request import endpoint_url
 from prx.errors import CapabilityError, Error
+from prx.spec.catalog import Entry, glance
 from prx.words import nearest
 
 Verdict = Literal["ok", "warn", "fail", "skip"]
@@ -60,10 +62,16 @@ class Examination:
 
 
 def configured(client: Client) -> list[str]:
-    """The providers that the configuration names: its own tables, the default, and those of the routes."""
+    """The providers that the configuration names (its tables, the default, the routes), and whose key the environment has."""
     config = client.config
     named = [*config.providers, config.provider, *(route.provider for route in config.routes if not route.api_url)]
-    return list(dict.fromkeys(name for name in named if name))
+    keyed = [entry.id for entry in client.catalog.entries() if _has_key(client, entry)]
+    return list(dict.fromkeys(name for name in (*named, *keyed) if name))
+
+
+def _has_key(client: Client, entry: Entry) -> bool:
+    names = (glance(entry.path).get("auth") or {}).get("env") or ()
+    return any(client.env.get(name) for name in ([names] if isinstance(names, str) else names))
 
 
 def examine(client: Client, name: str, *, chat: bool) -> Examination:
@@ -153,12 +161,12 @@ _SMALL: dict[str, Any] = {"max_tokens": 16, "timeout": 60.0, "retries": 0}
 
 
 def _asked(client: Client, messages: list[dict[str, Any]], name: str, model: str) -> str:
-    reply = client.chat(messages, f"{name}/{model}", **_SMALL)
-    return f"answered{_with(reply.fallbacks)}"
+    reply = client.chat(messages, Named(name, model), **_SMALL)
+    return f"{reply.model} answered{_with(reply.fallbacks)}"
 
 
 def _streamed(client: Client, messages: list[dict[str, Any]], name: str, model: str) -> str:
-    with client.stream(messages, f"{name}/{model}", **_SMALL) as stream:
+    with client.stream(messages, Named(name, model), **_SMALL) as stream:
         count = sum(1 for delta in stream if delta.content or delta.reasoning)
     return (
         f"{count} pieces{_with(stream.reply.fallbacks)}"

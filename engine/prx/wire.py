@@ -6,9 +6,9 @@ A Secret shows itself only to `reveal()`. Only a transport calls that, at the mo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 from prx import variables
@@ -44,7 +44,8 @@ class Secret:
 
     def redact(self, text: str) -> str:
         """`text` with every spelling of the key replaced: plain, inside JSON, inside a URL."""
-        for spelling in {self._value, json.dumps(self._value)[1:-1], quote(self._value, safe="")}:
+        escaped = json.dumps(self._value)[1:-1]
+        for spelling in {self._value, escaped, escaped.replace("/", "\\/"), quote(self._value, safe="")}:
             if len(spelling) >= _SHORTEST:
                 text = text.replace(spelling, MASK)
         return text
@@ -78,6 +79,34 @@ def redact(text: str, secrets: Iterable[Secret]) -> str:
     for secret in secrets:
         text = secret.redact(text)
     return text
+
+
+def redact_value(value: Any, secrets: Sequence[Secret]) -> Any:
+    """A JSON value with the keys in its texts replaced: however the sender escaped them, they are plain here."""
+    if isinstance(value, str):
+        return redact(value, secrets)
+    if isinstance(value, list):
+        return [redact_value(item, secrets) for item in value]
+    if isinstance(value, dict):
+        return {redact(name, secrets): redact_value(item, secrets) for name, item in value.items()}
+    return value
+
+
+def parsed(text: str) -> Any:
+    """The JSON value of a text, or None. Deep nesting and endless numbers are no JSON either."""
+    try:
+        return json.loads(text.removeprefix("\ufeff"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def redact_json(text: str, secrets: Sequence[Secret]) -> tuple[Any, str]:
+    """The JSON value of a text (None where it is none) and the text, both without the keys."""
+    value = parsed(text)
+    safe = redact_value(value, secrets)
+    if safe != value:
+        return safe, json.dumps(safe, ensure_ascii=False)
+    return safe, redact(text, secrets) if value is None else text
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,10 @@ Exit codes: 0 done Â· 1 the user's or the provider's fault, said in a sentence Â
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from pathlib import Path
 
 import click
 
@@ -30,6 +32,7 @@ for command in (
 def main() -> None:
     """Run the command line, and end the process with the right code."""
     try:
+        _streams()
         code = prx.main(prog_name="prx", standalone_mode=False) or 0
     except click.ClickException as error:
         error.show()
@@ -39,20 +42,37 @@ def main() -> None:
     except BrokenPipeError:
         code = _closed_pipe()
     except Error as error:
-        click.echo(f"prx: {error}", err=True)
+        _say(f"prx: {error}")
         code = 1
+    except OSError as error:  # of files the commands speak themselves; what is left is the output
+        _say(f"prx: the output cannot be written: {error.strerror or error}")
+        code = _closed_pipe() or 1
     except Exception as error:
         if os.environ.get("PRX_DEBUG"):
             raise
-        click.echo(
-            f"prx: a fault of prx itself: {type(error).__name__}: {error}\nSet PRX_DEBUG=1 to see where, and please report it.",
-            err=True,
+        _say(
+            f"prx: a fault of prx itself: {type(error).__name__}: {error}\nSet PRX_DEBUG=1 to see where, and please report it."
         )
         code = 3
     sys.exit(code)
 
 
+def _streams() -> None:
+    """Something to read from and to write to, also where a shell has closed it. Raises OSError without an output."""
+    nothing = Path(os.devnull)
+    sys.stdin = sys.stdin or nothing.open(encoding="utf-8")  # open as long as the process
+    sys.stderr = sys.stderr or nothing.open("w", encoding="utf-8")
+    if sys.stdout is None:
+        raise OSError("standard output is closed")
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True)
+
+
 def _closed_pipe() -> int:
-    """Whoever read our output has left; say nothing more, and let nothing be flushed into the closed pipe."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Nobody takes our output; say nothing more, and let nothing be flushed into what is closed."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from prx import images
+from prx.accounts import Named
 from prx.chat import Message, Reply
 from prx.cli import options, show
 from prx.client import Client
@@ -20,7 +21,12 @@ from prx.words import nearest
 
 @click.command()
 @click.argument("prompt", nargs=-1)
-@click.option("-m", "--model", help="provider/model, a routed name, or with --provider the model's own name.")
+@click.option(
+    "-m",
+    "--model",
+    shell_complete=options.complete_model,
+    help="provider/model, a routed name, or with --provider the model's own name.",
+)
 @click.option("-p", "--provider", shell_complete=options.complete_provider, help="The provider to ask.")
 @click.option("-s", "--system", metavar="TEXT", help="A system message.")
 @click.option("--chat", "several", is_flag=True, help="Several turns: each line of input is one.")
@@ -42,9 +48,9 @@ from prx.words import nearest
     metavar="NAME=VALUE",
     help="A parameter such as temperature=0; the value is JSON or text.",
 )
-@click.option("--timeout", type=float, metavar="SECONDS", help="Longest silence, in every phase.")
-@click.option("--deadline", type=float, metavar="SECONDS", help="Longest time for the whole call.")
-@click.option("--retries", type=int, metavar="N", help="Attempts beyond the first.")
+@click.option("--timeout", type=options.seconds, metavar="SECONDS", help="Longest silence, in every phase.")
+@click.option("--deadline", type=options.seconds, metavar="SECONDS", help="Longest time for the whole call.")
+@click.option("--retries", type=click.IntRange(0), metavar="N", help="Attempts beyond the first.")
 @click.option("--no-fallbacks", is_flag=True, help="Try no fallback.")
 @click.option("--no-stream", is_flag=True, help="Ask for one whole answer.")
 @click.option("--json", "as_json", is_flag=True, help="Print the reply as JSON.")
@@ -56,12 +62,14 @@ def chat(
     tools_file: Path | None, params: tuple[str, ...], timeout: float | None, deadline: float | None, retries: int | None,
     no_fallbacks: bool, no_stream: bool, as_json: bool, events: bool, dry_run: bool, config: str | None, folders: tuple[str, ...],
 ) -> None:  # fmt: skip
-    r"""Ask a model. The prompt is the argument, or what comes on standard input.
+    """Ask a model. The prompt is the argument, or what comes on standard input.
 
     \b
     prx chat -m provider/model "Say hello."
     git diff | prx chat -m provider/model -s "Write a commit message."
     """
+    if as_json and events:
+        raise click.UsageError("--json and --events: ask for one of them")
     with options.client(config, folders) as client:
         name = _model(client, provider, model)
         asking: dict[str, Any] = {"tools": _tools(tools_file), **_params(params)}
@@ -94,7 +102,7 @@ def chat(
 # ------------------------------------------------------------------ what is asked
 
 
-def _model(client: Client, provider: str | None, model: str | None) -> str | None:
+def _model(client: Client, provider: str | None, model: str | None) -> str | Named | None:
     """The name to call by, from --provider and --model; None is the configuration's default."""
     if provider is None:
         return model
@@ -108,7 +116,7 @@ def _model(client: Client, provider: str | None, model: str | None) -> str | Non
             provider=account.id,
             hint=f"Add --model; `prx models {account.id}` lists what there is.",
         )
-    return f"{provider}/{name}"
+    return Named(provider, name)
 
 
 def _prompts(prompt: tuple[str, ...], several: bool) -> Iterator[str]:
@@ -117,7 +125,7 @@ def _prompts(prompt: tuple[str, ...], several: bool) -> Iterator[str]:
     if several:
         yield from _turns()
     elif not prompt:
-        yield "" if sys.stdin.isatty() else sys.stdin.read()
+        yield "" if sys.stdin.isatty() else _read(sys.stdin.read)
 
 
 def _turns() -> Iterator[str]:
@@ -125,11 +133,18 @@ def _turns() -> Iterator[str]:
     while True:
         if sys.stdin.isatty():
             click.secho("> ", nl=False, bold=True, err=True)
-        line = sys.stdin.readline()
+        line = _read(sys.stdin.readline)
         if not line:
             return
         if line.strip():
             yield line.rstrip("\n")
+
+
+def _read(read: Callable[[], str]) -> str:
+    try:
+        return read()
+    except UnicodeDecodeError:
+        raise ConfigError("standard input is no valid UTF-8") from None
 
 
 def _user(text: str, pictures: Sequence[Path]) -> Message:
@@ -161,12 +176,21 @@ def _tools(path: Path | None) -> list[dict[str, Any]] | None:
     return [tool if "type" in tool else {"type": "function", "function": tool} for tool in listed]
 
 
+# What looks like a parameter and has a word of its own.
+_OPTIONS = {
+    "model": "--model", "messages": "the prompt", "tools": "--tools", "stream": "--no-stream", "timeout": "--timeout",
+    "deadline": "--deadline", "retries": "--retries", "fallbacks": "--no-fallbacks",
+}  # fmt: skip
+
+
 def _params(given: Sequence[str]) -> dict[str, Any]:
     params = {}
     for item in given:
         name, equals, text = item.partition("=")
         if not equals or not name:
             raise click.UsageError(f"--param {item}: write NAME=VALUE")
+        if name in _OPTIONS:
+            raise click.UsageError(f"--param {name}: it is no parameter; use {_OPTIONS[name]}")
         try:
             params[name] = json.loads(text)
         except ValueError:
@@ -174,7 +198,7 @@ def _params(given: Sequence[str]) -> dict[str, Any]:
     return params
 
 
-def _near_models(error: Error, client: Client, model: str | None) -> None:
+def _near_models(error: Error, client: Client, model: str | Named | None) -> None:
     """For a model that the provider does not know: the nearest names of its own list."""
     if not isinstance(error, NotFoundError) or "model" not in error.message.lower():
         return
@@ -183,5 +207,5 @@ def _near_models(error: Error, client: Client, model: str | None) -> None:
         known = client.models(account.settings.name or account.id, timeout=5)
     except Error:
         return
-    close = nearest(name, known)
+    close = "" if name in known else nearest(name, known)
     error.hint = f"{account.id} has no {name!r}{close}" if close else error.hint

@@ -16,6 +16,7 @@ from prx.chat import Delta, Reply
 from prx.cli import options
 from prx.client import Client
 from prx.emulator.server import Emulator
+from prx.errors import ConfigError
 
 _FILES = Path(emulator_package.__file__).parent / "files"
 _PLAIN, _REASONER, _ONLY_RESPONSES = "words", "words-reasoner", "words-responses"
@@ -44,13 +45,15 @@ def _picture(size: int = 16) -> str:
 
 
 @click.command()
-@click.option("--serve", type=int, metavar="PORT", help="Only run the server, until it is interrupted.")
+@click.option(
+    "--serve", type=click.IntRange(0, 65535), metavar="PORT", help="Only run the server, until it is interrupted."
+)
 def demo(serve: int | None) -> None:
     """Talk to a small server on this machine: no key, no network, real HTTP.
 
     The server is ours and no language model. The file that reads it is an ordinary one.
     """
-    with Emulator(_PERSONA, serve or 0) as emulator:
+    with _emulator(serve or 0) as emulator:
         if serve is not None:
             click.echo(f"serving at {emulator.url}; models: {', '.join(_MODELS)}; end with Ctrl-C")
             threading.Event().wait()
@@ -60,6 +63,13 @@ def demo(serve: int | None) -> None:
         config = {"default": {"provider": file.stem}, "providers": {file.stem: {"api_url": emulator.url}}}
         with Client(config=config, providers=_FILES) as client:
             _converse(client)
+
+
+def _emulator(port: int) -> Emulator:
+    try:
+        return Emulator(_PERSONA, port)
+    except OSError as error:
+        raise ConfigError(f"port {port}: {error.strerror}", hint="Take another one.") from None
 
 
 def _converse(client: Client) -> None:

@@ -19,7 +19,9 @@ def models(name: str | None, as_json: bool, config: str | None, folders: tuple[s
     if as_json:
         options.print_json(found)
     else:
-        click.echo("\n".join(found))
+        click.echo("\n".join(found), nl=bool(found))
+        if not found:
+            options.note("(the list is empty)")
 
 
 @click.command()

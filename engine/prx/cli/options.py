@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 
 import click
 
+from prx import asking
 from prx.client import Client
+from prx.errors import ConfigError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -35,8 +37,23 @@ def complete_provider(_ctx: click.Context, _param: click.Parameter, start: str) 
     return [name for name in Client(config={}).catalog.names if name.startswith(start)]
 
 
+def complete_model(ctx: click.Context, param: click.Parameter, start: str) -> list[str]:
+    """The providers that a model's name may begin with."""
+    return [] if "/" in start else [f"{name}/" for name in complete_provider(ctx, param, start)]
+
+
+def seconds(text: str) -> float:
+    """A limit on the command line: a finite number above 0."""
+    try:
+        return asking.seconds("it", float(text)) or 0.0
+    except (ValueError, ConfigError):
+        raise click.BadParameter(f"{text!r} is no number of seconds above 0") from None
+
+
 def print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    lone = any("\ud800" <= character <= "\udfff" for character in text) if not text.isascii() else False
+    click.echo(json.dumps(value, indent=2, default=str) if lone else text)
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

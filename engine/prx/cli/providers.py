@@ -107,10 +107,14 @@ def schema(name: str, as_path: bool) -> None:
 
 
 def _files(given: tuple[Path, ...]) -> list[Path]:
-    files = [file for path in given for file in (sorted(path.rglob("*.yaml")) if path.is_dir() else [path])]
+    files = [file for path in given for file in (_in(path) if path.is_dir() else [path])]
     if not files:
         raise ConfigError(f"{given[0]}: no .yaml file in this folder")
     return files
+
+
+def _in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*.y*ml") if path.suffix in (".yaml", ".yml") and path.is_file())
 
 
 def _plain(problem: Problem) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from prx.conformance import cases, run
 from prx.conformance.evidence import Evidence, Kind
 from prx.emulator.server import Emulator
 from prx.errors import ConfigError
-from prx.spec.catalog import Catalog
 from prx.spec.model import Spec
+from prx.words import nearest
 
 _EMULATED_HOST = "http://emulator.invalid"  # a name that nobody can mistake for the provider
 _EMULATED_KEY = "sk-emulated-0000"
@@ -38,16 +38,24 @@ _EMULATED_KEY = "sk-emulated-0000"
 )
 @click.option("--case", "only", multiple=True, help="Only this case.")
 @click.option("--to", "folder", default="cassettes", type=click.Path(path_type=Path), help="Folder of recordings.")
-@click.option("--providers", "folders", multiple=True, metavar="DIR", help="Further folder of provider files.")
+@options.settings
 def record(
     provider: str, url: str | None, model: str | None, key_env: str | None, what: str | None, emulated: Path | None,
-    only: tuple[str, ...], folder: Path, folders: tuple[str, ...],
+    only: tuple[str, ...], folder: Path, config: str | None, folders: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Record the conformance cases, from a live provider, a server of yours, or the emulator.
 
     Headers are written by allow-list and keys never; each file says what was recorded.
     """
-    spec = Catalog([Path(part) for part in folders]).get(provider).spec()
+    with options.client(config, folders) as client:
+        catalog = client.catalog
+    spec = catalog.get(provider).spec()
+    known = [case.name for case in cases.load()]
+    for name in only:
+        if name not in known:
+            raise ConfigError(
+                f"no case is called {name!r}{nearest(name, known)}", hint=f"There are {', '.join(known)}."
+            )
     source = _server(spec, url, key_env) if emulated is None else _emulated(spec, emulated)
     kind: Kind = "emulated" if emulated is not None else "server" if url else "live"
     says = "prx's own emulator; no word here is the provider's" if emulated is not None else what or spec.name
@@ -59,7 +67,9 @@ def record(
         chosen = [case for case in cases.load() if case.fits(spec) and (not only or case.name in only)]
         paths = [folder / spec.id / f"{case.name}.yaml" for case in chosen]
         results = [
-            run.record(case, provider, real, key, evidence, path, [Path(part) for part in folders])
+            run.record(
+                case, provider, real, key, evidence, path, [known for known in catalog.folders[1:] if known.is_dir()]
+            )
             for case, path in zip(chosen, paths, strict=True)
         ]
     for result in results:
@@ -85,7 +95,10 @@ def _server(spec: Spec, url: str | None, key_env: str | None) -> Iterator[Source
 @contextmanager
 def _emulated(spec: Spec, persona: Path) -> Iterator[Source]:
     """The emulator below the provider's own path, so that the recording shows the path that is asked."""
-    habits = {} if str(persona) == "-" else yaml.safe_load(persona.read_text(encoding="utf-8")) or {}
+    try:
+        habits = {} if str(persona) == "-" else yaml.safe_load(persona.read_text(encoding="utf-8")) or {}
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"{persona}: cannot be read: {' '.join(str(error).split())}") from None
     path = urlsplit(spec.base_url).path.replace("${", "").replace("}", "") or ""
     wants = {"key": _EMULATED_KEY, "auth": spec.auth.name} if spec.auth.style != "none" else {}
     with Emulator({**wants, **habits}) as emulator:

@@ -8,15 +8,16 @@ from typing import Any
 
 import click
 
+from prx.accounts import Named
 from prx.chat import Delta, Message, Reply, plain
 from prx.cli import options
 from prx.client import Client
 from prx.core.request import build
-from prx.errors import Error
+from prx.errors import ConfigError, Error
 
 
 def as_text(
-    client: Client, messages: list[Message], model: str | None, asked: dict[str, Any], *, stream: bool
+    client: Client, messages: list[Message], model: str | Named | None, asked: dict[str, Any], *, stream: bool
 ) -> Reply:
     """The text as it arrives on stdout; reasoning and remarks, dimmed, on stderr."""
     if not stream:
@@ -83,7 +84,7 @@ def _summary(reply: Reply) -> str:
 
 
 def as_json(
-    client: Client, messages: list[Message], model: str | None, asked: dict[str, Any], *, stream: bool
+    client: Client, messages: list[Message], model: str | Named | None, asked: dict[str, Any], *, stream: bool
 ) -> Reply:
     if not stream:
         reply = client.chat(messages, model, **asked)
@@ -96,7 +97,11 @@ def as_json(
     return reply
 
 
-def as_events(client: Client, messages: list[Message], model: str | None, asked: dict[str, Any], **_: bool) -> Reply:
+def as_events(
+    client: Client, messages: list[Message], model: str | Named | None, asked: dict[str, Any], *, stream: bool
+) -> Reply:
+    if not stream:
+        raise ConfigError("events are what a stream is made of", hint="Leave out --no-stream, or ask for --json.")
     with client.stream(messages, model, **asked) as deltas:
         for delta in deltas:
             click.echo(
@@ -109,7 +114,9 @@ def as_events(client: Client, messages: list[Message], model: str | None, asked:
     return deltas.reply
 
 
-def request(client: Client, messages: list[Message], model: str | None, asked: dict[str, Any], *, stream: bool) -> None:
+def request(
+    client: Client, messages: list[Message], model: str | Named | None, asked: dict[str, Any], *, stream: bool
+) -> None:
     params = {name: value for name, value in asked.items() if name not in ("tools", "tool_choice")}
     account, call = client.plan(
         messages, model, tools=asked.get("tools"), tool_choice=asked.get("tool_choice"), params=params, stream=stream

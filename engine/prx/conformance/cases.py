@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
+from jmespath.exceptions import JMESPathError
 
 from prx import resources
+from prx.accounts import Named
 from prx.chat import plain
 from prx.client import Client
 from prx.errors import Error
@@ -64,11 +66,11 @@ def play(case: Case, client: Client, provider: str, model: str) -> dict[str, Any
         if case.ask == "models":
             seen["models"] = client.models(provider)
         elif case.ask == "stream":
-            with client.stream(model=f"{provider}/{case.model or model}", **options) as stream:
+            with client.stream(model=Named(provider, case.model or model), **options) as stream:
                 seen["deltas"] = [plain(delta) for delta in stream]
             seen["reply"] = plain(stream.reply)
         else:
-            seen["reply"] = plain(client.chat(model=f"{provider}/{case.model or model}", **options))
+            seen["reply"] = plain(client.chat(model=Named(provider, case.model or model), **options))
     except Error as error:
         names = ("kind", "status", "message", "retryable", "hint")
         seen["error"] = {name: getattr(error, name) for name in names} | {"partial": plain(error.partial)}
@@ -77,4 +79,12 @@ def play(case: Case, client: Client, provider: str, model: str) -> dict[str, Any
 
 def failures(case: Case, spec: Spec, seen: Mapping[str, Any]) -> list[str]:
     """The conditions that do not hold."""
-    return [condition for condition in case.conditions(spec) if not holds(compile_query(condition)(seen))]
+    return [condition for condition in case.conditions(spec) if not _holds(condition, seen)]
+
+
+def _holds(condition: str, seen: Mapping[str, Any]) -> bool:
+    """Whether a condition holds; one that stumbles over what is not there does not."""
+    try:
+        return holds(compile_query(condition)(seen))
+    except JMESPathError:
+        return False

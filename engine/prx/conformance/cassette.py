@@ -15,9 +15,9 @@ import vcr
 import yaml
 
 from prx.conformance.evidence import Evidence
-from prx.wire import Secret, redact
+from prx.wire import Secret, redact, redact_json
 
-_REQUEST_HEADERS = {"accept", "content-type", "anthropic-version"}
+_REQUEST_HEADERS = {"accept", "content-type"}
 _RESPONSE_HEADERS = {"content-type", "retry-after", "retry-after-ms", "x-request-id"}
 
 
@@ -60,7 +60,7 @@ def recorder(secrets: Iterable[Secret], *, real: str = "", shown: str = "", evid
         headers = {
             name.lower(): values for name, values in found["headers"].items() if name.lower() in _RESPONSE_HEADERS
         }
-        text = redact(found["body"]["string"].decode("utf-8", "surrogateescape"), secrets)
+        text = redact_json(found["body"]["string"].decode("utf-8", "surrogateescape"), secrets)[1]
         return {**found, "headers": headers, "body": {"string": text.encode("utf-8", "surrogateescape")}}
 
     made = vcr.VCR(before_record_request=request, before_record_response=response, serializer="readable")
@@ -71,7 +71,11 @@ def recorder(secrets: Iterable[Secret], *, real: str = "", shown: str = "", evid
 
 
 def _kept(name: str, value: Any, secrets: list[Secret]) -> bool:
-    return name.lower() in _REQUEST_HEADERS or redact(_text(value), secrets) != _text(value)
+    return (
+        name.lower() in _REQUEST_HEADERS
+        or name.lower().endswith("-version")
+        or redact(_text(value), secrets) != _text(value)
+    )
 
 
 def _text(value: Any) -> str:

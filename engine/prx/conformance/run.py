@@ -34,10 +34,19 @@ def record(
     client = _client(provider, url, WRONG_KEY if case.key == "wrong" else key, folders)
     account = client.accounts.get(provider)
     made = _recorder(account.target.secrets, real=url, shown=evidence.base_url, evidence=evidence)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    with client, made.use_cassette(str(path), record_mode="all"):
-        return _result(case, client, provider, evidence.model)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_suffix(".new")
+        fresh.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
+    with client, made.use_cassette(str(fresh), record_mode="all"):
+        result = _result(case, client, provider, evidence.model)
+    if not fresh.exists():
+        why = (result.seen["error"] or {}).get("message", "nothing was sent")
+        raise ConfigError(f"{case.name}: nothing was recorded, and what was there is kept: {why}", provider=provider)
+    fresh.replace(path)
+    return result
 
 
 def replay(case: Case, provider: str, path: Path, folders: list[Path]) -> Result:

@@ -18,7 +18,7 @@ from prx.core.reading import NOTHING, Reading
 from prx.core.result import Assembly
 from prx.errors import Error, OverflowedError, ProtocolError, TruncatedError
 from prx.spec.model import Reader, Spec
-from prx.wire import Head, Target, redact
+from prx.wire import Head, Target, parsed, redact_json
 
 
 class Decoder:
@@ -36,6 +36,7 @@ class Decoder:
         self._size = 0
         self._framer: Framer | None = None
         self._is_body = False
+        self._stranger = ""  # the kind of the first event that nobody reads
 
     def feed(self, data: bytes) -> tuple[list[Delta], Error | None]:
         """The deltas that these bytes complete, and the error that they turn out to be, if they do."""
@@ -83,7 +84,11 @@ class Decoder:
 
     def _recognise(self) -> bool:
         """Whether the first bytes that are no white space begin a stream. False as long as it is open."""
-        start = b"".join(self._body).removeprefix(BOM).lstrip()
+        whole = b"".join(self._body)
+        if BOM.startswith(whole[:3]) and len(whole) < 3:
+            return False
+        self._body = [whole.removeprefix(BOM)]
+        start = self._body[0].lstrip()
         if not start or (not self.call.stream and any(mark != start and mark.startswith(start) for mark in _SSE)):
             return False
         framing = _framing(start, self.spec.stream.framing if self.call.stream else "")
@@ -114,9 +119,9 @@ class Decoder:
             except (ValueError, RecursionError):
                 return self._no_json(frame)
             if frame.name == "error":
-                raise self._error(event, text, "stream")
+                raise self._error(text, "stream")
             if isinstance(event, dict):
-                self._event(event, text, out)
+                self._event(event, frame, out)
         return None
 
     def _no_json(self, frame: Frame) -> None:
@@ -124,15 +129,16 @@ class Decoder:
         if frame.name in ("", "error") or frame.name in self.spec.stream.events:
             raise ProtocolError(f"an event of the stream is no JSON: {self._safe(frame.data)[:120]}")
 
-    def _event(self, event: dict[str, Any], text: str, out: list[Delta]) -> None:
-        stream = self.spec.stream
+    def _event(self, event: dict[str, Any], frame: Frame, out: list[Delta]) -> None:
+        stream, text = self.spec.stream, frame.data
         reader: Reader | None = stream
-        if stream.kind is not None:
-            (kind,) = self.reading.run(stream.kind.run, event)
-            reader = stream.events.get(str(kind))
+        if stream.events:
+            (kind,) = self.reading.run(stream.kind.run, event) if stream.kind else (None,)
+            reader = stream.events.get(str(kind or frame.name))
+            self._stranger = self._stranger or ("" if reader else str(kind or frame.name or "no kind at all"))
         detect, *found = self.reading.run(reader.found.run if reader else self.spec.errors.detect.run, event)
         if detect:
-            raise self._error(event, text, "stream")
+            raise self._error(text, "stream")
         if reader is not None:
             delta = self.reading.event(event, tuple(found), reader)
             if delta is not NOTHING:
@@ -141,24 +147,29 @@ class Decoder:
 
     def _end_stream(self, framer: Framer, out: list[Delta]) -> None:
         for frame in () if self.complete else framer.tail():
-            if frame.data == self.spec.stream.done or fault.parsed(frame.data) is not None:
+            if frame.data == self.spec.stream.done or parsed(frame.data) is not None:
                 self._frame(frame, out)
         out += [delta for delta in (self.reading.held_back(), self.reading.fill_in()) if delta != NOTHING]
         if not self.finished:
-            raise TruncatedError(
-                "the stream ended before it began" if self.into.empty else "the stream ended before the answer did"
-            )
+            raise TruncatedError(self._truncated())
+
+    def _truncated(self) -> str:
+        if not self.into.empty:
+            return "the stream ended before the answer did"
+        if self._stranger:
+            return f"the stream ended, and its events were of no kind that is read (stream.events); the first: {self._stranger}"
+        return "the stream ended before it began"
 
     # -------------------------------------------------------------- one body
 
     def _whole_body(self, data: bytes, out: list[Delta]) -> None:
         text = data.decode("utf-8", "replace").strip()
-        body = fault.parsed(text)
+        body = parsed(text)
         if not isinstance(body, dict):
             raise self._protocol("the answer is no JSON object", text)
         detect, *found = self.reading.run(self.spec.response.found.run, body)
         if detect:
-            raise self._error(body, text, "body")
+            raise self._error(text, "body")
         answer = self.spec.response.answer
         if answer.sources.get("answer") and not any(self.reading.run(answer.run, body)):
             raise self._protocol("the answer has nothing in it", text)
@@ -169,9 +180,8 @@ class Decoder:
 
     # -------------------------------------------------------------- errors
 
-    def _error(self, event: Any, text: str, stage: fault.Stage) -> Error:
-        safe = self._safe(text)
-        body = event if safe == text else fault.parsed(safe)
+    def _error(self, text: str, stage: fault.Stage) -> Error:
+        body, safe = redact_json(text, self.target.secrets)
         return fault.classify(self.spec, self.call, self.head, body, safe, stage)
 
     def _protocol(self, what: str, text: str) -> Error:
@@ -179,7 +189,7 @@ class Decoder:
         return fault.protocol(self.spec, self.call, self.head, f"{what}: {words}")
 
     def _safe(self, text: str) -> str:
-        return redact(text, self.target.secrets)
+        return redact_json(text, self.target.secrets)[1]
 
 
 _SSE = (b"data:", b"event:", b"id:", b": ")

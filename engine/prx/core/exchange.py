@@ -8,7 +8,7 @@ It yields one of
 and returns the Reply. A driver throws the transport's errors into it. Anything it raises is an Error.
 
 The laws: at most 1 + retries + fallbacks requests; nothing is sent after the first output; a fallback is
-tried at most once; where fallbacks failed too, the error that led to them is the one reported.
+tried at most once; where fallbacks were refused too, the error that led to them is the one reported.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def exchange(variants: Variants, call: Call, target: Target, policy: Policy) -> 
         except Error as error:
             failures.append(error)
             if not run.sent or run.emitted:
-                raise _reported(error, cause, failures, run) from None
+                raise _reported(error, None if run.emitted else cause, failures, run) from None
             row = _fallback(spec, policy, applied, error)
             if row is not None:
                 cause, applied = cause or error, (*applied, row.name)

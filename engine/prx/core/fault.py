@@ -13,7 +13,7 @@ from prx.chat import Call
 from prx.errors import KINDS, Error, ProtocolError, ServerError
 from prx.lang.codegen import Function
 from prx.spec.model import Rule, Spec
-from prx.wire import Head, Target, redact
+from prx.wire import Head, Target, redact, redact_json
 
 Stage = Literal["status", "body", "stream"]
 
@@ -24,8 +24,8 @@ def refused(spec: Spec, call: Call, target: Target, head: Head, body: bytes, sta
     """The error that a response is: by its status, or by an error object in a 200."""
     if 300 <= head.status < 400:
         return _elsewhere(spec, call, target, head)
-    text = redact(body.decode("utf-8", "replace"), target.secrets)
-    return classify(spec, call, head, parsed(text), text, stage)
+    safe, text = redact_json(body.decode("utf-8", "replace"), target.secrets)
+    return classify(spec, call, head, safe, text, stage)
 
 
 def _elsewhere(spec: Spec, call: Call, target: Target, head: Head) -> Error:
@@ -91,14 +91,6 @@ def safely(function: Function, value: Any, spec: Spec) -> Any:
         raise ProtocolError(
             f"an expression of the file failed on this answer: {str(error).splitlines()[0]}", provider=spec.id
         ) from None
-
-
-def parsed(text: str) -> Any:
-    """The JSON value of a text, or None. Deep nesting and endless numbers are no JSON either."""
-    try:
-        return json.loads(text.removeprefix("\ufeff"))
-    except (ValueError, RecursionError):
-        return None
 
 
 def retry_after(head: Head) -> float | None:

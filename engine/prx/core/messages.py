@@ -118,7 +118,9 @@ def system_parts(messages: Sequence[Message]) -> list[Part]:
     """The parts of all system messages, with whatever a caller has marked them with."""
     contents = (message.get("content") for message in messages if message.get("role") in SYSTEM_ROLES)
     return [
-        part for content in contents for part in (content if isinstance(content, list) else [_text(plain_text(content))])
+        part
+        for content in contents
+        for part in (content if isinstance(content, list) else [_text(plain_text(content))])
     ]
 
 
@@ -146,11 +148,12 @@ def turns(messages: Sequence[Message]) -> list[dict[str, Any]]:
 
     Parts: text (text) · image (url, detail; source "data" with media_type and data, or "url") · audio (audio)
     · file (file, filename; source "data" with media_type and data, or "id", or "url") · refusal (refusal)
-    · tool_call (id, name, arguments, input, call) · tool_result (id, name, text, parts) · reasoning (text),
-    and a part of any other type as it came. message: as given; of tool results in a row the first.
+    · tool_call (id, name, arguments, input, call) · tool_result (id, name, text, parts, custom) · reasoning (text)
+    · other (given: a part of a type that is none of these, as it came). message: as given; of tool results in
+    a row the first. A message that says nothing makes no turn.
     """
     made: list[dict[str, Any]] = []
-    names: dict[str, str] = {}
+    names: dict[str, Part] = {}
     for message in messages:
         role = message.get("role")
         if role in SYSTEM_ROLES:
@@ -159,18 +162,25 @@ def turns(messages: Sequence[Message]) -> list[dict[str, Any]]:
         parts = [{**part, "role": role} for part in _parts(message, role, names)]
         if role == "tool" and made and made[-1]["role"] == "tool":
             made[-1]["parts"] += parts
-        else:
+        elif parts:
             made.append({"role": role, "parts": parts, "message": message})
     return made
 
 
-def _parts(message: Message, role: str, names: dict[str, str]) -> Iterator[Part]:
+def _parts(message: Message, role: str, calls: dict[str, Part]) -> Iterator[Part]:
     content = message.get("content")
     if role == "tool":
         given = message.get("tool_call_id")
-        name = message.get("name") or names.get(str(given))
+        call = calls.get(str(given), {})
         parts = [_part(part) for part in content] if isinstance(content, list) else [_text(plain_text(content))]
-        yield {"type": "tool_result", "id": given, "name": name, "text": plain_text(content), "parts": parts}
+        yield {
+            "type": "tool_result",
+            "id": given,
+            "name": message.get("name") or call.get("name"),
+            "text": plain_text(content),
+            "parts": parts,
+            "custom": call.get("call", {}).get("type") == "custom",
+        }
         return
     if role == "assistant" and isinstance(message.get("reasoning_content"), str):
         yield {"type": "reasoning", "text": message["reasoning_content"]}
@@ -178,9 +188,11 @@ def _parts(message: Message, role: str, names: dict[str, str]) -> Iterator[Part]
         yield from map(_part, content)
     elif isinstance(content, str) and content:
         yield _text(content)
-    for call in message.get("tool_calls") or ():
+    if role == "assistant" and isinstance(message.get("refusal"), str):
+        yield {"type": "refusal", "refusal": message["refusal"]}
+    for call in (call for call in message.get("tool_calls") or () if isinstance(call, dict)):
         part = _tool_call(call)
-        names[str(part["id"])] = part["name"]
+        calls[str(part["id"])] = part
         yield part
 
 
@@ -194,7 +206,7 @@ def _part(part: Any) -> Part:
         return {"type": "audio", "audio": part.get("input_audio")}
     if kind == "file" and isinstance(part.get("file"), dict):
         return _file(part["file"])
-    return dict(part)
+    return dict(part) if kind in ("text", "refusal") else {"type": "other", "given": part}
 
 
 def _image(image: dict[str, Any]) -> Part:
@@ -217,7 +229,8 @@ def _source(url: str) -> Part:
 
 
 def _tool_call(call: dict[str, Any]) -> Part:
-    function = call.get("function") or call.get("custom") or {}
+    given = call.get("function") or call.get("custom")
+    function = given if isinstance(given, dict) else {}
     arguments = function.get("arguments", function.get("input", ""))
     text = arguments if isinstance(arguments, str) else json.dumps(arguments)
     return {
@@ -225,13 +238,15 @@ def _tool_call(call: dict[str, Any]) -> Part:
         "id": call.get("id"),
         "name": function.get("name"),
         "arguments": text,
-        "input": _value(text),
+        "input": _input(text),
         "call": call,
     }
 
 
-def _value(text: str) -> Any:
+def _input(text: str) -> dict[str, Any]:
+    """Arguments as the object that other APIs want; what is none is wrapped in one."""
     try:
-        return json.loads(text or "{}")
+        value = json.loads(text or "{}")
     except (ValueError, RecursionError):
-        return text
+        value = text
+    return value if isinstance(value, dict) else {"input": value}

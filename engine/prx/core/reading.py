@@ -7,11 +7,12 @@ from typing import Any
 
 from prx.chat import Delta, JsonText, ToolCallDelta, Usage
 from prx.core.fault import safely
-from prx.core.result import Assembly, clean, text_of
+from prx.core.result import Assembly, text_of
 from prx.core.think import ThinkSplitter, split_whole
 from prx.core.toolcalls import How
 from prx.errors import ProtocolError, ServerError, TruncatedError
 from prx.spec.model import Query, Reader, Spec
+from prx.words import clean
 
 NOTHING = Delta()
 

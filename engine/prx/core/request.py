@@ -21,7 +21,7 @@ _ACCEPT = {
     "ndjson": "application/x-ndjson, application/json",
     "json_array": "application/json",
 }
-_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode
 
 
 def build(spec: Spec, call: Call, target: Target) -> HttpRequest:
@@ -29,6 +29,9 @@ def build(spec: Spec, call: Call, target: Target) -> HttpRequest:
     refuse_unable(spec, call)
     try:
         body = _encode(build_body(spec, call)).encode()
+    except UnicodeEncodeError as error:
+        found = f"{error.object[max(0, error.start - 20) : error.start]}\ufffd".rpartition('"')[2]
+        raise ConfigError(f"a text of the call is no valid Unicode, after {found!r}", provider=spec.id) from None
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"the call cannot be written as JSON: {error}", provider=spec.id) from None
     path = spec.endpoints.get("stream" if call.stream else "chat") or spec.endpoints["chat"]

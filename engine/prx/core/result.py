@@ -11,6 +11,7 @@ from prx.chat import Call, JsonText, Message, Reply, Usage
 from prx.core.replay import Replay
 from prx.core.toolcalls import ToolCalls, is_json
 from prx.spec.model import Spec
+from prx.words import clean
 
 _RAW_EVENTS = 1000
 
@@ -52,7 +53,7 @@ class Assembly:
 
     def half_call(self) -> str | None:
         """The name of a call whose arguments are no JSON though they should be."""
-        free = {tool.get("custom", {}).get("name") for tool in self.call.tools if tool.get("type") == "custom"}
+        free = {(tool.get("custom") or {}).get("name") for tool in self.call.tools if tool.get("type") == "custom"}
         return next(
             (slot.name or "?" for slot in self.calls.slots if slot.name not in free and not is_json(slot.text)), None
         )
@@ -112,12 +113,3 @@ def text_of(value: Any) -> str:
 def _part_text(part: dict[str, Any]) -> str:
     text = part.get("text")
     return text if isinstance(text, str) else ""
-
-
-def clean(text: str) -> str:
-    """Text that can be encoded: halves of a surrogate pair are joined, a single half is U+FFFD."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text

@@ -7,10 +7,12 @@ continues the last call. A name for a call whose arguments are already whole beg
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any, Literal
 
 from prx.chat import ToolCall, ToolCallDelta
+from prx.words import clean
 
 # How an element counts: a piece of a call · a call of its own, whatever its index · a whole call, said again
 # · more of a call that has begun, and nothing where none has
@@ -18,10 +20,12 @@ How = Literal["piece", "own", "whole", "more"]
 
 
 class _Slot:
-    __slots__ = ("arguments", "id", "index", "made", "name", "replay")
+    __slots__ = ("arguments", "id", "index", "made", "name", "nesting", "place", "replay")
 
-    def __init__(self, index: Any) -> None:
+    def __init__(self, index: Any, place: int) -> None:
         self.index = index
+        self.place = place
+        self.nesting = _Nesting()
         self.id: str | None = None
         self.made = ""  # stands in for an id that never came
         self.name: str | None = None
@@ -34,6 +38,7 @@ class _Slot:
             self.name = (self.name or "") + name
         if arguments:
             self.arguments.append(arguments)
+            self.nesting.add(arguments)
 
     def missing(self, whole: str | None) -> str | None:
         """What the pieces so far lack of the whole arguments; pieces that do not begin it give way to it."""
@@ -43,6 +48,7 @@ class _Slot:
             if self.whole():
                 return None
             self.arguments.clear()
+            self.nesting = _Nesting()
         return whole[len(self.text) :]
 
     @property
@@ -50,7 +56,35 @@ class _Slot:
         return "".join(self.arguments)
 
     def whole(self) -> bool:
-        return is_json(self.text)
+        return self.nesting.closed and is_json(self.text)
+
+
+class _Nesting:
+    """Whether brackets are closed, told from each piece once: to parse what has come so far, at every piece,
+    takes quadratic time.
+    """
+
+    __slots__ = ("_depth", "_in_text", "_pending")
+
+    def __init__(self) -> None:
+        self._depth, self._in_text, self._pending = 0, False, ""
+
+    def add(self, piece: str) -> None:
+        piece = self._pending + piece
+        odd = (len(piece) - len(piece.rstrip("\\"))) % 2
+        piece, self._pending = (piece[:-1], "\\") if odd else (piece, "")
+        for mark in _MARKS.findall(piece):
+            if mark == '"':
+                self._in_text = not self._in_text
+            elif len(mark) == 1 and not self._in_text:
+                self._depth += 1 if mark in "{[" else -1
+
+    @property
+    def closed(self) -> bool:
+        return self._depth == 0 and not self._in_text
+
+
+_MARKS = re.compile(r'\\.|["{}\[\]]', re.DOTALL)
 
 
 class ToolCalls:
@@ -58,6 +92,8 @@ class ToolCalls:
 
     def __init__(self, new_id: Callable[[], str]) -> None:
         self.slots: list[_Slot] = []
+        self._by_index: dict[Any, list[_Slot]] = {}
+        self._by_id: dict[str, _Slot] = {}
         self._new_id = new_id
 
     def add(
@@ -72,24 +108,31 @@ class ToolCalls:
         if slot is None and how == "more":
             return None
         if slot is None:
-            slot = _Slot(index)
+            slot = _Slot(index, len(self.slots))
             self.slots.append(slot)
+            self._by_index.setdefault(_key(index), []).append(slot)
         elif how == "whole":
             arguments = slot.missing(arguments)
         slot.replay.update(replay or {})
         delta = ToolCallDelta(
-            self.slots.index(slot), given if given != slot.id else None, name if name != slot.name else None, arguments
+            slot.place,
+            given if given != slot.id else None,
+            name if name != slot.name else None,
+            clean(arguments) if arguments else arguments,
         )
         slot.take(given, delta.name, arguments)
+        if slot.id:
+            self._by_id.setdefault(slot.id, slot)
         return delta
 
     def _slot(self, index: Any, given: str | None, name: str | None) -> _Slot | None:
         """The call that a fragment continues, or None for a new one."""
         if index is None:
             return self._by_order(given, name)
-        mine = [slot for slot in self.slots if slot.index == index]
-        if not mine or (given and (same := [slot for slot in mine if slot.id == given])):
-            return same[-1] if mine else None
+        mine = self._by_index.get(_key(index), [])
+        same = self._by_id.get(given) if given else None
+        if not mine or (same and same.index == index):
+            return same if mine else None
         last = mine[-1]
         if given and last.id:
             return None
@@ -97,7 +140,7 @@ class ToolCalls:
 
     def _by_order(self, given: str | None, name: str | None) -> _Slot | None:
         if given:
-            return next((slot for slot in self.slots if slot.id == given), None)
+            return self._by_id.get(given)
         last = self.slots[-1] if self.slots else None
         if last is None or not name:
             return last
@@ -107,7 +150,7 @@ class ToolCalls:
         """The calls as they stand; an id is made only where there is none, "{}" only where nothing came."""
         for slot in self.slots:
             slot.made = slot.made or ("" if slot.id else self._new_id())
-        return tuple(ToolCall(slot.id or slot.made, slot.name or "", slot.text or "{}") for slot in self.slots)
+        return tuple(ToolCall(slot.id or slot.made, slot.name or "", clean(slot.text) or "{}") for slot in self.slots)
 
     def messages(self) -> list[dict[str, Any]]:
         """The calls as an assistant message carries them, with what the provider wants back."""
@@ -131,8 +174,13 @@ def is_json(text: str) -> bool:
     return True
 
 
+def _key(index: Any) -> Any:
+    """An index that can be looked up, whatever it is."""
+    return index if isinstance(index, str | int | float) else json.dumps(index)
+
+
 def _word(value: Any) -> str | None:
-    return str(value) if value not in (None, "") else None
+    return clean(str(value)) if value not in (None, "") else None
 
 
 def _json_text(value: Any) -> str | None:

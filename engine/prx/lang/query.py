@@ -36,8 +36,6 @@ class QueryError(Exception):
 
 def parse(expression: str) -> Node:
     """The tree of an expression; every function it names exists and gets the right number of arguments."""
-    if len(expression) > MAX_LENGTH:
-        raise QueryError(f"an expression has at most {MAX_LENGTH} characters, this one {len(expression)}")
     try:
         tree: Node = parse_expression(expression).parsed
         _check(tree)
@@ -50,6 +48,8 @@ def parse(expression: str) -> Node:
 
 def checked(expression: str) -> Node:
     """As `parse`, for one that somebody has just written: also refuses what is right and never meant."""
+    if len(expression) > MAX_LENGTH:
+        raise QueryError(f"an expression has at most {MAX_LENGTH} characters, this one {len(expression)}")
     tree = parse(expression)
     _refuse_slips(tree)
     return tree

@@ -15,10 +15,11 @@ No text is ever pasted into JSON, so there is nothing to escape.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from prx.lang import query
+from prx.words import nearest
 
 Render = Callable[[Any], Any]
 Path = tuple[str | int, ...]
@@ -35,14 +36,15 @@ class TemplateError(Exception):
 
 
 class Template:
-    """A compiled template: call it with the value that its formulas look at.
+    """A compiled template: call it with the value that its formulas look at, which has the names `known`.
 
     params    names of the parameters that its formulas read ("*" where one reads them all)
     reads     every root name that its formulas read
     problems  what is wrong with it, as (path, sentence, column or None)
     """
 
-    def __init__(self, source: Any, path: Path = ()) -> None:
+    def __init__(self, source: Any, path: Path = (), known: Collection[str] = ()) -> None:
+        self._known = known
         self.params: set[str] = set()
         self.reads: set[str] = set()
         self.problems: list[tuple[Path, str, int | None]] = []
@@ -74,10 +76,16 @@ class Template:
             if at_root:
                 self.params |= query.names_under(tree, "params")
                 self.reads |= query.root_names(tree)
+                self._refuse_strangers(query.root_names(tree), path)
             return query.compile_query(str(text).removeprefix("="))
         except query.QueryError as error:
             self.problems.append((path, str(error), error.column))
             return lambda _: None
+
+    def _refuse_strangers(self, names: set[str], path: Path) -> None:
+        for name in sorted(names - set(self._known)) if self._known else ():
+            near = nearest(name, self._known) or f"; there are {', '.join(self._known)}"
+            self.problems.append((path, f"{name!r} is nothing that a formula sees here{near}", None))
 
     def _mapping(self, node: dict[str, Any], path: Path, at_root: bool) -> Render:
         items = [(key, self._compile(child, (*path, key), at_root=at_root)) for key, child in node.items()]
@@ -128,7 +136,7 @@ class Template:
         subject = self._formula(node["match"], (*path, "match"), at_root)
         cases = {
             str(name): self._compile(child, (*path, "cases", name), at_root=at_root)
-            for name, child in (node.get("cases") or {}).items()
+            for name, child in self._shaped(node.get("cases") or {}, dict, (*path, "cases")).items()
         }
         default = self._compile(node["else"], (*path, "else"), at_root=at_root) if "else" in node else None
 
@@ -143,15 +151,26 @@ class Template:
 
     def _merge(self, node: dict[str, Any], path: Path, at_root: bool) -> Render:
         self._only(node, path, {"merge"})
-        parts = [self._compile(child, (*path, "merge", i), at_root=at_root) for i, child in enumerate(node["merge"])]
+        parts = [
+            self._compile(child, (*path, "merge", i), at_root=at_root)
+            for i, child in enumerate(self._shaped(node["merge"], list, (*path, "merge")))
+        ]
 
         def render(value: Any) -> Any:
             made: dict[str, Any] = {}
             for part in parts:
-                made.update(part(value) or {})
+                found = part(value)
+                made.update(found if isinstance(found, dict) else {})
             return made or None
 
         return render
+
+    def _shaped(self, value: Any, shape: type, path: Path) -> Any:
+        """The value, or an empty one with a problem noted where it has another shape."""
+        if isinstance(value, shape):
+            return value
+        self.problems.append((path, f"must be a {'mapping' if shape is dict else 'list'}, not {value!r:.60}", None))
+        return shape()
 
     def _only(self, node: dict[str, Any], path: Path, allowed: set[str]) -> None:
         for key in node.keys() - allowed:

@@ -120,13 +120,14 @@ class Catalog:
         return sorted({path.stem for folder in self.folders for path in _yaml_files(folder / DIALECTS)})
 
     @cached_property
-    def claims(self) -> dict[str, str]:
-        """Environment variables that packaged files name, and the base URL each may go to."""
-        found = {}
+    def claims(self) -> dict[str, list[str]]:
+        """Environment variables that packaged files name, and the base URLs each may go to."""
+        found: dict[str, list[str]] = {}
         for entry in self._in_folder(0):
             row = glance(entry.path)
             names = (row.get("auth") or {}).get("env") or []
-            found.update({name: row.get("base_url", "") for name in ([names] if isinstance(names, str) else names)})
+            for name in [names] if isinstance(names, str) else names:
+                found.setdefault(name, []).append(row.get("base_url", ""))
         return found
 
     @cached_property
@@ -144,11 +145,12 @@ class Catalog:
         if not name or "/" in name or "\\" in name or name.startswith("."):
             return None
         for place in range(len(self.folders) - 1, -1, -1):
-            path = self.folders[place] / within / f"{name}.yaml"
-            if below is not None:
-                below = None if path == below else below
-            elif path.is_file():
-                return Entry(name, path, packaged=place == 0)
+            for suffix in _SUFFIXES:
+                path = self.folders[place] / within / f"{name}{suffix}"
+                if below is not None:
+                    below = None if path == below else below
+                elif path.is_file():
+                    return Entry(name, path, packaged=place == 0)
         return None
 
     def extended(self, name: str, of: Path | None, chain: tuple[Path, ...]) -> Raw:
@@ -187,20 +189,35 @@ class Catalog:
         return document.value
 
 
+_SUFFIXES = (".yaml", ".yml")
+
+
 def glance(path: Path) -> Raw:
     """A file's mapping, read fast and without checks; empty where it cannot be read."""
     import yaml
 
     try:
         raw = yaml.load(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe loaders
-    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+    except Exception:  # a tag that its constructor stumbles over raises whatever Python raises there
         return {}
-    return raw if isinstance(raw, dict) else {}
+    return _tidy(raw) if isinstance(raw, dict) else {}
+
+
+def _tidy(raw: Raw) -> Raw:
+    """Without what is not of its type among the keys that one file's neighbours look at."""
+    for key in ("aliases", "former_urls"):
+        if not isinstance(raw.get(key, []), list) or not all(isinstance(item, str) for item in raw.get(key, [])):
+            del raw[key]
+    if not isinstance(raw.get("base_url", ""), str):
+        del raw["base_url"]
+    return raw
 
 
 def _yaml_files(folder: Path) -> list[Path]:
     return (
-        sorted(path for path in folder.glob("*.yaml") if not path.name.startswith((".", "_")))
+        sorted(
+            path for path in folder.glob("*.y*ml") if path.suffix in _SUFFIXES and not path.name.startswith((".", "_"))
+        )
         if folder.is_dir()
         else []
     )

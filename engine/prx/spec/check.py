@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prx import variables
-from prx.errors import SpecError
+from prx import urls, variables
+from prx.errors import ConfigError, SpecError
 from prx.spec import compile as compiling
 from prx.spec import resolve, schema
 from prx.spec.document import Document, Keys, Problem
@@ -31,19 +31,26 @@ def check_file(path: Path, catalog: Catalog, chain: tuple[Path, ...] = ()) -> tu
     if document.value:
         known = {problem.path for problem in problems if problem.path}
         problems += [problem for problem in schema.problems(document) if problem.path not in known]
-        problems += _own(document, path, catalog)
-    if not problems:
-        problems += _compiled(document, path, lambda name: catalog.extended(name, path, (*chain, path)))
+        problems += _own(document, path, catalog, problems)
+    problems += _compiled(
+        document, _without(document.value, problems), path, lambda name: catalog.extended(name, path, (*chain, path))
+    )
     return document, sorted(set(problems), key=lambda problem: (problem.line, problem.column, problem.path))
 
 
-def _own(document: Document, path: Path, catalog: Catalog) -> Iterator[Problem]:
+def _own(document: Document, path: Path, catalog: Catalog, found: Sequence[Problem]) -> Iterator[Problem]:
     value = document.value
     if isinstance(value.get("id"), str) and value["id"] != path.stem:
         yield document.problem(
             ("id",), f"{value['id']!r} is not the file's name; call the file {value['id']}.yaml, or the id {path.stem}"
         )
-    for name in variables.names(str(value.get("base_url", ""))):
+    base_url = value.get("base_url")
+    if isinstance(base_url, str) and not any(problem.path == "base_url" for problem in found):
+        try:
+            urls.check_url(variables.fill(base_url, dict.fromkeys(variables.names(base_url), "x")))
+        except ConfigError as error:
+            yield document.problem(("base_url",), " ".join(str(error).splitlines()))
+    for name in variables.names(str(base_url or "")):
         if _SECRET_LIKE.search(name):
             yield document.problem(
                 ("base_url",), f"${{{name}}} looks like a secret, and URLs are logged; use auth for keys"
@@ -55,18 +62,41 @@ def _own(document: Document, path: Path, catalog: Catalog) -> Iterator[Problem]:
             yield document.problem(("extends",), f"unknown dialect or provider {base!r}{nearest(base, known)}")
 
 
-def _compiled(document: Document, path: Path, find: resolve.Find) -> Iterator[Problem]:
+def _without(value: Any, problems: Sequence[Problem]) -> Any:
+    """The value without what is known to be wrong, so that the rest can be looked at as well; {} if that is all of it."""
+    faulty = {problem.path for problem in problems}
+
+    def sound(node: Any, path: str) -> Any:
+        if isinstance(node, dict):
+            return {
+                key: sound(child, f"{path}.{key}" if path else key)
+                for key, child in node.items()
+                if (f"{path}.{key}" if path else key) not in faulty
+            }
+        if isinstance(node, list):
+            return [
+                sound(child, f"{path}[{place}]") for place, child in enumerate(node) if f"{path}[{place}]" not in faulty
+            ]
+        return node
+
+    return {} if "" in faulty or {"extends", "id", "spec", "request.body"} & faulty else sound(value, "")
+
+
+def _compiled(document: Document, value: Any, path: Path, find: resolve.Find) -> Iterator[Problem]:
     """What resolving and compiling finds, in the file as it is and in each of its variants."""
+    whole = value == document.value
+    if not value:
+        return
     try:
-        raw = resolve.resolve(document.value, find, is_dialect=path.parent.name == "_dialects")
+        raw = resolve.resolve(value, find, is_dialect=path.parent.name == "_dialects")
     except SpecError as error:
         yield document.problem(("extends",), error.message)
         return
     if path.parent.name != "_dialects" or raw.get("endpoints"):
-        yield from _faults(document, (), raw)
-    for keys, overlay in _overlays(document.value):
+        yield from _faults(document, (), raw, whole=whole)
+    for keys, overlay in _overlays(value):
         try:
-            yield from _faults(document, keys, resolve.lay_over(raw, overlay, find))
+            yield from _faults(document, keys, resolve.lay_over(raw, overlay, find), whole=whole)
         except SpecError as error:
             yield document.problem((*keys, "extends"), error.message)
 
@@ -79,8 +109,8 @@ def _overlays(value: Mapping[str, Any]) -> Iterator[tuple[Keys, Mapping[str, Any
             yield ("fallbacks", name, "then"), row["then"]
 
 
-def _faults(document: Document, prefix: Keys, raw: Mapping[str, Any]) -> Iterator[Problem]:
-    for keys, sentence, column in compiling.faults(compiling.compile_spec(raw)):
+def _faults(document: Document, prefix: Keys, raw: Mapping[str, Any], *, whole: bool) -> Iterator[Problem]:
+    for keys, sentence, column in compiling.faults(compiling.compile_spec(raw), whole=whole):
         own = (*prefix, *keys)
         if prefix and own not in document.marks:
             continue  # the fault is not in this overlay

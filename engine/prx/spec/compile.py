@@ -40,9 +40,10 @@ def compile_spec(raw: Mapping[str, Any]) -> Spec:
     )
 
 
-def faults(spec: Spec) -> Iterator[Problem]:
-    """Everything wrong with a compiled spec, by compiling all of it."""
-    yield from _missing(spec)
+def faults(spec: Spec, *, whole: bool = True) -> Iterator[Problem]:
+    """Everything wrong with a compiled spec, by compiling all of it. whole: nothing was left out of it before."""
+    if whole:
+        yield from _missing(spec)
     for found in _queries(spec):
         yield from found.problems()
     yield from spec.request.body.problems
@@ -56,8 +57,6 @@ def _missing(spec: Spec) -> Iterator[Problem]:
     ):
         if not present:
             yield path, "is missing; extend a dialect, or write it here", None
-    if spec.stream.events and spec.stream.kind is None:
-        yield ("stream", "kind"), "is missing; it says which of stream.events an event is", None
 
 
 def _queries(spec: Spec) -> Iterator[Query]:
@@ -103,9 +102,10 @@ def _reader(path: Path, block: Mapping[str, Any], raw: Mapping[str, Any]) -> dic
         "call_replay": Query((*path, "tool_call", "replay"), block.get("tool_call", {}).get("replay", {})),
         "tokens": Query(("response", "tokens"), raw.get("response", {}).get("tokens", {}), TOKENS),
         "replay": Query(
-            (*path, "replay"), {key: row["from"] if isinstance(row, dict) else row for key, row in replay.items()}
+            (*path, "replay"),
+            {key: row.get("from", "") if isinstance(row, dict) else row for key, row in replay.items()},
         ),
-        "grows": {key: tuple(row["join"]) for key, row in replay.items() if isinstance(row, dict)},
+        "grows": {key: tuple(row.get("join", ())) for key, row in replay.items() if isinstance(row, dict)},
     }
 
 
@@ -142,7 +142,7 @@ def _errors(raw: Mapping[str, Any]) -> model.Errors:
             model.Rule(
                 name,
                 Query(("errors", "rules", name), row, ("when",)),
-                row["kind"],
+                row.get("kind", ""),
                 row.get("retryable"),
                 row.get("hint", ""),
             )

@@ -33,6 +33,19 @@ FOUND = (
 CALL = ("index", "id", "name", "arguments")
 TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "reasoning_tokens")
 FAULT = ("message", "code", "type", "status", "retry_after")
+# What the formulas of a request's body see.
+VIEW = (
+    "model",
+    "messages",
+    "tools",
+    "tool_choice",
+    "stream",
+    "params",
+    "system",
+    "system_parts",
+    "turns",
+    "choice",
+)
 NOTHING = "`null`"
 
 
@@ -95,7 +108,7 @@ class Request:
 
     @cached_property
     def body(self) -> Template:
-        return Template(self.body_source, ("request", "body"))
+        return Template(self.body_source, ("request", "body"), VIEW)
 
 
 @dataclass(frozen=True)

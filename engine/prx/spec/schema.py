@@ -20,6 +20,9 @@ _TYPES = {
 }  # fmt: skip
 
 
+_SECRETIVE = {"api_key", "auth_template", "template", "env", "headers", "query", "proxy"}  # where a key may stand
+
+
 @cache
 def load(name: str) -> dict[str, Any]:
     """A packaged schema: "provider" or "config"."""
@@ -29,13 +32,16 @@ def load(name: str) -> dict[str, Any]:
 
 
 def problems(document: Document, name: str = "provider") -> list[Problem]:
-    """Every fault of a document, in the order of its lines. null is allowed wherever it takes away a key."""
-    found = [
-        document.problem(keys, sentence)
-        for error in _validator(name).iter_errors(document.value)
-        if error.instance is not None or error.validator == "additionalProperties"
-        for keys, sentence in _sentences(error)
-    ]
+    """Every fault of a document, in the order of its lines. In a provider's file null takes a key away."""
+    value = _without_nulls(document.value) if name == "provider" else document.value
+    try:
+        found = [
+            document.problem(keys, sentence)
+            for error in _validator(name).iter_errors(value)
+            for keys, sentence in _sentences(error)
+        ]
+    except RecursionError:
+        found = [document.problem((), "is nested too deeply")]
     return sorted(set(found), key=lambda problem: (problem.line, problem.column, problem.path))
 
 
@@ -45,6 +51,12 @@ def _validator(name: str) -> Any:
     from referencing import Registry
 
     return Draft202012Validator(load(name), registry=Registry())  # an empty registry fetches nothing
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(child) for key, child in value.items() if child is not None}
+    return [_without_nulls(child) for child in value] if isinstance(value, list) else value
 
 
 def _sentences(error: Any) -> Iterator[tuple[Keys, str]]:
@@ -76,30 +88,35 @@ def _example(error: Any) -> str:
     return f"; for example {json.dumps(examples[0], ensure_ascii=False)}" if examples else ""
 
 
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
+def _short(error: Any) -> str:
+    """The value that is wrong, unless it stands where keys do."""
+    if _SECRETIVE & {str(key) for key in error.absolute_path}:
+        return "what is there"
+    text = json.dumps(error.instance, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 def _type(error: Any) -> str:
     wanted = error.validator_value if isinstance(error.validator_value, list) else [error.validator_value]
-    return f"must be {' or '.join(_TYPES[kind] for kind in wanted)}, not {_short(error.instance)}{_example(error)}"
+    return f"must be {' or '.join(_TYPES[kind] for kind in wanted)}, not {_short(error)}{_example(error)}"
 
 
 def _enum(error: Any) -> str:
     known = [str(word) for word in error.validator_value]
-    return f"{_short(error.instance)} is not one of {', '.join(known)}{nearest(str(error.instance), known)}"
+    return f"{_short(error)} is not one of {', '.join(known)}{nearest(str(error.instance), known)}"
 
 
 def _const(error: Any) -> str:
-    return f"version {_short(error.instance)} is not known to this prx; it reads version {error.validator_value}"
+    return f"version {_short(error)} is not known to this prx; it reads version {error.validator_value}"
 
 
 def _pattern(error: Any) -> str:
-    return f"{_short(error.instance)} has not the form of this key{_example(error)}"
+    return f"{_short(error)} has not the form of this key{_example(error)}"
 
 
 def _plain(error: Any) -> str:
+    if _SECRETIVE & {str(key) for key in error.absolute_path}:
+        return f"is not as it should be{_example(error)}"
     return str(error.message).splitlines()[0][:200]
 
 

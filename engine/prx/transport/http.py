@@ -28,6 +28,7 @@ from prx.transport.watchdog import Guard
 from prx.wire import Head, HttpRequest, Secret
 
 _BLOCK = 65536
+_SEND_AT_ONCE = 4 * _BLOCK
 _DRAIN_SECONDS = 0.1  # how long the end of a finished stream is waited for, to keep the connection
 _POOL_SIZE = 256
 _SMALL = 16 << 20
@@ -63,8 +64,10 @@ class Http:
         phase: Phase = "connect"
         failed: Error | None = None
         raw: Any = None
+        sock: Any = None
         try:
             _connect(pool, connection, limits, guard)
+            sock = connection.sock
             phase = "first_byte"
             raw = _ask(connection, request, path, headers, limits)
         except Exception as error:
@@ -73,13 +76,13 @@ class Http:
         if failed is not None:
             raise failed  # outside the handler: what the libraries' frames hold, the key among it, stays behind
         raw._connection, raw._pool = connection, pool
-        if connection.sock is not None:
-            connection.sock.settimeout(limits.idle)
+        with contextlib.suppress(OSError, AttributeError):  # a replayed connection has no socket of its own
+            sock.settimeout(limits.idle)
         return Response(raw, connection, request, limits, guard)
 
-    def fetch(self, request: HttpRequest, limits: Transport) -> tuple[Head, bytes]:
+    def fetch(self, request: HttpRequest, limits: Transport, guard: Guard | None = None) -> tuple[Head, bytes]:
         """A whole small response. Raises Error, OverflowedError for one that is not small."""
-        response = self.send(request, limits)
+        response = self.send(request, limits, guard)
         body, complete = b"", False
         try:
             while data := response.read():
@@ -109,7 +112,8 @@ class Http:
             pool: Any = self._adapter.get_connection_with_tls_context(prepared, self._verify, proxies)
             target = self._adapter.request_url(prepared, proxies)
         except (requests.RequestException, OSError, ValueError) as error:
-            raise ConfigError(f"{url}: {error}", hint="Check api_url, proxy and ca_file.") from None
+            said = re.sub(r"//[^/@\s]*@", "//***@", str(error))
+            raise ConfigError(f"{url}: {said}", hint="Check api_url, proxy and ca_file.") from None
         plain_proxy = pool.proxy is not None and pool.scheme == "http"
         return pool, target, dict(pool.proxy_headers) if plain_proxy else {}
 
@@ -147,6 +151,8 @@ def _connect(pool: Any, connection: Any, limits: Transport, guard: Guard | None)
             pool._prepare_proxy(connection)
         else:
             connection.connect()
+    if guard is not None:
+        guard.sock = connection.sock
 
 
 def _ask(connection: Any, request: HttpRequest, path: str, headers: Mapping[str, str], limits: Transport) -> Any:
@@ -160,13 +166,20 @@ def _ask(connection: Any, request: HttpRequest, path: str, headers: Mapping[str,
         connection.request(
             request.method,
             path,
-            body=request.body or None,
-            headers={**headers, **revealed},
+            body=_in_blocks(request.body),
+            headers={**headers, **revealed, **({"content-length": str(len(request.body))} if request.body else {})},
             preload_content=False,
             decode_content=False,
             enforce_content_length=True,
         )
     return connection.getresponse()
+
+
+def _in_blocks(body: bytes) -> bytes | list[bytes] | None:
+    """A large body in pieces: a socket's timeout is for all of one sending, and should be for a silence."""
+    if len(body) <= _SEND_AT_ONCE:
+        return body or None
+    return [body[start : start + _BLOCK] for start in range(0, len(body), _BLOCK)]
 
 
 class Response:
@@ -188,6 +201,8 @@ class Response:
                 return b""
             if piece := self._inflate(data):
                 return piece
+            if self._inflate.over:
+                return b""
 
     def close(self, *, complete: bool) -> None:
         """Give the connection back where its response is used up; otherwise close it, and stop the provider.

@@ -18,6 +18,7 @@ class Inflate:
         self._stream: Any = None
         self._known = self._encoding in ("", "identity")
         self._tail = b""
+        self._garbage = False
 
     def pending(self) -> bytes:
         tail, self._tail = self._tail, b""
@@ -28,12 +29,26 @@ class Inflate:
             self._recognise(data)
         if self._stream is None:
             return data
+        if self._stream.eof and not self._next_member(data):
+            return b""
         try:
             piece: bytes = self._stream.decompress(data, _STEP)
         except zlib.error as error:
             raise ProtocolError(f"the answer says it is {self._encoding} and cannot be unpacked: {error}") from None
-        self._tail = self._stream.unconsumed_tail
+        self._tail = self._stream.unconsumed_tail or self._stream.unused_data
         return piece
+
+    @property
+    def over(self) -> bool:
+        """Whether what follows the packed body is no part of it; nobody needs to read that."""
+        return self._garbage
+
+    def _next_member(self, data: bytes) -> bool:
+        """A packed body may be several, one after the other."""
+        self._garbage = not data.startswith(b"\x1f\x8b")
+        if not self._garbage:
+            self._stream = zlib.decompressobj(47)
+        return not self._garbage
 
     def finish(self) -> None:
         if self._stream is not None and not self._stream.eof:

@@ -18,11 +18,14 @@ _LINGER = 5.0  # seconds that the thread waits for another deadline
 
 
 class Guard:
-    """One deadline. Set `connection` to whatever has the socket in its attribute `sock`."""
+    """One deadline. Set `connection` to whatever has the socket in its attribute `sock`, and `sock` once it is
+    known: a connection lets go of its socket while a body that ends with it is still being read.
+    """
 
     def __init__(self, at: float) -> None:
         self.at = at
         self.connection: Any = None
+        self.sock: Any = None
         self.fired = False
         self.cancelled = False
 
@@ -32,7 +35,7 @@ class Guard:
 
     def fire(self) -> None:
         self.fired = True
-        sock = getattr(self.connection, "sock", None)
+        sock = self.sock or getattr(self.connection, "sock", None)
         if isinstance(sock, socket.socket):
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not SSLSocket's own: it would unwrap under the reader
@@ -58,7 +61,7 @@ class Watchdog:
 
     def cancel(self, guard: Guard) -> None:
         guard.cancelled = True
-        guard.connection = None
+        guard.connection = guard.sock = None
 
     def _watch(self) -> None:
         while True:
@@ -82,5 +85,5 @@ class Watchdog:
             guard = heapq.heappop(self._guards)[2]
             due += [] if guard.cancelled else [guard]
         if not due and self._guards:
-            self._wake.wait(max(0.0, self._guards[0][0] - time.monotonic()))
+            self._wake.wait(min(threading.TIMEOUT_MAX, max(0.0, self._guards[0][0] - time.monotonic())))
         return due

@@ -1,0 +1,100 @@
+"""What a caller hands over, checked: each fault is one sentence, and nothing has been sent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from prx.accounts import Named
+from prx.chat import Message
+from prx.errors import ConfigError
+
+Messages = str | Iterable[Message]
+
+# What a call says elsewhere, and where; as a parameter it would reach the body twice.
+_TAKEN = {
+    "stream": "call stream() for a stream, chat() for a whole answer",
+    "stream_options": "usage of a stream is asked for where the provider's file says so",
+    "model": "it is the second argument",
+    "messages": "they are the first argument",
+    "tools": "they are an argument of their own",
+    "tool_choice": "it is an argument of its own",
+}
+
+
+def messages(given: Messages) -> list[Message]:
+    """A text as one user message, messages as a list. Raises ConfigError."""
+    if isinstance(given, str):
+        given = [{"role": "user", "content": given}] if given.strip() else []
+    try:
+        listed = list(given)
+    except TypeError:
+        listed = [None]  # type: ignore[list-item]
+    if not all(isinstance(message, dict) for message in listed):
+        raise ConfigError('messages is a text, or a list of messages such as {"role": "user", "content": "hello"}')
+    if not listed:
+        raise ConfigError("the prompt is empty", hint="Write what to ask.")
+    return listed
+
+
+def tools(given: Any) -> tuple[dict[str, Any], ...]:
+    """Definitions of tools. Raises ConfigError for what is none; of an unknown type, they pass."""
+    listed = given if isinstance(given, Sequence) and not isinstance(given, str) else () if given is None else None
+    if listed is None or not all(isinstance(tool, Mapping) and _named(tool) for tool in listed):
+        raise ConfigError(
+            'tools is a list of definitions such as {"type": "function", "function": {"name": …, "parameters": {…}}}'
+        )
+    return tuple(dict(tool) for tool in listed)
+
+
+def _named(tool: Mapping[str, Any]) -> bool:
+    """Whether a function has the name it is called by."""
+    function = tool.get("function")
+    return (
+        tool.get("type") != "function"
+        or "name" in tool
+        or (isinstance(function, Mapping) and isinstance(function.get("name"), str) and bool(function["name"]))
+    )
+
+
+def params(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Parameters, none of which is said elsewhere. Raises ConfigError."""
+    for name in given:
+        if name in _TAKEN:
+            raise ConfigError(f"{name!r} is no parameter of a call: {_TAKEN[name]}")
+    return given
+
+
+def model(given: Any) -> str | Named | None:
+    """A model's name or None. Raises ConfigError."""
+    if given is None or isinstance(given, Named) or (isinstance(given, str) and given.strip()):
+        return given
+    raise ConfigError(
+        f'model is a name such as "provider/model", not {given!r}', hint="Leave it out for the configured default."
+    )
+
+
+def seconds(name: str, given: Any) -> float | None:
+    """A limit in seconds, or None for none. Raises ConfigError."""
+    if given is None:
+        return None
+    if isinstance(given, bool) or not isinstance(given, int | float) or not (0 < given < math.inf):
+        raise ConfigError(f"{name} is a number of seconds above 0, not {given!r}")
+    return float(given)
+
+
+def retries(given: Any) -> int | None:
+    """A number of further attempts, or None for the provider's. Raises ConfigError."""
+    if given is None or (isinstance(given, int) and not isinstance(given, bool) and given >= 0):
+        return given
+    raise ConfigError(f"retries is a whole number from 0, not {given!r}")
+
+
+def fallbacks(given: Any) -> tuple[str, ...] | None:
+    """Names of fallbacks, or None for the provider's. Raises ConfigError."""
+    if given is None:
+        return None
+    if isinstance(given, str) or not isinstance(given, Iterable) or not all(isinstance(name, str) for name in given):
+        raise ConfigError(f"fallbacks is a list of their names, not {given!r}")
+    return tuple(given)

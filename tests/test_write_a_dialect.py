@@ -1,0 +1,323 @@
+"""docs/write-a-dialect.md, done as it says: each file edited, each command run, each output compared."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from parley import CAST, PASS, Parley
+
+import prx
+from prx.chat import Call
+from prx.core.messages import turns
+from prx.core.request import view
+from prx.lang.functions import OWN
+from prx.lang.template import WORDS, Template
+from prx.spec.check import check_file
+from prx.spec.load import parse
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "write-a-dialect.md").read_text()
+ADDRESS = "localhost:8484"  # where the page has its server
+DIALECT = "_dialects/parley.yaml"
+STEPS = re.findall(r"^## (\d+\. [^\n]*)\n(.*?)(?=^## )", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def blocks(text):
+    """(language, name of the file or "", text) of each fenced block."""
+    return re.findall(r"^```(\w+) ?(\S*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+# ------------------------------------------------------------------ the hand that edits the file
+
+
+def tree(text):
+    """YAML's block structure as [key, line, what stands below it]."""
+    top = []
+    open_ = [(-1, top)]
+    for line in text.splitlines():
+        indent = len(line) - len(line.lstrip())
+        while open_[-1][0] >= indent:
+            open_.pop()
+        below = []
+        open_[-1][1].append([re.split(r":( |$)", line.strip())[0], line, below])
+        open_.append((indent, below))
+    return top
+
+
+def joined(old, new):
+    """As the page says: a key that is there takes the new lines below it, another value takes its place."""
+    for key, line, below in new:
+        mine = next((row for row in old if row[0] == key), None)
+        if mine is None:
+            old.append([key, line, below])
+        elif mine[1] != line:
+            mine[1:] = [line, below]
+        else:
+            joined(mine[2], below)
+    return old
+
+
+def written(rows):
+    return "".join(f"{line}\n{written(below)}" for _, line, below in rows)
+
+
+def merged(old, new):
+    both = isinstance(old, dict) and isinstance(new, dict)
+    return {**old, **{key: merged(old.get(key), value) for key, value in new.items()}} if both else new
+
+
+# ------------------------------------------------------------------ the reader
+
+
+class Reader:
+    """A person at a desk of their own, with the server running, who has followed the page up to some step."""
+
+    def __init__(self, home, server):
+        self.home, self.server = home, server
+        self.folder = home / ".config" / "prx" / "providers.d"
+        self.exports, self.step = {}, 0
+        (home / "bin").mkdir()
+        for name, run in (("prx", "-m prx"), ("python3", "")):
+            path = home / "bin" / name
+            path.write_text(f'#!/bin/sh\nexec "{sys.executable}" {run} "$@"\n')
+            path.chmod(0o755)
+
+    def follow(self, last):
+        while self.step <= last:
+            for language, name, block in blocks(STEPS[self.step][1]):
+                getattr(self, f"do_{language}")(block.replace(ADDRESS, self.server.address), name)
+            self.step += 1
+        return self
+
+    def do_yaml(self, text, name):
+        """The file has the new lines, means what it should, and `prx check` has nothing to say."""
+        path = self.folder / (name or DIALECT)
+        before = path.read_text() if path.exists() else ""
+        more = parse(text, "block")
+        assert not more.problems
+        path.write_text(written(joined(tree(before), tree(text))))
+        assert parse(path.read_text(), "file").value == merged(parse(before or "spec: 1", "").value, more.value)
+        done = self.run(f"prx check {path}")
+        assert (done.stdout, done.returncode) == (f"{path}: good\n", 0)
+
+    def do_sh(self, text, _):
+        for command, shown in re.findall(r"^((?!#>).*)\n((?:#>.*\n)*)", text, re.MULTILINE):
+            self.exports |= dict(re.findall(r"^export (\w+)=(\S+)$", command))
+            if not command.startswith("curl") or shutil.which("curl"):
+                self.compare(self.run(command), shown)
+
+    def do_python(self, text, _):
+        (self.home / "round.py").write_text(text)
+        self.compare(self.run("python3 round.py"), text)
+
+    def compare(self, done, text):
+        """The lines after #> are what came; a command without any only has to work."""
+        wanted = "".join(re.findall(r"^#> (.*\n)", text, re.MULTILINE))
+        if wanted:
+            assert done.stdout.replace(self.server.address, ADDRESS) == wanted, done.args
+        else:
+            assert done.returncode == 0, done.stdout
+
+    def run(self, command):
+        """A command, with what a terminal shows of it as its stdout."""
+        path = f"{self.home / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        engine = str(Path(prx.__file__).parents[1])
+        done = subprocess.run(
+            ["sh", "-c", command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+            check=False,
+            env={"PATH": path, "PYTHONPATH": engine, "HOME": str(self.home), **self.exports},
+            cwd=self.home,
+        )
+        assert "Traceback" not in done.stdout, done.stdout
+        return done
+
+    def client(self):
+        return prx.Client(env={"HOME": str(self.home), **self.exports})
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory):
+    with Parley() as server:
+        yield Reader(tmp_path_factory.mktemp("desk"), server)
+
+
+@pytest.mark.parametrize("step", range(len(STEPS)), ids=lambda step: STEPS[step][0])
+def test_the_page_works_step_by_step(reader, step):
+    reader.follow(step)
+
+
+@pytest.fixture
+def client(reader):
+    """Of somebody who has followed the whole page."""
+    with reader.follow(len(STEPS) - 1).client() as client:
+        yield client
+
+
+# ------------------------------------------------------------------ what the page says besides its commands
+
+TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
+ASKED = {"role": "user", "content": "What is the weather in Oslo and Rome?"}
+
+
+def sent(reader):
+    return reader.server.talks[-1]
+
+
+def test_the_dialect_is_short_and_good(reader):
+    path = reader.follow(len(STEPS) - 1).folder / DIALECT
+    assert len(path.read_text().splitlines()) < 120
+    assert sum(text.count("\n") for language, _, text in blocks(PAGE) if language == "yaml") < 120
+    assert check_file(path, reader.client().catalog)[1] == []
+    assert sum(reader.run(command).returncode for command in ("prx show tavern --resolved", "prx show json-http")) == 0
+
+
+def test_the_recordings_hold_no_pass(reader):
+    texts = [path.read_text() for path in (reader.follow(len(STEPS) - 1).home / "recordings").rglob("*.yaml")]
+    assert len(texts) > 5
+    assert not any(PASS in text for text in texts)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_text_reasoning_usage_and_end(client, reader, stream):
+    reply = ask(client, stream, "hi", reasoning_effort="high", temperature=0, stop="nobody says this", seed=4)
+    assert (reply.content, reply.reasoning) == ("You said: hi", "I look for a question in 'hi'.")
+    assert (reply.finish_reason, reply.model, reply.streamed) == ("stop", "owl", stream)
+    assert (reply.usage.prompt_tokens, reply.usage.completion_tokens, reply.usage.total_tokens) == (1, 10, 11)
+    assert sent(reader)["tuning"] == {"heat": 0, "halt": ["nobody says this"], "ponder": "long"}
+    assert ask(client, stream, "one two three", max_completion_tokens=3).finish_reason == "length"
+    assert "tuning" not in (ask(client, stream, "hi"), sent(reader))[1]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_round_of_tools(client, reader, stream):
+    reply = ask(client, stream, [ASKED], tools=TOOLS, reasoning_effort="low")
+    assert reply.finish_reason == "tool_calls"
+    assert [json.loads(call.arguments) for call in reply.tool_calls] == [{"city": "Oslo"}, {"city": "Rome"}]
+    results = [
+        {"role": "tool", "tool_call_id": call.id, "content": f"{place} degrees"}
+        for place, call in enumerate(reply.tool_calls)
+    ]
+    assert ask(client, stream, [ASKED, reply.message, *results], tools=TOOLS).content == (
+        "You were told: 0 degrees and 1 degrees"
+    )
+    assert [scene["speaker"] for scene in sent(reader)["script"]] == ["guest", "host", "guest"]
+    requests = [line["request"] for line in sent(reader)["script"][1]["lines"]]
+    assert requests[1] == {"ticket": "t1", "ability": "weather", "with": {"city": "Rome"}}
+    assert sent(reader)["script"][2]["lines"][1] == {"outcome": {"ticket": "t1", "text": "1 degrees"}}
+
+
+def test_the_choice_of_a_tool(client, reader):
+    named = {"type": "function", "function": {"name": "weather"}}
+    for choice, word in (("auto", "freely"), ("none", "never"), ("required", "must"), (named, {"only": "weather"})):
+        ask(client, False, "hi", tools=TOOLS, tool_choice=choice)
+        assert sent(reader)["may_use"] == word
+    with pytest.raises(prx.CapabilityError, match="cannot say this"):
+        ask(client, False, "hi", tools=TOOLS, tool_choice={"type": "allowed_tools"})
+
+
+def test_a_picture_by_its_address(client):
+    content = [{"type": "image_url", "image_url": {"url": "https://x.example/a.png"}}]
+    assert ask(client, False, [{"role": "user", "content": content}]).content == (
+        "I see the address https://x.example/a.png."
+    )
+
+
+def test_what_it_cannot_take_is_refused_before_it_is_sent(client, reader):
+    before = len(reader.server.talks)
+    with pytest.raises(prx.CapabilityError):
+        ask(client, False, "hi", response_format={"type": "json_schema", "json_schema": {}})
+    assert len(reader.server.talks) == before
+
+
+def test_errors(client, reader):
+    with pytest.raises(prx.BadRequestError, match="a talk has no 'top_k'"):
+        ask(client, False, "hi", top_k=4)
+    with pytest.raises(prx.QuotaError, match="Put a coin into the purse") as caught:
+        client.chat("hi", "tavern/moth")
+    assert caught.value.retry_after == 3600
+    with pytest.raises(prx.NotFoundError):
+        client.chat("hi", "tavern/nobody")
+    with prx.Client(env={"HOME": str(reader.home), "TAVERN_PASS": "wrong"}) as other, pytest.raises(prx.AuthError):
+        other.chat("hi", "tavern/owl")
+    with prx.Client(env={"HOME": str(reader.home)}) as other, pytest.raises(prx.ConfigError, match="TAVERN_PASS"):
+        other.chat("hi", "tavern/owl")
+
+
+def test_a_stream_that_fails_and_one_that_stops(client):
+    with pytest.raises(prx.Error, match="The roof came down") as caught:
+        ask(client, True, "a storm")
+    assert caught.value.partial.content == "You said: a storm"
+    with pytest.raises(prx.TruncatedError) as caught:
+        ask(client, True, "a cliff")
+    assert caught.value.partial.content == "You said: a cliff"
+
+
+def test_models(client):
+    assert client.models("tavern") == [name for name, awake in CAST.items() if awake]
+
+
+def test_the_server_runs_by_itself():
+    command = [sys.executable, "-u", ROOT / "tests" / "parley.py"]
+    assert "run `python3 tests/parley.py` in" in PAGE
+    with subprocess.Popen([*command, "0"], stdout=subprocess.PIPE, text=True) as running:
+        try:
+            assert running.stdout.readline().startswith("Parley listens on localhost:")
+        finally:
+            running.terminate()
+
+
+def ask(client, stream, messages, **more):
+    if not stream:
+        return client.chat(messages, "tavern/owl", **more)
+    with client.stream(messages, "tavern/owl", **more) as deltas:
+        pieces = list(deltas)
+    assert "".join(piece.content or "" for piece in pieces) == deltas.reply.content
+    return deltas.reply
+
+
+# ------------------------------------------------------------------ the table
+
+TABLE = [row.strip("| ").split(" | ") for row in PAGE.partition("## All words")[2].splitlines() if row[:2] == "| "]
+
+
+def test_the_table_has_every_word():
+    words = {word for row in TABLE for word in re.findall(r"`(\w+)`", row[0])}
+    call = Call("m", ({"role": "user", "content": "hi"},))
+    seen = view(call, list(call.messages), {}, {"system", "system_parts", "turns", "choice"})
+    assert {*WORDS, *OWN, *seen} <= words
+
+
+def test_the_table_has_every_part():
+    found = turns(
+        [
+            {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "refusal", "refusal": "a"}]},
+            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}]},
+            {"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]},
+            {"role": "user", "content": [{"type": "file", "file": {"file_id": "a"}}]},
+            {"role": "assistant", "reasoning_content": "a", "tool_calls": [{"id": "a", "function": {"name": "b"}}]},
+            {"role": "tool", "tool_call_id": "a", "content": "a"},
+        ]
+    )
+    rows = {row[0]: set(re.findall(r"`(\w+)`", row[1])) for row in TABLE if row[0].startswith("part: ")}
+    for part in (part for turn in found for part in turn["parts"]):
+        keys = next(keys for kinds, keys in rows.items() if part["type"] in re.split(r"[:,;]? ", kinds))
+        assert part.keys() - {"type", "role", "file"} <= keys, part
+
+
+@pytest.mark.parametrize("example", [text for row in TABLE for text in re.findall(r"`([^`]+)`$", row[-1])])
+def test_the_examples_of_the_table_are_right(example):
+    formula = re.match(r"\w+\(", example)
+    made = Template(f"={example}" if formula else parse(f"x: {example}", "").value["x"])
+    assert made.problems == []
