@@ -11,6 +11,7 @@ import click
 
 from prx.cli import prx
 from prx.spec import schema
+from prx.spec.catalog import Catalog
 
 HERE = Path(__file__).parent
 
@@ -96,7 +97,33 @@ def cli_page() -> str:
     return "\n".join(lines)
 
 
-PAGES = {"spec.md": spec_page, "cli.md": cli_page}
+def readme() -> str:
+    """The README with its table of dialects made anew."""
+    text = (HERE.parent / "README.md").read_text(encoding="utf-8")
+    before, start, rest = text.partition("<!-- dialects -->\n")
+    _, end, after = rest.partition("<!-- end of dialects -->")
+    return before + start + "\n".join(_dialects()) + "\n" + end + after
+
+
+def _dialects() -> list[str]:
+    """A row a dialect: what it is, the length of its file, and who speaks it."""
+    catalog = Catalog()
+    speakers: dict[str, list[str]] = {}
+    for entry in catalog.entries():
+        speakers.setdefault(catalog.load(entry).spec().dialect, []).append(entry.id)
+    rows = ["", "| dialect | API | lines | providers |", "|---|---|---|---|"]
+    for name in sorted(speakers, key=lambda name: -len(speakers[name])):
+        entry = catalog.base_entry(name)
+        spec = catalog.load(entry).spec()
+        lines = len(entry.path.read_text(encoding="utf-8").splitlines())
+        shown = ", ".join(speakers[name][:6]) + (f" and {more} more" if (more := len(speakers[name]) - 6) > 0 else "")
+        rows.append(
+            f"| [`{name}`](providers.d/_dialects/{name}.yaml) | [{spec.name}]({spec.docs}) | {lines} | {shown} |"
+        )
+    return [*rows, ""]
+
+
+PAGES = {"spec.md": spec_page, "cli.md": cli_page, "../README.md": readme}
 
 
 def main() -> None:

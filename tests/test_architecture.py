@@ -283,3 +283,28 @@ def test_import_brings_nothing_heavy():
 def test_packaged_data_is_where_resources_says():
     assert (resources.folder("providers.d") / "_dialects").is_dir()
     assert (resources.folder("schemas") / "provider.schema.json").is_file()
+
+
+DIALECT_FILES = sorted(resources.folder("providers.d").glob("_dialects/*.yaml"))
+
+
+def words_of(node):
+    if isinstance(node, dict):
+        yield from node
+        for child in node.values():
+            yield from words_of(child)
+    elif isinstance(node, list):
+        for child in node:
+            yield from words_of(child)
+
+
+def test_the_request_language_is_small_and_no_word_serves_one_dialect_alone():
+    assert len(WORDS) <= 10
+    used = {path.stem: set(words_of(glance(path).get("request", {}).get("body", {}))) for path in DIALECT_FILES}
+    for word in WORDS:
+        assert len([name for name, words in used.items() if word in words]) >= 2, word
+
+
+@pytest.mark.parametrize("path", DIALECT_FILES, ids=lambda path: path.stem)
+def test_a_dialect_is_a_page_or_two(path):
+    assert len(path.read_text().splitlines()) < 200

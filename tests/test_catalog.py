@@ -88,10 +88,18 @@ def test_unknown_names():
 
 
 def test_variants_are_compiled_once():
-    definition = Catalog().get("openai")
-    assert definition.spec("gpt-4o") is definition.spec("gpt-4o-mini"), "no overrides: one spec for all models"
+    definition = Catalog().get("groq")
+    assert definition.spec("a") is definition.spec("b"), "no overrides: one spec for all models"
     assert definition.spec("m", ("responses",)).dialect == "openai-responses"
     assert definition.spec("m", ("responses",)).base_url == definition.spec().base_url
+
+
+@pytest.mark.parametrize(
+    ("model", "dialect"),
+    [("gpt-5.1", "openai-chat"), ("gpt-5-pro", "openai-responses"), ("o3-pro-2025-06-10", "openai-responses")],
+)
+def test_a_model_may_have_a_dialect_of_its_own(model, dialect):
+    assert Catalog().get("openai").spec(model).dialect == dialect
 
 
 @pytest.mark.parametrize(

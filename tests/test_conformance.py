@@ -64,7 +64,10 @@ RECORDED = sorted(CASSETTES.glob("*/*.yaml"))
 KEY_SHAPED = re.compile(
     r"\b(sk-[A-Za-z0-9_-]{8,}|gsk_\w{8,}|xai-\w{8,}|hf_\w{8,}|nvapi-\S{8,}|AIza\S{20,}|Bearer (?!\*\*\*)\S+|eyJ[\w-]{20,})"
 )
-HEADERS = {"accept", "content-type", "authorization", "x-api-key", "x-request-id", "retry-after", "retry-after-ms"}
+HEADERS = {
+    "accept", "content-type", "anthropic-version", "authorization", "x-api-key", "api-key", "x-goog-api-key", "x-request-id",
+    "retry-after", "retry-after-ms",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: f"{path.parent.name}-{path.stem}")
@@ -79,7 +82,7 @@ def test_a_recording_holds_no_key_and_says_what_it_is(path):
     for exchange in value["interactions"]:
         assert exchange["request"]["headers"].keys() | exchange["response"]["headers"].keys() <= HEADERS
         assert exchange["request"]["uri"].startswith(evidence.base_url.partition("?")[0])
-        for name in ("authorization", "x-api-key"):
+        for name in ("authorization", "x-api-key", "api-key", "x-goog-api-key"):
             assert exchange["request"]["headers"].get(name, "***").endswith("***")
 
 

@@ -313,7 +313,7 @@ def test_the_table_has_every_part():
     rows = {row[0]: set(re.findall(r"`(\w+)`", row[1])) for row in TABLE if row[0].startswith("part: ")}
     for part in (part for turn in found for part in turn["parts"]):
         keys = next(keys for kinds, keys in rows.items() if part["type"] in re.split(r"[:,;]? ", kinds))
-        assert part.keys() - {"type", "role", "file"} <= keys, part
+        assert part.keys() - {"type", "role", "model", "file"} <= keys, part
 
 
 @pytest.mark.parametrize("example", [text for row in TABLE for text in re.findall(r"`([^`]+)`$", row[-1])])

@@ -87,8 +87,8 @@ class Decoder:
         whole = b"".join(self._body)
         if BOM.startswith(whole[:3]) and len(whole) < 3:
             return False
-        self._body = [whole.removeprefix(BOM)]
-        start = self._body[0].lstrip()
+        start = whole.removeprefix(BOM).lstrip()
+        self._body = [start]
         if not start or (not self.call.stream and any(mark != start and mark.startswith(start) for mark in _SSE)):
             return False
         framing = _framing(start, self.spec.stream.framing if self.call.stream else "")

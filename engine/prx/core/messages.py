@@ -89,8 +89,19 @@ def prepare(messages: Sequence[Message], request: Request) -> list[Message]:
     if request.content == "text":
         prepared = [_flattened(message) for message in prepared]
     if request.strip:
-        prepared = [{key: value for key, value in message.items() if key not in request.strip} for message in prepared]
+        prepared = [_stripped(message, request.strip) for message in prepared]
     return prepared
+
+
+def _stripped(message: Message, names: Sequence[str]) -> Message:
+    """A message without these keys, and its tool calls without them."""
+    kept = {key: value for key, value in message.items() if key not in names}
+    if isinstance(calls := kept.get("tool_calls"), list):
+        kept["tool_calls"] = [
+            {key: value for key, value in call.items() if key not in names} if isinstance(call, dict) else call
+            for call in calls
+        ]
+    return kept
 
 
 def merge_system(messages: Sequence[Message]) -> list[Message]:
@@ -143,14 +154,15 @@ def _flattened(message: Message) -> Message:
 # ------------------------------------------------------------------ the view for templates
 
 
-def turns(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """[{role: user | assistant | tool, parts: [{type, role, …}, …], message}, …], without system messages.
+def turns(messages: Sequence[Message], model: str = "") -> list[dict[str, Any]]:
+    """[{role: user | assistant | tool, parts: [{type, role, model, …}, …], message, open}, …], without system messages.
 
     Parts: text (text) · image (url, detail; source "data" with media_type and data, or "url") · audio (audio)
     · file (file, filename; source "data" with media_type and data, or "id", or "url") · refusal (refusal)
-    · tool_call (id, name, arguments, input, call) · tool_result (id, name, text, parts, custom) · reasoning (text)
+    · tool_call (id, name, arguments, input, call, step) · tool_result (id, name, text, parts, custom) · reasoning (text)
     · other (given: a part of a type that is none of these, as it came). message: as given; of tool results in
-    a row the first. A message that says nothing makes no turn.
+    a row the first. A message that says nothing makes no turn. open: said since the user last spoke; step: the
+    first call of such a turn (some APIs want to know where a train of thought began).
     """
     made: list[dict[str, Any]] = []
     names: dict[str, Part] = {}
@@ -159,12 +171,22 @@ def turns(messages: Sequence[Message]) -> list[dict[str, Any]]:
         if role in SYSTEM_ROLES:
             continue
         role = role if role in ("assistant", "tool") else "user"
-        parts = [{**part, "role": role} for part in _parts(message, role, names)]
+        parts = [{**part, "role": role, "model": model} for part in _parts(message, role, names)]
         if role == "tool" and made and made[-1]["role"] == "tool":
             made[-1]["parts"] += parts
         elif parts:
             made.append({"role": role, "parts": parts, "message": message})
+    _mark(made)
     return made
+
+
+def _mark(made: list[dict[str, Any]]) -> None:
+    """`open`: said since the user last spoke. `step`: the first call of such a turn."""
+    spoken = max((place for place, turn in enumerate(made) if turn["role"] == "user"), default=-1)
+    for turn in made[spoken + 1 :]:
+        turn["open"] = True
+        for part in [part for part in turn["parts"] if part["type"] == "tool_call"][:1]:
+            part["step"] = True
 
 
 def _parts(message: Message, role: str, calls: dict[str, Part]) -> Iterator[Part]:

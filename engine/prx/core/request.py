@@ -130,7 +130,7 @@ def view(call: Call, prepared: list[dict[str, Any]], params: Mapping[str, Any], 
     if "system_parts" in wanted:
         seen["system_parts"] = shaping.system_parts(prepared)
     if "turns" in wanted:
-        seen["turns"] = shaping.turns(prepared)
+        seen["turns"] = shaping.turns(prepared, call.model)
     if "choice" in wanted:
         seen["choice"] = _choice(call.tool_choice)
     return seen

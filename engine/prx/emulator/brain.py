@@ -17,13 +17,24 @@ GREETING = (
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Words of text and reasoning, and calls as (name, arguments)."""
+    """Words of text and reasoning, and calls as (name, arguments).
+
+    cached_tokens: what of the prompt was there before. stopped: the text before which it had to stop.
+    called: how many calls there were before.
+    """
 
     words: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     finish: str = "stop"
     prompt_tokens: int = 0
+    cached_tokens: int = 0
+    stopped: str | None = None
+    called: int = 0
+
+    def numbered(self) -> list[tuple[int, str, dict[str, Any]]]:
+        """The calls, each with its number in the conversation."""
+        return [(self.called + place, *call) for place, call in enumerate(self.calls, 1)]
 
     @property
     def text(self) -> str:
@@ -42,33 +53,32 @@ def answer(
     limit: int | None = None,
     stop: list[str] | None = None,
 ) -> Answer:
-    """The answer to OpenAI-shaped messages. limit: tokens at most; stop: texts to stop before."""
+    """The answer to messages (see shapes/common). limit: tokens at most; stop: texts to stop before."""
     last = messages[-1] if messages else {}
     prompt = _text(last.get("content"))
-    spent = sum(len(_text(message.get("content")).split()) + 3 for message in messages)
+    costs = [len(_text(message.get("content")).split()) + 3 for message in messages]
+    spent, cached = sum(costs), sum(costs[:-1])
+    thoughts = _split(_thought(prompt)) if reason else []
     results = [
         _text(message.get("content"))
         for message in itertools.takewhile(lambda message: message.get("role") == "tool", reversed(messages))
     ]
-    if results:
-        return _said(f"The tool says: {' and '.join(reversed(results))}.", spent, limit, stop)
-    calls = [call for tool in tools[:1] for call in _calls(tool, prompt)]
+    calls = [] if results else [call for tool in tools[:1] for call in _calls(tool, prompt)]
     if calls:
-        return Answer(calls=calls, finish="tool_calls", prompt_tokens=spent)
-    thoughts = _split(_thought(prompt)) if reason else []
-    return _said(_reply(prompt, last.get("content")), spent, limit, stop, thoughts)
-
-
-def _said(
-    text: str, spent: int, limit: int | None, stop: list[str] | None, thoughts: list[str] | None = None
-) -> Answer:
-    for end in stop or ():
-        text = text.partition(end)[0]
+        called = sum(len(message.get("tool_calls") or ()) for message in messages)
+        return Answer([], thoughts, calls, "tool_calls", spent, cached, called=called)
+    said = f"The tool says: {' and '.join(reversed(results))}." if results else _reply(prompt, last.get("content"))
+    text, stopped = _stopped(said, stop or [])
     words = _split(text)
-    cut = limit is not None and len(words) > limit
-    return Answer(
-        words[:limit] if cut else words, thoughts or [], finish="length" if cut else "stop", prompt_tokens=spent
-    )
+    if limit is not None and len(words) > limit:
+        return Answer(words[:limit], thoughts, [], "length", spent, cached)
+    return Answer(words, thoughts, [], "stop", spent, cached, stopped)
+
+
+def _stopped(text: str, stop: list[str]) -> tuple[str, str | None]:
+    """A text up to the first of the texts to stop before, and which that was."""
+    found = min(((text.find(end), end) for end in stop if end and end in text), default=None)
+    return (text[: found[0]], found[1]) if found else (text, None)
 
 
 def _reply(prompt: str, content: Any) -> str:

@@ -1,12 +1,10 @@
-"""The emulator as an HTTP server on loopback. A persona (a mapping) says which habits it has; see also wire.
+"""The emulator as an HTTP server on loopback. A persona (a mapping) says which habits it has; see also shapes.
 
-Keys of a persona beside those of wire:
+Keys of a persona beside those of shapes and reads:
     key              the key that it wants; none where it is not given
-    auth             authorization | another header's name
+    auth             the name of the header with the key; where it is not given, any that keys come in
     models           names of its models; "words" where they are not given
-    refuses          names of what it answers with 400: system, stream, stream_options, max_tokens
-    only_responses   models for which Chat Completions is 404
-    error            object | flat | text | detail     the shape of its errors
+    api              whose list of models is at /models: choices | blocks | parts | segments
     delay            seconds between two events of a stream
 """
 
@@ -15,19 +13,24 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
-from prx.emulator import wire
-from prx.emulator.brain import Answer, answer
+from prx.emulator import shapes
+from prx.emulator.brain import answer
+from prx.emulator.common import Asked, RefusedError
+
+_HEARD = 100
 
 
 class Emulator:
-    """A running emulator: `with Emulator() as emulator: … emulator.url`."""
+    """A running emulator: `with Emulator() as emulator: … emulator.url`. heard: what it was asked, the newest."""
 
     def __init__(self, persona: Mapping[str, Any] | None = None, port: int = 0) -> None:
-        handler = type("Handler", (_Handler,), {"persona": persona or {}})
+        self.heard: deque[Asked] = deque(maxlen=_HEARD)
+        handler = type("Handler", (_Handler,), {"persona": persona or {}, "heard": self.heard})
         self._server = ThreadingHTTPServer(("127.0.0.1", port), handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
@@ -41,16 +44,12 @@ class Emulator:
         self._server.server_close()
 
 
-class _RefusedError(Exception):
-    def __init__(self, status: int, message: str, code: str | None = None) -> None:
-        super().__init__(message)
-        self.status, self.code = status, code
-
-
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server_version = "prx-emulator"
     persona: Mapping[str, Any] = {}
+    heard: deque[Asked]
 
     def log_message(self, *args: Any) -> None:
         """Say nothing: the terminal is the conversation's."""
@@ -61,110 +60,66 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._guarded(self._post)
 
-    def _guarded(self, handle: Any) -> None:
-        self.body = self.rfile.read(int(self.headers.get("content-length") or 0))
+    def _guarded(self, handle: Callable[[dict[str, str]], None]) -> None:
+        body, path = (
+            self.rfile.read(int(self.headers.get("content-length") or 0)),
+            self.path.partition("?")[0].rstrip("/"),
+        )
+        self.body = body
+        self.api, said = shapes.find(self.command, path, self.persona)
         try:
             self._check_key()
-            handle()
-        except _RefusedError as refused:
-            self._json(refused.status, self._error(refused))
+            handle(self._known(said, path))
+        except RefusedError as refused:
+            self._json(*self.api.error(refused, self.persona))
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
 
-    # -------------------------------------------------------------- what it refuses
+    def _known(self, said: dict[str, str] | None, path: str) -> dict[str, str]:
+        if said is None:
+            raise RefusedError("path", f"Unknown request URL: {self.command} {path}", "unknown_url", path)
+        return said
 
     def _check_key(self) -> None:
-        key = self.persona.get("key")
-        header = self.persona.get("auth", "authorization")
-        if key and self.headers.get(header, "").removeprefix("Bearer ") != key:
-            raise _RefusedError(401, "Invalid API key", "invalid_api_key")
-
-    def _check(self, request: dict[str, Any]) -> None:
-        model, refuses = request.get("model"), self.persona.get("refuses", ())
-        if model not in self.persona.get("models", ["words"]):
-            raise _RefusedError(404, f"The model `{model}` does not exist", "model_not_found")
-        if "system" in refuses and any(message.get("role") == "system" for message in request.get("messages", ())):
-            raise _RefusedError(400, "role 'system' is not supported; only user and assistant roles are")
-        if "stream" in refuses and request.get("stream"):
-            raise _RefusedError(400, "Streaming is not supported for this model", "unsupported_value")
-        for name in ("stream_options", "max_tokens"):
-            if name in refuses and name in request:
-                other = ", use max_completion_tokens" if name == "max_tokens" else ""
-                raise _RefusedError(400, f"Unrecognized request argument supplied: {name}{other}")
-
-    def _error(self, refused: _RefusedError) -> Any:
-        text = str(refused)
-        shapes = {
-            "flat": {"object": "error", "message": text, "code": refused.code},
-            "text": {"error": text},
-            "detail": {"detail": text},
-        }
-        usual = {"error": {"message": text, "type": "invalid_request_error", "param": None, "code": refused.code}}
-        return shapes.get(self.persona.get("error", "object"), usual)
+        key, header = self.persona.get("key"), self.persona.get("auth")
+        names = (
+            [header]
+            if header
+            else [name for name in self.headers if name.lower().endswith(("authorization", "api-key"))]
+        )
+        if key and key not in [self.headers.get(name, "").removeprefix("Bearer ") for name in names]:
+            raise RefusedError("key", "Invalid API key", "invalid_api_key")
 
     # -------------------------------------------------------------- what it answers
 
-    def _models(self) -> None:
-        if not self._path().endswith("/models"):
-            raise _RefusedError(404, f"Unknown request URL: GET {self._path()}", "unknown_url")
-        names = self.persona.get("models", ["words"])
-        self._json(
-            200,
-            {"object": "list", "data": [{"id": name, "object": "model", "created": wire.CREATED} for name in names]},
-        )
+    def _models(self, said: dict[str, str]) -> None:
+        self._json(200, self.api.models(self._names()))
 
-    def _post(self) -> None:
-        path = self._path()
+    def _names(self) -> list[str]:
+        return list(self.persona.get("models", ["words"]))
+
+    def _post(self, said: dict[str, str]) -> None:
         try:
             request = json.loads(self.body)
         except ValueError:
-            raise _RefusedError(400, "the body is not JSON") from None
-        responses = path.endswith("/responses")
-        if not responses and (
-            not path.endswith("/chat/completions") or request.get("model") in self.persona.get("only_responses", ())
-        ):
-            raise _RefusedError(404, f"Unknown request URL: POST {path}", "unknown_url")
-        self._check(request)
-        model, found = request["model"], self._answer(request, responses=responses)
-        if not request.get("stream"):
-            self._json(
-                200, wire.responses_body(found, model) if responses else wire.chat_body(found, model, self.persona)
-            )
-        elif responses:
-            self._events(wire.responses_events(found, model))
+            request = None
+        if not isinstance(request, dict):
+            raise RefusedError("request", "the body is no JSON object")
+        model = said.get("model") or request.get("model")
+        if model not in self._names():
+            raise RefusedError("model", f"The model `{model}` does not exist", "model_not_found", str(model))
+        asked = self.api.read(request, said, self.persona)
+        self.heard.append(asked)
+        found = answer(asked.messages, asked.tools, reason=asked.reason, limit=asked.limit, stop=asked.stop)
+        if asked.stream:
+            self._events(self.api.events(found, asked, self.persona))
         else:
-            wanted = bool((request.get("stream_options") or {}).get("include_usage"))
-            self._events(wire.chat_events(found, model, self.persona, include_usage=wanted))
-
-    def _answer(self, request: dict[str, Any], *, responses: bool) -> Answer:
-        stop = request.get("stop")
-        reasons = (
-            request.get("reasoning")
-            or request.get("reasoning_effort")
-            or str(request.get("model")).endswith("reasoner")
-        )
-        return answer(
-            wire.responses_messages(request) if responses else request.get("messages") or [],
-            [] if request.get("tool_choice") == "none" else request.get("tools") or [],
-            reason=bool(reasons),
-            limit=next(
-                (
-                    request[name]
-                    for name in ("max_completion_tokens", "max_tokens", "max_output_tokens")
-                    if request.get(name)
-                ),
-                None,
-            ),
-            stop=[stop] if isinstance(stop, str) else stop,
-        )
+            self._json(200, self.api.whole(found, asked, self.persona))
 
     # -------------------------------------------------------------- HTTP
 
-    def _path(self) -> str:
-        return self.path.partition("?")[0].rstrip("/")
-
     def _json(self, status: int, value: Any) -> None:
-        data = json.dumps(value, ensure_ascii=False).encode()
+        data = json.dumps(value, ensure_ascii=False).encode(errors="replace")
         self.send_response(status)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(data)))
@@ -174,12 +129,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _events(self, events: Iterator[str]) -> None:
         self.send_response(200)
-        self.send_header("content-type", "text/event-stream")
+        self.send_header("content-type", self.api.media)
         self.send_header("transfer-encoding", "chunked")
         self.send_header("x-request-id", "req_1")
         self.end_headers()
         for event in events:
-            data = event.encode()
+            data = event.encode(errors="replace")
             self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
             self.wfile.flush()
             time.sleep(self.persona.get("delay", 0))

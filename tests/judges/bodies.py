@@ -1,6 +1,6 @@
 """The judge of the request side: what prx builds, held against the types of the vendors' own SDKs.
 
-    python tests/judges/requests.py DIR… [--strict-ledger]
+    python tests/judges/bodies.py DIR… [--strict-ledger]
 
 DIR holds recordings, one JSON file each: {id, dialect, request: {uri, body}, response: {status}}. Each becomes a
 canonical call, the call a body in every dialect, with a stream and without; the SDK's types must accept the body,

@@ -1,0 +1,92 @@
+"""Requests of Chat Completions: the shape that the brain reads, and what of it is refused.
+
+Keys of a persona:
+    takes           further keys that it takes in a message
+    refuses         names of what it answers with 400: system, stream, stream_options, max_tokens
+    only_responses  models for which this path is 404
+"""
+
+from __future__ import annotations
+
+from prx.emulator.common import Asked, Json, Persona, RefusedError, check_calls
+from prx.emulator.strict import By, check
+
+_TEXT = By("type", {"text": {"text!": str}})
+_PART = By(
+    "type",
+    {
+        **_TEXT.cases,
+        "image_url": {"image_url!": {"url!": str, "detail": str}},
+        "input_audio": {"input_audio!": {"data!": str, "format!": str}},
+        "file": {"file!": {"file_id": str, "file_data": str, "filename": str}},
+    },
+)
+_SAID = By("type", {**_TEXT.cases, "refusal": {"refusal!": str}})
+_CALL = By(
+    "type",
+    {
+        "function": {"id!": str, "function!": {"name!": str, "arguments!": str}},
+        "custom": {"id!": str, "custom!": {"name!": str, "input!": str}},
+    },
+)
+_SYSTEM = {"content!": (str, [_TEXT, ...]), "name": str}
+_MESSAGE = By(
+    "role",
+    {
+        "system": _SYSTEM,
+        "developer": _SYSTEM,
+        "user": {"content!": (str, [_PART, ...]), "name": str},
+        "assistant": {
+            "content": (str, None, [_SAID, ...]),
+            "refusal": (str, None),
+            "tool_calls": [_CALL, ...],
+            "name": str,
+        },
+        "tool": {"content!": (str, [_TEXT, ...]), "tool_call_id!": str},
+    },
+)
+
+
+def read(body: Json, persona: Persona) -> Asked:
+    if body.get("model") in persona.get("only_responses", ()):
+        path = "/v1/chat/completions"
+        raise RefusedError("path", f"Unknown request URL: POST {path}", "unknown_url", path)
+    messages = body.get("messages")
+    also = dict.fromkeys(persona.get("takes", ()), object)
+    rule = By("role", {role: {**keys, **also} for role, keys in _MESSAGE.cases.items()})
+    check(messages, [rule, ...], "messages")
+    assert isinstance(messages, list)
+    refuse_habits(body, persona)
+    check_calls(messages)
+    return asked(body, messages, "max_completion_tokens", "max_tokens")
+
+
+def refuse_habits(body: Json, persona: Persona) -> None:
+    """Raise RefusedError for what this persona does not take."""
+    refuses = persona.get("refuses", ())
+    messages = body.get("messages") or ()
+    if "system" in refuses and any(message.get("role") == "system" for message in messages):
+        raise RefusedError("request", "role 'system' is not supported; only user and assistant roles are")
+    if "stream" in refuses and body.get("stream"):
+        raise RefusedError("request", "Streaming is not supported for this model", "unsupported_value")
+    for name in ("stream_options", "max_tokens"):
+        if name in refuses and name in body:
+            other = ", use max_completion_tokens" if name == "max_tokens" else ""
+            raise RefusedError("request", f"Unrecognized request argument supplied: {name}{other}")
+
+
+def asked(body: Json, messages: list[Json], *limits: str) -> Asked:
+    """What both of this family's APIs name alike."""
+    check(body.get("tools"), (None, [dict]), "tools")
+    stop, effort = body.get("stop") or [], body.get("reasoning_effort") or (body.get("reasoning") or {}).get("effort")
+    model = str(body.get("model"))
+    return Asked(
+        model,
+        messages,
+        [] if body.get("tool_choice") == "none" else body.get("tools") or [],
+        stream=bool(body.get("stream")),
+        reason=effort not in (None, "none") or model.endswith("reasoner"),
+        limit=next((body[name] for name in limits if body.get(name)), None),
+        stop=[stop] if isinstance(stop, str) else stop,
+        usage=bool((body.get("stream_options") or {}).get("include_usage")),
+    )
