@@ -37,6 +37,7 @@ def compile_spec(raw: Mapping[str, Any]) -> Spec:
         transport=model.Transport(**raw.get("transport", {})),
         models=_models(raw.get("models", {})),
         deviations=raw.get("deviations", {}),
+        evidence=tuple(_source(row) for row in raw.get("evidence", ())),
     )
 
 
@@ -159,6 +160,10 @@ def _fallback(name: str, raw: Mapping[str, Any]) -> model.Fallback:
         needs=raw.get("needs", ""),
         enabled=raw.get("enabled", True),
     )
+
+
+def _source(row: Mapping[str, Any]) -> model.Source:
+    return model.Source(tuple(row.get("of", ())), row.get("kind", ""), row.get("source", ""), row.get("date", ""))
 
 
 def _models(raw: Mapping[str, Any]) -> model.Models:

@@ -190,6 +190,16 @@ class Models:
 
 
 @dataclass(frozen=True)
+class Source:
+    """What was read about some capabilities, and when."""
+
+    of: tuple[str, ...]
+    kind: str
+    source: str
+    date: str
+
+
+@dataclass(frozen=True)
 class Spec:
     """One provider, in one variant. `dialect` is the id of the dialect it speaks."""
 
@@ -213,6 +223,7 @@ class Spec:
     transport: Transport
     models: Models
     deviations: Mapping[str, list[str]]
+    evidence: tuple[Source, ...] = ()
 
     def can(self, capability: str) -> bool:
         """False only where the spec says so."""

@@ -24,6 +24,7 @@ _OWN = (
     "base_url",
     "auth",
     "capabilities",
+    "evidence",
     "retry",
     "transport",
 )
@@ -51,7 +52,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Raw:
 def resolve(raw: Raw, find: Find, *, is_dialect: bool = False) -> Raw:
     """A file's mapping with everything it extends underneath. `find` gives a resolved one by its name."""
     base = find(raw["extends"]) if raw.get("extends") else {}
-    inherited = {key: value for key, value in base.items() if key not in ("aliases", "former_urls", "source", "name")}
+    inherited = {key: value for key, value in base.items() if key not in ("aliases", "former_urls", "source", "name", "evidence")}
     resolved = merge(inherited, raw)
     resolved[_ROOT] = raw["id"] if is_dialect else base.get(_ROOT, raw.get("id", ""))
     return resolved
