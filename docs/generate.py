@@ -1,19 +1,27 @@
-"""The generated pages: docs/spec.md from the schemas, docs/cli.md from the commands. `--check` only compares."""
+"""The generated pages: docs/spec.md from the schemas, docs/cli.md from the commands, docs/providers.md and the README's
+table from the provider files. `--check` only compares.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import click
+import yaml
 
 from prx.cli import prx
+from prx.conformance.evidence import glance as evidence_at
+from prx.conformance.evidence import kinds
 from prx.spec import schema
-from prx.spec.catalog import Catalog
+from prx.spec.catalog import Catalog, glance
+from prx.spec.model import Spec
 
 HERE = Path(__file__).parent
+RECORDED = {path.name for path in (HERE.parent / "cassettes").iterdir() if path.is_dir()}
 
 
 def spec_page() -> str:
@@ -98,11 +106,38 @@ def cli_page() -> str:
 
 
 def readme() -> str:
-    """The README with its table of dialects made anew."""
+    """The README with its tables made anew."""
     text = (HERE.parent / "README.md").read_text(encoding="utf-8")
-    before, start, rest = text.partition("<!-- dialects -->\n")
-    _, end, after = rest.partition("<!-- end of dialects -->")
-    return before + start + "\n".join(_dialects()) + "\n" + end + after
+    for name, make in (("dialects", _dialects), ("evidence", _evidence)):
+        before, start, rest = text.partition(f"<!-- {name} -->\n")
+        _, end, after = rest.partition(f"<!-- end of {name} -->")
+        text = before + start + "\n".join(make()) + "\n" + end + after
+    return text
+
+
+def _evidence() -> list[str]:
+    """How many providers and recorded cases there are of each kind of evidence."""
+    catalog = Catalog()
+    recordings = HERE.parent / "cassettes"
+    cases = Counter(evidence_at(path).kind for path in recordings.glob("*/*.yaml"))
+    strongest = Counter(
+        next(iter(kinds(spec, recordings / spec.id)), "none")
+        for spec in (catalog.load(entry).spec() for entry in catalog.entries())
+    )
+    says = {
+        "live": "recorded from the provider itself",
+        "server": "recorded from a real server of it on a machine of ours",
+        "documented": "read in its pages, or in a catalogue that cites them",
+        "emulated": "recorded from our emulator: our half of the exchange, and no word of the provider's",
+        "none": "nothing but its address and key",
+    }
+    rows = [
+        "",
+        "| evidence | what it is | providers whose strongest it is | recorded cases that pass |",
+        "|---|---|---|---|",
+    ]
+    rows += [f"| {kind} | {text} | {strongest[kind]} | {cases[kind] or ''} |" for kind, text in says.items()]
+    return [*rows, ""]
 
 
 def _dialects() -> list[str]:
@@ -113,6 +148,7 @@ def _dialects() -> list[str]:
         speakers.setdefault(catalog.load(entry).spec().dialect, []).append(entry.id)
     rows = ["", "| dialect | API | lines | providers |", "|---|---|---|---|"]
     for name in sorted(speakers, key=lambda name: -len(speakers[name])):
+        speakers[name].sort(key=lambda speaker: (speaker not in RECORDED, speaker))
         entry = catalog.base_entry(name)
         spec = catalog.load(entry).spec()
         lines = len(entry.path.read_text(encoding="utf-8").splitlines())
@@ -123,7 +159,70 @@ def _dialects() -> list[str]:
     return [*rows, ""]
 
 
-PAGES = {"spec.md": spec_page, "cli.md": cli_page, "../README.md": readme}
+def providers_page() -> str:
+    """Every packaged provider: a table a family, a row a provider."""
+    catalog = Catalog()
+    specs = {entry.id: catalog.load(entry).spec() for entry in catalog.entries()}
+    shapes = {catalog.load(catalog.base_entry(name)).spec().docs for name in catalog.dialects()}
+    own = {entry.id for entry in catalog.entries() if "docs" in glance(entry.path)}
+    docs = {name: spec.docs if name in own or spec.docs not in shapes else "" for name, spec in specs.items()}
+    families: dict[str, list[str]] = yaml.safe_load((HERE / "families.yaml").read_text(encoding="utf-8"))
+    placed = sorted(name for names in families.values() for name in names)
+    if placed != sorted(specs):
+        odd = sorted({name for name in placed if placed.count(name) > 1} | set(placed) ^ set(specs))
+        sys.exit(f"docs/families.yaml: {', '.join(odd)}: in no family, in several, or no provider")
+    lines = [
+        "# The providers",
+        "",
+        "Generated from `providers.d/` and `docs/families.yaml`.",
+        "",
+        *_counts(specs, families),
+    ]
+    for family, names in families.items():
+        lines += [f"## {family}", "", "| id | name | dialect | base URL | key | known | other names |"]
+        lines += ["|---|---|---|---|---|---|---|", *(_provider_row(specs[name], docs[name]) for name in names), ""]
+    return "\n".join(lines)
+
+
+def _counts(specs: dict[str, Spec], families: dict[str, list[str]]) -> list[str]:
+    dialects = [spec.dialect for spec in specs.values()]
+    by_dialect = ", ".join(
+        f"{dialects.count(name)} by {name}"
+        for name in sorted(set(dialects), key=lambda name: (-dialects.count(name), name))
+    )
+    recorded = len(RECORDED & specs.keys())
+    return [
+        f"{len(specs)} providers: {by_dialect}.",
+        f"{', '.join(f'{len(names)} {family.lower()}' for family, names in families.items())}.",
+        "",
+        f"{recorded} have recordings in `cassettes/`, each of which says whether the provider itself, a real server or our emulator",
+        f"was recorded. The other {len(specs) - recorded} are documented only: what their files say was read, and nobody with a key has recorded it yet.",
+        "",
+        "**known** is what was read about a capability, and when: a name is a yes, *no* before it a no. What is not named differs",
+        "from model to model, or nothing was found; prx then sends what is asked and reports what the provider says.",
+        "",
+    ]
+
+
+def _provider_row(spec: Spec, docs: str) -> str:
+    """A row. A page about the dialect alone is none about the provider, and no link."""
+    aliases = ", ".join(f"`{alias}`" for alias in spec.aliases)
+    name = f"[{spec.name}]({docs})" if docs else spec.name
+    key = ", ".join(f"`{variable}`" for variable in spec.auth.env) or ("" if spec.auth.required else "none")
+    url = f"`{spec.base_url}`" if spec.base_url else "`api_url`"
+    return f"| `{spec.id}` | {_cell(name)} | {spec.dialect} | {url} | {key or 'api_key'} | {_known(spec)} | {aliases} |"
+
+
+def _known(spec: Spec) -> str:
+    """What the file's evidence is about, with how and when it was read."""
+    parts = []
+    for row in spec.evidence:
+        words = ", ".join(name if spec.can(name) else f"no {name}" for name in row.of)
+        parts.append(f"{words} ({row.kind} {row.date})")
+    return "; ".join(parts)
+
+
+PAGES = {"spec.md": spec_page, "cli.md": cli_page, "providers.md": providers_page, "../README.md": readme}
 
 
 def main() -> None:

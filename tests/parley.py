@@ -11,6 +11,7 @@ import json
 import re
 import sys
 import threading
+import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 PASS = "let-me-in"
@@ -98,11 +99,24 @@ def answer(talk):
 def said(talk, prompt, lines):
     first = " ".join(line["text"] for line in talk["script"][0]["lines"] if "text" in line)
     pictures = [line["picture"] for line in lines if "picture" in line]
+    if pictures and "colour" in prompt:
+        return colour(base64.b64decode(pictures[0]["data"]))
+    if "story" in prompt:
+        return "Once there was a house with a sign, " + "and in the house a room, " * 12 + "and it is told."
+    if sum_ := re.search(r"(\d+)\+(\d+)", prompt):
+        return f"{sum_[1]} and {sum_[2]} are {int(sum_[1]) + int(sum_[2])}."
     if pictures:
         return f"I see {' and '.join(map(seen, pictures))}."
     if "say first" in prompt:
         return f"First you said: {first}"
     return f"My brief is: {talk.get('brief')}" if "brief" in prompt else f"You said: {prompt}"
+
+
+def colour(png):
+    """Of a picture's first pixel."""
+    start = png.find(b"IDAT")
+    row = zlib.decompress(png[start + 4 : start + 4 + int.from_bytes(png[start - 4 : start], "big")])
+    return {(255, 0, 0): "Red."}.get(tuple(row[1:4]), "I cannot say.")
 
 
 def seen(picture):

@@ -432,3 +432,45 @@ def test_a_provider_that_is_named_is_asked_whatever_the_routes_say(tmp_path, emu
         '[[model_routes]]\npattern = "*"\nprovider = "other"\n'
     )
     assert prx("chat", "--config", tmp_path / "c.toml", "-p", "mine", "-m", "words", "Say hello.").returncode == 0
+
+
+def test_a_provider_is_found_by_any_of_its_names():
+    """By id, alias, name, host, or variable, in any case; one that nothing fits is a sentence with the nearest."""
+    everything = prx("providers").stdout.splitlines()
+    for text, found in (
+        ("GROQ", "groq"), ("hugging-f", "huggingface"), ("vertex ai", "vertexai"), ("router.requesty.ai", "requesty"), ("gsk", ""),
+        ("hf_token", "huggingface"), ("nothing-like-it", ""),
+    ):  # fmt: skip
+        done = prx("providers", "--search", text)
+        rows = done.stdout.splitlines()
+        assert [row.split("\t")[0] for row in rows] == ([found] if found else [])
+        assert set(rows) <= set(everything), "the same table"
+        assert done.returncode == (0 if found else 1)
+    assert prx("providers", "--search", "moonshto").stderr == (
+        "prx: no provider fits 'moonshto'; did you mean 'moonshot'?\n"
+    )
+    assert [row["id"] for row in json.loads(prx("providers", "--search", "groq", "--json").stdout)] == ["groq"]
+    assert len(everything) >= 130
+
+
+@pytest.mark.parametrize("columns", [80, 100, 160])
+def test_no_id_is_cut_in_a_terminals_table(columns):
+    """A narrow terminal goes without the aliases and the evidence instead."""
+    main, sub = pty.openpty()
+    env = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm"}
+    with subprocess.Popen([*RUN, "providers"], stdout=sub, stdin=sub, env=env) as running:
+        os.close(sub)
+        said = b""
+        while True:
+            try:
+                piece = os.read(main, 65536)
+            except OSError:
+                break
+            if not piece:
+                break
+            said += piece
+        assert running.wait(60) == 0
+    os.close(main)
+    shown = {line.split()[0] for line in said.decode().splitlines() if line.strip()}
+    assert {row.split("\t")[0] for row in prx("providers").stdout.splitlines()} <= shown
+    assert ("groqcloud" in said.decode()) == (columns >= 160)

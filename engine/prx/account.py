@@ -6,7 +6,7 @@ URL, the configuration must give the key; "${NAME}" there is the consent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from prx.urls import check_url, origin
 from prx.wire import Secret, Target
 
 Env = Mapping[str, str]
+Claims = Callable[[], Mapping[str, Sequence[str]]]  # asked only for files from outside the package: it reads them all
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,7 @@ class Account:
         return expand(self.settings.proxy or "", env, f"{name}.proxy"), _readable(ca_file, f"{name}.ca_file")
 
 
-def open_account(
-    definition: Definition, settings: Settings, route: Route | None, env: Env, claims: Mapping[str, Sequence[str]]
-) -> Account:
+def open_account(definition: Definition, settings: Settings, route: Route | None, env: Env, claims: Claims) -> Account:
     """Put file, settings, route and environment together. Raises ConfigError."""
     definition = definition.with_overlay(_overlay(settings))
     spec = definition.spec()
@@ -128,9 +127,7 @@ def _same_origin(url: str, base_url: str, env: Env) -> bool:
         return False
 
 
-def _usable(
-    definition: Definition, trusted: bool, env: Env, claims: Mapping[str, Sequence[str]], base_url: str
-) -> dict[str, str]:
+def _usable(definition: Definition, trusted: bool, env: Env, claims: Claims, base_url: str) -> dict[str, str]:
     """The variables that this provider may have: those it names, at its own origin, claimed by no packaged one elsewhere."""
     if not trusted:
         return {}
@@ -140,7 +137,7 @@ def _usable(
     if definition.entry.packaged:
         return found
     for name in found:
-        homes = claims.get(name, ())
+        homes = claims().get(name, ())
         if homes and not any(_same_origin(base_url, home, env) for home in homes):
             raise ConfigError(
                 f"{definition.entry.path} asks for {name}, which belongs to {homes[0] or 'another provider'}",

@@ -69,7 +69,9 @@ class Accounts:
                 definition, settings = self._definition(name)
                 if route and route.api_url and not route.provider:
                     settings = Settings(settings.name)  # another host: nobody's key or header goes there
-                self._open[name, route] = open_account(definition, settings, route, self._env, self.catalog.claims)
+                self._open[name, route] = open_account(
+                    definition, settings, route, self._env, lambda: self.catalog.claims
+                )
             return self._open[name, route]
 
     def _host_of(self, route: Route) -> str:

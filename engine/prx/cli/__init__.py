@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from prx.cli import chat, completion, demo, doctor, providers, record
+from prx.cli import chat, completion, conformance, demo, doctor, probe, providers, record
 from prx.errors import Error
 
 
@@ -24,7 +24,8 @@ def prx() -> None:
 
 
 for command in (
-    chat.chat, providers.providers, providers.show, providers.check, providers.schema, doctor.models, doctor.doctor, demo.demo, record.record, completion.completion,
+    chat.chat, providers.providers, providers.show, providers.check, providers.schema, doctor.models, doctor.doctor, demo.demo, record.record, conformance.conformance,
+    probe.probe, completion.completion,
 ):  # fmt: skip
     prx.add_command(command)
 

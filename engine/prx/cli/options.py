@@ -66,7 +66,10 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*headers, box=box.SIMPLE, header_style="bold")
+    rows = list(rows)
+    table = Table(box=box.SIMPLE, header_style="bold")
+    for place, header in enumerate(headers):
+        table.add_column(header, min_width=max(len(row[0]) for row in rows) if rows and not place else None)
     for row in rows:
         table.add_row(*row)
     Console().print(table)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,30 +12,50 @@ import click
 from prx import resources
 from prx.cli import options
 from prx.client import Client
+from prx.conformance.evidence import kinds
+from prx.conformance.suite import default_recordings
 from prx.errors import ConfigError, Error
 from prx.spec.check import check_file
 from prx.spec.document import Problem
+from prx.words import nearest
+
+_WIDE = ((0, [0, 2, 4]), (110, [0, 2, 3, 4]), (160, [0, 1, 2, 3, 4]))  # columns that fit, by the width of a terminal
 
 
 @click.command()
+@click.option(
+    "--search", metavar="TEXT", help="Only those with TEXT in id, alias, name, host, or the name of the key's variable."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @options.settings
-def providers(as_json: bool, config: str | None, folders: tuple[str, ...]) -> None:
-    """List every provider, packaged or dropped in."""
+def providers(search: str | None, as_json: bool, config: str | None, folders: tuple[str, ...]) -> None:
+    """List every provider, packaged or dropped in, or those that a word finds."""
     with options.client(config, folders) as client:
         rows = _rows(client)
+        if search is not None:
+            rows = _found(search, rows)
     if as_json:
         options.print_json(rows)
     else:
-        options.print_table(
-            ("id", "aliases", "dialect", "base URL"),
-            [(row["id"], ", ".join(row["aliases"]), row["dialect"], row["base_url"] or "api_url") for row in rows],
-        )
+        _print(rows)
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    """The table. A narrow terminal has no room for the aliases: ids would be cut."""
+    cells = [
+        (row["id"], ", ".join(row["aliases"]), row["dialect"], ", ".join(row["evidence"]), row["base_url"] or "api_url")
+        for row in rows
+    ]
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDE[-1][0]
+    shown = next(places for least, places in reversed(_WIDE) if room >= least)
+    headers = ("id", "aliases", "dialect", "evidence", "base URL")
+    options.print_table([headers[place] for place in shown], [[row[place] for place in shown] for row in cells])
 
 
 def _rows(client: Client) -> list[dict[str, Any]]:
     """One row a provider; a faulty file is reported on stderr and harms no other."""
     rows = []
+    recordings = default_recordings()
     for entry in client.catalog.entries():
         try:
             spec = client.catalog.load(entry).spec()
@@ -47,10 +69,27 @@ def _rows(client: Client) -> list[dict[str, Any]]:
                 "name": spec.name,
                 "dialect": spec.dialect,
                 "base_url": spec.base_url,
+                "env": list(spec.auth.env),
+                "evidence": kinds(spec, recordings / spec.id),
                 "file": str(entry.path),
             }
         )
     return rows
+
+
+def _found(text: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows that have the text somewhere, in any case. Raises ConfigError where none has."""
+    found = [row for row in rows if any(text.lower() in word.lower() for word in _words(row))]
+    if not found:
+        near = nearest(text.lower(), [word for row in rows for word in _words(row)])
+        raise ConfigError(f"no provider fits {text!r}{near}")
+    return found
+
+
+def _words(row: dict[str, Any]) -> list[str]:
+    """What a provider can be found by."""
+    host = row["base_url"].partition("://")[2].partition("/")[0]
+    return [row["id"], *row["aliases"], row["name"], host, *row["env"]]
 
 
 @click.command()
@@ -98,7 +137,7 @@ def check(files: tuple[Path, ...], as_json: bool, config: str | None, folders: t
 
 
 @click.command()
-@click.argument("name", type=click.Choice(["provider", "config"]), default="provider")
+@click.argument("name", type=click.Choice(["provider", "config", "case"]), default="provider")
 @click.option("--path", "as_path", is_flag=True, help="Print where the schema is, for an editor's modeline.")
 def schema(name: str, as_path: bool) -> None:
     """Print the JSON Schema of provider files, or of config.toml."""

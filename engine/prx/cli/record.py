@@ -15,6 +15,7 @@ import yaml
 from prx.cli import options
 from prx.conformance import cases, run
 from prx.conformance.evidence import Evidence, Kind
+from prx.conformance.run import Asked
 from prx.emulator.server import Emulator
 from prx.errors import ConfigError
 from prx.spec.model import Spec
@@ -49,7 +50,8 @@ def record(
     """
     with options.client(config, folders) as client:
         catalog = client.catalog
-    spec = catalog.get(provider).spec()
+    definition = catalog.get(provider)
+    spec = definition.spec()
     known = [case.name for case in cases.load()]
     for name in only:
         if name not in known:
@@ -64,18 +66,17 @@ def record(
         if not asked:
             raise ConfigError("no model is named", hint="Add --model.")
         evidence = Evidence(kind, says, datetime.now(UTC).date().isoformat(), shown, asked)
-        chosen = [case for case in cases.load() if case.fits(spec) and (not only or case.name in only)]
-        paths = [folder / spec.id / f"{case.name}.yaml" for case in chosen]
-        results = [
-            run.record(
-                case, provider, real, key, evidence, path, [known for known in catalog.folders[1:] if known.is_dir()]
-            )
-            for case, path in zip(chosen, paths, strict=True)
+        chosen = [
+            case for case in cases.load() if case.fits(definition.spec(asked)) and (not only or case.name in only)
         ]
+        paths = [folder / spec.id / f"{case.name}.yaml" for case in chosen]
+        folders_there = [known for known in reversed(catalog.folders[1:]) if known.is_dir()]
+        target = Asked(provider, run.connect(provider, real, key, folders_there), evidence, real)
+        results = [run.record(case, target, path) for case, path in zip(chosen, paths, strict=True)]
     for result in results:
-        said = f", and does not hold: {'; '.join(result.failures)}" if result.failures else ""
-        click.echo(f"{spec.id}/{result.case}: recorded{said}")
-    if any(result.failures for result in results):
+        said = "recorded" if result.evidence else "not recorded, and what was there is kept"
+        click.echo(f"{spec.id}/{result.case}: {said}{result.why and ': ' + result.why}")
+    if any(result.outcome != "passed" for result in results):
         raise click.exceptions.Exit(1)
 
 

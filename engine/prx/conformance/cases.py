@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -14,8 +16,10 @@ from prx.accounts import Named
 from prx.chat import plain
 from prx.client import Client
 from prx.errors import Error
-from prx.lang.query import compile_query
+from prx.lang.query import QueryError, checked, compile_query
 from prx.lang.template import holds
+from prx.spec import schema
+from prx.spec.load import read
 from prx.spec.model import Spec
 
 
@@ -31,6 +35,7 @@ class Case:
 
     name: str
     title: str
+    group: str
     hold: tuple[str, ...]
     needs: tuple[str, ...] = ()
     ask: str = "chat"
@@ -48,14 +53,36 @@ class Case:
         return tuple(spec.deviations.get(self.name, self.hold))
 
 
+GROUPS = ("text", "stream", "tools", "formats", "pictures", "reasoning", "errors", "listing")
+
+
+@cache
 def load() -> list[Case]:
-    """Every packaged case, by name."""
-    cases = []
-    for path in sorted(resources.folder("cases").glob("*.yaml")):
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-        made = {**raw, "hold": tuple(raw["hold"]), "needs": tuple(raw.get("needs", ()))}
-        cases.append(Case(name=path.stem, **made))
-    return cases
+    """Every packaged case, by group."""
+    cases = [_case(path) for path in sorted(resources.folder("cases").glob("*.yaml"))]
+    return sorted(cases, key=lambda case: (GROUPS.index(case.group), case.name))
+
+
+def _case(path: Path) -> Case:
+    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    call = dict(raw.get("call", {}))
+    if isinstance(call.get("messages"), dict):
+        call["messages"] = call["messages"]["repeat"] * call["messages"]["times"]
+    return Case(
+        name=path.stem, **{**raw, "call": call, "hold": tuple(raw["hold"]), "needs": tuple(raw.get("needs", ()))}
+    )
+
+
+def lint(path: Path) -> list[str]:
+    """Every fault of a case's file, each with its place."""
+    document = read(path)
+    found = [*document.problems, *(schema.problems(document, "case") if document.value else ())]
+    for place, condition in enumerate(() if found else document.value["hold"]):
+        try:
+            checked(condition)
+        except QueryError as error:
+            found.append(document.problem(("hold", place), str(error)))
+    return [str(problem) for problem in found]
 
 
 def play(case: Case, client: Client, provider: str, model: str) -> dict[str, Any]:

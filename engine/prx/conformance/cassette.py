@@ -14,7 +14,7 @@ from typing import Any
 import vcr
 import yaml
 
-from prx.conformance.evidence import Evidence
+from prx.conformance.evidence import Evidence, digest_of
 from prx.wire import Secret, redact, redact_json
 
 _REQUEST_HEADERS = {"accept", "content-type"}
@@ -32,7 +32,9 @@ class Serializer:
             {"request": _readable_request(row["request"]), "response": _readable_response(row["response"])}
             for row in cassette["interactions"]
         ]
-        value = {"evidence": asdict(self.evidence) if self.evidence else None, "interactions": interactions}
+        plain = json.loads(json.dumps(interactions))  # as it will be read: no tuples, no numbers as keys
+        evidence = {**asdict(self.evidence), "digest": digest_of(plain)} if self.evidence else None
+        value = {"evidence": evidence, "interactions": interactions}
         text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
         return text
 

@@ -1,68 +1,139 @@
-"""Recording a case, and playing it back with no network at all."""
+"""Asking a case: of a server, with what is said recorded, or of a recording, with no network at all."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from prx.client import Client
 from prx.conformance import cases
 from prx.conformance.cases import Case
-from prx.conformance.evidence import Evidence, evidence_of
+from prx.conformance.evidence import Evidence, recorded
 from prx.errors import ConfigError, ProtocolError
+from prx.spec.model import Spec
 
+Outcome = Literal["passed", "failed", "skipped", "unrecorded", "limited", "error"]
 WRONG_KEY = "sk-this-key-is-wrong"
 PLAYED_KEY = "sk-played-back-0000"
+# What says nothing of what a provider can do: it would not be asked, or could not be reached.
+_UNJUDGED: Mapping[str, Outcome] = {
+    "rate_limit": "limited", "quota": "limited", "connection": "error", "timeout": "error", "server": "error", "config": "error",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of a case: the conditions that do not hold, and what was seen."""
+    """What came of a case.
+
+    outcome    passed · failed · skipped (the file denies what it needs) · unrecorded · limited (the provider wants
+               fewer requests, or money) · error (not reached, not well)
+    why        in a sentence, where it did not pass
+    failures   the conditions that do not hold
+    seen       what the conditions looked at
+    exchanges  requests and responses, without keys
+    """
 
     provider: str
     case: str
-    failures: tuple[str, ...]
-    seen: Mapping[str, Any]
+    outcome: Outcome = "passed"
+    why: str = ""
+    failures: tuple[str, ...] = ()
+    seen: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Evidence | None = None
+    exchanges: tuple[Mapping[str, Any], ...] = ()
+    seconds: float = 0.0
 
 
-def record(
-    case: Case, provider: str, url: str, key: str, evidence: Evidence, path: Path, folders: list[Path]
-) -> Result:
-    """Ask the server at `url`, and write what was said to `path`."""
-    client = _client(provider, url, WRONG_KEY if case.key == "wrong" else key, folders)
-    account = client.accounts.get(provider)
-    made = _recorder(account.target.secrets, real=url, shown=evidence.base_url, evidence=evidence)
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A provider that can be asked.
+
+    client  makes a client of its own for a case; wrong: with a key that nobody has
+    real    where it is; `evidence.base_url` is how that is written in recordings
+    """
+
+    provider: str
+    client: Callable[[bool], Client]
+    evidence: Evidence
+    real: str
+
+
+def connect(provider: str, url: str, key: str, folders: list[Path]) -> Callable[[bool], Client]:
+    """Makes clients of a provider at an address, with that key or with a wrong one."""
+
+    def client(wrong: bool) -> Client:
+        settings = {"api_url": url, "api_key": WRONG_KEY if wrong else key}
+        return Client(config={"providers": {provider: settings}}, providers=list(folders), env={})
+
+    return client
+
+
+def record(case: Case, asked: Asked, path: Path) -> Result:
+    """Ask, and write what was said to `path`; what was there before is kept where nothing was said."""
+    started = time.monotonic()
+    client = asked.client(case.key == "wrong")
+    secrets = client.accounts.get(asked.provider).target.secrets
+    made = _recorder(secrets, real=asked.real, shown=asked.evidence.base_url, evidence=asked.evidence)
+    fresh = path.with_suffix(".new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_suffix(".new")
         fresh.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
     with client, made.use_cassette(str(fresh), record_mode="all"):
-        result = _result(case, client, provider, evidence.model)
+        spec, seen = _played(case, client, asked.provider, asked.evidence.model)
     if not fresh.exists():
-        why = (result.seen["error"] or {}).get("message", "nothing was sent")
-        raise ConfigError(f"{case.name}: nothing was recorded, and what was there is kept: {why}", provider=provider)
+        why = (seen["error"] or {}).get("message", "nothing was sent")
+        return Result(
+            asked.provider, case.name, "error", f"nothing was recorded: {why}", seconds=time.monotonic() - started
+        )
     fresh.replace(path)
-    return result
+    evidence, exchanges = recorded(path)
+    return _judged(case, spec, asked.provider, seen, evidence, exchanges, time.monotonic() - started)
+
+
+def live(case: Case, asked: Asked) -> Result:
+    """Ask, and keep nothing but the result."""
+    with tempfile.TemporaryDirectory(prefix="prx-") as folder:
+        return record(case, asked, Path(folder) / f"{case.name}.yaml")
 
 
 def replay(case: Case, provider: str, path: Path, folders: list[Path]) -> Result:
-    """Play a recording back. Raises ProtocolError where it is not played exactly once, and whole."""
-    evidence = evidence_of(path)
-    key = WRONG_KEY if case.key == "wrong" else PLAYED_KEY
-    client = _client(provider, evidence.base_url, key, folders)
+    """Play a recording back. Raises ConfigError for one that was edited, ProtocolError where it is not played
+    exactly once, and whole.
+    """
+    started = time.monotonic()
+    evidence, exchanges = recorded(path)
+    client = connect(provider, evidence.base_url, PLAYED_KEY, folders)(case.key == "wrong")
     made = _recorder(client.accounts.get(provider).target.secrets)
     with client, made.use_cassette(str(path), record_mode="none") as cassette:
-        result = _result(case, client, provider, evidence.model)
+        spec, seen = _played(case, client, provider, evidence.model)
         if not cassette.all_played:
             played = f"{cassette.play_count} of {len(cassette)}"
             raise ProtocolError(
                 f"{path}: only {played} recorded exchanges were played; record it anew", provider=provider
             )
-    return result
+    return _judged(case, spec, provider, seen, evidence, exchanges, time.monotonic() - started)
+
+
+def _played(case: Case, client: Client, provider: str, model: str) -> tuple[Spec, dict[str, Any]]:
+    spec = client.accounts.get(provider).definition.spec(model)
+    return spec, cases.play(case, client, provider, model)
+
+
+def _judged(
+    case: Case, spec: Spec, provider: str, seen: Mapping[str, Any], evidence: Evidence, exchanges: list[dict[str, Any]], seconds: float
+) -> Result:  # fmt: skip
+    failures = tuple(cases.failures(case, spec, seen))
+    error = seen["error"] or {}
+    outcome: Outcome = _UNJUDGED.get(error.get("kind", ""), "failed") if failures else "passed"
+    said = f"{error['kind']}: {error['message']}" if error else f"does not hold: {'; '.join(failures)}"
+    why = said if failures else ""
+    return Result(provider, case.name, outcome, why, failures, seen, evidence, tuple(exchanges), seconds)
 
 
 def _recorder(*given: Any, **options: Any) -> Any:
@@ -72,14 +143,3 @@ def _recorder(*given: Any, **options: Any) -> Any:
         hint = "Install it: pip install 'prx-engine[conformance]'"
         raise ConfigError("recordings need the package vcrpy", hint=hint) from None
     return recorder(*given, **options)
-
-
-def _client(provider: str, url: str, key: str, folders: list[Path]) -> Client:
-    settings = {"api_url": url, "api_key": key}
-    return Client(config={"providers": {provider: settings}}, providers=list(folders), env={})
-
-
-def _result(case: Case, client: Client, provider: str, model: str) -> Result:
-    spec = client.accounts.get(provider).definition.spec(model)
-    seen = cases.play(case, client, provider, model)
-    return Result(provider, case.name, tuple(cases.failures(case, spec, seen)), seen)

@@ -6,9 +6,11 @@ of another shape: each message as a list of parts with a type, tool results in a
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from prx.chat import Message
 from prx.spec.model import Request
@@ -170,7 +172,7 @@ def turns(messages: Sequence[Message], model: str = "") -> list[dict[str, Any]]:
         role = message.get("role")
         if role in SYSTEM_ROLES:
             continue
-        role = role if role in ("assistant", "tool") else "user"
+        role = {"assistant": "assistant", "tool": "tool", "function": "tool"}.get(str(role), "user")
         parts = [{**part, "role": role, "model": model} for part in _parts(message, role, names)]
         if role == "tool" and made and made[-1]["role"] == "tool":
             made[-1]["parts"] += parts
@@ -192,7 +194,7 @@ def _mark(made: list[dict[str, Any]]) -> None:
 def _parts(message: Message, role: str, calls: dict[str, Part]) -> Iterator[Part]:
     content = message.get("content")
     if role == "tool":
-        given = message.get("tool_call_id")
+        given = message.get("tool_call_id") or message.get("name")
         call = calls.get(str(given), {})
         parts = [_part(part) for part in content] if isinstance(content, list) else [_text(plain_text(content))]
         yield {
@@ -212,7 +214,9 @@ def _parts(message: Message, role: str, calls: dict[str, Part]) -> Iterator[Part
         yield _text(content)
     if role == "assistant" and isinstance(message.get("refusal"), str):
         yield {"type": "refusal", "refusal": message["refusal"]}
-    for call in (call for call in message.get("tool_calls") or () if isinstance(call, dict)):
+    older = message.get("function_call")  # the form before there were tools: the name is the id, too
+    called = [{"id": older.get("name"), "function": older}] if isinstance(older, dict) else []
+    for call in (call for call in message.get("tool_calls") or called if isinstance(call, dict)):
         part = _tool_call(call)
         calls[str(part["id"])] = part
         yield part
@@ -242,12 +246,21 @@ def _file(file: dict[str, Any]) -> Part:
     return {"type": "file", "file": file, "filename": file.get("filename"), **source}
 
 
+# What a file's name says of its kind; the mimetypes package would read the system's files.
+_MEDIA = {
+    "png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "gif": "image/gif", "webp": "image/webp",
+    "pdf": "application/pdf", "txt": "text/plain", "mp3": "audio/mp3", "wav": "audio/wav", "mp4": "video/mp4",
+}  # fmt: skip
+
+
 def _source(url: str) -> Part:
     """A data URL taken apart, any other as it is."""
     if url.startswith("data:") and "," in url:
         head, data = url[5:].split(",", 1)
-        return {"source": "data", "url": url, "media_type": head.split(";")[0], "data": data}
-    return {"source": "url", "url": url}
+        if not head.endswith(";base64"):
+            data = base64.b64encode(unquote_to_bytes(data)).decode()
+        return {"source": "data", "url": url, "media_type": head.split(";")[0] or "text/plain", "data": data}
+    return {"source": "url", "url": url, "media_type": _MEDIA.get(url.partition("?")[0].rpartition(".")[2].lower())}
 
 
 def _tool_call(call: dict[str, Any]) -> Part:

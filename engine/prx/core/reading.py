@@ -172,7 +172,7 @@ class Reading:
     def _found(self, query: Query, value: Any) -> dict[str, Any]:
         """What a query with names of its own finds, without its nulls."""
         found = zip(query.names, self.run(query.run, value), strict=True) if query.names else ()
-        return {name: item for name, item in found if item not in (None, False)}
+        return {name: item for name, item in found if item}
 
 
 def _count(value: Any) -> int | None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from prx import variables
 from prx.chat import Call
@@ -35,9 +36,16 @@ def build(spec: Spec, call: Call, target: Target) -> HttpRequest:
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"the call cannot be written as JSON: {error}", provider=spec.id) from None
     path = spec.endpoints.get("stream" if call.stream else "chat") or spec.endpoints["chat"]
-    return _request(
-        "POST", path.replace("{model}", quote(call.model, safe="/:@")), spec, target, body, stream=call.stream
-    )
+    return _request("POST", _with_model(path, call.model, spec), spec, target, body, stream=call.stream)
+
+
+def _with_model(path: str, model: str, spec: Spec) -> str:
+    """The path with the model's name in it. A word that stands before it already is not said twice."""
+    before, place, _ = path.partition("{model}")
+    if place and {".", ".."} & set(model.split("/")):
+        raise ConfigError(f"{model!r} cannot stand in a path", provider=spec.id)
+    name = model.removeprefix(f"{before.rstrip('/').rpartition('/')[2]}/")
+    return path.replace("{model}", quote(name, safe="/:@"))
 
 
 def build_models(spec: Spec, target: Target) -> HttpRequest:
@@ -88,13 +96,20 @@ def endpoint_url(base_url: str, path: str, known: tuple[str, ...] = (), query: M
     base = urlsplit(base_url)
     path, _, more = path.partition("?")
     own = base.path.rstrip("/")
-    if own.endswith(path):
-        full = base.path
-    else:
-        own = next((own.removesuffix(end) for end in known if own.endswith(end)), own)
-        full = own + path
-    pairs = [part for part in (base.query, more, urlencode(query or {})) if part]
+    full = base.path if own.endswith(path) else _without_endpoint(own, known) + path
+    said = {name for name, _ in parse_qsl(base.query, keep_blank_values=True)}
+    added = urlencode({name: value for name, value in (query or {}).items() if name not in said})
+    pairs = [part for part in (base.query, more, added) if part]
     return urlunsplit((base.scheme, base.netloc, full, "&".join(pairs), ""))
+
+
+def _without_endpoint(path: str, known: tuple[str, ...]) -> str:
+    """A path without the endpoint it ends in; {model} stands for any name."""
+    for end in known:
+        found = re.search("[^/]+".join(map(re.escape, end.split("{model}"))) + "$", path)
+        if found:
+            return path[: found.start()]
+    return path
 
 
 # ------------------------------------------------------------------ body

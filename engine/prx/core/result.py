@@ -53,10 +53,14 @@ class Assembly:
 
     def half_call(self) -> str | None:
         """The name of a call whose arguments are no JSON though they should be."""
-        free = {(tool.get("custom") or {}).get("name") for tool in self.call.tools if tool.get("type") == "custom"}
+        free = self._free_form()
         return next(
             (slot.name or "?" for slot in self.calls.slots if slot.name not in free and not is_json(slot.text)), None
         )
+
+    def _free_form(self) -> set[str | None]:
+        """The names of tools whose input is text of their own."""
+        return {(tool.get("custom") or {}).get("name") for tool in self.call.tools if tool.get("type") == "custom"}
 
     def reply(self) -> Reply:
         content, reasoning = _joined(self.content), "".join(self.reasoning) or None
@@ -87,7 +91,7 @@ class Assembly:
         if refusal:
             message["refusal"] = refusal
         if self.calls.slots:
-            message["tool_calls"] = self.calls.messages()
+            message["tool_calls"] = self.calls.messages(self._free_form())
         return {**message, **self.replay.folded()}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Literal
 
 from prx.chat import ToolCall, ToolCallDelta
@@ -152,17 +152,21 @@ class ToolCalls:
             slot.made = slot.made or ("" if slot.id else self._new_id())
         return tuple(ToolCall(slot.id or slot.made, slot.name or "", clean(slot.text) or "{}") for slot in self.slots)
 
-    def messages(self) -> list[dict[str, Any]]:
-        """The calls as an assistant message carries them, with what the provider wants back."""
+    def messages(self, free: Collection[str | None] = ()) -> list[dict[str, Any]]:
+        """The calls as an assistant message carries them, with what the provider wants back.
+
+        free: names of tools whose input is text of their own.
+        """
         return [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments},
-                **slot.replay,
-            }
+            {**_message(call, free=call.name in free), **slot.replay}
             for call, slot in zip(self.calls(), self.slots, strict=True)
         ]
+
+
+def _message(call: ToolCall, *, free: bool) -> dict[str, Any]:
+    if free:
+        return {"id": call.id, "type": "custom", "custom": {"name": call.name, "input": call.arguments}}
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
 def is_json(text: str) -> bool:

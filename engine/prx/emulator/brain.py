@@ -6,6 +6,7 @@ import base64
 import itertools
 import re
 import struct
+import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,8 @@ GREETING = (
     "Hello! I am a small program on your own machine, not a language model. "
     "These words came to you over real HTTP, one event at a time, read by a YAML file."
 )
+
+STORY = "There was a wire between two hills, and " + "on it a word, and behind the word a word, and " * 12 + "an end."
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,10 @@ def _reply(prompt: str, content: Any) -> str:
     )
     if pictures:
         return f"I see {' and '.join(pictures)}."
+    if re.search(r"\bJSON\b", prompt):
+        return '{"name": "Ada", "age": 36}'
+    if re.search(r"\bstory\b", prompt):
+        return STORY
     if sum_ := re.search(r"(\d+)\s*\+\s*(\d+)", prompt):
         return f"{sum_[1]} + {sum_[2]} = {int(sum_[1]) + int(sum_[2])}."
     return GREETING if re.search(r"\bhello\b", prompt, re.IGNORECASE) else f"You said: {prompt}"
@@ -117,8 +124,19 @@ def _picture(part: dict[str, Any]) -> str:
     data = base64.b64decode(url.partition(",")[2] + "==", validate=False)
     if data.startswith(b"\x89PNG") and len(data) >= 24:
         width, height = struct.unpack(">II", data[16:24])
-        return f"a PNG picture of {width} by {height} pixels"
+        return f"a {_colour(data)}PNG picture of {width} by {height} pixels"
     return f"a picture of {len(data)} bytes"
+
+
+def _colour(png: bytes) -> str:
+    """The colour of a picture's first pixel where it is a plain one: enough to show that it was looked at."""
+    start = png.find(b"IDAT")
+    try:
+        red, green, blue = zlib.decompress(png[start + 4 : start + 4 + int.from_bytes(png[start - 4 : start])])[1:4]
+    except (zlib.error, ValueError):
+        return ""
+    plain = {(True, False, False): "red ", (False, True, False): "green ", (False, False, True): "blue "}
+    return plain.get((red > 127, green > 127, blue > 127), "")
 
 
 def _text(content: Any) -> str:

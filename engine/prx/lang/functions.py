@@ -5,8 +5,11 @@ Each gives null for null, so that a formula about a part that is not there is si
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
 from jmespath.functions import Functions
@@ -61,9 +64,21 @@ class SpecFunctions(Functions):  # type: ignore[misc]
         numbers = [count for count in counts if isinstance(count, int | float) and not isinstance(count, bool)]
         return sum(numbers) if numbers else None
 
+    @signature(_TEXT)
+    def _func_slug(self, text: str | None) -> str | None:
+        """A name in letters, digits, - and _; of one that has others, a name that no other one has."""
+        if text is None or re.fullmatch(r"[A-Za-z0-9_-]+", text):
+            return text
+        return f"{re.sub(r'[^A-Za-z0-9_-]', '_', text)[:40]}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
     @signature(_TEXT, {"types": ["string"]})
     def _func_without_prefix(self, text: str | None, prefix: str) -> str | None:
         return None if text is None else text.removeprefix(prefix)
+
+    @signature(_TEXT, _TEXTS)
+    def _func_like(self, text: str | None, *patterns: str) -> bool:
+        """Whether the text fits one of the patterns, as file names do: * for anything, [0-5] for one of those."""
+        return any(fnmatchcase(text or "", pattern) for pattern in patterns)
 
     @signature(_ANY)
     def _func_compact(self, value: Any) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -119,16 +119,10 @@ class Catalog:
     def dialects(self) -> list[str]:
         return sorted({path.stem for folder in self.folders for path in _yaml_files(folder / DIALECTS)})
 
-    @cached_property
+    @property
     def claims(self) -> dict[str, list[str]]:
         """Environment variables that packaged files name, and the base URLs each may go to."""
-        found: dict[str, list[str]] = {}
-        for entry in self._in_folder(0):
-            row = glance(entry.path)
-            names = (row.get("auth") or {}).get("env") or []
-            for name in [names] if isinstance(names, str) else names:
-                found.setdefault(name, []).append(row.get("base_url", ""))
-        return found
+        return _claims(self.folders[0])
 
     @cached_property
     def _aliases(self) -> dict[str, str]:
@@ -190,6 +184,17 @@ class Catalog:
 
 
 _SUFFIXES = (".yaml", ".yml")
+
+
+@cache
+def _claims(folder: Path) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for path in _yaml_files(folder):
+        row = glance(path)
+        names = (row.get("auth") or {}).get("env") or []
+        for name in [names] if isinstance(names, str) else names:
+            found.setdefault(name, []).append(row.get("base_url", ""))
+    return found
 
 
 def glance(path: Path) -> Raw:

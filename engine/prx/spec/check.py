@@ -57,9 +57,11 @@ def _own(document: Document, path: Path, catalog: Catalog, found: Sequence[Probl
             )
     base = value.get("extends")
     if isinstance(base, str) and base != value.get("id"):
-        known = [*catalog.dialects(), *catalog.names]
-        if base not in known:
-            yield document.problem(("extends",), f"unknown dialect or provider {base!r}{nearest(base, known)}")
+        try:
+            catalog.base_entry(base)
+        except SpecError:  # only now are all names collected: it takes a look into every file
+            near = nearest(base, [*catalog.dialects(), *catalog.names])
+            yield document.problem(("extends",), f"unknown dialect or provider {base!r}{near}")
 
 
 def _without(value: Any, problems: Sequence[Problem]) -> Any:

@@ -28,6 +28,7 @@ _OWN = (
     "retry",
     "transport",
 )
+_FILES_OWN = ("aliases", "former_urls", "source", "name", "docs", "evidence")  # never inherited
 _OWN_REQUEST = ("headers", "query")
 _LATER = "then"  # differences that wait for their fallback: what their nulls take away is known only then
 _ROOT = "dialect"  # the id of the dialect, noted while resolving
@@ -52,7 +53,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Raw:
 def resolve(raw: Raw, find: Find, *, is_dialect: bool = False) -> Raw:
     """A file's mapping with everything it extends underneath. `find` gives a resolved one by its name."""
     base = find(raw["extends"]) if raw.get("extends") else {}
-    inherited = {key: value for key, value in base.items() if key not in ("aliases", "former_urls", "source", "name", "evidence")}
+    inherited = {key: value for key, value in base.items() if key not in _FILES_OWN}
     resolved = merge(inherited, raw)
     resolved[_ROOT] = raw["id"] if is_dialect else base.get(_ROOT, raw.get("id", ""))
     return resolved

@@ -25,7 +25,7 @@ _SECRETIVE = {"api_key", "auth_template", "template", "env", "headers", "query",
 
 @cache
 def load(name: str) -> dict[str, Any]:
-    """A packaged schema: "provider" or "config"."""
+    """A packaged schema: "provider", "config" or "case"."""
     path = resources.folder("schemas") / f"{name}.schema.json"
     schema: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return schema

@@ -1,0 +1,158 @@
+"""prx conformance: every case against every provider that says it can do it, and what came of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import click
+
+from prx.cli import options
+from prx.conformance import cases, report, run, suite
+from prx.conformance.cases import Case
+from prx.errors import ConfigError, Error
+from prx.spec.catalog import Definition
+from prx.words import nearest
+
+
+@click.command()
+@click.argument("targets", nargs=-1, metavar="[ID|FILE]...")
+@click.option("--live", "mode", flag_value="live", help="Ask the providers themselves; costs tokens.")
+@click.option("--record", "mode", flag_value="record", help="As --live, and keep what was said as recordings.")
+@click.option("--case", "only", multiple=True, metavar="NAME", help="Only this case.")
+@click.option("--model", default="", help="The model to ask live.")
+@click.option("--cassettes", type=click.Path(path_type=Path), metavar="DIR", help="Folder of recordings.")
+@click.option(
+    "--corpus", type=click.Path(path_type=Path), metavar="DIR", help="Recorded traffic of vendors, as one case more."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write the report as JUnit XML.")
+@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write the report as one page.")
+@click.option(
+    "--resume", type=click.Path(path_type=Path), metavar="FILE", help="Keep results here, and go on from what is there."
+)
+@options.settings
+def conformance(
+    targets: tuple[str, ...], mode: suite.Mode | None, only: tuple[str, ...], model: str, cassettes: Path | None, corpus: Path | None,
+    as_json: bool, junit: Path | None, html: Path | None, resume: Path | None, config: str | None, folders: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Run the conformance cases: from recordings, or live.
+
+    Without names, every provider that has recordings. It judges the wire and not the model. Exit 1 where a case
+    failed, where a provider would not be asked, or where nothing was judged.
+    """
+    chosen = _cases(only)
+    files = [Path(target).parent for target in targets if _is_file(target)]
+    with options.client(config, [*map(str, files), *folders]) as client:
+        catalog = client.catalog
+    plan = suite.Plan(
+        mode or "replay", chosen, [*files, *map(Path, folders)], cassettes or suite.default_recordings(), config, model
+    )
+    names = [Path(target).stem if _is_file(target) else target for target in targets] or _recorded(plan)
+    definitions = [catalog.get(name) for name in names]
+    state = report.State(resume)
+    try:
+        for definition in definitions:
+            _run(plan, definition, state, corpus, shown=not as_json)
+    finally:
+        whole = _report(plan, definitions, state)
+        _write(whole, junit, html)
+    if as_json:
+        options.print_json(whole)
+    else:
+        _summary(whole)
+    if not report.succeeded(state.rows):
+        raise click.exceptions.Exit(1)
+
+
+def _is_file(target: str) -> bool:
+    return target.endswith((".yaml", ".yml"))
+
+
+def _cases(only: Sequence[str]) -> list[Case]:
+    known = {case.name: case for case in cases.load()}
+    for name in only:
+        if name not in known:
+            raise ConfigError(
+                f"no case is called {name!r}{nearest(name, known)}", hint=f"There are {', '.join(known)}."
+            )
+    return [case for case in known.values() if not only or case.name in only]
+
+
+def _recorded(plan: suite.Plan) -> list[str]:
+    if plan.mode != "replay":
+        raise click.UsageError("name the providers to ask; each costs tokens")
+    found = sorted(path.name for path in plan.recordings.iterdir() if path.is_dir()) if plan.recordings.is_dir() else []
+    if not found:
+        raise ConfigError(f"{plan.recordings}: no recordings", hint="Name a provider, or a folder with --cassettes.")
+    return found
+
+
+def _run(plan: suite.Plan, definition: Definition, state: report.State, corpus: Path | None, *, shown: bool) -> None:
+    """All cases of a provider, each told as it is done."""
+    spec = definition.spec()
+    left = [case for case in plan.cases if not state.has(spec.id, case.name)]
+    if shown:
+        click.echo(f"{spec.id:18}", nl=False)
+    for row in _rows(plan, spec.id, spec, left, corpus):
+        state.add(row)
+        if shown:
+            click.echo(_dot(row), nl=False)
+            sys.stdout.flush()
+    if shown:
+        click.echo()
+        for row in state.rows:
+            if row["provider"] == spec.id and row["outcome"] in ("failed", "error", "limited"):
+                click.echo(f"  {row['outcome']}: {row['case']}: {row['why']}")
+
+
+def _rows(plan: suite.Plan, name: str, spec: Any, left: list[Case], corpus: Path | None) -> Iterator[dict[str, Any]]:
+    from dataclasses import replace
+
+    try:
+        yield from map(report.row_of, suite.results(replace(plan, cases=left), name, spec))
+    except Error as error:  # nobody to ask: no key, no address
+        yield from (report.row_of(run.Result(spec.id, case.name, "error", error.summary())) for case in left)
+    if corpus is not None:
+        from prx.conformance import corpus as recorded
+
+        yield from map(report.row_of, recorded.results(corpus, spec))
+
+
+def _dot(row: dict[str, Any]) -> str:
+    styles = {"passed": (".", "green"), "failed": ("F", "red"), "error": ("E", "red"), "limited": ("L", "yellow")}
+    mark, colour = styles.get(row["outcome"], ("-", None))
+    return click.style(mark, fg=colour)
+
+
+def _report(plan: suite.Plan, definitions: Sequence[Definition], state: report.State) -> dict[str, Any]:
+    everything = cases.load()
+    rows = [report.provider_of(found, found.spec(), everything, plan.recordings) for found in definitions]
+    names = {row["case"] for row in state.rows}
+    shown = [case for case in everything if case.name in names]
+    if "corpus" in names:
+        shown.append(Case("corpus", "recorded traffic is read as the vendor's own package reads it", "text", ("",)))
+    return report.build(plan.mode, shown, rows, state.rows, version("prx-engine"))
+
+
+def _write(whole: dict[str, Any], junit: Path | None, html: Path | None) -> None:
+    from prx.conformance import page
+
+    for path, text in ((junit, report.junit), (html, page.render)):
+        if path is not None:
+            try:
+                path.write_text(text(whole), encoding="utf-8", errors="replace")
+            except OSError as error:
+                raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def _summary(whole: dict[str, Any]) -> None:
+    found, by = whole["counts"]["outcomes"], whole["counts"]["passed_by"]
+    click.echo(
+        "\n" + ", ".join(f"{count} {outcome}" for outcome, count in sorted(found.items())) or "nothing was asked"
+    )
+    if by:
+        click.echo("passed by " + ", ".join(f"{kind}: {count}" for kind, count in sorted(by.items())))

@@ -1,0 +1,114 @@
+"""Many providers and many cases: what is asked of whom, and in which way.
+
+A case that a file denies is asked all the same where that costs nothing (a recording) or where somebody wants
+the truth of it (live): a capability that is there in spite of the file is as wrong as one that is not.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from prx import resources
+from prx.client import Client
+from prx.conformance import run
+from prx.conformance.cases import Case
+from prx.conformance.evidence import Evidence
+from prx.conformance.run import Asked, Result
+from prx.errors import Error
+from prx.spec.model import Spec
+
+Mode = Literal["replay", "live", "record"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a run is to be done.
+
+    folders     of provider files, the packaged one left out
+    recordings  folder of folders, one a provider
+    config      of the client that asks live: a path, or None for the usual one
+    model       to ask live; "" for the configured or the file's own
+    """
+
+    mode: Mode
+    cases: Sequence[Case]
+    folders: Sequence[Path] = ()
+    recordings: Path = Path("cassettes")
+    config: str | None = None
+    model: str = ""
+
+
+def default_recordings() -> Path:
+    """The folder "cassettes" here, else the packaged one."""
+    return Path("cassettes") if Path("cassettes").is_dir() else resources.folder("cassettes")
+
+
+def results(plan: Plan, provider: str, spec: Spec) -> Iterator[Result]:
+    """One result a case, as each is done. Whatever goes wrong is a result too."""
+    asked = _asked(plan, provider, spec) if plan.mode != "replay" else None
+    for case in plan.cases:
+        try:
+            yield _result(plan, provider, spec, case, asked)
+        except Error as error:
+            yield Result(provider, case.name, "failed" if plan.mode == "replay" else "error", error.summary())
+
+
+def _result(plan: Plan, provider: str, spec: Spec, case: Case, asked: Asked | None) -> Result:
+    denied = [name for name in case.needs if not spec.can(name)]
+    if case.key == "wrong" and spec.auth.style == "none":
+        return Result(provider, case.name, "skipped", "it takes no key")
+    path = plan.recordings / spec.id / f"{case.name}.yaml"
+    if asked is None and not path.is_file():
+        why = f"capabilities.{denied[0]}: false" if denied else "nothing was recorded"
+        return Result(provider, case.name, "skipped" if denied else "unrecorded", why)
+    if denied:
+        return _denied(plan, provider, case, asked, path, denied)
+    if asked is None:
+        return run.replay(case, provider, path, list(plan.folders))
+    return run.record(case, asked, path) if plan.mode == "record" else run.live(case, asked)
+
+
+def _denied(
+    plan: Plan, provider: str, case: Case, asked: Asked | None, path: Path, denied: list[str]
+) -> Result:  # fmt: skip
+    """Ask what the file says is not there, by a file that says that it is."""
+    with tempfile.TemporaryDirectory(prefix="prx-") as folder:
+        flags = ", ".join(f"{name}: true" for name in denied)
+        Path(folder, f"{provider}.yaml").write_text(
+            f"spec: 1\nid: {provider}\nextends: {provider}\ncapabilities: {{{flags}}}\n", encoding="utf-8"
+        )
+        folders = [Path(folder), *plan.folders]  # the first is the strongest
+        if asked is None:
+            found = run.replay(case, provider, path, folders)
+        else:
+            enabled = replace(asked, client=_clients(replace(plan, folders=folders), provider, asked.real))
+            found = run.live(case, enabled)
+    if found.outcome == "passed":
+        why = f"the file says capabilities.{denied[0]}: false, and yet it is there"
+        return replace(found, outcome="failed", why=why)
+    return Result(provider, case.name, "skipped", f"capabilities.{denied[0]}: false, and so it is")
+
+
+def _asked(plan: Plan, provider: str, spec: Spec) -> Asked:
+    """The provider as the user's configuration reaches it. Raises Error."""
+    with Client(config=plan.config, providers=list(plan.folders)) as client:
+        account = client.accounts.get(provider)
+        url = account.target.base_url
+        model = plan.model or account.settings.model or spec.models.default or client.models(provider)[0]
+    now = datetime.now(UTC).date().isoformat()
+    evidence = Evidence("live", spec.name, now, url, model)
+    return Asked(provider, _clients(plan, provider, url), evidence, url)
+
+
+def _clients(plan: Plan, provider: str, url: str) -> Callable[[bool], Client]:
+    wrong_key = run.connect(provider, url, run.WRONG_KEY, list(plan.folders))
+
+    def client(wrong: bool) -> Client:
+        return wrong_key(True) if wrong else Client(config=plan.config, providers=list(plan.folders))
+
+    return client

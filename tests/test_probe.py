@@ -1,0 +1,666 @@
+"""prx probe: what it writes is a good file, and true; what it could not learn is not in it."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import pty
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+from raw import RawServer, response
+
+from prx.client import Client
+from prx.conformance import cases
+from prx.emulator import server, shapes
+from prx.emulator.server import Emulator
+from prx.errors import AuthError, BadRequestError, Error, ProtocolError, RateLimitError, ServerError
+from prx.probe import Order, probe
+from prx.probe.doors import doors
+from prx.probe.draft import lay
+from prx.probe.findings import refuses, told
+from prx.spec import catalog
+from prx.spec.catalog import Catalog
+from prx.spec.check import check_file
+
+KEY = "sk-the-right-key-1"
+CATALOG = Catalog()
+CASES = cases.load()
+GLANCE = functools.cache(catalog.glance)
+
+
+class Made:
+    """A report, its file read back, and the conformance cases that it fails."""
+
+    def __init__(self, folder, url, key=KEY, **order):
+        order = {"key_env": "MINE_KEY" if key else "", "pause": 0, "date": "2026-01-01", **order}
+        self.report = probe(Order(url, "mine", key, **order), CATALOG)
+        self.folder, self.key = folder, key
+        path = folder / "mine.yaml"
+        path.write_text(self.report.text)
+        assert check_file(path, CATALOG)[1] == []
+        self.raw = yaml.safe_load(self.report.text)
+        self.can = self.raw.get("capabilities", {})
+        self.found = {finding.name: finding for finding in self.report.findings}
+
+    def failures(self):
+        failed = {}
+        for wrong in (False, True):
+            config = {"providers": {"mine": {"api_key": "sk-wrong" if wrong else self.key}}} if self.key else {}
+            with Client(config=config, providers=self.folder, env={}) as client:
+                definition = client.accounts.get("mine").definition
+                spec = definition.spec(definition.spec().models.default)
+                for case in CASES:
+                    if case.fits(spec) and (case.key == "wrong") == wrong:
+                        seen = cases.play(case, client, "mine", spec.models.default)
+                        failed[case.name] = cases.failures(case, spec, seen)
+        assert {"chat", "unknown_model"} <= failed.keys()
+        return {name: row for name, row in failed.items() if row}
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch):
+    """Every draft has a client of its own, and each would read every packaged file again."""
+    monkeypatch.setattr(catalog, "glance", GLANCE)
+
+
+@pytest.fixture
+def only(monkeypatch):
+    """An emulator that speaks some of its shapes and no other."""
+
+    def restrict(*names):
+        rows = tuple(row for row in shapes._POST if type(row[1]).__name__.lower() in names)
+        monkeypatch.setattr(shapes, "_POST", rows)
+        monkeypatch.setattr(
+            shapes, "_LISTS", tuple(row for row in shapes._LISTS if type(row[1]).__name__.lower() in names)
+        )
+
+    return restrict
+
+
+@pytest.fixture
+def meddle(monkeypatch):
+    """An emulator with a say before it: a function of the body that gives (status, answer), or None to let it pass."""
+
+    def put(before):
+        usual = server._Handler._post
+
+        def post(self, said):
+            request = json.loads(self.body)
+            answered = before(request)
+            self.body = json.dumps(request).encode()
+            return self._json(*answered) if answered else usual(self, said)
+
+        monkeypatch.setattr(server._Handler, "_post", post)
+
+    return put
+
+
+def refusal(message, status=400):
+    return status, {"error": {"message": message, "type": "invalid_request_error"}}
+
+
+# ------------------------------------------------------------------ what speaks Chat Completions
+
+
+def test_the_usual_server(tmp_path):
+    with Emulator({"key": KEY, "auth": "authorization"}) as emulator:
+        made = Made(tmp_path, emulator.url.removesuffix("/v1"))
+        assert made.raw["extends"] == "openai-chat"
+        assert made.raw["base_url"] == emulator.url
+        assert made.raw["auth"] == {"style": "bearer", "env": "MINE_KEY", "required": True}
+        assert made.raw["models"] == {"default": "words"}
+        yes = ("models", "stream", "tools", "parallel_tools", "vision", "reasoning", "responses")
+        assert {name for name, can in made.can.items() if can} == set(yes)
+        assert "deviations" not in made.raw
+        assert made.failures() == {}
+    assert made.report.requests <= 25
+    assert KEY not in json.dumps(made.report.plain())
+
+
+def test_every_line_says_what_showed_it(tmp_path):
+    with Emulator({"key": KEY}) as emulator:
+        lines = Made(tmp_path, emulator.url).report.text.splitlines()
+    flags = [line for line in lines if line.strip().endswith("(2026-01-01)")]
+    assert len([line for line in flags if ": true  # " in line or ": false  # " in line]) >= 8
+    tools = next(line for line in lines if line.startswith("  tools:"))
+    assert tools == (
+        '  tools: true  # POST /v1/chat/completions with tools: called get_weather({"city": "Paris"}) and '
+        'get_weather({"city": "London"}) (2026-01-01)'
+    )
+    assert "# Not learned:" in lines
+    assert "# - audio: not asked" in lines
+
+
+def test_what_only_looks_like_an_answer_is_none(tmp_path):
+    """This emulator gives JSON without a look at the schema, and calls nothing because it has to."""
+    with Emulator() as emulator:
+        made = Made(tmp_path, emulator.url, "")
+    assert made.can["json_schema"] is False
+    assert "ignored twice" in made.found["json schema"].how
+    assert made.can["tool_choice"] is False
+
+
+@pytest.mark.parametrize("path", ["", "/", "/v1", "/v1/", "/v1/chat/completions", "/proxy", "/proxy/v1"])
+def test_any_part_of_the_address_will_do(tmp_path, path):
+    with Emulator() as emulator:
+        made = Made(tmp_path, emulator.url.removesuffix("/v1") + path, "")
+        assert made.raw["extends"] == "openai-chat"
+        assert made.raw["auth"] == {"style": "none"}
+        assert made.failures() == {}
+
+
+@pytest.mark.parametrize(
+    ("header", "auth"),
+    [
+        ("authorization", {"style": "bearer"}),
+        ("x-api-key", {"style": "x-api-key"}),
+        ("api-key", {"style": "custom", "name": "api-key"}),
+        ("x-goog-api-key", {"style": "custom", "name": "x-goog-api-key"}),
+    ],
+)
+def test_the_key_travels_as_the_server_wants_it(tmp_path, header, auth):
+    with Emulator({"key": KEY, "auth": header}) as emulator:
+        made = Made(tmp_path, emulator.url.removesuffix("/v1"))
+        assert made.raw["auth"] == {**auth, "env": "MINE_KEY", "required": True}
+        assert made.failures() == {}
+
+
+@pytest.mark.parametrize(
+    ("habits", "expected"),
+    [
+        ({"refuses": ["system"]}, {"system": "merge_into_first_user"}),
+        ({"refuses": ["max_tokens"]}, {"parameters": {"max_tokens": {"rename": "max_completion_tokens"}}}),
+        ({"refuses": ["stream_options"], "usage": "last_choice"}, {"body": {"stream_options": None}}),
+        ({"reasoning": "think_tags", "refuses": ["system", "max_tokens"], "usage": "last_choice"},
+         {"system": "merge_into_first_user", "parameters": {"max_tokens": {"rename": "max_completion_tokens"}}}),
+    ],
+)  # fmt: skip
+def test_what_is_refused_is_said_in_other_words(tmp_path, habits, expected):
+    with Emulator({"key": KEY, **habits}) as emulator:
+        made = Made(tmp_path, emulator.url)
+        assert made.raw["request"] == expected
+        assert "refused otherwise (400: " in made.report.text.partition("request:")[2].partition("models:")[0]
+        assert made.can["stream"]
+        assert made.can["tools"]
+        assert made.failures() == {}
+
+
+def test_a_stream_that_counts_nothing_is_said_to(tmp_path):
+    with Emulator({"refuses": ["stream_options"]}) as emulator:
+        made = Made(tmp_path, emulator.url, "")
+        assert made.raw["deviations"]["stream_usage"] == ["!(reply.usage.total_tokens)"]
+        assert made.failures() == {}
+
+
+def test_streaming_refused(tmp_path):
+    with Emulator({"refuses": ["stream"]}) as emulator:
+        made = Made(tmp_path, emulator.url, "")
+        assert made.can["stream"] is False
+        assert made.can["tools"] is True
+        assert made.found["stream tools"].verdict == "open"
+        assert made.failures() == {}
+
+
+@pytest.mark.parametrize(
+    ("style", "place"),
+    [
+        ("reasoning_content", "choices[0].message.reasoning_content"),
+        ("reasoning", "choices[0].message.reasoning"),
+        ("parts", "choices[0].message.content[?type == 'thinking']"),
+        ("think_tags", "<think> </think>"),
+    ],
+)
+def test_where_the_reasoning_is(tmp_path, style, place):
+    with Emulator({"reasoning": style}) as emulator:
+        made = Made(tmp_path, emulator.url, "")
+        assert made.can["reasoning"] is True
+        assert f"in {place}" in made.found["reasoning"].how
+        assert made.failures() == {}
+
+
+@pytest.mark.parametrize(
+    "habits",
+    [{"usage": "every_chunk"}, {"tool_index": False}, {"tool_arguments": "object"}, {"done": False}, {"keep_alive": True}, {"error": "flat"},
+     {"error": "text"}, {"error": "detail"}],
+    ids=str,
+)  # fmt: skip
+def test_other_habits_change_nothing(tmp_path, habits):
+    with Emulator({"key": KEY, **habits}) as emulator:
+        made = Made(tmp_path, emulator.url)
+        assert made.can["tools"]
+        assert made.failures() == {}
+
+
+# ------------------------------------------------------------------ the other dialects
+
+
+@pytest.mark.parametrize(
+    ("shape", "dialect", "base"),
+    [
+        ("blocks", "anthropic-messages", "/v1"),
+        ("parts", "gemini", "/v1beta"),
+        ("segments", "cohere-v2", ""),
+        ("lines", "ollama", ""),
+        ("items", "openai-responses", "/v1"),
+    ],
+)
+def test_every_dialect_is_found_with_no_hint(tmp_path, only, shape, dialect, base):
+    only(shape)
+    own = {**CATALOG.dialect_or_provider(dialect)["auth"]}
+    header = {"bearer": "authorization", "x-api-key": "x-api-key"}.get(own.get("style"), own.get("name"))
+    with Emulator({"key": KEY, "auth": header, "api": shape}) as emulator:
+        root = emulator.url.removesuffix("/v1")
+        made = Made(tmp_path, root, model="words")
+        assert (made.raw["extends"], made.raw["base_url"]) == (dialect, root + base)
+        assert made.raw["auth"]["style"] == own["style"]
+        assert all(made.can[name] for name in ("stream", "tools", "parallel_tools", "vision", "reasoning"))
+        assert made.failures() == {}
+
+
+def test_a_dialect_of_ones_own_is_asked_as_well(tmp_path, monkeypatch):
+    (tmp_path / "_dialects").mkdir()
+    (tmp_path / "_dialects" / "odd.yaml").write_text(
+        "spec: 1\nid: odd\nextends: openai-chat\nendpoints: {chat: /odd, models: null}\n"
+    )
+    (tmp_path / "_dialects" / "bad.yaml").write_text("spec: 1\nid: bad\nextends: nothing\n")
+    monkeypatch.setattr(shapes, "_POST", ((r"/v1/odd", shapes.Choices()),))
+    with Emulator() as emulator:
+        order = Order(emulator.url, "mine", model="words", pause=0, folders=(str(tmp_path),))
+        report = probe(order, Catalog([tmp_path]))
+    assert report.dialect == "odd"
+    assert "models: the dialect has no list" in "\n".join(report.open)
+
+
+def test_a_model_that_is_only_on_another_path(tmp_path, only):
+    only("choices", "items")
+    with Emulator({"models": ["words"], "only_responses": ["words"]}) as emulator:
+        made = Made(tmp_path, emulator.url, "")
+        assert made.raw["extends"] == "openai-responses"
+        assert made.failures() == {}
+
+
+def test_where_a_dialect_is_at_home_it_is_asked_for_first():
+    def first(url):
+        return doors(CATALOG, url)[0]
+
+    assert first("http://h") == ("openai-chat", "http://h/v1")
+    assert first("http://h/v1beta") == ("gemini", "http://h/v1beta")
+    assert first("http://h/x/v1/messages") == ("anthropic-messages", "http://h/x/v1")
+    assert first("http://h/v1beta/models/m:generateContent?a=b") == ("gemini", "http://h/v1beta?a=b")
+    assert {door.dialect for door in doors(CATALOG, "http://h")} == set(CATALOG.dialects()) - {"json-http"}
+    assert all(door.base_url.startswith("http://h/v1/x") for door in doors(CATALOG, "http://h/v1/x"))
+
+
+# ------------------------------------------------------------------ no is no only where it was said
+
+
+@pytest.mark.parametrize(
+    "message", ["tools is not supported by this model", "body.tools: not permitted", "Unknown parameter: 'tools'"]
+)
+def test_tools_refused(tmp_path, meddle, message):
+    meddle(lambda body: refusal(message) if body.get("tools") else None)
+    with Emulator() as emulator:
+        made = Made(tmp_path, emulator.url, "")
+        assert made.can["tools"] is False
+        assert not made.can.keys() & {"tool_choice", "parallel_tools"}
+        assert made.failures() == {}
+
+
+def test_tools_ignored(tmp_path, meddle):
+    meddle(lambda body: body.pop("tools", None) and None)
+    with Emulator() as emulator:
+        made = Made(tmp_path, emulator.url, "")
+        assert made.can["tools"] is False
+        assert "ignored twice" in made.found["tools"].how
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        refusal("Bad request"),
+        refusal("boom", 500),
+        refusal("slow down", 429),
+        refusal("no credits", 402),
+        refusal("tools", 403),
+    ],
+)
+def test_what_refuses_nothing_by_name_leaves_it_open(tmp_path, meddle, answer, monkeypatch):
+    monkeypatch.setattr(time, "sleep", [].append)
+    meddle(lambda body: answer if body.get("tools") else None)
+    with Emulator() as emulator:
+        made = Made(tmp_path, emulator.url, "")
+    assert "tools" not in made.can
+    assert made.can["stream"] is True
+    assert any(line.startswith("tools: ") for line in made.report.open)
+
+
+@pytest.mark.parametrize(
+    ("capability", "wants", "message"),
+    [
+        ("vision", lambda body: "image_url" in json.dumps(body), "tiny is not a multimodal model"),
+        ("json_schema", lambda body: "response_format" in body, "response_format json_schema is not supported"),
+        (
+            "reasoning",
+            lambda body: "reasoning_effort" in body,
+            "Unrecognized request argument supplied: reasoning_effort",
+        ),
+        (
+            "tool_choice",
+            lambda body: body.get("tool_choice", "none") != "none",
+            "tool_choice=required is not implemented",
+        ),
+        ("stream", lambda body: body.get("stream"), "stream is not available"),
+    ],
+)
+def test_each_feature_refused_by_its_name(tmp_path, meddle, capability, wants, message):
+    meddle(lambda body: refusal(message) if wants(body) else None)
+    with Emulator() as emulator:
+        made = Made(tmp_path, emulator.url, "")
+        assert made.can[capability] is False
+        assert made.can["tools"] is True
+        assert made.failures() == {}
+
+
+def test_of_several_models_a_no_holds_for_the_one_asked(tmp_path, meddle):
+    meddle(lambda body: refusal("no vision here: not supported") if "image_url" in json.dumps(body) else None)
+    with Emulator({"models": ["big", "words-[mini]"]}) as emulator:
+        made = Made(tmp_path, emulator.url, "")
+        assert made.raw["models"]["default"] == "words-[mini]"
+        (row,) = made.raw["overrides"]
+        assert row["model"] == "words-[[]mini]"
+        assert row["capabilities"]["vision"] is False
+        assert "vision" not in made.can
+        with Client(config={}, providers=tmp_path, env={}) as client:
+            definition = client.accounts.get("mine").definition
+        assert not definition.spec("words-[mini]").can("vision")
+        assert definition.spec("big").can("vision")
+        assert made.failures() == {}
+
+
+def test_a_call_that_comes_as_text_is_neither(tmp_path, meddle):
+    message = {"role": "assistant", "content": '<tool_call>{"name": "get_weather"}</tool_call>'}
+    answer = 200, {"choices": [{"message": message, "finish_reason": "stop"}]}
+    meddle(lambda body: answer if body.get("tools") else None)
+    with Emulator() as emulator:
+        made = Made(tmp_path, emulator.url, "")
+    assert "tools" not in made.can
+    assert "came as text" in made.found["tools"].how
+
+
+def test_a_refused_temperature_is_left_out(tmp_path, meddle):
+    meddle(lambda body: refusal("temperature does not support 0 with this model") if "temperature" in body else None)
+    with Emulator() as emulator:
+        made = Made(tmp_path, emulator.url, "")
+        assert made.raw["request"]["parameters"] == {"temperature": {"drop": True}}
+        assert made.failures() == {}
+
+
+def test_a_limit_that_is_ignored_under_one_name(tmp_path, meddle):
+    meddle(lambda body: body.pop("max_tokens", None) and None)
+    with Emulator() as emulator:
+        made = Made(tmp_path, emulator.url, "")
+        assert made.raw["request"]["parameters"] == {"max_tokens": {"rename": "max_completion_tokens"}}
+        assert made.failures() == {}
+
+
+def test_a_stream_that_comes_as_one_body_is_none(tmp_path, meddle):
+    meddle(lambda body: body.pop("stream", None) and None)
+    with Emulator() as emulator:
+        made = Made(tmp_path, emulator.url, "")
+        assert made.can["stream"] is False
+        assert made.failures() == {}
+
+
+@pytest.mark.parametrize(
+    ("message", "kind", "expected"),
+    [
+        ("image input is not supported", ServerError, True),
+        ("this is not a multimodal model", BadRequestError, True),
+        ("image dimensions are not supported: at least 28x28", BadRequestError, False),
+        ("tools are not supported", BadRequestError, False),
+        ("image", BadRequestError, False),
+        ("image input is not supported on your plan", RateLimitError, False),
+        ("image input is not allowed for this key", AuthError, False),
+    ],
+)
+def test_an_error_that_speaks_of_the_feature(message, kind, expected):
+    assert refuses(kind(message), ("image", "multimodal")) is expected
+
+
+# ------------------------------------------------------------------ wrong keys and unknown models
+
+
+def test_what_errors_are_like_here(tmp_path, monkeypatch):
+    usual = server._Handler._check_key
+
+    def check(self):
+        if "sk-wrong" in str(self.headers) or "sk-this-key-is-wrong" in str(self.headers):
+            self.persona = {**self.persona, "odd": True}
+            return
+        usual(self)
+
+    monkeypatch.setattr(server._Handler, "_check_key", check)
+    monkeypatch.setattr(server._Handler, "_names", lambda _self: ["words", "no-such-model"])
+    with Emulator({"key": KEY}) as emulator:
+        made = Made(tmp_path, emulator.url)
+        assert made.raw["deviations"] == {"wrong_key": ["reply.content"], "unknown_model": ["reply.content"]}
+        assert made.failures() == {}
+
+
+def test_an_unknown_model_by_another_status(tmp_path, meddle):
+    meddle(lambda body: refusal("no route") if body["model"] != "words" else None)
+    with Emulator() as emulator:
+        made = Made(tmp_path, emulator.url, "", model="words")
+        assert made.raw["deviations"] == {"unknown_model": ["error.kind == 'bad_request' && error.status == `400`"]}
+        assert made.failures() == {}
+
+
+# ------------------------------------------------------------------ where there is nothing
+
+
+@pytest.mark.parametrize("key", ["sk-not-this-one", ""])
+def test_a_refused_key_is_an_error_and_no_file(tmp_path, key):
+    with (
+        Emulator({"key": KEY}) as emulator,
+        pytest.raises(AuthError, match=r"however it is sent|wants a key") as caught,
+    ):
+        Made(tmp_path, emulator.url, key)
+    assert "--key-env" in caught.value.hint or key
+
+
+def test_a_server_that_is_busy_all_the_time(tmp_path, monkeypatch):
+    slept = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    with RawServer(response(429, {"error": {"message": "slow down"}}, "retry-after: 7")) as raw:
+        with pytest.raises(RateLimitError, match="nothing was learned"):
+            Made(tmp_path, raw.url, "", limit=12)
+    assert len(raw.requests) <= 12
+    assert {7.0} <= set(slept) <= {0, 7.0}
+
+
+def test_a_server_that_asks_for_an_hour_is_not_waited_for(tmp_path):
+    with RawServer(response(429, {"error": {"message": "slow down"}}, "retry-after: 3600")) as raw:
+        started = time.monotonic()
+        with pytest.raises(RateLimitError):
+            Made(tmp_path, raw.url, "", limit=6)
+        assert time.monotonic() - started < 5
+
+
+def test_nobody_at_the_port(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(Error) as caught:
+        Made(tmp_path, f"http://127.0.0.1:{port}", "")
+    assert caught.value.kind == "connection"
+
+
+def test_a_redirect_is_not_followed(tmp_path):
+    with RawServer(response()) as other:
+        with (
+            RawServer(response(301, b"", f"location: {other.url}")) as raw,
+            pytest.raises(ProtocolError, match="redirects to") as caught,
+        ):
+            Made(tmp_path, raw.url.removesuffix("/v1"))
+        assert other.requests == []
+        assert len(raw.requests) <= 4
+        assert "follows no redirect" in caught.value.hint
+
+
+@pytest.mark.parametrize("status", [200, 404])
+def test_a_web_page(tmp_path, status):
+    with RawServer(response(status, b"<!doctype html><title>Welcome</title>")) as raw:
+        with pytest.raises(ProtocolError, match="no dialect was understood"):
+            Made(tmp_path, raw.url, "")
+        assert len(raw.requests) <= 40
+
+
+def test_no_more_requests_than_allowed(tmp_path):
+    with Emulator() as emulator:
+        made = Made(tmp_path, emulator.url, "", limit=4)
+        assert made.report.requests == 4
+        assert made.failures() == {}
+    assert any("all of the 4 requests were spent" in line for line in made.report.open)
+    assert "tools" not in made.can
+
+
+# ------------------------------------------------------------------ what a server says gets nowhere
+
+
+def test_words_of_a_server_stay_in_their_comment(tmp_path, meddle):
+    evil = "tools not supported\nbase_url: http://evil.example\r\n\u2028auth: {}\x85x: 1 \x1b[31m" + "y" * 500
+    meddle(lambda body: refusal(evil) if body.get("tools") else None)
+    with Emulator() as emulator:
+        made = Made(tmp_path, emulator.url, "")
+        assert made.raw["base_url"] == emulator.url
+    assert made.can["tools"] is False
+    assert "\x1b" not in made.report.text
+    assert max(map(len, made.report.text.splitlines())) < 300
+    assert len(told("x" * 500)) < 200
+
+
+def test_a_key_that_is_a_common_word_spoils_no_file(tmp_path):
+    with Emulator({"key": "words"}) as emulator:
+        made = Made(tmp_path, emulator.url, "words")
+        assert made.raw["models"]["default"] == "words"
+
+
+def test_a_key_that_is_told_back_is_masked(tmp_path, meddle):
+    meddle(lambda body: refusal(f"tools not supported for {KEY}") if body.get("tools") else None)
+    with Emulator({"key": KEY}) as emulator:
+        made = Made(tmp_path, emulator.url)
+    assert KEY not in json.dumps(made.report.plain())
+    assert "tools not supported for ***" in made.report.text
+
+
+def test_a_variable_of_another_provider_is_not_named(tmp_path):
+    with Emulator({"key": KEY}) as emulator:
+        made = Made(tmp_path, emulator.url, key_env="GROQ_API_KEY")
+    assert "env" not in made.raw["auth"]
+    assert "GROQ_API_KEY belongs to https://api.groq.com" in made.report.text
+
+
+def test_nulls_are_kept():
+    assert lay({"a": {"b": 1, "c": 2}}, {"a": {"b": None}}) == {"a": {"b": None, "c": 2}}
+
+
+# ------------------------------------------------------------------ the command
+
+
+def prx(*arguments, env=None, **options):
+    clean = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **(env or {})}
+    done = subprocess.run(
+        [sys.executable, "-m", "prx", "probe", *map(str, arguments)],
+        input="", capture_output=True, text=True, timeout=60, check=False, env=clean, **options,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def test_the_command_writes_a_file(tmp_path):
+    out = tmp_path / "mine.yaml"
+    with Emulator({"key": KEY}) as emulator:
+        ask = (emulator.url, "--key-env", "MINE", "--yes", "--out", out)
+        done = prx(*ask, env={"MINE": KEY})
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == ""
+        assert "up to 40 requests with max_tokens 2048 or less to 127.0.0.1:" in done.stderr
+        assert "with the key from $MINE" in done.stderr
+        assert "Not learned:\n  audio: not asked" in done.stderr
+        assert check_file(out, CATALOG)[1] == []
+        assert KEY not in out.read_text() + done.stderr
+        again = prx(*ask, env={"MINE": KEY})
+        assert again.returncode == 1
+        assert "is there already" in again.stderr
+        out.write_text("")
+        assert prx(*ask, "--force", "--json", env={"MINE": KEY}).returncode == 0
+        assert out.read_text().startswith("spec: 1\nid: mine\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.yaml"]
+
+
+def test_the_file_on_standard_output_and_as_json(tmp_path):
+    with Emulator() as emulator:
+        printed = prx(emulator.url, "--yes")
+        told_as_json = json.loads(prx(emulator.url, "--yes", "--json", "--id", "other").stdout)
+    assert yaml.safe_load(printed.stdout)["id"].startswith("local-")
+    assert told_as_json["id"] == "other"
+    assert told_as_json["dialect"] == "openai-chat"
+    assert {"name", "verdict", "asked", "how"} <= told_as_json["findings"][0].keys()
+    assert yaml.safe_load(told_as_json["file"])["id"] == "other"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ((), 2, "say --yes"),
+        (("--yes", "--key-env", "NOT_SET"), 1, "the environment has no NOT_SET"),
+        (("--yes", "--id", "Bad Name"), 2, "is no id of a provider"),
+        (("--yes", "--out", "/nonexistent/x.yaml"), 1, "no such folder"),
+        (("--yes", "--out", "x.txt"), 2, "ends in .yaml"),
+        (("--yes", "--out", "x.yaml", "--id", "y"), 2, "call it y.yaml"),
+    ],
+)
+def test_what_is_refused_before_anything_is_sent(arguments, code, words, tmp_path):
+    with RawServer() as raw:
+        done = prx(raw.url, *arguments, cwd=tmp_path)
+        assert (done.returncode, raw.connections) == (code, 0)
+    assert words in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("answer", "code"), [(b"n\n", 130), (b"y\n", 0)])
+def test_a_terminal_is_asked_first(answer, code):
+    with Emulator() as emulator:
+        ours, theirs = pty.openpty()
+        os.write(ours, answer)
+        done = subprocess.run(
+            [sys.executable, "-m", "prx", "probe", emulator.url],
+            stdin=theirs, capture_output=True, text=True, timeout=60, check=False, env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"},
+        )  # fmt: skip
+        os.close(ours)
+        os.close(theirs)
+        assert "go on? [y/N]" in done.stderr
+        assert done.returncode == code
+        assert bool(emulator.heard) is (code == 0)
+
+
+def test_an_interruption_writes_nothing(tmp_path):
+    out = tmp_path / "mine.yaml"
+    with Emulator({"delay": 0.05}) as emulator:
+        command = [sys.executable, "-m", "prx", "probe", emulator.url, "--yes", "--out", str(out)]
+        running = subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
+        )
+        while not emulator.heard:
+            time.sleep(0.05)
+        running.send_signal(signal.SIGINT)
+        errors = running.communicate(timeout=20)[1]
+    assert running.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == []

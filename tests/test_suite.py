@@ -1,0 +1,257 @@
+"""prx conformance and the pytest plugin, as a person runs them: what is found, what is told, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from xml.etree import ElementTree as ET
+
+import pytest
+import yaml
+from raw import RawServer, response
+
+from prx.conformance import cases, evidence
+from prx.emulator.server import Emulator
+
+PRX = [sys.executable, "-m", "prx"]
+
+
+def run(*arguments, cwd, stdin=""):
+    done = subprocess.run(
+        [*map(str, arguments)], capture_output=True, text=True, check=False, cwd=cwd, timeout=120, input=stdin
+    )
+    assert "Traceback" not in done.stdout + done.stderr, done
+    assert "fault of prx" not in done.stderr, done.stderr
+    return done
+
+
+@pytest.fixture
+def desk(tmp_path):
+    """A folder with a provider's file, and a server that it is about."""
+    (tmp_path / "mine").mkdir()
+    with Emulator({"key": "sk-right-0000"}) as emulator:
+        yield Desk(tmp_path, emulator.url)
+
+
+class Desk:
+    def __init__(self, folder, url):
+        self.folder, self.url = folder, url
+        self.file = folder / "mine" / "mine.yaml"
+        self.write("")
+
+    def write(self, more, url=None):
+        self.file.write_text(
+            f"spec: 1\nid: mine\nextends: openai-chat\nbase_url: {url or self.url}\nauth: {{style: bearer}}\n{more}"
+        )
+        (self.folder / "c.toml").write_text(
+            f'[providers.mine]\napi_url = "{url or self.url}"\napi_key = "sk-right-0000"\nmodel = "words"\n'
+        )
+
+    def conformance(self, *arguments):
+        return run(*PRX, "conformance", "mine/mine.yaml", "--config", "c.toml", *arguments, cwd=self.folder)
+
+    def record(self):
+        done = self.conformance("--record", "--cassettes", "kept")
+        assert done.returncode == 0, done
+        return done
+
+    def rows(self, *arguments):
+        done = self.conformance("--json", *arguments)
+        return done, {row["case"]: row for row in json.loads(done.stdout)["results"]}
+
+
+def test_recorded_and_played_back(desk):
+    desk.record()
+    kept = sorted(path.stem for path in (desk.folder / "kept" / "mine").glob("*.yaml"))
+    assert kept == sorted(case.name for case in cases.load())
+    assert "sk-right-0000" not in "".join(path.read_text() for path in (desk.folder / "kept").rglob("*.yaml"))
+    done, rows = desk.rows("--cassettes", "kept")
+    assert done.returncode == 0
+    assert {row["outcome"] for row in rows.values()} == {"passed"}
+    assert {row["evidence"]["kind"] for row in rows.values()} == {"live"}
+    assert rows["tools"]["exchanges"][0]["request"]["json"]["tools"]
+
+
+def test_a_wrong_flag_is_found_in_both_directions(desk):
+    desk.record()
+    desk.write("capabilities: {tools: false}\n")
+    for arguments in (("--cassettes", "kept"), ("--live",)):
+        done, rows = desk.rows(*arguments)
+        assert done.returncode == 1
+        assert rows["tools"]["outcome"] == "failed"
+        assert rows["tools"]["why"] == "the file says capabilities.tools: false, and yet it is there"
+    with Emulator({"refuses": ["stream"]}) as blunt:
+        desk.write("fallbacks: {no_stream: null}\n", blunt.url)
+        done, rows = desk.rows("--live")
+    assert done.returncode == 1
+    assert rows["stream"]["outcome"] == "failed"
+    assert "Streaming is not supported" in rows["stream"]["why"]
+
+
+def test_a_flag_that_is_rightly_false_is_skipped(desk):
+    with Emulator({"refuses": ["stream"]}) as blunt:
+        desk.write("capabilities: {stream: false}\n", blunt.url)
+        done, rows = desk.rows("--live")
+    assert rows["stream"]["outcome"] == "skipped"
+    assert rows["chat"]["outcome"] == "passed"
+    assert done.returncode == 1, "nobody checks keys there: wrong_key fails"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("Hello!", "Hallo!"), ("Say hello.", "Say hallo."), ("finish_reason: stop", "finish_reason: end")]
+)
+def test_a_recording_edited_by_one_token_fails(desk, old, new):
+    desk.record()
+    path = desk.folder / "kept" / "mine" / "chat.yaml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    done, rows = desk.rows("--cassettes", "kept", "--case", "chat")
+    assert done.returncode == 1
+    assert "was edited after it was recorded" in rows["chat"]["why"]
+
+
+def test_a_limit_is_no_verdict(desk):
+    with RawServer(
+        response(429, {"error": {"message": "Rate limit reached", "code": "rate_limit_exceeded"}})
+    ) as server:
+        desk.write("", server.url)
+        done, rows = desk.rows("--live", "--model", "words", "--case", "chat", "--case", "tools")
+    assert done.returncode == 1
+    assert {row["outcome"] for row in rows.values()} == {"limited"}
+
+
+def test_nobody_there_is_no_verdict_either(desk):
+    desk.write("", "http://127.0.0.1:9/v1")
+    done, rows = desk.rows("--live", "--case", "chat")
+    assert (done.returncode, rows["chat"]["outcome"]) == (1, "error")
+
+
+def test_all_skipped_is_a_failure(desk):
+    done, rows = desk.rows("--cassettes", "nothing")
+    assert {row["outcome"] for row in rows.values()} == {"unrecorded"}
+    assert done.returncode == 1
+
+
+def test_a_run_goes_on_where_it_was_interrupted(desk):
+    desk.record()
+    done = desk.conformance("--cassettes", "kept", "--resume", "state.json", "--case", "chat", "--case", "tools")
+    assert done.returncode == 0
+    (desk.folder / "kept" / "mine" / "chat.yaml").unlink()
+    done, rows = desk.rows("--cassettes", "kept", "--resume", "state.json")
+    assert rows["chat"]["outcome"] == "passed", "it was done before"
+    assert len(rows) == len(cases.load())
+    (desk.folder / "state.json").write_text("{")
+    done = desk.conformance("--resume", "state.json")
+    assert (done.returncode, "no run that could be taken up" in done.stderr) == (1, True)
+
+
+def test_reports(desk):
+    desk.record()
+    desk.write("capabilities: {tools: false}\n")
+    done = desk.conformance("--cassettes", "kept", "--junit", "out.xml", "--html", "out.html")
+    assert done.returncode == 1
+    suite = ET.parse(desk.folder / "out.xml").getroot().find("testsuite")
+    found = {case.get("name"): [child.tag for child in case] for case in suite}
+    assert found["chat"] == []
+    assert found["tools"] == ["failure"]
+    assert int(suite.get("failures")) == sum(tags == ["failure"] for tags in found.values())
+    assert "<html" in (desk.folder / "out.html").read_text()
+    assert "failed: tools" in done.stdout
+
+
+def test_bad_input(desk):
+    for arguments, words in (
+        (("gorq",), "did you mean 'groq'?"),
+        (("--case", "caht", "groq"), "did you mean 'chat'?"),
+        (("none.yaml",), "unknown provider 'none'"),
+        (("groq", "--junit", "/nonexistent/x.xml", "--case", "chat"), "cannot be written"),
+    ):
+        done = run(*PRX, "conformance", *arguments, cwd=desk.folder)
+        assert done.returncode == 1, done
+        assert words in done.stderr, done.stderr
+    assert run(*PRX, "conformance", "--live", cwd=desk.folder).returncode == 2, "everybody, live: no"
+
+
+def test_recorded_traffic_adds_a_column(desk):
+    (desk.folder / "traffic").mkdir()
+    body = {"choices": [{"message": {"content": "hello"}, "finish_reason": "stop"}]}
+    item = {
+        "id": "a", "provider": "mine", "dialect": "openai-chat", "stream": False, "request": {"body": {"model": "m"}},
+        "response": {"status": 200, "headers": {}, "body_text": json.dumps(body)}, "expected": {"content": "hello", "finish_reason": "stop"},
+    }  # fmt: skip
+    for content, outcome in (("hello", "passed"), ("other", "failed")):
+        item["expected"]["content"] = content
+        (desk.folder / "traffic" / "a.json").write_text(json.dumps(item))
+        _, rows = desk.rows("--cassettes", "kept", "--corpus", "traffic")
+        assert rows["corpus"]["outcome"] == outcome
+
+
+# ------------------------------------------------------------------ the plugin
+
+
+def pytest_in(desk, *arguments):
+    return run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments, cwd=desk.folder)
+
+
+def test_a_folder_of_files_becomes_tests(desk):
+    desk.record()
+    (desk.folder / "engine").mkdir()
+    (desk.folder / "engine" / "__init__.py").write_text("raise RuntimeError('the user has a package of that name')")
+    plain = ("--prx-providers", "mine", "--prx-cassettes", "kept")
+    done = pytest_in(desk, *plain)
+    assert f"{len(cases.load())} passed" in done.stdout
+    assert "3 passed" in pytest_in(desk, *plain, "-k", "mine-chat or mine-models or mine-stop").stdout
+    listed = pytest_in(desk, *plain, "--collect-only").stdout
+    assert "mine/mine.yaml::mine-chat" in listed
+    desk.write("capabilities: {tools: false}\n")
+    done = pytest_in(desk, *plain)
+    assert "the file says capabilities.tools: false, and yet it is there" in done.stdout
+    desk.write("base_ulr: x\n")
+    done = pytest_in(desk, *plain)
+    assert "mine.yaml:6:1: base_ulr: unknown key 'base_ulr'; did you mean 'base_url'?" in done.stdout
+    assert done.returncode == 2
+
+
+def test_without_recordings_nothing_is_proven(desk):
+    done = pytest_in(desk, "--prx-providers", "mine")
+    assert f"{len(cases.load())} skipped" in done.stdout
+
+
+# ------------------------------------------------------------------ cases and evidence
+
+
+@pytest.mark.parametrize("case", cases.load(), ids=lambda case: case.name)
+def test_a_case_is_well_formed(case):
+    from prx import resources
+
+    assert cases.lint(resources.folder("cases") / f"{case.name}.yaml") == []
+
+
+def test_a_faulty_case_is_told_with_its_place(tmp_path):
+    path = tmp_path / "odd.yaml"
+    path.write_text("title: an odd case\ngroup: txt\nhold: ['a[', reply.content]\nneed: [tools]\n")
+    assert [line.partition(":")[2] for line in cases.lint(path)] == [
+        "2:1: group: \"txt\" is not one of text, stream, tools, formats, pictures, reasoning, errors, listing; did you mean 'text'?",
+        "4:1: need: unknown key 'need'; did you mean 'needs'?",
+    ]
+    path.write_text("title: an odd case\ngroup: text\nhold: ['a[', reply.content]\n")
+    assert "odd.yaml:3:8: hold[0]: the expression ends too early" in cases.lint(path)[0]
+
+
+def test_the_strongest_evidence_counts(tmp_path):
+    from prx.spec.catalog import Catalog
+
+    (tmp_path / "some.yaml").write_text(
+        "spec: 1\nid: some\nextends: openai-chat\nbase_url: http://localhost:1/v1\ncapabilities: {vision: false, tools: true, audio: false}\n"
+        "evidence:\n  - {of: [vision, tools], kind: documented, source: a page, date: '2026-10-01'}\n"
+    )
+    spec = Catalog([tmp_path]).get("some").spec()
+    head = {"kind": "emulated", "what": "e", "date": "2026-10-02", "base_url": "u", "model": "m", "digest": "d"}
+    (tmp_path / "tools.yaml").write_text(yaml.safe_dump({"evidence": head, "interactions": []}, sort_keys=False))
+    (tmp_path / "stream.yaml").write_text(yaml.safe_dump({"evidence": head, "interactions": []}, sort_keys=False))
+    found = evidence.known(spec, cases.load(), tmp_path)
+    assert {name: (row.value, row.kind) for name, row in found.items()} == {
+        "audio": (False, "none"), "stream": (True, "emulated"), "tools": (True, "documented"), "vision": (False, "documented"),
+    }  # fmt: skip
