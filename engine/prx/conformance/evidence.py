@@ -15,7 +15,7 @@ from prx.conformance.cases import Case
 from prx.errors import ConfigError
 from prx.spec.model import Spec
 
-Kind = Literal["live", "server", "emulated"]
+Kind = Literal["live", "server", "emulated", "corpus"]
 KINDS = ("live", "server", "documented", "emulated", "none")  # the strongest first
 
 
