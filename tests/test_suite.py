@@ -256,3 +256,10 @@ def test_the_strongest_evidence_counts(tmp_path):
     assert {name: (row.value, row.kind) for name, row in found.items()} == {
         "audio": (False, "none"), "stream": (True, "emulated"), "tools": (True, "documented"), "vision": (False, "documented"),
     }  # fmt: skip
+
+
+def test_how_a_capability_is_known_is_shown(tmp_path):
+    lines = run(*PRX, "show", "llamacpp", "--evidence", cwd=tmp_path).stdout.splitlines()
+    assert any(line.startswith("tools\tyes\tserver\tllama.cpp's own server") for line in lines), lines
+    rows = json.loads(run(*PRX, "show", "minimax", "--evidence", "--json", cwd=tmp_path).stdout)
+    assert rows["vision"]["kind"] in ("documented", "emulated", "none")

@@ -12,9 +12,11 @@ import click
 from prx import resources
 from prx.cli import options
 from prx.client import Client
-from prx.conformance.evidence import kinds
+from prx.conformance import cases
+from prx.conformance.evidence import kinds, known
 from prx.conformance.suite import default_recordings
 from prx.errors import ConfigError, Error
+from prx.spec.catalog import Definition
 from prx.spec.check import check_file
 from prx.spec.document import Problem
 from prx.words import nearest
@@ -95,20 +97,39 @@ def _words(row: dict[str, Any]) -> list[str]:
 @click.command()
 @click.argument("name", metavar="ID", shell_complete=options.complete_provider)
 @click.option("--resolved", is_flag=True, help="With everything it extends.")
+@click.option("--evidence", is_flag=True, help="How each of its capabilities is known.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @options.settings
-def show(name: str, resolved: bool, as_json: bool, config: str | None, folders: tuple[str, ...]) -> None:
+def show(
+    name: str, resolved: bool, evidence: bool, as_json: bool, config: str | None, folders: tuple[str, ...]
+) -> None:
     """Print a provider's file, or all that it comes to."""
     with options.client(config, folders) as client:
         catalog = client.catalog
         entry = catalog.entry(name) or (catalog.base_entry(name) if name in catalog.dialects() else None)
         definition = catalog.load(entry) if entry else catalog.get(name)
-    if as_json:
+    if evidence:
+        _evidence(definition, as_json=as_json)
+    elif as_json:
         options.print_json(definition.raw)
     elif resolved:
         click.echo(_yaml(definition.raw), nl=False)
     else:
         click.echo(definition.entry.path.read_text(encoding="utf-8"), nl=False)
+
+
+def _evidence(definition: Definition, *, as_json: bool) -> None:
+    """A line a capability: what the file says of it, and what stands behind that."""
+    spec = definition.spec()
+    found = known(spec, cases.load(), default_recordings() / spec.id)
+    if as_json:
+        options.print_json({name: row._asdict() for name, row in found.items()})
+        return
+    says = {True: "yes", False: "no", None: "not said"}
+    options.print_table(
+        ("capability", "", "known", "from", "date"),
+        [(name, says[row.value], row.kind, row.what, row.date) for name, row in found.items()],
+    )
 
 
 def _yaml(value: Any) -> str:
