@@ -142,6 +142,10 @@ def test_a_run_goes_on_where_it_was_interrupted(desk):
     done, rows = desk.rows("--cassettes", "kept", "--resume", "state.json")
     assert rows["chat"]["outcome"] == "passed", "it was done before"
     assert len(rows) == len(cases.load())
+    with (desk.folder / "state.json").open("a") as file:
+        file.write('{"provider": "mine", "ca')
+    done, again = desk.rows("--cassettes", "kept", "--resume", "state.json")
+    assert again.keys() == rows.keys(), "half a line, left by an interruption, costs nothing"
     (desk.folder / "state.json").write_text("{")
     done = desk.conformance("--resume", "state.json")
     assert (done.returncode, "no run that could be taken up" in done.stderr) == (1, True)

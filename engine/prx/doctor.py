@@ -16,7 +16,7 @@ from prx.accounts import Named
 from prx.client import Client
 from prx.core.request import endpoint_url
 from prx.errors import CapabilityError, Error
-from prx.spec.catalog import Entry, glance
+from prx.spec.catalog import Entry, glance, key_names
 from prx.words import nearest
 
 Verdict = Literal["ok", "warn", "fail", "skip"]
@@ -70,8 +70,7 @@ def configured(client: Client) -> list[str]:
 
 
 def _has_key(client: Client, entry: Entry) -> bool:
-    names = (glance(entry.path).get("auth") or {}).get("env") or ()
-    return any(client.env.get(name) for name in ([names] if isinstance(names, str) else names))
+    return any(client.env.get(name) for name in key_names(glance(entry.path)))
 
 
 def examine(client: Client, name: str, *, chat: bool) -> Examination:

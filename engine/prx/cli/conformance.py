@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from prx.cli import options
 from prx.conformance import cases, report, run, suite
 from prx.conformance.cases import Case
 from prx.errors import ConfigError, Error
-from prx.spec.catalog import Definition
-from prx.words import nearest
+from prx.spec.catalog import SUFFIXES, Definition
+from prx.spec.model import Spec
 
 
 @click.command()
@@ -44,7 +45,7 @@ def conformance(
     Without names, every provider that has recordings. It judges the wire and not the model. Exit 1 where a case
     failed, where a provider would not be asked, or where nothing was judged.
     """
-    chosen = _cases(only)
+    chosen = cases.named(only)
     files = [Path(target).parent for target in targets if _is_file(target)]
     with options.client(config, [*map(str, files), *folders]) as client:
         catalog = client.catalog
@@ -69,17 +70,7 @@ def conformance(
 
 
 def _is_file(target: str) -> bool:
-    return target.endswith((".yaml", ".yml"))
-
-
-def _cases(only: Sequence[str]) -> list[Case]:
-    known = {case.name: case for case in cases.load()}
-    for name in only:
-        if name not in known:
-            raise ConfigError(
-                f"no case is called {name!r}{nearest(name, known)}", hint=f"There are {', '.join(known)}."
-            )
-    return [case for case in known.values() if not only or case.name in only]
+    return target.endswith(SUFFIXES)
 
 
 def _recorded(plan: suite.Plan) -> list[str]:
@@ -97,7 +88,7 @@ def _run(plan: suite.Plan, definition: Definition, state: report.State, corpus: 
     left = [case for case in plan.cases if not state.has(spec.id, case.name)]
     if shown:
         click.echo(f"{spec.id:18}", nl=False)
-    for row in _rows(plan, spec.id, spec, left, corpus):
+    for row in _rows(plan, spec, left, corpus):
         state.add(row)
         if shown:
             click.echo(_dot(row), nl=False)
@@ -109,11 +100,9 @@ def _run(plan: suite.Plan, definition: Definition, state: report.State, corpus: 
                 click.echo(f"  {row['outcome']}: {row['case']}: {row['why']}")
 
 
-def _rows(plan: suite.Plan, name: str, spec: Any, left: list[Case], corpus: Path | None) -> Iterator[dict[str, Any]]:
-    from dataclasses import replace
-
+def _rows(plan: suite.Plan, spec: Spec, left: list[Case], corpus: Path | None) -> Iterator[dict[str, Any]]:
     try:
-        yield from map(report.row_of, suite.results(replace(plan, cases=left), name, spec))
+        yield from map(report.row_of, suite.results(replace(plan, cases=left), spec.id, spec))
     except Error as error:  # nobody to ask: no key, no address
         yield from (report.row_of(run.Result(spec.id, case.name, "error", error.summary())) for case in left)
     if corpus is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
@@ -30,6 +31,14 @@ def settings(command: Command) -> Command:
 
 def client(config: str | None, folders: Sequence[str]) -> Client:
     return Client(config=config, providers=list(folders))
+
+
+def key(variable: str | None) -> str:
+    """The key in the variable that --key-env names, "" where it names none. Raises ConfigError for an empty one."""
+    found = os.environ.get(variable, "").strip() if variable else ""
+    if variable and not found:
+        raise ConfigError(f"the environment has no {variable}")
+    return found
 
 
 def complete_provider(_ctx: click.Context, _param: click.Parameter, start: str) -> list[str]:

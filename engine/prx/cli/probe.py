@@ -16,7 +16,7 @@ from prx.cli import options
 from prx.errors import ConfigError
 from prx.probe import Finding, Order
 from prx.probe.questions import THINKING
-from prx.spec.catalog import Catalog
+from prx.spec.catalog import SUFFIXES, Catalog
 from prx.urls import check_url
 
 _SIGNS = {"yes": "yes", "no": "no", "open": "?"}
@@ -45,7 +45,7 @@ def probe(
     file says which request showed it. What was not learned is left out, and listed below it.
     """
     check_url(url)
-    key = _key(key_env)
+    key = options.key(key_env)
     with options.client(config, folders) as client:
         catalog = client.catalog
     found = _name(name, out, url, catalog)
@@ -65,19 +65,12 @@ def probe(
     _end(report, out)
 
 
-def _key(key_env: str | None) -> str:
-    key = os.environ.get(key_env, "").strip() if key_env else ""
-    if key_env and not key:
-        raise ConfigError(f"the environment has no {key_env}")
-    return key
-
-
 def _name(given: str | None, out: Path | None, url: str, catalog: Catalog) -> str:
     """The id: as given, the file's name, or made from the host."""
     stem = out.stem if out is not None else given
     if given and stem != given:
         raise click.UsageError(f"a provider's file has its id for a name: call it {given}.yaml")
-    if out is not None and out.suffix not in (".yaml", ".yml"):
+    if out is not None and out.suffix not in SUFFIXES:
         raise click.UsageError("a provider's file ends in .yaml")
     name = stem or _of_host(url, catalog)
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", name):

@@ -16,7 +16,7 @@ from prx.conformance import cases
 from prx.conformance.evidence import kinds, known
 from prx.conformance.suite import default_recordings
 from prx.errors import ConfigError, Error
-from prx.spec.catalog import Definition
+from prx.spec.catalog import SUFFIXES, Definition
 from prx.spec.check import check_file
 from prx.spec.document import Problem
 from prx.words import nearest
@@ -174,7 +174,7 @@ def _files(given: tuple[Path, ...]) -> list[Path]:
 
 
 def _in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*.y*ml") if path.suffix in (".yaml", ".yml") and path.is_file())
+    return sorted(path for path in folder.rglob("*") if path.suffix in SUFFIXES and path.is_file())
 
 
 def _plain(problem: Problem) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from prx.conformance.run import Asked
 from prx.emulator.server import Emulator
 from prx.errors import ConfigError
 from prx.spec.model import Spec
-from prx.words import nearest
 
 _EMULATED_HOST = "http://emulator.invalid"  # a name that nobody can mistake for the provider
 _EMULATED_KEY = "sk-emulated-0000"
@@ -52,12 +51,7 @@ def record(
         catalog = client.catalog
     definition = catalog.get(provider)
     spec = definition.spec()
-    known = [case.name for case in cases.load()]
-    for name in only:
-        if name not in known:
-            raise ConfigError(
-                f"no case is called {name!r}{nearest(name, known)}", hint=f"There are {', '.join(known)}."
-            )
+    wanted = cases.named(only)
     source = _server(spec, url, key_env) if emulated is None else _emulated(spec, emulated)
     kind: Kind = "emulated" if emulated is not None else "server" if url else "live"
     says = "prx's own emulator; no word here is the provider's" if emulated is not None else what or spec.name
@@ -66,9 +60,7 @@ def record(
         if not asked:
             raise ConfigError("no model is named", hint="Add --model.")
         evidence = Evidence(kind, says, datetime.now(UTC).date().isoformat(), shown, asked)
-        chosen = [
-            case for case in cases.load() if case.fits(definition.spec(asked)) and (not only or case.name in only)
-        ]
+        chosen = [case for case in wanted if case.fits(definition.spec(asked))]
         paths = [folder / spec.id / f"{case.name}.yaml" for case in chosen]
         folders_there = [known for known in reversed(catalog.folders[1:]) if known.is_dir()]
         target = Asked(provider, run.connect(provider, real, key, folders_there), evidence, real)
@@ -85,10 +77,7 @@ Source = tuple[str, str, str, str]  # where it is, how that is written, the key,
 
 @contextmanager
 def _server(spec: Spec, url: str | None, key_env: str | None) -> Iterator[Source]:
-    names = [key_env] if key_env else list(spec.auth.env)
-    key = next((os.environ[name] for name in names if os.environ.get(name)), "")
-    if key_env and not key:
-        raise ConfigError(f"the environment has no {key_env}")
+    key = options.key(key_env) or next((os.environ[name] for name in spec.auth.env if os.environ.get(name)), "")
     address = url or spec.base_url
     yield address, address, key, ""
 

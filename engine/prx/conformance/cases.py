@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -15,12 +15,13 @@ from prx import resources
 from prx.accounts import Named
 from prx.chat import plain
 from prx.client import Client
-from prx.errors import Error
+from prx.errors import ConfigError, Error
 from prx.lang.query import QueryError, checked, compile_query
 from prx.lang.template import holds
 from prx.spec import schema
 from prx.spec.load import read
 from prx.spec.model import Spec
+from prx.words import nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,17 @@ def load() -> list[Case]:
     """Every packaged case, by group."""
     cases = [_case(path) for path in sorted(resources.folder("cases").glob("*.yaml"))]
     return sorted(cases, key=lambda case: (GROUPS.index(case.group), case.name))
+
+
+def named(names: Sequence[str]) -> list[Case]:
+    """The cases of these names, or all of them for no name. Raises ConfigError for one that there is not."""
+    known = {case.name: case for case in load()}
+    for name in names:
+        if name not in known:
+            raise ConfigError(
+                f"no case is called {name!r}{nearest(name, known)}", hint=f"There are {', '.join(known)}."
+            )
+    return [case for case in known.values() if not names or case.name in names]
 
 
 def _case(path: Path) -> Case:

@@ -13,6 +13,7 @@ import yaml
 
 from prx.conformance.cases import Case
 from prx.errors import ConfigError
+from prx.spec.catalog import read_fast
 from prx.spec.model import Spec
 
 Kind = Literal["live", "server", "emulated", "corpus"]
@@ -48,7 +49,7 @@ def digest_of(interactions: Any) -> str:
 def recorded(path: Path) -> tuple[Evidence, list[dict[str, Any]]]:
     """The evidence in a recording, and its exchanges. Raises ConfigError for one that was edited or is none."""
     try:
-        value = yaml.load(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe loaders
+        value = read_fast(path)
         evidence, interactions = Evidence(**value["evidence"]), value["interactions"]
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError) as error:
         raise ConfigError(f"{path}: no recording: {' '.join(str(error).split())[:200]}") from None

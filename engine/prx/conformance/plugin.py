@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from prx.conformance.cases import Case
     from prx.conformance.run import Result
     from prx.conformance.suite import Plan
     from prx.spec.model import Spec
@@ -64,11 +66,11 @@ class ProviderFile(pytest.File):
 
         plan, spec = self.plan()
         if plan.mode == "replay" and not (plan.recordings / spec.id).is_dir():
-            yield ProviderCase.from_parent(self, name=f"{spec.id}-recordings", plan=plan, case="", spec=spec)
+            yield ProviderCase.from_parent(self, name=f"{spec.id}-recordings", plan=plan, case=None, spec=spec)
             return
         for case in cases.load():
             name = f"{spec.id}-{case.name}"
-            yield ProviderCase.from_parent(self, name=name, plan=plan, case=case.name, spec=spec)
+            yield ProviderCase.from_parent(self, name=name, plan=plan, case=case, spec=spec)
 
     def plan(self) -> tuple[Plan, Spec]:
         """How the file is tested. A faulty file is an error of its collection, with line and column."""
@@ -94,13 +96,13 @@ class ProviderFile(pytest.File):
 class ProviderCase(pytest.Item):
     """One case of one provider."""
 
-    def __init__(self, *, plan: Plan, case: str, spec: Spec, **more: Any) -> None:
+    def __init__(self, *, plan: Plan, case: Case | None, spec: Spec, **more: Any) -> None:
         super().__init__(**more)
         self.plan, self.case, self.spec = plan, case, spec
 
     def runtest(self) -> None:
-        result = self._result() if self.case else self._unrecorded()
-        reason = reason_for(_ledger(self.config), self.spec.id, self.case)
+        result = self._result(self.case) if self.case else self._unrecorded()
+        reason = reason_for(_ledger(self.config), self.spec.id, result.case)
         if result.outcome in ("skipped", "unrecorded"):
             if result.outcome == "unrecorded" and not reason and self.config.getini("prx_ledger"):
                 raise CaseFailed(f"{result.why}, and the ledger has no reason for it")
@@ -114,14 +116,11 @@ class ProviderCase(pytest.Item):
 
         return Result(self.spec.id, "", "unrecorded", "nothing was recorded: prx record, or --prx-live")
 
-    def _result(self) -> Result:
-        from dataclasses import replace
+    def _result(self, case: Case) -> Result:
+        from prx.conformance import suite
 
-        from prx.conformance import cases, suite
-
-        chosen = [case for case in cases.load() if case.name == self.case]
-        with _offline() if self.plan.mode == "replay" else _online():
-            (result,) = suite.results(replace(self.plan, cases=chosen), self.spec.id, self.spec)
+        with _offline() if self.plan.mode == "replay" else nullcontext():
+            (result,) = suite.results(replace(self.plan, cases=[case]), self.spec.id, self.spec)
         return result
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
@@ -148,11 +147,6 @@ def reason_for(ledger: Mapping[str, str], provider: str, case: str) -> str:
     """Why there is no recording: a line for the case, for the provider, or for both by pattern; "" for no reason."""
     name = f"{provider}/{case}"
     return next((why for key, why in ledger.items() if key == provider or fnmatchcase(name, key)), "")
-
-
-@contextmanager
-def _online() -> Iterator[None]:
-    yield
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -20,8 +19,7 @@ from prx.spec.catalog import Definition
 from prx.spec.model import Spec
 
 Row = dict[str, Any]
-JUDGED = ("passed", "failed")
-FINAL = (*JUDGED, "skipped", "unrecorded")  # what a run that is taken up again need not ask anew
+FINAL = ("passed", "failed", "skipped", "unrecorded")  # what a run that is taken up again need not ask anew
 
 
 def row_of(result: Result) -> Row:
@@ -123,31 +121,43 @@ def _xml(text: str) -> str:
 
 
 class State:
-    """Results so far, in a file that is whole at every moment. Without a path, in memory alone."""
+    """Results so far, by provider and case; the last of each counts. In a file, a line is added for each: what an
+    interruption leaves of a line is dropped when the run is taken up. Without a path, in memory alone.
+    """
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        self.rows: list[Row] = self._read() if path and path.exists() else []
+        self._rows: dict[tuple[str, str], Row] = {}
+        for row in self._read() if path and path.exists() else ():
+            self._rows[row["provider"], row["case"]] = row
+
+    @property
+    def rows(self) -> list[Row]:
+        return list(self._rows.values())
 
     def has(self, provider: str, case: str) -> bool:
         """Whether a case was done, in a way that asking again would not change."""
-        return any((row["provider"], row["case"]) == (provider, case) and row["outcome"] in FINAL for row in self.rows)
+        return self._rows.get((provider, case), {}).get("outcome") in FINAL
 
     def add(self, row: Row) -> None:
-        key = (row["provider"], row["case"])
-        self.rows = [old for old in self.rows if (old["provider"], old["case"]) != key] + [row]
-        self.write()
-
-    def write(self) -> None:
+        self._rows.pop((row["provider"], row["case"]), None)
+        self._rows[row["provider"], row["case"]] = row
         if self.path:
-            fresh = self.path.with_name(self.path.name + ".new")
-            fresh.write_text(json.dumps({"results": self.rows}, ensure_ascii=False), encoding="utf-8")
-            os.replace(fresh, self.path)  # noqa: PTH105 - the word says that it is one step
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
 
     def _read(self) -> list[Row]:
+        """The rows of the file, which is left with whole lines only. Raises ConfigError for a file of something else."""
         assert self.path is not None
         try:
-            rows: list[Row] = json.loads(self.path.read_text(encoding="utf-8"))["results"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            whole, _, torn = self.path.read_text(encoding="utf-8").rpartition("\n")
+            rows = [json.loads(line) for line in whole.splitlines()]
+            if (torn and not rows) or not all(
+                isinstance(row, dict) and {"provider", "case"} <= row.keys() for row in rows
+            ):
+                raise ValueError("its lines are no results")  # noqa: TRY301 - one sentence for all that is wrong with it
+            if torn:
+                self.path.write_text(f"{whole}\n", encoding="utf-8")
+        except (OSError, ValueError) as error:
             raise ConfigError(f"{self.path}: no run that could be taken up: {error}") from None
         return rows

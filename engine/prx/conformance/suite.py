@@ -73,9 +73,7 @@ def _result(plan: Plan, provider: str, spec: Spec, case: Case, asked: Asked | No
     return run.record(case, asked, path) if plan.mode == "record" else run.live(case, asked)
 
 
-def _denied(
-    plan: Plan, provider: str, case: Case, asked: Asked | None, path: Path, denied: list[str]
-) -> Result:  # fmt: skip
+def _denied(plan: Plan, provider: str, case: Case, asked: Asked | None, path: Path, denied: list[str]) -> Result:
     """Ask what the file says is not there, by a file that says that it is."""
     with tempfile.TemporaryDirectory(prefix="prx-") as folder:
         flags = ", ".join(f"{name}: true" for name in denied)

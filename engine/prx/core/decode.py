@@ -135,7 +135,8 @@ class Decoder:
         if stream.events:
             (kind,) = self.reading.run(stream.kind.run, event) if stream.kind else (None,)
             reader = stream.events.get(str(kind or frame.name))
-            self._stranger = self._stranger or ("" if reader else str(kind or frame.name or "no kind at all"))
+            if reader is None and not self._stranger:
+                self._stranger = str(kind or frame.name or "no kind at all")
         detect, *found = self.reading.run(reader.found.run if reader else self.spec.errors.detect.run, event)
         if detect:
             raise self._error(text, "stream")

@@ -103,10 +103,15 @@ def endpoint_url(base_url: str, path: str, known: tuple[str, ...] = (), query: M
     return urlunsplit((base.scheme, base.netloc, full, "&".join(pairs), ""))
 
 
+def endpoint_pattern(path: str) -> str:
+    """A regular expression of an endpoint's path, with any name in place of {model}."""
+    return "[^/]+".join(map(re.escape, path.split("{model}")))
+
+
 def _without_endpoint(path: str, known: tuple[str, ...]) -> str:
     """A path without the endpoint it ends in; {model} stands for any name."""
     for end in known:
-        found = re.search("[^/]+".join(map(re.escape, end.split("{model}"))) + "$", path)
+        found = re.search(f"{endpoint_pattern(end)}$", path)
         if found:
             return path[: found.start()]
     return path

@@ -38,7 +38,6 @@ class _Slot:
             self.name = (self.name or "") + name
         if arguments:
             self.arguments.append(arguments)
-            self.nesting.add(arguments)
 
     def missing(self, whole: str | None) -> str | None:
         """What the pieces so far lack of the whole arguments; pieces that do not begin it give way to it."""
@@ -56,20 +55,27 @@ class _Slot:
         return "".join(self.arguments)
 
     def whole(self) -> bool:
+        self.nesting.follow(self.arguments)
         return self.nesting.closed and is_json(self.text)
 
 
 class _Nesting:
-    """Whether brackets are closed, told from each piece once: to parse what has come so far, at every piece,
-    takes quadratic time.
+    """Whether brackets are closed, told from each piece once, and only where somebody asks: to parse what has come
+    so far, at every piece, takes quadratic time.
     """
 
-    __slots__ = ("_depth", "_in_text", "_pending")
+    __slots__ = ("_depth", "_followed", "_in_text", "_pending")
 
     def __init__(self) -> None:
-        self._depth, self._in_text, self._pending = 0, False, ""
+        self._depth, self._followed, self._in_text, self._pending = 0, 0, False, ""
 
-    def add(self, piece: str) -> None:
+    def follow(self, pieces: list[str]) -> None:
+        """Read on, from where the last time ended."""
+        for piece in pieces[self._followed :]:
+            self._add(piece)
+        self._followed = len(pieces)
+
+    def _add(self, piece: str) -> None:
         piece = self._pending + piece
         odd = (len(piece) - len(piece.rstrip("\\"))) % 2
         piece, self._pending = (piece[:-1], "\\") if odd else (piece, "")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
-from prx.core.request import endpoint_url
+from prx.core.request import endpoint_pattern, endpoint_url
 from prx.errors import ConfigError, Error, ProtocolError
 from prx.probe.draft import Draft
 from prx.probe.findings import Finding, said
@@ -111,8 +111,7 @@ def _endpoints(catalog: Catalog, dialect: str) -> Mapping[str, str]:
 def _named(catalog: Catalog, dialect: str, given: str) -> list[str]:
     """What stands before a dialect's own endpoint, where the path given ends in it."""
     paths = [path.partition("?")[0] for name, path in _endpoints(catalog, dialect).items() if name != "models"]
-    patterns = [re.escape(path).replace(re.escape("{model}"), "[^/]+") for path in paths]
-    return [found[1] for pattern in patterns if (found := re.fullmatch(f"(.*){pattern}", given))]
+    return [found[1] for path in paths if (found := re.fullmatch(f"(.*){endpoint_pattern(path)}", given))]
 
 
 def _stems(given: str, homes: Sequence[str]) -> list[str]:

@@ -20,13 +20,13 @@ import yaml
 from prx.accounts import Named
 from prx.chat import Delta, Reply
 from prx.client import Client
+from prx.conformance.run import WRONG_KEY
 from prx.core.request import endpoint_url
 from prx.errors import Error
 from prx.probe.draft import Draft
 from prx.spec.catalog import Definition
 from prx.spec.model import Spec
 
-WRONG_KEY = "sk-this-key-is-wrong"
 TIMEOUT, DEADLINE = 60.0, 180.0  # seconds without a byte, and for one answer
 _VARIABLE = "PRX_PROBE_KEY"  # what the key is called in the configuration that the client is given
 _WAITS = 2  # how often a question waits for a busy server

@@ -139,7 +139,7 @@ class Catalog:
         if not name or "/" in name or "\\" in name or name.startswith("."):
             return None
         for place in range(len(self.folders) - 1, -1, -1):
-            for suffix in _SUFFIXES:
+            for suffix in SUFFIXES:
                 path = self.folders[place] / within / f"{name}{suffix}"
                 if below is not None:
                     below = None if path == below else below
@@ -183,7 +183,7 @@ class Catalog:
         return document.value
 
 
-_SUFFIXES = (".yaml", ".yml")
+SUFFIXES = (".yaml", ".yml")
 
 
 @cache
@@ -191,18 +191,28 @@ def _claims(folder: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for path in _yaml_files(folder):
         row = glance(path)
-        names = (row.get("auth") or {}).get("env") or []
-        for name in [names] if isinstance(names, str) else names:
+        for name in key_names(row):
             found.setdefault(name, []).append(row.get("base_url", ""))
     return found
 
 
-def glance(path: Path) -> Raw:
-    """A file's mapping, read fast and without checks; empty where it cannot be read."""
+def key_names(raw: Raw) -> list[str]:
+    """The environment variables that a file's mapping names for its key."""
+    names = (raw.get("auth") or {}).get("env") or []
+    return [names] if isinstance(names, str) else list(names)
+
+
+def read_fast(path: Path) -> Any:
+    """The value of a YAML file, by libyaml where it is there. Raises whatever reading and YAML raise."""
     import yaml
 
+    return yaml.load(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe loaders
+
+
+def glance(path: Path) -> Raw:
+    """A file's mapping, read fast and without checks; empty where it cannot be read."""
     try:
-        raw = yaml.load(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe loaders
+        raw = read_fast(path)
     except Exception:  # a tag that its constructor stumbles over raises whatever Python raises there
         return {}
     return _tidy(raw) if isinstance(raw, dict) else {}
@@ -219,10 +229,5 @@ def _tidy(raw: Raw) -> Raw:
 
 
 def _yaml_files(folder: Path) -> list[Path]:
-    return (
-        sorted(
-            path for path in folder.glob("*.y*ml") if path.suffix in _SUFFIXES and not path.name.startswith((".", "_"))
-        )
-        if folder.is_dir()
-        else []
-    )
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path for path in found if path.suffix in SUFFIXES and not path.name.startswith((".", "_")))

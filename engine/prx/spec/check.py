@@ -11,9 +11,8 @@ from prx import urls, variables
 from prx.errors import ConfigError, SpecError
 from prx.spec import compile as compiling
 from prx.spec import resolve, schema
-from prx.spec.document import Document, Keys, Problem
+from prx.spec.document import Document, Keys, Problem, dotted
 from prx.spec.load import read
-from prx.words import nearest
 
 if TYPE_CHECKING:
     from prx.spec.catalog import Catalog
@@ -59,29 +58,25 @@ def _own(document: Document, path: Path, catalog: Catalog, found: Sequence[Probl
     if isinstance(base, str) and base != value.get("id"):
         try:
             catalog.base_entry(base)
-        except SpecError:  # only now are all names collected: it takes a look into every file
-            near = nearest(base, [*catalog.dialects(), *catalog.names])
-            yield document.problem(("extends",), f"unknown dialect or provider {base!r}{near}")
+        except SpecError as error:
+            yield document.problem(("extends",), error.message.removeprefix("extends: "))
 
 
 def _without(value: Any, problems: Sequence[Problem]) -> Any:
     """The value without what is known to be wrong, so that the rest can be looked at as well; {} if that is all of it."""
     faulty = {problem.path for problem in problems}
 
-    def sound(node: Any, path: str) -> Any:
+    def sound(node: Any, keys: Keys) -> Any:
         if isinstance(node, dict):
             return {
-                key: sound(child, f"{path}.{key}" if path else key)
-                for key, child in node.items()
-                if (f"{path}.{key}" if path else key) not in faulty
+                key: sound(child, (*keys, key)) for key, child in node.items() if dotted((*keys, key)) not in faulty
             }
         if isinstance(node, list):
-            return [
-                sound(child, f"{path}[{place}]") for place, child in enumerate(node) if f"{path}[{place}]" not in faulty
-            ]
+            places = [(*keys, place) for place in range(len(node))]
+            return [sound(child, at) for child, at in zip(node, places, strict=True) if dotted(at) not in faulty]
         return node
 
-    return {} if "" in faulty or {"extends", "id", "spec", "request.body"} & faulty else sound(value, "")
+    return {} if "" in faulty or {"extends", "id", "spec", "request.body"} & faulty else sound(value, ())
 
 
 def _compiled(document: Document, value: Any, path: Path, find: resolve.Find) -> Iterator[Problem]:

@@ -88,9 +88,13 @@ def _example(error: Any) -> str:
     return f"; for example {json.dumps(examples[0], ensure_ascii=False)}" if examples else ""
 
 
+def _may_be_secret(error: Any) -> bool:
+    return bool(_SECRETIVE & {str(key) for key in error.absolute_path})
+
+
 def _short(error: Any) -> str:
     """The value that is wrong, unless it stands where keys do."""
-    if _SECRETIVE & {str(key) for key in error.absolute_path}:
+    if _may_be_secret(error):
         return "what is there"
     text = json.dumps(error.instance, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else f"{text[:60]}…"
@@ -115,7 +119,7 @@ def _pattern(error: Any) -> str:
 
 
 def _plain(error: Any) -> str:
-    if _SECRETIVE & {str(key) for key in error.absolute_path}:
+    if _may_be_secret(error):
         return f"is not as it should be{_example(error)}"
     return str(error.message).splitlines()[0][:200]
 
