@@ -17,7 +17,8 @@ from prx.cli import prx
 from prx.conformance.evidence import glance as evidence_at
 from prx.conformance.evidence import kinds
 from prx.spec import schema
-from prx.spec.catalog import Catalog, glance
+from prx.spec.catalog import Catalog
+from prx.spec.glance import glance
 from prx.spec.model import Spec
 
 HERE = Path(__file__).parent

@@ -15,7 +15,8 @@ from prx.core.messages import data_url, expand_images
 from prx.errors import KINDS, Error
 from prx.lang.query import compile_query
 from prx.spec import resolve
-from prx.spec.catalog import Catalog, Definition, Entry
+from prx.spec.catalog import Catalog
+from prx.spec.definition import Definition, Entry, Resolved
 from prx.wire import Head, Secret, Target
 
 CATALOG = Catalog()
@@ -40,9 +41,8 @@ def definition(overlay: dict[str, Any]) -> Definition:
 
 def _definition(overlay: dict[str, Any]) -> Definition:
     raw = {"spec": 1, "id": "played", "extends": "openai-chat", "base_url": "https://api.example/v1", **overlay}
-    find = CATALOG.dialect_or_provider
     entry = Entry("played", CATALOG.entries()[0].path, packaged=True)
-    return Definition(entry, resolve.resolve(raw, find), find)
+    return CATALOG.definition(entry, Resolved(resolve.resolve(raw, CATALOG.dialect_or_provider)))
 
 
 def target(spec: Definition, key: str = "sk-played-key") -> Target:

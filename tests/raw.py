@@ -57,11 +57,16 @@ class RawServer:
         self.left = threading.Event()  # set when a client closes before the script is over
 
     def __enter__(self):
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.thread = threading.Thread(target=self._accept, daemon=True)
+        self.thread.start()
         return self
 
     def __exit__(self, *exc):
+        """Closing alone does not wake `accept`. A signal would begin it anew, on whatever socket has the number by then."""
         self.closed.set()
+        self.socket.shutdown(socket.SHUT_RDWR)
+        self.thread.join(5)
+        assert not self.thread.is_alive()
         self.socket.close()
 
     def _accept(self):

@@ -163,6 +163,13 @@ def test_what_worked_is_in_effect_from_the_start():
     assert play({}, {}, [{}], remembered=("responses",), fallbacks=()).requests[0]["url"].endswith("/chat/completions")
 
 
+def test_a_parameter_that_only_the_place_in_a_detail_names():
+    refused = {"status": 422, "json": {"detail": [{"loc": ["body", "stream_options"], "msg": "Extra inputs are not permitted"}]}}  # fmt: skip
+    played = play({}, {"stream": True}, [refused, {"events": [chunk({"content": "hi"}, "stop")]}], retries=0)
+    assert played.reply.fallbacks == ("no_stream_options",)
+    assert "stream_options" not in played.requests[1]["body"]
+
+
 def test_a_fallback_that_the_spec_does_not_have():
     played = play({}, {}, [{}], fallbacks=("responces",))
     assert played.error.kind == "config"

@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prx.core.framing import FRAMINGS
+from prx.core.framing import FRAMINGS, frames_in
 from prx.errors import OverflowedError
 
 HERE = Path(__file__).parent / "framing"
@@ -18,7 +18,7 @@ CASES = [case for file in sorted(HERE.glob("*.yaml")) for case in yaml.safe_load
 
 def frames(framing, pieces, limit=1 << 20):
     framer = FRAMINGS[framing](limit)
-    found = [list(frame) for piece in pieces for frame in framer.feed(piece)]
+    found = [list(frame) for piece in pieces for frame in frames_in(framer, piece)]
     return found, [list(frame) for frame in framer.tail()]
 
 

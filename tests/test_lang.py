@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import jmespath
+import laws
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jmespath.exceptions import JMESPathError
 
 from prx.lang import query
 from prx.lang.functions import OWN
-from prx.lang.template import WORDS, Template, TemplateError
+from prx.lang.template import WORDS, Template, TemplateError, holds
 
 HERE = Path(__file__).parent / "lang"
 
@@ -41,6 +44,10 @@ def test_functions(given, case):
         assert case["error"] in str(caught.value)
     else:
         assert query.compile_query(case["expression"])(given) == case["result"]
+
+
+def test_a_name_that_cannot_be_encoded_has_a_slug_all_the_same():
+    assert query.compile_query("slug(@)")("a\ud800") == "a__" + query.compile_query("slug(@)")("a\ud800")[-8:]
 
 
 def test_every_own_function_is_tested_and_documented():
@@ -90,7 +97,9 @@ def test_nesting_beyond_python_goes_to_jmespath():
     assert query.compile_all([expression, "[0]"])(value) == (jmespath.search(expression, value), [])
 
 
-@pytest.mark.parametrize("expression", ["[" * 400, "a" * 501, "(" * 300 + "a" + ")" * 300, "`[" + "9" * 5000 + "]`"])
+@pytest.mark.parametrize(
+    "expression", ["[" * 400, "a" * 501, "(" * 300 + "a" + ")" * 300, "`[" + "9" * 5000 + "]`", "!" * 300 + "a"]
+)
 def test_monsters_are_refused(expression):
     with pytest.raises(query.QueryError):
         query.checked(expression)
@@ -98,39 +107,167 @@ def test_monsters_are_refused(expression):
 
 NAMES = st.sampled_from(["a", "b", "c"])
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-2, 3) | st.sampled_from(["", "a", "b"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
-    max_leaves=12,
+    st.none()
+    | st.booleans()
+    | st.integers(-2, 3)
+    | st.sampled_from([0.0, 1.5, -0.5])
+    | st.sampled_from(["", "a", "b", "ab", "1", "é", '{"a":1}', "[1]"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=3),
+    max_leaves=14,
 )
-EXPRESSIONS = st.recursive(
-    NAMES | st.sampled_from(["@", "`0`", "`1`", "`null`", "''", "'a'", "`[]`"]),
-    lambda inner: st.one_of(
+LEAVES = NAMES | st.sampled_from(
+    ["@", '"a"', "`0`", "`1`", "`-1.5`", "`null`", "`true`", "`false`", "''", "'a'", "'b'", "`[]`", "`{}`", '`[1, "a", null]`', '`{"a": {"b": 1}}`']
+)  # fmt: skip
+STEPS = st.sampled_from(
+    ["0", "-1", "5", ":", "1:", ":-1", "::2", "::-1", "-2:", "*", "", "?a", "?a == `1`", "?!(b)", "?a || b && !c", "?@", "?type(@) == 'number'"]
+)  # fmt: skip
+OPERATORS = st.sampled_from(["||", "&&", "|", "==", "!=", "<", "<=", ">", ">="])
+WITH_ONE = st.sampled_from(
+    ["abs", "avg", "ceil", "compact", "floor", "as_list", "keys", "length", "lower", "max", "merge", "min", "not_null", "parse_json", "reverse",
+     "slug", "sort", "sum", "to_array", "to_json", "to_number", "to_string", "total", "type", "values"]
+)  # fmt: skip
+WITH_TWO = st.sampled_from(
+    ["contains", "ends_with", "join", "like", "merge", "not_null", "says", "starts_with", "total", "without_prefix"]
+)
+BY = st.sampled_from(["max_by", "min_by", "sort_by"])
+
+
+def larger(inner):
+    return st.one_of(
         st.builds("({}).{}".format, inner, NAMES),
-        st.builds("({})[{}]".format, inner, st.sampled_from(["0", "-1", "1:", "*", "", "?a", "?a == `1`", "?!(b)"])),
-        st.builds("({}) {} ({})".format, inner, st.sampled_from(["||", "&&", "|", "==", "!=", "<", ">="]), inner),
+        st.builds("{}.[{}]".format, NAMES, inner),
+        st.builds("({})[{}]".format, inner, STEPS),
+        st.builds("({})[{}].{}".format, inner, STEPS, NAMES),
+        st.builds("({}) {} ({})".format, inner, OPERATORS, inner),
+        st.builds("{} || {} && !{}".format, NAMES, inner, NAMES),
+        st.builds("({})[?{}]".format, inner, inner),
+        st.builds("({})[*].[{}, {}]".format, inner, inner, inner),
         st.builds("!({})".format, inner),
         st.builds("({}).*".format, inner),
+        st.builds("({}).*.{}".format, inner, NAMES),
         st.builds("[{}, {}]".format, inner, inner),
         st.builds("{{x: {}, y: {}}}".format, inner, inner),
-        st.builds("({})[].[a, b]".format, inner),
-        st.builds("type({})".format, inner),
-        st.builds("not_null({}, {})".format, inner, inner),
-    ),
-    max_leaves=6,
-)
+        st.builds("({})[].{{x: {}}}".format, inner, inner),
+        st.builds("{}({})".format, WITH_ONE, inner),
+        st.builds("{}({}, {})".format, WITH_TWO, inner, inner),
+        st.builds("map(&{}, {})".format, inner, inner),
+        st.builds("{}({}, &{})".format, BY, inner, inner),
+    )
 
 
-@settings(max_examples=400, deadline=None)
+EXPRESSIONS = st.recursive(LEAVES, larger, max_leaves=6).filter(lambda text: len(text) <= query.MAX_LENGTH)
+
+
+@settings(max_examples=250)
 @given(EXPRESSIONS, VALUES)
 def test_compiled_is_jmespath(expression, value):
-    """Any expression over any value: the same result, or an error in both."""
-    if len(expression) > query.MAX_LENGTH:
+    """Any expression over any value, with our own functions among its own: the same result, or a refusal in both."""
+    laws.same_as_jmespath(expression, [value])
+
+
+@settings(max_examples=80)
+@given(st.lists(EXPRESSIONS, min_size=2, max_size=4), VALUES)
+def test_compiled_together_is_each_alone(expressions, value):
+    laws.alone_and_together(expressions, [value])
+
+
+@settings(max_examples=120)
+@given(st.text(st.sampled_from("ab01@&|!?*.,:[](){}<>='`\"\\ \n-é\ud800"), max_size=12), VALUES)
+def test_any_text_as_an_expression(text, value):
+    laws.as_jmespath(text, [value])
+
+
+# ------------------------------------------------------------------ templates, held against a reading of their description
+
+FORMULAS = EXPRESSIONS.map("={}".format)
+TEMPLATES = st.recursive(
+    FORMULAS | st.sampled_from([None, True, 0, "a", "plain", {}, []]),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(NAMES, inner, max_size=3),
+        st.builds(lambda rest, when: {**rest, "when": when}, st.dictionaries(NAMES, inner, max_size=2), EXPRESSIONS),
+        st.builds(lambda when, value: {"when": when, "value": value}, EXPRESSIONS, inner),
+        st.builds(lambda each, item: {"each": each, "item": item}, EXPRESSIONS, inner),
+        st.builds(lambda each: {"each": each}, EXPRESSIONS),
+        st.builds(lambda match, cases: {"match": match, "cases": cases}, EXPRESSIONS, st.dictionaries(st.sampled_from(["a", "true", "1", "null"]), inner, max_size=3)),
+        st.builds(lambda match, default: {"match": match, "cases": {"a": 1}, "else": default}, EXPRESSIONS, inner),
+        st.builds(lambda parts: {"merge": parts}, st.lists(inner, max_size=3)),
+    ),
+    max_leaves=6,
+)  # fmt: skip
+
+
+class NoFormError(Exception):
+    """The reference's word for what a template has no case for."""
+
+
+def rendered(node, value):
+    """What a template says, read off its description: the slow way, node by node."""
+    if isinstance(node, str):
+        return jmespath.search(node[1:], value, laws.OPTIONS) if node.startswith("=") else node
+    if isinstance(node, list):
+        return rendered_list(node, value)
+    if not isinstance(node, dict):
+        return node
+    word = next((word for word in RENDERED if word in node), None)
+    return RENDERED[word](node, value) if word else rendered_mapping(node, value)
+
+
+def rendered_mapping(node, value):
+    made = {key: found for key, child in node.items() if (found := rendered(child, value)) is not None}
+    return made if made or not node else None
+
+
+def rendered_list(node, value):
+    made = []
+    for child in node:
+        found = rendered(child, value)
+        spliced = isinstance(child, dict) and "each" in child and "when" not in child
+        made += [] if found is None else found if spliced else [found]
+    return made if made or not node else None
+
+
+def rendered_when(node, value):
+    rest = {key: child for key, child in node.items() if key != "when"}
+    if not holds(jmespath.search(node["when"], value, laws.OPTIONS)):
+        return None
+    return rendered(rest["value"] if rest.keys() == {"value"} else rest, value)
+
+
+def rendered_each(node, value):
+    elements = jmespath.search(node["each"], value, laws.OPTIONS) or ()
+    made = [found for element in elements if (found := rendered(node.get("item", "=@"), element)) is not None]
+    return ([part for found in made for part in found] if isinstance(node.get("item"), list) else made) or None
+
+
+def rendered_match(node, value):
+    found = jmespath.search(node["match"], value, laws.OPTIONS)
+    name = found if isinstance(found, str) else json.dumps(found)
+    if name in node["cases"]:
+        return rendered(node["cases"][name], value)
+    if "else" not in node and found is not None:
+        raise NoFormError
+    return rendered(node["else"], value) if "else" in node else None
+
+
+def rendered_merge(node, value):
+    parts = [rendered(part, value) for part in node["merge"]]
+    return {key: item for part in parts if isinstance(part, dict) for key, item in part.items()} or None
+
+
+RENDERED = {"when": rendered_when, "each": rendered_each, "match": rendered_match, "merge": rendered_merge}
+
+
+@settings(max_examples=150)
+@given(TEMPLATES, VALUES)
+def test_a_template_says_what_its_description_says(source, value):
+    template = Template(source)
+    if template.problems:
         return
     try:
-        wanted = jmespath.search(expression, value)
-    except Exception as wrong:
-        with pytest.raises((type(wrong), query.QueryError)):
-            query.compile_query(expression)(value)
+        wanted = repr(rendered(source, value))
+    except (NoFormError, JMESPathError, TypeError) as refused:
+        with pytest.raises(TemplateError if isinstance(refused, NoFormError) else (JMESPathError, TypeError)):
+            template(value)
         return
-    got = query.compile_query(expression)(value)
-    assert repr(got) == repr(wanted)
+    assert repr(template(value)) == wanted

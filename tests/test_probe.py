@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import pty
@@ -25,14 +24,12 @@ from prx.probe import Order, probe
 from prx.probe.doors import doors
 from prx.probe.draft import lay
 from prx.probe.findings import refuses, told
-from prx.spec import catalog
 from prx.spec.catalog import Catalog
 from prx.spec.check import check_file
 
 KEY = "sk-the-right-key-1"
 CATALOG = Catalog()
 CASES = cases.load()
-GLANCE = functools.cache(catalog.glance)
 
 
 class Made:
@@ -62,12 +59,6 @@ class Made:
                         failed[case.name] = cases.failures(case, spec, seen)
         assert {"chat", "unknown_model"} <= failed.keys()
         return {name: row for name, row in failed.items() if row}
-
-
-@pytest.fixture(autouse=True)
-def fast(monkeypatch):
-    """Every draft has a client of its own, and each would read every packaged file again."""
-    monkeypatch.setattr(catalog, "glance", GLANCE)
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ def test_the_contract():
             "fallbacks",
             "params",
         ]
-    assert list(inspect.signature(prx.Client).parameters) == ["config", "providers", "env"]
+    assert list(inspect.signature(prx.Client).parameters) == ["config", "providers", "env", "watch"]
     reply = prx.Reply()
     for name in (
         "content", "reasoning", "tool_calls", "finish_reason", "usage", "model", "provider", "streamed", "content_source", "fallbacks",

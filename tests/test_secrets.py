@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import html
+import json
 import logging
 import pickle
+import re
 import subprocess
 import sys
+import time
 import traceback
+from urllib.parse import quote, quote_plus
 
 import pytest
 from raw import FIN, HANG, RST, RawServer, response
@@ -31,6 +36,11 @@ TROUBLES = {
     "cut": [response()[:-3], FIN],
     "odd headers": [b"HTTP/1.1 200 OK\r\nodd\r\n\r\n{}", FIN],
     "silent": [HANG],
+    "in a status line": [f"{KEY} is no HTTP\r\n\r\n".encode(), FIN],
+    "in a length": [f"HTTP/1.1 200 OK\r\ncontent-length: 5, {KEY}\r\n\r\n{{}}".encode(), FIN],
+    "in an encoding": response(200, b"\0", f"content-encoding: {KEY}"),
+    "in a header of a 200": response(200, {"error": {"message": "no"}}, f"x-echo: {KEY}"),
+    "in a chunk size": [f"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{KEY}\r\n".encode(), FIN],
 }
 
 
@@ -42,6 +52,10 @@ def test_no_trouble_shows_a_key(trouble, style, caplog):
         api = prx.Client(config={"providers": {"compatible": {"api_url": server.url, "api_key": KEY, **style}}}, env={})
         with pytest.raises(prx.Error) as caught:
             api.chat("hi", model="compatible/m", retries=0, fallbacks=(), timeout=0.3)
+        with pytest.raises(prx.Error) as listing:
+            api.models("compatible", timeout=0.3)
+        assert KEY not in f"{listing.value} {vars(listing.value)}"
+        server.requests.pop()
     error = caught.value
     shown = traceback.TracebackException.from_exception(error, capture_locals=True)
     frames = "".join(line for line in shown.format() if "test_secrets.py" not in line)
@@ -96,6 +110,36 @@ def test_no_command_shows_a_key(command, style, tmp_path):
             )
             assert KEY not in done.stdout + done.stderr
             assert "Traceback" not in done.stderr
+
+
+SPELLINGS = {
+    "plain": str,
+    "in a URL": quote,
+    "in a query": quote_plus,
+    "all of it in a URL": lambda key: quote(key, safe=""),
+    "in a URL twice": lambda key: quote(quote(key, safe=""), safe=""),
+    "in small letters": lambda key: re.sub("%..", lambda found: found[0].lower(), quote(key, safe="")),
+    "in a page": html.escape,
+    "in JSON": lambda key: json.dumps(key)[1:-1],
+    "in JSON in JSON": lambda key: json.dumps(json.dumps(key)[1:-1])[1:-1],
+    "in Python": lambda key: repr(key)[1:-1],
+}
+
+
+@pytest.mark.parametrize(
+    "key", ["sk-0123", "sk 0123", "sk/+=0123/", "sk\"&<'0123", "sk*~%2F0123", "sk\\0\\\\123", "%sk0123\\"]
+)
+@pytest.mark.parametrize("spell", SPELLINGS.values(), ids=SPELLINGS)
+def test_a_key_is_known_however_it_is_spelled(key, spell):
+    assert Secret(key).redact(f"bad key {spell(key)}.") == "bad key ***."
+
+
+def test_looking_for_a_key_takes_no_long():
+    started = time.process_time()
+    for text in ("\\" * 65536, "sk" + "\\" * 65536, "%25" * 20000, "sk%" + "25" * 32768, "&#" + "0" * 65536):
+        Secret('sk\\\\"%%"\\/0123').redact(text)
+        Secret('"%/0123').redact(text)
+    assert time.process_time() - started < 2
 
 
 @pytest.mark.parametrize("escape", [lambda key: key.replace("/", "\\/"), lambda key: key.replace("+", "\\u002B")])

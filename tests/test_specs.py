@@ -14,8 +14,9 @@ import prx
 from prx import resources
 from prx.errors import SpecError
 from prx.spec import load, schema
-from prx.spec.catalog import Catalog, glance
+from prx.spec.catalog import Catalog
 from prx.spec.check import check_file
+from prx.spec.glance import glance
 
 HERE = Path(__file__).parent / "specs"
 PACKAGED = sorted(resources.folder("providers.d").rglob("*.yaml"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 import socket
@@ -188,6 +189,30 @@ def test_bytes_left_over_never_answer_the_next_call():
         assert ask("", api=api).content == "hello"
 
 
+@pytest.mark.parametrize("status", [100, 102, 103, 199])
+def test_an_interim_response_is_passed_over(status):
+    """Its answer comes after it, and never answers the next call."""
+    with RawServer([f"HTTP/1.1 {status} X\r\n\r\n".encode(), 0.2, response()], response(200, {})) as server:
+        assert ask(server.url, api=client(server.url)).content == "hello"
+
+
+def test_what_switched_protocols_is_not_used_again():
+    with (
+        RawServer([b"HTTP/1.1 101 X\r\n\r\n", 0.2, response(200, {})], response()) as server,
+        client(server.url) as api,
+    ):
+        assert fails("", api=api) == "protocol"
+        assert ask("", api=api).content == "hello"
+
+
+@pytest.mark.parametrize("coding", ["gzip, chunked", "chunked, chunked", "odd"])
+def test_a_transfer_that_is_not_understood_is_refused_at_once(coding):
+    with RawServer(response(200, None, f"transfer-encoding: {coding}")) as server:
+        assert fails(server.url) == "connection"
+    with RawServer(response(200, None, "transfer-encoding: identity")) as server:
+        assert ask(server.url).content == "hello"
+
+
 def test_what_goes_out():
     """HTTP/1.1, our own headers, no cookie of an earlier answer, the key where it belongs."""
     with RawServer(response(200, None, "set-cookie: sid=1; path=/")) as server, client(server.url) as api:
@@ -287,7 +312,10 @@ def test_a_small_body_that_unpacks_into_a_large_one():
     [
         ([RST], "connection"),
         ([FIN], "connection"),
-        ([response()[:-5], FIN], "connection"),
+        ([response()[:-5], FIN], "truncated"),
+        ([response()[:-5], 0.05, RST], "truncated"),
+        ([*stream(delta("hel"), end=False), 0.05, RST], "truncated"),
+        ([*stream(delta("hel"), end=False), b"zz\r\n"], "truncated"),
         ([b"\x00\x01 not HTTP\r\n\r\n", FIN], "connection"),
         ([b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 7\r\n\r\nhello", FIN], "connection"),
         ([b"HTTP/1.1 200 OK\r\nx: " + b"a" * 100_000 + b"\r\n\r\n", FIN], "connection"),
@@ -299,6 +327,29 @@ def test_a_broken_wire_is_one_kind_of_error(script, kind):
     assert caught.value.kind == kind
     assert caught.value.retryable
     assert caught.value.provider == "compatible"
+
+
+def test_a_failure_leaves_nothing_in_circles():
+    """Frames and sockets go with the error, not when the garbage collector happens to come by."""
+    scripts = [RST], [response()[:-5], 0.05, RST], [response()[:-5], HANG]
+    with RawServer(*scripts * 3) as server, client(server.url) as api:
+        for round_ in range(3):
+            gc.collect()
+            gc.disable()
+            try:
+                kinds = [fails(server.url, api=api, timeout=0.2) for _ in scripts]
+                left = gc.collect()
+            finally:
+                gc.enable()
+            assert (kinds, round_ and left) == (["connection", "truncated", "timeout"], 0)  # the first makes what stays
+
+
+def fails(url, **options):
+    try:
+        ask(url, **options)
+    except prx.Error as error:
+        return error.kind
+    return None
 
 
 def test_nobody_listens():
@@ -427,3 +478,41 @@ def test_a_list_of_models_has_its_time_too():
 def test_limits_that_are_none(name, value):
     with pytest.raises(prx.ConfigError, match=name):
         ask("http://127.0.0.1:9/v1", **{name: value})
+
+
+def whole_stream():
+    body = delta("hel") + delta("lo", "stop") + DONE
+    return response(200, body).replace(b"application/json", b"text/event-stream")
+
+
+@pytest.mark.parametrize("end", ["left", "read on", "deadline"])
+def test_a_connection_given_back_is_nobody_elses(end):
+    """The last byte has been read, the stream has not been: its connection may be another call's by now."""
+    with RawServer([whole_stream()], [0.2, response()[:-9], 0.4, response()[-9:]]) as server, client(server.url) as api:
+        stream = api.stream("hi", "compatible/m", deadline=0.5 if end == "deadline" else None)
+        next(stream)
+        said = []
+        other = threading.Thread(
+            target=lambda: said.append(api.chat("hi", "compatible/m", retries=0, timeout=5).content)
+        )
+        other.start()
+        time.sleep(0.4)
+        if end == "left":
+            stream.close()
+        if end == "read on":
+            assert [d.content for d in stream] == ["lo"]
+        other.join()
+        stream.close()
+        assert said == ["hello"]
+
+
+def test_a_connection_is_given_back_once():
+    """A second time, it would be lent to two calls at once."""
+    with RawServer([response()]) as server, client(server.url) as api:
+        stream = api.stream("hi", "compatible/m")
+        list(stream)
+        stream._response.close(complete=True)
+        (http,) = api._https.values()
+        (route,) = http._routes.values()
+        kept = [each for each in route.pool.pool.queue if each is not None]
+        assert len(kept) == 1

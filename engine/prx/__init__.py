@@ -29,6 +29,7 @@ from prx.errors import (
     SpecError,
     TruncatedError,
 )
+from prx.renewal import Renewal
 from prx.running import Stream
 
 __all__ = (
@@ -48,6 +49,7 @@ __all__ = (
     "ProviderTimeoutError",
     "QuotaError",
     "RateLimitError",
+    "Renewal",
     "Reply",
     "ServerError",
     "SpecError",

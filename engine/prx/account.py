@@ -7,14 +7,14 @@ URL, the configuration must give the key; "${NAME}" there is the consent.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from prx import variables
+from prx import resources, variables
 from prx.config import Route, Settings, expand
 from prx.errors import ConfigError
-from prx.spec.catalog import Definition
+from prx.spec.definition import Definition
+from prx.spec.files import data_of
 from prx.urls import check_url, origin
 from prx.wire import Secret, Target
 
@@ -22,14 +22,18 @@ Env = Mapping[str, str]
 Claims = Callable[[], Mapping[str, Sequence[str]]]  # asked only for files from outside the package: it reads them all
 
 
-@dataclass(frozen=True)
-class Account:
-    """A provider that can be called. `memory`: fallbacks that worked, by model."""
+class Account(NamedTuple):
+    """A provider that can be called.
+
+    network   its proxy and its file of certificate authorities, "" for none
+    memory    fallbacks that worked, by model
+    """
 
     definition: Definition
     settings: Settings
     target: Target
-    memory: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    network: tuple[str, str]
+    memory: dict[str, tuple[str, ...]]
 
     @property
     def id(self) -> str:
@@ -42,18 +46,23 @@ class Account:
         else:
             self.memory.pop(model, None)
 
-    def network(self, env: Env) -> tuple[str, str]:
-        """The proxy and the file of certificate authorities, "" for none. Raises ConfigError."""
-        name = f"providers.{self.settings.name}"
-        ca_file = expand(self.settings.ca_file or "", env, f"{name}.ca_file")
-        return expand(self.settings.proxy or "", env, f"{name}.proxy"), _readable(ca_file, f"{name}.ca_file")
+    def same(self, other: Account) -> bool:
+        """Whether both are made of the same files, settings and keys."""
+        mine, theirs = self.definition, other.definition
+        return (mine.uses, mine.raw, self.settings, self.target, self.network) == (
+            theirs.uses,
+            theirs.raw,
+            other.settings,
+            other.target,
+            other.network,
+        )
 
 
 def open_account(definition: Definition, settings: Settings, route: Route | None, env: Env, claims: Claims) -> Account:
     """Put file, settings, route and environment together. Raises ConfigError."""
     definition = definition.with_overlay(_overlay(settings))
     spec = definition.spec()
-    own_url = _own_url(spec.base_url, env, definition) if not _configured_url(settings, route) else ""
+    own_url = _own_url(spec.base_url, env, definition, claims) if not _configured_url(settings, route) else ""
     base_url = own_url or _configured(settings, route, "api_url", env)
     if not base_url:
         raise ConfigError(
@@ -81,7 +90,15 @@ def open_account(definition: Definition, settings: Settings, route: Route | None
             headers=_headers(settings, env),
             values={name: Secret(usable[name]) for name in _named(definition.raw) if name in usable},
         ),
+        _network(settings, env),
+        {},
     )
+
+
+def _network(settings: Settings, env: Env) -> tuple[str, str]:
+    name = f"providers.{settings.name}"
+    ca_file = expand(settings.ca_file or "", env, f"{name}.ca_file")
+    return expand(settings.proxy or "", env, f"{name}.proxy"), _readable(ca_file, f"{name}.ca_file")
 
 
 def _overlay(settings: Settings) -> dict[str, Any]:
@@ -109,7 +126,8 @@ def _configured(settings: Settings, route: Route | None, key: str, env: Env) -> 
     return ""
 
 
-def _own_url(base_url: str, env: Env, definition: Definition) -> str:
+def _own_url(base_url: str, env: Env, definition: Definition, claims: Claims) -> str:
+    _refuse_key_in_url(base_url, definition, claims)
     try:
         return variables.fill(base_url, env)
     except variables.MissingError as missing:
@@ -118,6 +136,27 @@ def _own_url(base_url: str, env: Env, definition: Definition) -> str:
             provider=definition.id,
             hint=f"Set it: export {missing.name}=…, or give providers.{definition.id}.api_url.",
         ) from None
+
+
+def _refuse_key_in_url(base_url: str, definition: Definition, claims: Claims) -> None:
+    """A URL is logged, and its host is looked up: no place for what a packaged file knows as a key."""
+    for name in () if _packaged(definition) else variables.names(base_url):
+        if name in claims():
+            raise ConfigError(
+                f"{definition.entry.path} puts {name} into its URL, and that is the key of {_home(claims()[name])}",
+                provider=definition.id,
+                hint="A key belongs into auth.",
+            )
+
+
+def _packaged(definition: Definition) -> bool:
+    """Whether nothing of it comes from outside the package: a dialect of one's own could name any variable."""
+    folder = resources.folder("providers.d")
+    return definition.entry.packaged and all(use.path.is_relative_to(folder) for use in definition.uses)
+
+
+def _home(homes: Sequence[str]) -> str:
+    return homes[0] or "another provider"
 
 
 def _same_origin(url: str, base_url: str, env: Env) -> bool:
@@ -134,13 +173,11 @@ def _usable(definition: Definition, trusted: bool, env: Env, claims: Claims, bas
     key = next((name for name in definition.spec().auth.env if env.get(name, "").strip()), None)
     wanted = {*([key] if key else ()), *_named(definition.raw)}
     found = {name: env[name] for name in wanted if env.get(name, "").strip()}
-    if definition.entry.packaged:
-        return found
-    for name in found:
+    for name in () if _packaged(definition) else found:
         homes = claims().get(name, ())
         if homes and not any(_same_origin(base_url, home, env) for home in homes):
             raise ConfigError(
-                f"{definition.entry.path} asks for {name}, which belongs to {homes[0] or 'another provider'}",
+                f"{definition.entry.path} asks for {name}, which belongs to {_home(homes)}",
                 provider=definition.id,
                 hint=f'If you want that key to go to {base_url}, say so: providers.{definition.id}.api_key = "${{{name}}}".',
             )
@@ -188,7 +225,7 @@ def _readable(path: str, where: str) -> str:
     """A file that can be read, or none at all. Raises ConfigError."""
     try:
         if path:
-            Path(path).open("rb").close()
-    except OSError as error:
-        raise ConfigError(f"{where}: {path}: {error.strerror}") from None
+            data_of(Path(path))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{where}: {path}: {getattr(error, 'strerror', None) or error}") from None
     return path

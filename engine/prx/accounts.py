@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import NamedTuple
 
 from prx.account import Account, open_account
 from prx.config import Config, Route, Settings
 from prx.errors import ConfigError
-from prx.spec.catalog import Catalog, Definition
+from prx.spec.catalog import Catalog
+from prx.spec.definition import Definition
 from prx.words import nearest
 
 _GENERIC = "compatible"  # what a provider that only the configuration knows builds on
@@ -29,12 +29,23 @@ class Named(NamedTuple):
 
 
 class Accounts:
-    """Opens each account once. Safe to share between threads."""
+    """Opens each account once. Safe to share between threads.
 
-    def __init__(self, config: Config, catalog: Catalog, env: Mapping[str, str]) -> None:
+    before: accounts of an earlier configuration; one that would come out the same is taken over, with what it remembers.
+    """
+
+    def __init__(
+        self, config: Config, catalog: Catalog, env: Mapping[str, str], before: Accounts | None = None
+    ) -> None:
         self.config, self.catalog, self._env = config, catalog, env
-        self._open: dict[tuple[str, Route | None], Account] = {}
+        self.opened: dict[tuple[str, Route | None], Account] = {}
         self._lock = threading.Lock()
+        self._before = before.kept(self) if before else {}
+
+    def kept(self, later: Accounts) -> dict[tuple[str, Route | None], Account]:
+        """The accounts that are known here, of the providers that `later` knows, too."""
+        with self._lock:
+            return {key: account for key, account in (self._before | self.opened).items() if later.knows(key[0])}
 
     def choose(self, model: str | Named | None) -> tuple[Account, str]:
         """Who is asked, and for which model by its own name. Raises ConfigError or SpecError."""
@@ -65,14 +76,14 @@ class Accounts:
                 "no provider is named", hint='Write provider/model, or set [default] provider = "…" in config.toml.'
             )
         with self._lock:
-            if (name, route) not in self._open:
+            if (name, route) not in self.opened:
                 definition, settings = self._definition(name)
                 if route and route.api_url and not route.provider:
                     settings = Settings(settings.name)  # another host: nobody's key or header goes there
-                self._open[name, route] = open_account(
-                    definition, settings, route, self._env, lambda: self.catalog.claims
-                )
-            return self._open[name, route]
+                account = open_account(definition, settings, route, self._env, lambda: self.catalog.claims)
+                known = self._before.get((name, route))
+                self.opened[name, route] = known if known and known.same(account) else account
+            return self.opened[name, route]
 
     def _host_of(self, route: Route) -> str:
         """Who speaks for a route that names no provider: any URL's provider for one of its own, else the default."""
@@ -107,15 +118,9 @@ class Accounts:
             )
             return definition, next(aliases, Settings(definition.id))
         if settings.extends or self.catalog.entry(name) is None:
-            return self._derived(name, settings.extends or _GENERIC), settings
+            return self.catalog.derived(name, settings.extends or _GENERIC), settings
         return self.catalog.get(name), settings
 
     def _is(self, name: str, definition: Definition) -> bool:
         entry = self.catalog.entry(name)
         return entry is not None and entry.path == definition.entry.path
-
-    def _derived(self, name: str, base: str) -> Definition:
-        """A provider that only the configuration knows, on a provider or a dialect."""
-        raw = {**self.catalog.dialect_or_provider(base), "id": name, "name": name}
-        entry = self.catalog.base_entry(base)
-        return Definition(replace(entry, id=name), raw, self.catalog.dialect_or_provider)

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from prx import urls
 from prx.account import Account
 from prx.errors import Error
-from prx.spec.catalog import Catalog, glance
+from prx.spec.catalog import Catalog
 
 
 def advise(error: Error, account: Account, catalog: Catalog) -> Error:
@@ -39,7 +39,7 @@ def _owner(account: Account, catalog: Catalog) -> str:
     if host in ("", "localhost", "::1") or host.startswith("127."):
         return ""
     for entry in catalog.entries():
-        if entry.id != account.id and urls.host(str(glance(entry.path).get("base_url", ""))) == host:
+        if entry.id != account.id and urls.host(str(catalog.glance(entry).get("base_url", ""))) == host:
             return f" {host} is known as the provider {entry.id!r}; try {entry.id}/MODEL."
     return ""
 
@@ -49,7 +49,7 @@ def _not_found(error: Error, account: Account, catalog: Catalog) -> str:
     former = [
         entry.id
         for entry in catalog.entries()
-        if url in (old.rstrip("/") for old in glance(entry.path).get("former_urls") or ())
+        if url in (old.rstrip("/") for old in catalog.glance(entry).get("former_urls") or ())
     ]
     if former:
         return f"{url} is a former address of {former[0]}; `prx show {former[0]}` has the present one."

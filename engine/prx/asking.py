@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from prx.accounts import Named
 from prx.chat import Message
 from prx.errors import ConfigError
 
+LONGEST = 1_000_000  # seconds; a socket takes no more than 24 days
 Messages = str | Iterable[Message]
 
 # What a call says elsewhere, and where; as a parameter it would reach the body twice.
@@ -79,9 +79,14 @@ def seconds(name: str, given: Any) -> float | None:
     """A limit in seconds, or None for none. Raises ConfigError."""
     if given is None:
         return None
-    if isinstance(given, bool) or not isinstance(given, int | float) or not (0 < given < math.inf):
-        raise ConfigError(f"{name} is a number of seconds above 0, not {given!r}")
+    if isinstance(given, bool) or not isinstance(given, int | float) or not (0 < given <= LONGEST):
+        raise ConfigError(f"{name} is a number of seconds above 0 and up to {LONGEST}, not {_short(given)}")
     return float(given)
+
+
+def _short(given: Any) -> str:
+    """A value in an error; Python writes no number of more than 4,300 digits."""
+    return "that" if isinstance(given, int) and given > LONGEST else f"{given!r:.60}"
 
 
 def retries(given: Any) -> int | None:

@@ -1,16 +1,18 @@
 """What is asked and what is answered: the call, the deltas of a stream, the reply.
 
-Nothing here knows a wire format. Values are immutable; the small ones are tuples because a stream
-makes one per event, and a frozen dataclass costs four times as much to make.
+Nothing here knows a wire format. Values are immutable; most are tuples, here and elsewhere, because a frozen
+dataclass costs four times as much: each object to make, and each class to import.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 Message = dict[str, Any]
+NONE: Mapping[Any, Any] = MappingProxyType({})
 
 
 class ToolCall(NamedTuple):
@@ -112,8 +114,7 @@ class JsonText(str):
     __hash__ = str.__hash__
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One request in canonical form: OpenAI's names and message shapes, whatever the provider speaks.
 
     model is the provider's own name for it. params: sampling and other parameters by OpenAI's names.
@@ -123,7 +124,7 @@ class Call:
     messages: tuple[Message, ...]
     tools: tuple[dict[str, Any], ...] = ()
     tool_choice: Any = None
-    params: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] = NONE
     stream: bool = False
 
 

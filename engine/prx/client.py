@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import threading
@@ -16,13 +17,16 @@ from prx.accounts import Accounts, Named
 from prx.asking import Messages
 from prx.chat import Call, Reply
 from prx.core.exchange import Policy, exchange
-from prx.core.fault import refused, safely
+from prx.core.fault import refused, safely, without_keys
 from prx.core.messages import expand_images
 from prx.core.request import build_models
 from prx.errors import ConfigError, Error, ProtocolError
 from prx.images import Locator
+from prx.renewal import Renewal, Watch, renew
 from prx.running import Stream, limits
+from prx.spec import store
 from prx.spec.catalog import Catalog
+from prx.spec.files import Files
 from prx.wire import parsed
 
 if TYPE_CHECKING:
@@ -38,6 +42,7 @@ class Client:
     config      path of a config.toml, or a mapping of its shape; None = $PRX_CONFIG, ~/.config/prx/config.toml
     providers   further folder(s) of provider files, searched before all others
     env         mapping to use in place of os.environ
+    watch       take changed, new and removed files in, from the next call on
     Raises ConfigError for a configuration with faults.
     """
 
@@ -46,15 +51,32 @@ class Client:
         config: str | Path | Mapping[str, Any] | None = None,
         providers: str | Path | Sequence[str | Path] | None = None,
         env: Mapping[str, str] | None = None,
+        *,
+        watch: bool = False,
     ) -> None:
         self.env: Mapping[str, str] = os.environ if env is None else env
-        self.config = configuration.load(config, self.env)
-        self.catalog = Catalog(folders(providers, self.env))
-        self.accounts = Accounts(self.config, self.catalog, self.env)
-        self._locate = Locator(self.config.images)
-        self._https: dict[int, Http] = {}
+        self._source = config
+        found = folders(providers, self.env)
+        self._watch = Watch([*Catalog(found).folders, *configuration.files(config, self.env)]) if watch else None
+        catalog = Catalog(found, Files().renewed(found) if watch else None, cache=store.folder(self.env))
+        self._accounts = Accounts(configuration.load(config, self.env), catalog, self.env)
+        self._https: dict[tuple[str, str], Http] = {}
         self._watchdog: Watchdog | None = None
         self._lock = threading.Lock()
+        self._reloading = threading.Lock()
+
+    @property
+    def accounts(self) -> Accounts:
+        """The providers with the configuration, as they are now: both are replaced together by a reload."""
+        return self._accounts
+
+    @property
+    def config(self) -> configuration.Config:
+        return self._accounts.config
+
+    @property
+    def catalog(self) -> Catalog:
+        return self._accounts.catalog
 
     def chat(
         self,
@@ -114,14 +136,16 @@ class Client:
         stream: bool = False,
     ) -> tuple[Account, Call]:
         """Who would be asked, and for what. Nothing is sent."""
-        account, name = self.accounts.choose(asking.model(model))
-        listed = expand_images(asking.messages(messages), self._locate)
+        accounts = self._current()
+        account, name = accounts.choose(asking.model(model))
+        listed = expand_images(asking.messages(messages), Locator(accounts.config.images))
         given, offered = asking.params(params or {}), asking.tools(tools)
         return account, Call(name, tuple(listed), offered, tool_choice if tools else None, given, stream)
 
     def models(self, provider: str | None = None, *, timeout: float | None = 20.0) -> list[str]:
         """The provider's own list of its models. Raises Error."""
-        account = self.accounts.get(provider or self.config.provider or "")
+        accounts = self._current()
+        account = accounts.get(provider or accounts.config.provider or "")
         spec = account.definition.spec()
         guard = self._dog().guard(account.settings.deadline or spec.transport.total or _LIST_SECONDS)
         try:
@@ -131,13 +155,35 @@ class Client:
                 raise refused(spec, Call("", ()), account.target, head, body, "status")
         except Error as error:
             error.provider = error.provider or spec.id
-            raise advice.advise(error, account, self.catalog) from None
+            raise advice.advise(without_keys(error, account.target.secrets), account, accounts.catalog) from None
         finally:
             self._dog().cancel(guard)
         (found,) = safely(spec.models.list.run, parsed(body.decode("utf-8", "replace")), spec)
         if not isinstance(found, list):
             raise ProtocolError("the list of models is not where models.list says", provider=spec.id)
         return list(dict.fromkeys(name.strip() for name in found if isinstance(name, str) and name.strip()))
+
+    def reload(self) -> Renewal:
+        """Take in the configuration and the provider files as they are now; calls that run go on as they began.
+
+        A broken file changes nothing: its last good version stays, and `problems` says why.
+        """
+        with self._reloading:
+            old = self._accounts
+            catalog, found = renew(old.catalog)
+            try:
+                config = configuration.load(self._source, self.env)
+            except ConfigError as error:
+                config, found = old.config, found._replace(problems=(*found.problems, str(error)))
+            self._accounts = Accounts(config, catalog, self.env, old)
+        return found
+
+    def _current(self) -> Accounts:
+        """Who can be asked, after a look at the files where that is wanted and due."""
+        if self._watch is not None and self._watch.changed():
+            for problem in self.reload().problems:
+                logging.getLogger("prx").warning("%s; the last good version stays in use", problem)
+        return self._accounts
 
     def close(self) -> None:
         """Close every connection."""
@@ -191,13 +237,13 @@ class Client:
         )
 
     def _http(self, account: Account) -> Http:
-        """The connections of an account, opened at its first call."""
-        http = self._https.get(id(account))
+        """The connections of all accounts with the same settings, made at the first call."""
+        http = self._https.get(account.network)
         if http is None:
             from prx.transport.http import Http
 
             with self._lock:
-                http = self._https.setdefault(id(account), Http(*account.network(self.env), self.env))
+                http = self._https.setdefault(account.network, Http(*account.network, self.env))
         return http
 
     def _dog(self) -> Watchdog:

@@ -7,22 +7,27 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
+import select
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from io import RawIOBase
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from prx import variables
+from prx.chat import NONE
 from prx.errors import ConfigError
 from prx.spec import schema
-from prx.spec.document import Document, Keys
+from prx.spec.compile import FRAMING, OWN_HEADER
+from prx.spec.document import Document, Keys, Problem
+from prx.spec.files import at_once, data_of
 from prx.wire import Secret
 
+MAX_BYTES = 1 << 20
+_PATIENCE = 10.0  # seconds; whoever writes into a pipe may have to ask for a password
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+
+class Settings(NamedTuple):
     """[providers.NAME]; see the schema."""
 
     name: str = ""
@@ -32,7 +37,7 @@ class Settings:
     auth_style: str | None = None
     auth_name: str | None = None
     auth_template: str | None = None
-    headers: Mapping[str, Secret] = field(default_factory=dict)
+    headers: Mapping[str, Secret] = NONE
     ca_file: str | None = None
     proxy: str | None = None
     timeout: float | None = None
@@ -41,8 +46,7 @@ class Settings:
     extends: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """[[model_routes]]; see the schema."""
 
     pattern: str
@@ -63,8 +67,7 @@ class Route:
         return name.removeprefix(prefix) if literal else name
 
 
-@dataclass(frozen=True, slots=True)
-class Images:
+class Images(NamedTuple):
     """[images]: what a marker may name."""
 
     urls: bool = False
@@ -72,16 +75,15 @@ class Images:
     max_bytes: int = 5_000_000
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(NamedTuple):
     """The configuration, checked. `file` is where it came from, "" for none."""
 
     file: str = ""
     provider: str | None = None
     model: str | None = None
-    providers: Mapping[str, Settings] = field(default_factory=dict)
+    providers: Mapping[str, Settings] = NONE
     routes: tuple[Route, ...] = ()
-    images: Images = field(default_factory=Images)
+    images: Images = Images()
 
 
 def load(source: str | Path | Mapping[str, Any] | None, env: Mapping[str, str]) -> Config:
@@ -93,6 +95,14 @@ def load(source: str | Path | Mapping[str, Any] | None, env: Mapping[str, str]) 
         return Config()
     document = _read(path)
     return _checked(document)
+
+
+def files(source: str | Path | Mapping[str, Any] | None, env: Mapping[str, str]) -> list[Path]:
+    """The file that `load` would read, or where it would look for one."""
+    if isinstance(source, Mapping):
+        return []
+    usual = [Path(env["PRX_CONFIG"])] if env.get("PRX_CONFIG") else [own / "config.toml"] if (own := home(env)) else []
+    return [Path(source)] if source is not None else usual
 
 
 def home(env: Mapping[str, str]) -> Path | None:
@@ -116,8 +126,10 @@ def _usual(env: Mapping[str, str]) -> Path | None:
 
 
 def _read(path: Path) -> Document:
+    import tomllib
+
     try:
-        text = path.read_text(encoding="utf-8")
+        text = _bytes(path).decode("utf-8-sig")
         return Document(str(path), tomllib.loads(text), _marks(text), text)
     except OSError as error:
         raise ConfigError(
@@ -129,10 +141,42 @@ def _read(path: Path) -> Document:
         place = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
         where = f"{path}:{place[1]}:{place[2]}" if place else str(path)
         raise ConfigError(f"{where}: not TOML: {str(error).partition(' (at ')[0]}") from None
+    except (RecursionError, ValueError):  # what tomllib lets out of Python's own limits
+        raise ConfigError(
+            f"{path}: not TOML that can be read: nested too deep, or a number of too many digits"
+        ) from None
+
+
+def _bytes(path: Path) -> bytes:
+    """What is in a file, or comes through a pipe: --config <(…) keeps a key off the disk. Raises OSError."""
+    try:
+        data = _of_pipe(path) if path.is_fifo() else data_of(path, MAX_BYTES)
+    except ValueError as error:  # a NUL in the path
+        raise OSError(0, str(error)) from None
+    if len(data) > MAX_BYTES:
+        raise OSError(0, f"larger than {MAX_BYTES // 1024} KB")
+    return data
+
+
+def _of_pipe(path: Path) -> bytes:
+    """What comes through a pipe. Raises OSError."""
+    data = b""
+    with open(path, "rb", buffering=0, opener=at_once) as pipe:
+        while len(data) <= MAX_BYTES and (more := _next(pipe)):
+            data += more
+    if not data:
+        raise OSError(0, "nothing came through this pipe")
+    return data
+
+
+def _next(pipe: RawIOBase) -> bytes | None:
+    if not select.select([pipe], [], [], _PATIENCE)[0]:
+        raise OSError(0, f"nothing came through this pipe for {_PATIENCE:g} s")
+    return pipe.read(1 << 16)
 
 
 def _checked(document: Document) -> Config:
-    problems = schema.problems(document, "config")
+    problems = schema.problems(document, "config") or _framing(document)
     if problems:
         raise ConfigError("\n".join(map(str, problems)))
     value = document.value
@@ -145,6 +189,15 @@ def _checked(document: Document) -> Config:
         routes=tuple(Route(**_wrapped(row)) for row in value.get("model_routes", ())),
         images=Images(**value.get("images", {})),
     )
+
+
+def _framing(document: Document) -> list[Problem]:
+    """Headers that are not for anybody to set."""
+    found: list[Keys] = []
+    for name, row in document.value.get("providers", {}).items():
+        found += [("providers", name, "headers", key) for key in row.get("headers", {}) if key.lower() in FRAMING]
+        found += [("providers", name, "auth_name")] if row.get("auth_name", "").lower() in FRAMING else []
+    return [document.problem(keys, OWN_HEADER) for keys in found]
 
 
 def _wrapped(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,7 +220,7 @@ def expand(text: str, env: Mapping[str, str], where: str) -> str:
         ) from None
 
 
-_TABLE = re.compile(r"\s*(\[\[?)\s*([^\]]+?)\s*\]")
+_TABLE = re.compile(r"\s*(\[\[?)([^\]]+)\]")
 _KEY = re.compile(r"(\s*)([A-Za-z0-9_.\"'-]+)\s*=")
 
 

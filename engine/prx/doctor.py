@@ -16,7 +16,8 @@ from prx.accounts import Named
 from prx.client import Client
 from prx.core.request import endpoint_url
 from prx.errors import CapabilityError, Error
-from prx.spec.catalog import Entry, glance, key_names
+from prx.spec.definition import Entry
+from prx.spec.glance import key_names
 from prx.words import nearest
 
 Verdict = Literal["ok", "warn", "fail", "skip"]
@@ -70,7 +71,7 @@ def configured(client: Client) -> list[str]:
 
 
 def _has_key(client: Client, entry: Entry) -> bool:
-    return any(client.env.get(name) for name in key_names(glance(entry.path)))
+    return any(client.env.get(name) for name in key_names(client.catalog.glance(entry)))
 
 
 def examine(client: Client, name: str, *, chat: bool) -> Examination:

@@ -8,6 +8,7 @@ from pathlib import Path
 from prx.config import Images
 from prx.core.messages import data_url
 from prx.errors import ConfigError
+from prx.spec.files import data_of
 
 # By their first bytes: a file's name says nothing about what is in it.
 _MAGIC = (
@@ -36,7 +37,7 @@ class Locator:
             path = (folder / reference).resolve()
             if not path.is_file():
                 return None
-        except (OSError, ValueError):
+        except (OSError, ValueError, RuntimeError):  # RuntimeError: links in a circle
             return None
         if not path.is_relative_to(folder):
             raise ConfigError(
@@ -48,12 +49,11 @@ class Locator:
 def read(path: Path, max_bytes: int = 20_000_000) -> str:
     """A picture as a data: URL. Raises ConfigError for one that is unreadable, too large, or no picture."""
     try:
-        size = path.stat().st_size
-        data = path.read_bytes() if size <= max_bytes else b""
+        data = data_of(path, max_bytes)
     except OSError as error:
         raise ConfigError(f"picture {path}: cannot be read: {error.strerror}") from None
-    if size > max_bytes:
-        raise ConfigError(f"picture {path}: {size} bytes; at most {max_bytes} are sent")
+    if len(data) > max_bytes:
+        raise ConfigError(f"picture {path}: too large; at most {max_bytes} bytes are sent")
     kind = next((kind for magic, kind in _MAGIC if data.startswith(magic)), None)
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         kind = "image/webp"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from prx.chat import Delta, Reply
@@ -128,6 +127,7 @@ class Stream:
         assert type(ask) is Send
         if self._response is not None:
             self._response.close(complete=True)
+            self._response = None
         self._response = self._http.send(ask.request, limits(ask.limits, self._timeout), self._guard)
         return self._response.head
 
@@ -142,4 +142,4 @@ def _wait(seconds: float, guard: Guard | None) -> bool:
 
 def limits(given: Transport, timeout: float | None) -> Transport:
     """The spec's limits, or one timeout for every phase."""
-    return given if timeout is None else replace(given, connect=timeout, first_byte=timeout, idle=timeout)
+    return given if timeout is None else given._replace(connect=timeout, first_byte=timeout, idle=timeout)

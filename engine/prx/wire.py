@@ -5,15 +5,19 @@ A Secret shows itself only to `reveal()`. Only a transport calls that, at the mo
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from prx import variables
+from prx.chat import NONE
+from prx.words import clean
 
 MASK = "***"
+MAX_DEPTH = 200  # of JSON: no answer needs a tenth of it, and Python's stack ends before 1,000
 _SHORTEST = 4  # a key of fewer characters is a placeholder, and masking it would eat ordinary words
 
 
@@ -23,11 +27,12 @@ class Secret:
     `template` is the text around the key, with {api_key} where the key goes.
     """
 
-    __slots__ = ("_template", "_value")
+    __slots__ = ("_spellings", "_template", "_value")
 
     def __init__(self, value: str, template: str = "{api_key}") -> None:
         self._value = value
         self._template = template
+        self._spellings: re.Pattern[str] | None = None  # made where it is first looked for, which is in an error
 
     @staticmethod
     def filled(text: str, values: Mapping[str, Secret]) -> str | Secret:
@@ -43,12 +48,12 @@ class Secret:
         return self._template.replace("{api_key}", self._value)
 
     def redact(self, text: str) -> str:
-        """`text` with every spelling of the key replaced: plain, inside JSON, inside a URL."""
-        escaped = json.dumps(self._value)[1:-1]
-        for spelling in {self._value, escaped, escaped.replace("/", "\\/"), quote(self._value, safe="")}:
-            if len(spelling) >= _SHORTEST:
-                text = text.replace(spelling, MASK)
-        return text
+        """`text` with every spelling of the key replaced: plain, inside JSON, inside a URL, inside a page."""
+        if len(self._value) < _SHORTEST:
+            return text
+        if self._spellings is None:
+            self._spellings = _spellings(self._value)
+        return self._spellings.sub(MASK, text)
 
     @property
     def sendable(self) -> bool:
@@ -75,6 +80,35 @@ class Secret:
         return (Secret, (MASK,))  # a pickled key is a key in a file
 
 
+def _spellings(value: str) -> re.Pattern[str]:
+    """A pattern for a text however it was escaped, in part, or more than once.
+
+    No repetition gives back what it has taken: what a provider sends cannot make the search take long.
+    """
+    first, *rest = (found[0] for found in re.finditer(r"\\+|.", value, re.DOTALL))
+    return re.compile(_spelled(first) + "".join(map(_spelled_within, rest)))
+
+
+def _spelled_within(char: str) -> str:
+    return _spelled(char) if char.isalnum() or char[0] == "\\" else rf"\\*+{_spelled(char)}"
+
+
+def _spelled(char: str) -> str:
+    """A pattern for a character, or for a run of backslashes: how many there are says how often they were escaped."""
+    if char[0] == "\\":
+        return r"(?i:\\++|(?:%(?:25)*+5c)++)"
+    if char.isascii() and char.isalnum():
+        return char
+    page, number = re.escape(html.escape(char)), ord(char)
+    plus = r"|\+" * (char == " ")
+    return f"(?i:{re.escape(char)}|{_in_url(char)}|u{number:04x}|{page}|&#0*{number};{plus})"
+
+
+def _in_url(char: str) -> str:
+    octets = char.encode("utf-8", "replace")
+    return "".join("%(?:25)++" if octet == 0x25 else f"%(?:25)*+{octet:02x}" for octet in octets)
+
+
 def redact(text: str, secrets: Iterable[Secret]) -> str:
     for secret in secrets:
         text = secret.redact(text)
@@ -95,9 +129,31 @@ def redact_value(value: Any, secrets: Sequence[Secret]) -> Any:
 def parsed(text: str) -> Any:
     """The JSON value of a text, or None. Deep nesting and endless numbers are no JSON either."""
     try:
-        return json.loads(text.removeprefix("\ufeff"))
-    except (ValueError, RecursionError):
+        return read_json(text.removeprefix("\ufeff"))
+    except ValueError:
         return None
+
+
+def read_json(text: str) -> Any:
+    """The JSON value of a text. Raises ValueError, also for one so deep that to write it again would fail."""
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    if text.count("[") + text.count("{") > MAX_DEPTH and _deep(value):
+        raise ValueError("nested too deep")
+    return value
+
+
+def _deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            child
+            for item in level
+            for child in (item.values() if isinstance(item, dict) else item if isinstance(item, list) else ())
+        ]
+    return bool(level)
 
 
 def redact_json(text: str, secrets: Sequence[Secret]) -> tuple[Any, str]:
@@ -105,19 +161,18 @@ def redact_json(text: str, secrets: Sequence[Secret]) -> tuple[Any, str]:
     value = parsed(text)
     safe = redact_value(value, secrets)
     if safe != value:
-        return safe, json.dumps(safe, ensure_ascii=False)
+        return safe, clean(json.dumps(safe, ensure_ascii=False))
     return safe, redact(text, secrets) if value is None else text
 
 
-@dataclass(frozen=True, slots=True)
-class HttpRequest:
+class HttpRequest(NamedTuple):
     """A request ready to be sent. `url` has no secret in it; one that goes into the query is in `query`."""
 
     method: str
     url: str
-    headers: Mapping[str, str | Secret] = field(default_factory=dict)
+    headers: Mapping[str, str | Secret] = NONE
     body: bytes = b""
-    query: Mapping[str, Secret] = field(default_factory=dict)
+    query: Mapping[str, Secret] = NONE
     stream: bool = False
 
     def secrets(self) -> list[Secret]:
@@ -140,8 +195,7 @@ class Head(NamedTuple):
     received: float
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """Where a provider is and how it knows us.
 
     base_url   as configured: a base, or the full URL of the chat endpoint
@@ -154,10 +208,10 @@ class Target:
     provider: str
     base_url: str
     endpoints: tuple[str, ...] = ()
-    auth: Mapping[str, Secret] = field(default_factory=dict)
+    auth: Mapping[str, Secret] = NONE
     in_query: bool = False
-    headers: Mapping[str, str | Secret] = field(default_factory=dict)
-    values: Mapping[str, Secret] = field(default_factory=dict)
+    headers: Mapping[str, str | Secret] = NONE
+    values: Mapping[str, Secret] = NONE
 
     @property
     def secrets(self) -> list[Secret]:

@@ -33,7 +33,8 @@ from judges.shapes import Problem  # noqa: E402
 from prx.chat import Call  # noqa: E402
 from prx.core.request import build_body  # noqa: E402
 from prx.spec import resolve  # noqa: E402
-from prx.spec.catalog import Catalog, Definition  # noqa: E402
+from prx.spec.catalog import Catalog  # noqa: E402
+from prx.spec.compile import compile_spec  # noqa: E402
 from prx.spec.model import Spec  # noqa: E402
 
 Step = tuple[str, list[tuple[str, str]]]  # a name, and what must hold of what is there: [(names with dots, pattern), …]
@@ -121,11 +122,11 @@ class Judge:
 
     def __init__(self, rows: list[Row]) -> None:
         catalog = Catalog()
-        find = catalog.dialect_or_provider
         provider = {"spec": 1, "id": "judged", "base_url": "https://api.example/v1"}
-        resolved = {name: resolve.resolve({**provider, "extends": name}, find) for name in vendors.BODIES}
-        entry = catalog.entries()[0]
-        self.specs = {name: Definition(entry, raw, find).spec() for name, raw in resolved.items()}
+        resolved = {
+            name: resolve.resolve({**provider, "extends": name}, catalog.dialect_or_provider) for name in vendors.BODIES
+        }
+        self.specs = {name: compile_spec(raw) for name, raw in resolved.items()}
         self.rows = rows
         self.uses: Counter[Row] = Counter()
         self.counts = {name: Counter[str]() for name in self.specs}

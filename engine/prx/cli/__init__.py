@@ -15,6 +15,7 @@ import click
 
 from prx.cli import chat, completion, conformance, demo, doctor, probe, providers, record
 from prx.errors import Error
+from prx.spec.document import printable
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -68,8 +69,9 @@ def _streams() -> None:
 
 
 def _say(text: str) -> None:
+    """A sentence for people. What a server or a file put into it commands no terminal."""
     with contextlib.suppress(OSError):
-        click.echo(text, err=True)
+        click.echo("\n".join(map(printable, text.split("\n"))), err=True)
 
 
 def _closed_pipe() -> int:

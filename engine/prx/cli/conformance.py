@@ -15,7 +15,8 @@ from prx.cli import options
 from prx.conformance import cases, report, run, suite
 from prx.conformance.cases import Case
 from prx.errors import ConfigError, Error
-from prx.spec.catalog import SUFFIXES, Definition
+from prx.spec.definition import Definition
+from prx.spec.files import SUFFIXES
 from prx.spec.model import Spec
 
 

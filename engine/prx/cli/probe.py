@@ -16,7 +16,8 @@ from prx.cli import options
 from prx.errors import ConfigError
 from prx.probe import Finding, Order
 from prx.probe.questions import THINKING
-from prx.spec.catalog import SUFFIXES, Catalog
+from prx.spec.catalog import Catalog
+from prx.spec.files import SUFFIXES
 from prx.urls import check_url
 
 _SIGNS = {"yes": "yes", "no": "no", "open": "?"}

@@ -14,26 +14,37 @@ from prx.cli import options
 from prx.client import Client
 from prx.conformance import cases
 from prx.conformance.evidence import kinds, known
-from prx.conformance.suite import default_recordings
 from prx.errors import ConfigError, Error
-from prx.spec.catalog import SUFFIXES, Definition
 from prx.spec.check import check_file
+from prx.spec.definition import Definition
 from prx.spec.document import Problem
+from prx.spec.files import SUFFIXES
 from prx.words import nearest
 
 _WIDE = ((0, [0, 2, 4]), (110, [0, 2, 3, 4]), (160, [0, 1, 2, 3, 4]))  # columns that fit, by the width of a terminal
+
+
+_recordings = click.option(
+    "--cassettes",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Recordings that count as evidence; the packaged ones.",
+)
 
 
 @click.command()
 @click.option(
     "--search", metavar="TEXT", help="Only those with TEXT in id, alias, name, host, or the name of the key's variable."
 )
+@_recordings
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @options.settings
-def providers(search: str | None, as_json: bool, config: str | None, folders: tuple[str, ...]) -> None:
+def providers(
+    search: str | None, cassettes: Path | None, as_json: bool, config: str | None, folders: tuple[str, ...]
+) -> None:
     """List every provider, packaged or dropped in, or those that a word finds."""
     with options.client(config, folders) as client:
-        rows = _rows(client)
+        rows = _rows(client, cassettes or resources.folder("cassettes"))
         if search is not None:
             rows = _found(search, rows)
     if as_json:
@@ -54,10 +65,9 @@ def _print(rows: list[dict[str, Any]]) -> None:
     options.print_table([headers[place] for place in shown], [[row[place] for place in shown] for row in cells])
 
 
-def _rows(client: Client) -> list[dict[str, Any]]:
+def _rows(client: Client, recordings: Path) -> list[dict[str, Any]]:
     """One row a provider; a faulty file is reported on stderr and harms no other."""
     rows = []
-    recordings = default_recordings()
     for entry in client.catalog.entries():
         try:
             spec = client.catalog.load(entry).spec()
@@ -98,10 +108,17 @@ def _words(row: dict[str, Any]) -> list[str]:
 @click.argument("name", metavar="ID", shell_complete=options.complete_provider)
 @click.option("--resolved", is_flag=True, help="With everything it extends.")
 @click.option("--evidence", is_flag=True, help="How each of its capabilities is known.")
+@_recordings
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @options.settings
 def show(
-    name: str, resolved: bool, evidence: bool, as_json: bool, config: str | None, folders: tuple[str, ...]
+    name: str,
+    resolved: bool,
+    evidence: bool,
+    cassettes: Path | None,
+    as_json: bool,
+    config: str | None,
+    folders: tuple[str, ...],
 ) -> None:
     """Print a provider's file, or all that it comes to."""
     with options.client(config, folders) as client:
@@ -109,7 +126,7 @@ def show(
         entry = catalog.entry(name) or (catalog.base_entry(name) if name in catalog.dialects() else None)
         definition = catalog.load(entry) if entry else catalog.get(name)
     if evidence:
-        _evidence(definition, as_json=as_json)
+        _evidence(definition, cassettes or resources.folder("cassettes"), as_json=as_json)
     elif as_json:
         options.print_json(definition.raw)
     elif resolved:
@@ -118,10 +135,10 @@ def show(
         click.echo(definition.entry.path.read_text(encoding="utf-8"), nl=False)
 
 
-def _evidence(definition: Definition, *, as_json: bool) -> None:
+def _evidence(definition: Definition, recordings: Path, *, as_json: bool) -> None:
     """A line a capability: what the file says of it, and what stands behind that."""
     spec = definition.spec()
-    found = known(spec, cases.load(), default_recordings() / spec.id)
+    found = known(spec, cases.load(), recordings / spec.id)
     if as_json:
         options.print_json({name: row._asdict() for name, row in found.items()})
         return

@@ -16,7 +16,8 @@ from prx.accounts import Named
 from prx.chat import plain
 from prx.client import Client
 from prx.errors import ConfigError, Error
-from prx.lang.query import QueryError, checked, compile_query
+from prx.lang.program import QueryError
+from prx.lang.query import checked, compile_query
 from prx.lang.template import holds
 from prx.spec import schema
 from prx.spec.load import read
@@ -125,5 +126,5 @@ def _holds(condition: str, seen: Mapping[str, Any]) -> bool:
     """Whether a condition holds; one that stumbles over what is not there does not."""
     try:
         return holds(compile_query(condition)(seen))
-    except JMESPathError:
+    except (JMESPathError, TypeError):  # TypeError: what does not compare
         return False

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -13,10 +13,15 @@ import yaml
 
 from prx.conformance.cases import Case
 from prx.errors import ConfigError
-from prx.spec.catalog import read_fast
+from prx.spec.document import printable
+from prx.spec.files import data_of
+from prx.spec.glance import parsed
 from prx.spec.model import Spec
 
 Kind = Literal["live", "server", "emulated", "corpus"]
+MAX_BYTES = 32 << 20
+_HEAD = 16 << 10
+_NONE = (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, RecursionError)  # what reading something else raises
 KINDS = ("live", "server", "documented", "emulated", "none")  # the strongest first
 
 
@@ -49,13 +54,45 @@ def digest_of(interactions: Any) -> str:
 def recorded(path: Path) -> tuple[Evidence, list[dict[str, Any]]]:
     """The evidence in a recording, and its exchanges. Raises ConfigError for one that was edited or is none."""
     try:
-        value = read_fast(path)
-        evidence, interactions = Evidence(**value["evidence"]), value["interactions"]
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path}: no recording: {' '.join(str(error).split())[:200]}") from None
-    if evidence.digest != digest_of(interactions):
+        value = parsed(_data(path, MAX_BYTES))
+        evidence, interactions = _evidence(value), value["interactions"]
+        digest = digest_of(interactions)
+        if not all(_is_exchange(row) for row in interactions):
+            raise ValueError("an exchange has a request and a response, as `prx record` writes them")
+    except _NONE as error:
+        raise _no_recording(path, error) from None
+    if evidence.digest != digest:
         raise ConfigError(f"{path}: was edited after it was recorded", hint="Record it anew.")
     return evidence, interactions
+
+
+def _data(path: Path, limit: int) -> bytes:
+    data = data_of(path, limit)
+    if len(data) > limit:
+        raise ValueError(f"more than {limit >> 20} MB")
+    return data
+
+
+def _evidence(value: Any) -> Evidence:
+    """The evidence of a recording's value. Raises ValueError, KeyError or TypeError."""
+    evidence = Evidence(**value["evidence"])
+    if evidence.kind not in KINDS or not all(isinstance(text, str) for text in asdict(evidence).values()):
+        raise ValueError(f"its evidence is of no kind that there is: {', '.join(KINDS)}")
+    return evidence
+
+
+def _is_exchange(row: Any) -> bool:
+    """Whether something can be played. Raises KeyError or TypeError."""
+    request, response = row["request"], row["response"]
+    texts = isinstance(request["method"], str) and isinstance(request["uri"], str)
+    tables = isinstance(request["headers"], dict) and isinstance(response["headers"], dict)
+    body = "json" in response or isinstance(response["text"], str)
+    return texts and tables and body and isinstance(response["status"], int)
+
+
+def _no_recording(path: Path, error: Exception) -> ConfigError:
+    said = getattr(error, "strerror", None) or error
+    return ConfigError(f"{path}: no recording: {printable(' '.join(str(said).split())[:200])}")
 
 
 def evidence_of(path: Path) -> Evidence:
@@ -88,8 +125,7 @@ def known(spec: Spec, cases: Iterable[Case], recordings: Path) -> dict[str, Know
             found.setdefault(name, []).append(Known(value, row.kind, row.source, row.date))
     for case in cases:
         path = recordings / f"{case.name}.yaml"
-        if case.needs and path.is_file() and case.fits(spec):
-            evidence = glance(path)
+        if case.needs and path.is_file() and case.fits(spec) and (evidence := glance(path)):
             for name in case.needs:
                 value = spec.capabilities.get(name, True)
                 found.setdefault(name, []).append(Known(value, evidence.kind, evidence.what, evidence.date))
@@ -99,17 +135,14 @@ def known(spec: Spec, cases: Iterable[Case], recordings: Path) -> dict[str, Know
 def kinds(spec: Spec, recordings: Path) -> list[str]:
     """The kinds of evidence that there is of a provider, the strongest first."""
     path = next(iter(sorted(recordings.glob("*.yaml"))), None) if recordings.is_dir() else None
-    found = {row.kind for row in spec.evidence} | ({glance(path).kind} if path else set())
+    found = {row.kind for row in spec.evidence} | ({head.kind} if path and (head := glance(path)) else set())
     return sorted(found, key=KINDS.index)
 
 
-def glance(path: Path) -> Evidence:
-    """The evidence at the head of a recording, without reading the rest of it."""
-    lines = []
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            if line.startswith("interactions:"):
-                break
-            lines.append(line)
-    value: Mapping[str, Any] = yaml.safe_load("".join(lines))["evidence"]
-    return Evidence(**value)
+def glance(path: Path) -> Evidence | None:
+    """The evidence at the head of a recording, without reading the rest of it; None where it is none."""
+    try:
+        head, _, _ = data_of(path, _HEAD).partition(b"\ninteractions:")
+        return _evidence(parsed(head))
+    except _NONE:
+        return None

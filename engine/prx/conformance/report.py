@@ -15,7 +15,7 @@ from prx.conformance.cases import Case
 from prx.conformance.evidence import Known, known
 from prx.conformance.run import Result
 from prx.errors import ConfigError
-from prx.spec.catalog import Definition
+from prx.spec.definition import Definition
 from prx.spec.model import Spec
 
 Row = dict[str, Any]

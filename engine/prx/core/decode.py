@@ -7,18 +7,18 @@ and so is a stream that stops without its end.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
 from prx.chat import Call, Delta, Reply
 from prx.core import fault
 from prx.core.framing import BOM, FRAMINGS, Frame, Framer
+from prx.core.mould import Moulds
 from prx.core.reading import NOTHING, Reading
 from prx.core.result import Assembly
 from prx.errors import Error, OverflowedError, ProtocolError, TruncatedError
-from prx.spec.model import Reader, Spec
-from prx.wire import Head, Target, parsed, redact_json
+from prx.spec.model import Reads, Spec
+from prx.wire import Head, Target, parsed, read_json, redact_json
 
 
 class Decoder:
@@ -32,10 +32,12 @@ class Decoder:
         )
         self.reading = Reading(spec, self.into)
         self.complete = False
+        self._moulds = Moulds()
         self._body: list[bytes] = []
         self._size = 0
         self._framer: Framer | None = None
         self._is_body = False
+        self._begun = False  # whether a byte-order mark, which only the first bytes can be, is behind us
         self._stranger = ""  # the kind of the first event that nobody reads
 
     def feed(self, data: bytes) -> tuple[list[Delta], Error | None]:
@@ -77,19 +79,27 @@ class Decoder:
                 return
             data, self._body = b"".join(self._body), []
         assert self._framer is not None
-        for frame in self._framer.feed(data):
-            self._frame(frame, out)
+        moulds, more = self._moulds, self.reading.more
+        for event in self._framer.events(data):
+            text = moulds.text(event)
+            if text is not None:
+                delta = more(text, reasoning=moulds.of_reasoning)
+                if delta is not NOTHING:
+                    out.append(delta)
+                continue
+            for frame in self._framer.frames(event):
+                self._frame(frame, event, out)
             if self.complete:
                 return
 
     def _recognise(self) -> bool:
         """Whether the first bytes that are no white space begin a stream. False as long as it is open."""
         whole = b"".join(self._body)
-        if BOM.startswith(whole[:3]) and len(whole) < 3:
+        if not self._begun and BOM.startswith(whole[:3]) and len(whole) < 3:
             return False
-        start = whole.removeprefix(BOM).lstrip()
-        self._body = [start]
-        if not start or (not self.call.stream and any(mark != start and mark.startswith(start) for mark in _SSE)):
+        start = (whole if self._begun else whole.removeprefix(BOM)).lstrip()
+        self._body, self._begun = [start], True
+        if not start or any(mark != start and mark.startswith(start) for mark in _SSE):
             return False
         framing = _framing(start, self.spec.stream.framing if self.call.stream else "")
         self._is_body = framing is None
@@ -109,56 +119,75 @@ class Decoder:
 
     # -------------------------------------------------------------- a stream
 
-    def _frame(self, frame: Frame, out: list[Delta]) -> None:
+    def _frame(self, frame: Frame, source: bytes, out: list[Delta]) -> None:
         text = frame.data
         if text == self.spec.stream.done and text:
             self.complete = True
         elif text and not text.isspace():
             try:
-                event = json.loads(text)
-            except (ValueError, RecursionError):
+                event = read_json(text)
+            except ValueError:
                 return self._no_json(frame)
             if frame.name == "error":
                 raise self._error(text, "stream")
             if isinstance(event, dict):
-                self._event(event, frame, out)
+                self._event(event, frame, source, out)
+            for each in event if isinstance(event, list) else ():
+                if isinstance(each, dict):
+                    self._event(each, frame, b"", out)
         return None
 
     def _no_json(self, frame: Frame) -> None:
         """An event of a kind that nobody reads may hold anything; any other is part of the answer."""
-        if frame.name in ("", "error") or frame.name in self.spec.stream.events:
+        if frame.data.strip() == self.spec.stream.done:
+            self.complete = True
+        elif frame.name in ("", "error") or frame.name in self.spec.stream.events:
             raise ProtocolError(f"an event of the stream is no JSON: {self._safe(frame.data)[:120]}")
 
-    def _event(self, event: dict[str, Any], frame: Frame, out: list[Delta]) -> None:
-        stream, text = self.spec.stream, frame.data
-        reader: Reader | None = stream
-        if stream.events:
-            (kind,) = self.reading.run(stream.kind.run, event) if stream.kind else (None,)
-            reader = stream.events.get(str(kind or frame.name))
-            if reader is None and not self._stranger:
-                self._stranger = str(kind or frame.name or "no kind at all")
-        detect, *found = self.reading.run(reader.found.run if reader else self.spec.errors.detect.run, event)
-        if detect:
-            raise self._error(text, "stream")
+    def _event(self, event: dict[str, Any], frame: Frame, source: bytes, out: list[Delta]) -> None:
+        reader: Reads | None = self.spec.stream
+        if self.spec.stream.events:
+            kind = self._kind(event, frame.name)
+            reader = self.spec.stream.events.get(kind)
+            self._stranger = self._stranger or ("" if reader else kind or "no kind at all")
+        found = self.reading.run(reader.found.run if reader else self.spec.errors.detect.run, event)
+        if found[0]:
+            raise self._error(frame.data, "stream")
         if reader is not None:
-            delta = self.reading.event(event, tuple(found), reader)
+            delta = self.reading.event(event, found, reader)
             if delta is not NOTHING:
                 out.append(delta)
+                if delta[2:] == _ONLY_TEXT:
+                    self._alike(frame.name, source, reader, of_reasoning=not found[1])
             self.complete = self.complete or bool(found[-1])
+
+    def _kind(self, event: dict[str, Any], name: str) -> str:
+        (kind,) = self.reading.run(self.spec.stream.kind.run, event) if self.spec.stream.kind else (None,)
+        return str(kind or name)
+
+    def _alike(self, name: str, source: bytes, reader: Reads, *, of_reasoning: bool) -> None:
+        """Have an event of text looked at for what it shares with others."""
+        events = self.spec.stream.events
+
+        def read(event: dict[str, Any]) -> Any:
+            same = not events or events.get(self._kind(event, name)) is reader
+            return self.reading.only_text(event, reader, of_reasoning=of_reasoning) if same else None
+
+        self._moulds.miss(source, read, of_reasoning=of_reasoning)
 
     def _end_stream(self, framer: Framer, out: list[Delta]) -> None:
         for frame in () if self.complete else framer.tail():
             if frame.data == self.spec.stream.done or parsed(frame.data) is not None:
-                self._frame(frame, out)
+                self._frame(frame, b"", out)
         out += [delta for delta in (self.reading.held_back(), self.reading.fill_in()) if delta != NOTHING]
-        if not self.finished:
+        if not self.finished or self.into.empty:
             raise TruncatedError(self._truncated())
 
     def _truncated(self) -> str:
         if not self.into.empty:
             return "the stream ended before the answer did"
         if self._stranger:
-            return f"the stream ended, and its events were of no kind that is read (stream.events); the first: {self._stranger}"
+            return f"the stream ended, and its events were of no kind that is read (stream.events); the first: {self._stranger!r:.80}"
         return "the stream ended before it began"
 
     # -------------------------------------------------------------- one body
@@ -193,6 +222,7 @@ class Decoder:
         return redact_json(text, self.target.secrets)[1]
 
 
+_ONLY_TEXT = NOTHING[2:]
 _SSE = (b"data:", b"event:", b"id:", b": ")
 
 

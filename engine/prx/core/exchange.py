@@ -14,8 +14,8 @@ tried at most once; where fallbacks were refused too, the error that led to them
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any, NamedTuple, Protocol
 
 from prx.chat import Call, Delta, Reply
 from prx.core import fault
@@ -28,24 +28,20 @@ from prx.wire import Head, HttpRequest, Target, redact
 _MAX_ERROR_BODY = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(NamedTuple):
     request: HttpRequest
     limits: Transport
 
 
-@dataclass(frozen=True, slots=True)
 class Read:
-    pass
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(NamedTuple):
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Emit:
+class Emit(NamedTuple):
     deltas: Sequence[Delta]
     so_far: Callable[[], Reply]
 
@@ -61,8 +57,7 @@ class Variants(Protocol):
     def spec(self, model: str = "", fallbacks: tuple[str, ...] = ()) -> Spec: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(NamedTuple):
     """What the caller wants, and the two things that a pure core cannot know.
 
     retries     further attempts; None = as the spec says
@@ -94,12 +89,13 @@ def exchange(variants: Variants, call: Call, target: Target, policy: Policy) -> 
     retried = 0
     while True:
         spec = variants.spec(call.model, applied)
-        run = _Attempt(spec, replace(call, stream=call.stream and spec.can("stream")), target, policy)
+        run = _Attempt(spec, call if spec.can("stream") else call._replace(stream=False), target, policy)
         try:
             reply = yield from run.flow()
-            return replace(reply, fallbacks=applied)
+            return replace(reply, fallbacks=applied) if applied else reply
         except Error as error:
-            failures.append(error)
+            fault.without_keys(error, target.secrets)
+            failures.append(error.with_traceback(None))  # its frames hold the connection, and a retry may take long
             if not run.sent or run.emitted:
                 raise _reported(error, None if run.emitted else cause, failures, run) from None
             row = _fallback(spec, policy, applied, error)

@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 import json
-from email.utils import parsedate_to_datetime
+import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from prx.chat import Call
 from prx.errors import KINDS, Error, ProtocolError, ServerError
-from prx.lang.codegen import Function
+from prx.lang.program import Function
 from prx.spec.model import Rule, Spec
-from prx.wire import Head, Target, redact, redact_json
+from prx.wire import Head, Secret, Target, redact, redact_json, redact_value
+from prx.words import clean
 
 Stage = Literal["status", "body", "stream"]
 
@@ -37,10 +39,18 @@ def _elsewhere(spec: Spec, call: Call, target: Target, head: Head) -> Error:
     return error
 
 
+def without_keys(error: Error, secrets: Sequence[Secret]) -> Error:
+    """The same error, without the keys in all that it says: a status line or a header may repeat one as well as a body."""
+    error.message, error.hint = redact(error.message, secrets), redact(error.hint, secrets)
+    error.args = (error.message,)
+    error.view = redact_value(error.view, secrets)
+    return error
+
+
 def classify(spec: Spec, call: Call, head: Head, body: Any, text: str, stage: Stage) -> Error:
     """The error in a body (parsed, and as text without secrets)."""
     message, code, kind_text, inner, pause = safely(spec.errors.found.run, body, spec)
-    words = _words(message) or _excerpt(text, head)
+    words = clean(_words(message) or _excerpt(text, head))
     said = [words if message else text[:_MAX_MESSAGE], _words(code), _words(kind_text)]
     status = head.status if stage == "status" else _status(inner) or _status(code) or 200
     seen = {
@@ -50,7 +60,8 @@ def classify(spec: Spec, call: Call, head: Head, body: Any, text: str, stage: St
     rule = next((rule for rule in spec.errors.rules if _holds(rule.when.run, seen, spec)), None)
     error = _error(spec, rule, status, words, seen)
     error.status = head.status if stage == "status" else (status if status != 200 else None)
-    error.retry_after = retry_after(head) or _seconds(pause)
+    asked = retry_after(head)
+    error.retry_after = _seconds(pause) if asked is None else asked
     return error
 
 
@@ -88,32 +99,31 @@ def safely(function: Function, value: Any, spec: Spec) -> Any:
     try:
         return function(value)
     except Exception as error:  # jmespath's own errors, and Python's where types do not compare
-        raise ProtocolError(
-            f"an expression of the file failed on this answer: {str(error).splitlines()[0]}", provider=spec.id
-        ) from None
+        words = clean(str(error)).partition("\n")[0] or type(error).__name__
+        raise ProtocolError(f"an expression of the file failed on this answer: {words}", provider=spec.id) from None
 
 
 def retry_after(head: Head) -> float | None:
-    """Seconds to wait, from retry-after-ms or from either form of Retry-After; None where there is none."""
-    try:
-        if "retry-after-ms" in head.headers:
-            return max(0.0, float(head.headers["retry-after-ms"]) / 1000)
-        return max(0.0, float(head.headers["retry-after"]))
-    except KeyError:
-        return None
-    except ValueError:
-        return _until(head)
+    """Seconds to wait, from retry-after-ms or from either form of Retry-After; None where neither makes sense."""
+    milliseconds = _seconds(head.headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    seconds = _seconds(head.headers.get("retry-after"))
+    return _until(head) if seconds is None else seconds
 
 
 def _seconds(value: Any) -> float | None:
-    """Seconds, from a number or from a text such as "7.66s"."""
+    """Seconds, from a number or from a text such as "7.66s"; None for what is no number that a clock could show."""
     try:
-        return max(0.0, float(value.removesuffix("s") if isinstance(value, str) else value))
-    except (TypeError, ValueError):
+        seconds = float(value.removesuffix("s") if isinstance(value, str) else value)
+    except (TypeError, ValueError, OverflowError):
         return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
 def _until(head: Head) -> float | None:
+    from email.utils import parsedate_to_datetime
+
     try:
         then = parsedate_to_datetime(head.headers["retry-after"]).timestamp()
     except (ValueError, KeyError, OverflowError):

@@ -27,9 +27,13 @@ class Frame(NamedTuple):
 
 
 class Framer(Protocol):
-    """Eats bytes, gives frames. `tail` gives what the end of the stream left unfinished."""
+    """Eats bytes, gives the bytes of each event that is whole, and what is in one.
 
-    def feed(self, data: bytes) -> Iterator[Frame]: ...
+    tail   the frames of what the end of the stream left unfinished
+    """
+
+    def events(self, data: bytes) -> Iterator[bytes]: ...
+    def frames(self, event: bytes) -> Iterator[Frame]: ...
     def tail(self) -> Iterator[Frame]: ...
 
 
@@ -61,7 +65,7 @@ class SseFramer:
         self.after_cr = False
         self.lead: bytes | None = b""  # the first bytes, until it is known whether they are a byte-order mark
 
-    def feed(self, data: bytes) -> Iterator[Frame]:
+    def events(self, data: bytes) -> Iterator[bytes]:
         data = self._line_ends(self._without_bom(data))
         rest = self.rest
         if not data:
@@ -72,13 +76,14 @@ class SseFramer:
         if rest.pieces:
             data = rest.take() + data
         *events, tail = data.split(b"\n\n")
-        for event in events:
-            if event[:6] == b"data: " and b"\n" not in event:
-                yield Frame("", event[6:].decode("utf-8", "replace"))
-            elif event:
-                yield from _fields(event)
+        yield from filter(None, events)
         if tail:
             rest.add(tail)
+
+    def frames(self, event: bytes) -> Iterator[Frame]:
+        if event[:6] == b"data: " and b"\n" not in event:
+            return iter((Frame("", event[6:].decode("utf-8", "replace")),))
+        return _fields(event)
 
     def tail(self) -> Iterator[Frame]:
         event = (self.lead or b"") + self.rest.take()
@@ -136,13 +141,16 @@ class LineFramer:
     def __init__(self, limit: int) -> None:
         self.rest = _Pieces(limit)
 
-    def feed(self, data: bytes) -> Iterator[Frame]:
+    def events(self, data: bytes) -> Iterator[bytes]:
         *lines, tail = data.split(b"\n")
         for line in lines:
             self.rest.add(line)
-            yield from _value(self.rest.take())
+            yield self.rest.take()
         if tail:
             self.rest.add(tail)
+
+    def frames(self, event: bytes) -> Iterator[Frame]:
+        return _value(event)
 
     def tail(self) -> Iterator[Frame]:
         yield from _value(self.rest.take())
@@ -156,14 +164,17 @@ class ArrayFramer:
         self.depth = 0
         self.in_text = self.escaped = False
 
-    def feed(self, data: bytes) -> Iterator[Frame]:
+    def events(self, data: bytes) -> Iterator[bytes]:
         start = 0
         for place, byte in enumerate(data):
             if self._ends_element(byte):
                 self.rest.add(data[start : place + 1])
                 start = place + 1
-                yield from _value(self.rest.take().lstrip(b"[, \t\r\n"))
+                yield self.rest.take().lstrip(b"[, \t\r\n")
         self.rest.add(data[start:])
+
+    def frames(self, event: bytes) -> Iterator[Frame]:
+        return _value(event)
 
     def tail(self) -> Iterator[Frame]:
         yield from _value(self.rest.take().strip(b"[], \t\r\n"))
@@ -191,6 +202,12 @@ def _value(line: bytes) -> Iterator[Frame]:
     text = line.decode("utf-8", "replace").strip().removeprefix("\ufeff")
     if text:
         yield Frame("", text)
+
+
+def frames_in(framer: Framer, data: bytes) -> Iterator[Frame]:
+    """What is in the events that these bytes complete."""
+    for event in framer.events(data):
+        yield from framer.frames(event)
 
 
 FRAMINGS: dict[str, Callable[[int], Framer]] = {"sse": SseFramer, "ndjson": LineFramer, "json_array": ArrayFramer}

@@ -14,6 +14,7 @@ from urllib.parse import unquote_to_bytes
 
 from prx.chat import Message
 from prx.spec.model import Request
+from prx.wire import read_json
 
 Part = dict[str, Any]
 MARKER = "[IMAGE:"
@@ -281,7 +282,7 @@ def _tool_call(call: dict[str, Any]) -> Part:
 def _input(text: str) -> dict[str, Any]:
     """Arguments as the object that other APIs want; what is none is wrapped in one."""
     try:
-        value = json.loads(text or "{}")
-    except (ValueError, RecursionError):
+        value = read_json(text or "{}")
+    except ValueError:
         value = text
     return value if isinstance(value, dict) else {"input": value}

@@ -11,10 +11,11 @@ from prx.core.result import Assembly, text_of
 from prx.core.think import ThinkSplitter, split_whole
 from prx.core.toolcalls import How
 from prx.errors import ProtocolError, ServerError, TruncatedError
-from prx.spec.model import Query, Reader, Spec
+from prx.spec.model import Query, Reads, Spec
 from prx.words import clean
 
 NOTHING = Delta()
+_new = tuple.__new__  # a named tuple's own constructor takes three times as long
 
 
 class Reading:
@@ -33,9 +34,29 @@ class Reading:
 
     # -------------------------------------------------------------- events
 
-    def event(self, event: dict[str, Any], found: tuple[Any, ...], reader: Reader) -> Delta:
+    def more(self, text: str, *, reasoning: bool) -> Delta:
+        """The delta of an event that brought this text and nothing else; NOTHING where all of it is held back."""
+        splitter = self.splitter
+        if reasoning or self.surrogate or (splitter is not None and not splitter.passes(text)):
+            said, thought = self._pieces(None, text) if reasoning else self._pieces(text, None)
+            return Delta(said or None, thought or None) if said or thought else NOTHING
+        self.into.content.append(text)
+        return _new(Delta, (text, None, (), None, None))
+
+    def only_text(self, event: dict[str, Any], reader: Reads, *, of_reasoning: bool) -> Any:
+        """The content of an event, or its reasoning, if that is all that `reader` finds in it; else None."""
+        detect, content, reasoning, refusal, calls, wholes, pieces, finish, usage, _, final, end = self.run(
+            reader.found.run, event
+        )
+        if detect or refusal or calls or wholes or pieces or finish or usage or final or end:
+            return None
+        if self._found(reader.replay, event) or (content if of_reasoning else reasoning):
+            return None
+        return reasoning if of_reasoning else content
+
+    def event(self, event: dict[str, Any], found: tuple[Any, ...], reader: Reads) -> Delta:
         """One event, with what `reader` found in it. Gives NOTHING for an event without output."""
-        content, reasoning, refusal, calls, wholes, pieces, finish, usage, model, final, _ = found
+        _, content, reasoning, refusal, calls, wholes, pieces, finish, usage, model, final, _ = found
         into = self.into
         if model and not into.model:
             into.model = str(model)
@@ -45,7 +66,7 @@ class Reading:
             into.refusal.append(text_of(refusal))
         if reader.replay.names:
             into.replay.add(self._found(reader.replay, event), reader.grows)
-        if not content or calls or wholes or pieces or finish or usage:
+        if not (content or reasoning) or calls or wholes or pieces or finish or usage:
             into.raw.append(event)
         text, thought = self._pieces(content, reasoning)
         fragments = self._fragments(reader, calls, "piece") if calls else ()
@@ -142,7 +163,7 @@ class Reading:
 
     # -------------------------------------------------------------- what both share
 
-    def _fragments(self, reader: Reader, calls: Any, how: How) -> tuple[ToolCallDelta, ...]:
+    def _fragments(self, reader: Reads, calls: Any, how: How) -> tuple[ToolCallDelta, ...]:
         items = calls if isinstance(calls, list) else [calls]
         read, add = reader.tool_call.run, self.into.calls.add
         made = (
@@ -164,7 +185,7 @@ class Reading:
         self.into.finish_reason = reason
         return reason
 
-    def _usage(self, reader: Reader, found: Any) -> Usage | None:
+    def _usage(self, reader: Reads, found: Any) -> Usage | None:
         whole = self.into.add_counts(found) if self.spec.stream.usage_in_parts else found
         counts = [_count(value) for value in self.run(reader.tokens.run, whole)]
         return self.into.add_usage(Usage(*counts)) if any(count is not None for count in counts) else None

@@ -45,7 +45,10 @@ def _with_model(path: str, model: str, spec: Spec) -> str:
     if place and {".", ".."} & set(model.split("/")):
         raise ConfigError(f"{model!r} cannot stand in a path", provider=spec.id)
     name = model.removeprefix(f"{before.rstrip('/').rpartition('/')[2]}/")
-    return path.replace("{model}", quote(name, safe="/:@"))
+    try:
+        return path.replace("{model}", quote(name, safe="/:@"))
+    except UnicodeEncodeError:
+        raise ConfigError(f"{model!r} cannot stand in a path: it is no valid Unicode", provider=spec.id) from None
 
 
 def build_models(spec: Spec, target: Target) -> HttpRequest:

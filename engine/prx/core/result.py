@@ -105,15 +105,17 @@ def text_of(value: Any) -> str:
         return clean(value)
     if value is None or isinstance(value, bool):
         return ""
-    if isinstance(value, list) and all(
-        isinstance(part, str) or (isinstance(part, dict) and "type" in part) for part in value
-    ):
-        return clean("".join(part if isinstance(part, str) else _part_text(part) for part in value))
-    made = JsonText(json.dumps(value, ensure_ascii=False))
+    if isinstance(value, list) and all(map(_is_part, value)):
+        return clean("".join(map(_part_text, value)))
+    made = JsonText(clean(json.dumps(value, ensure_ascii=False)))
     made.value = value
     return made
 
 
-def _part_text(part: dict[str, Any]) -> str:
-    text = part.get("text")
+def _is_part(value: Any) -> bool:
+    return value is None or isinstance(value, str) or (isinstance(value, dict) and "type" in value)
+
+
+def _part_text(part: Any) -> str:
+    text = part.get("text") if isinstance(part, dict) else part
     return text if isinstance(text, str) else ""

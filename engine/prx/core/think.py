@@ -22,11 +22,15 @@ class ThinkSplitter:
         self.fresh = False  # a tag has just ended: the line breaks that follow belong to it
         self.may_hold = frozenset(tag[0] for pair in pairs for tag in pair)
 
+    def passes(self, text: str) -> bool:
+        """Whether a piece is text as it stands: no tag is open, and none begins in it."""
+        if self.held or self.closing or self.fresh or not self.may_hold.isdisjoint(text):
+            return False
+        self.last = text[-1:] or self.last
+        return True
+
     def feed(self, text: str) -> tuple[str, str]:
-        if not self.held and not self.closing and not self.fresh and self.may_hold.isdisjoint(text):
-            self.last = text[-1:] or self.last
-            return text, ""
-        return self._split(self.held + text, final=False)
+        return (text, "") if self.passes(text) else self._split(self.held + text, final=False)
 
     def flush(self) -> tuple[str, str]:
         """What was held back, at the end."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection
 from typing import Any, Literal
 
 from prx.chat import ToolCall, ToolCallDelta
+from prx.wire import read_json
 from prx.words import clean
 
 # How an element counts: a piece of a call · a call of its own, whatever its index · a whole call, said again
@@ -137,12 +138,23 @@ class ToolCalls:
             return self._by_order(given, name)
         mine = self._by_index.get(_key(index), [])
         same = self._by_id.get(given) if given else None
-        if not mine or (same and same.index == index):
-            return same if mine else None
+        if not mine:
+            return None if given or name else self._late_index(index)
+        if same and same.index == index:
+            return same
         last = mine[-1]
         if given and last.id:
             return None
         return None if name and not given and last.name and last.text and last.whole() else last
+
+    def _late_index(self, index: Any) -> _Slot | None:
+        """A call that began without an index, where one comes with its arguments."""
+        last = self.slots[-1] if self.slots else None
+        if last is None or last.index is not None:
+            return None
+        last.index = index
+        self._by_index.setdefault(_key(index), []).append(last)
+        return last
 
     def _by_order(self, given: str | None, name: str | None) -> _Slot | None:
         if given:
@@ -178,8 +190,8 @@ def _message(call: ToolCall, *, free: bool) -> dict[str, Any]:
 def is_json(text: str) -> bool:
     """Whether a text is one whole JSON value; nothing at all counts as whole, too."""
     try:
-        json.loads(text or "{}")
-    except (ValueError, RecursionError):
+        read_json(text or "{}")
+    except ValueError:
         return False
     return True
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from prx.lang.program import Function, Made, link
+
 Node = dict[str, Any]
-Function = Callable[[Any], Any]
 
 
 class TooDeepError(Exception):
@@ -29,45 +30,29 @@ class _Expression:
         return expression(value)
 
 
-def _equals(left: Any, right: Any) -> bool:
-    """JMESPath's ==: true is not 1, false is not 0."""
-    if isinstance(left, bool) != isinstance(right, bool):
-        return False
-    return bool(left == right)
-
-
-def _comparable(value: Any) -> bool:
-    return isinstance(value, int | float | str) and not isinstance(value, bool)
-
-
 _ORDER: Mapping[str, str] = {"lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
-_NAMESPACE: Mapping[str, Any] = {"equals": _equals, "comparable": _comparable}
 _MAX_INDENT = 15  # Python allows 20 nested loops
 
 
-def build(trees: list[Node], call: Callable[[str, list[Any]], Any], *, single: bool) -> Function:
+def build(trees: list[Node], *, single: bool) -> Made:
     """One function for all the trees: it gives their results as a tuple, or that of a single one as it is.
 
-    call    runs a JMESPath function by its name
     Raises TooDeepError for more nesting than Python's grammar allows.
     """
-    code = _Code(call)
+    code = _Code()
     try:
         results = [code.emit(tree, "value") for tree in trees]
         code.line(f"return {results[0]}" if single else f"return ({''.join(name + ', ' for name in results)})")
-        namespace = {**_NAMESPACE, **code.constants, "call": call}
-        exec("def query(value):\n" + "\n".join(code.lines), namespace)  # noqa: S102 - names and literals enter by repr only
+        source = "def query(value):\n" + "\n".join(code.lines)
+        return Made(compile(source, "<query>", "exec", dont_inherit=True), code.constants)
     except (SyntaxError, RecursionError, MemoryError):
         raise TooDeepError from None
-    function: Function = namespace["query"]
-    return function
 
 
 class _Code:
     """Source being written. `emit` writes what works out a node and names the variable with the result."""
 
-    def __init__(self, call: Callable[[str, list[Any]], Any]) -> None:
-        self.call = call
+    def __init__(self) -> None:
         self.lines: list[str] = []
         self.constants: dict[str, Any] = {}
         self.indent = 1
@@ -128,7 +113,8 @@ class _Code:
         return out
 
     def _slice(self, node: Node, value: str) -> str:
-        out, place = self.name(), self.constant(slice(*node["children"]))
+        out = self.name()
+        place = ":".join("" if part is None else str(int(part)) for part in node["children"])
         self.line(f"{out} = {value}[{place}] if type({value}) is list else None")
         return out
 
@@ -160,14 +146,21 @@ class _Code:
 
     def _comparator(self, node: Node, value: str) -> str:
         out = self.name()
-        left, right = (self.emit(child, value) for child in node["children"])
+        left, right = (self._operand(child, value) for child in node["children"])
         if node["value"] in _ORDER:
-            self.line(
-                f"{out} = {left} {_ORDER[node['value']]} {right} if comparable({left}) and comparable({right}) else None"
-            )
+            known = [side for side in (left, right) if not _is_plain(side)]
+            fits = " and ".join(f"(type({side}) is int or comparable({side}))" for side in known) or "True"
+            self.line(f"{out} = {left} {_ORDER[node['value']]} {right} if {fits} else None")
+        elif any(_is_plain(side) and side[0] in "'\"" for side in (left, right)):  # no text equals true
+            self.line(f"{out} = {left} {'!=' if node['value'] == 'ne' else '=='} {right}")
         else:
             self.line(f"{out} = {'not ' * (node['value'] == 'ne')}equals({left}, {right})")
         return out
+
+    def _operand(self, node: Node, value: str) -> str:
+        """A text or a whole number as it stands; anything else by its name."""
+        plain = node["type"] == "literal" and type(node["value"]) in (str, int)
+        return repr(node["value"]) if plain else self.emit(node, value)
 
     def _multi_select_list(self, node: Node, value: str) -> str:
         return self._unless_null(value, lambda: f"[{', '.join(self.emit(child, value) for child in node['children'])}]")
@@ -226,4 +219,9 @@ class _Code:
         return out
 
     def _expref(self, node: Node, _value: str) -> str:
-        return self.constant(_Expression(build([node["children"][0]], self.call, single=True)))
+        return self.constant(_Expression(link(build([node["children"][0]], single=True))))
+
+
+def _is_plain(operand: str) -> bool:
+    """Whether an operand is a literal."""
+    return not operand.isidentifier()

@@ -15,10 +15,12 @@ from typing import Any, TypeVar
 from jmespath.functions import Functions
 from jmespath.functions import signature as _signature
 
+from prx.wire import read_json
+
 F = TypeVar("F", bound=Callable[..., Any])
 _ANY: dict[str, list[str]] = {"types": []}
 _TEXT = {"types": ["string", "null"]}
-_TEXTS = {"types": ["string"], "variadic": True}
+_TEXTS = {"types": [], "variadic": True}  # jmespath looks only at the first of them
 
 
 def signature(*types: dict[str, Any]) -> Callable[[F], F]:
@@ -34,8 +36,8 @@ class SpecFunctions(Functions):  # type: ignore[misc]
     def _func_parse_json(self, text: str | None) -> Any:
         """The value of a JSON text; the text itself where it is no JSON."""
         try:
-            return None if text is None else json.loads(text)
-        except (ValueError, RecursionError):
+            return None if text is None else read_json(text)
+        except ValueError:
             return text
 
     @signature(_ANY)
@@ -56,7 +58,7 @@ class SpecFunctions(Functions):  # type: ignore[misc]
     def _func_says(self, text: str | None, *phrases: str) -> bool:
         """Whether the text has one of the phrases in it, upper or lower case."""
         low = (text or "").lower()
-        return any(phrase.lower() in low for phrase in phrases)
+        return any(isinstance(phrase, str) and phrase.lower() in low for phrase in phrases)
 
     @signature({"types": [], "variadic": True})
     def _func_total(self, *counts: Any) -> int | float | None:
@@ -69,7 +71,8 @@ class SpecFunctions(Functions):  # type: ignore[misc]
         """A name in letters, digits, - and _; of one that has others, a name that no other one has."""
         if text is None or re.fullmatch(r"[A-Za-z0-9_-]+", text):
             return text
-        return f"{re.sub(r'[^A-Za-z0-9_-]', '_', text)[:40]}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        mark = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+        return f"{re.sub(r'[^A-Za-z0-9_-]', '_', text)[:40]}_{mark}"
 
     @signature(_TEXT, {"types": ["string"]})
     def _func_without_prefix(self, text: str | None, prefix: str) -> str | None:
@@ -78,7 +81,7 @@ class SpecFunctions(Functions):  # type: ignore[misc]
     @signature(_TEXT, _TEXTS)
     def _func_like(self, text: str | None, *patterns: str) -> bool:
         """Whether the text fits one of the patterns, as file names do: * for anything, [0-5] for one of those."""
-        return any(fnmatchcase(text or "", pattern) for pattern in patterns)
+        return any(isinstance(pattern, str) and fnmatchcase(text or "", pattern) for pattern in patterns)
 
     @signature(_ANY)
     def _func_compact(self, value: Any) -> Any:
@@ -90,4 +93,5 @@ class SpecFunctions(Functions):  # type: ignore[misc]
         return value or None
 
 
+FUNCTIONS = SpecFunctions()
 OWN = sorted(name[6:] for name in vars(SpecFunctions) if name.startswith("_func_"))

@@ -12,26 +12,22 @@ grammar allows) goes to jmespath's own interpreter.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from jmespath import compile as parse_expression
 from jmespath.exceptions import IncompleteExpressionError, JMESPathError
 from jmespath.visitor import Options
 
-from prx.lang.codegen import Function, Node, TooDeepError, build
-from prx.lang.functions import SpecFunctions
+from prx.lang import growth
+from prx.lang.codegen import Node, TooDeepError, build
+from prx.lang.functions import FUNCTIONS
+from prx.lang.program import FORMULA, Formula, Function, QueryError, keep, link
 from prx.words import nearest
 
-MAX_LENGTH = 500  # characters; longer ones are no extractors, and nesting costs the parser its stack
-_FUNCTIONS = SpecFunctions()
-_OPTIONS = Options(custom_functions=_FUNCTIONS)
-
-
-class QueryError(Exception):
-    """A faulty expression. `column` counts from 0 within it, or is None."""
-
-    def __init__(self, message: str, column: int | None = None) -> None:
-        super().__init__(message)
-        self.column = column
+MAX_LENGTH = 500  # characters; longer ones are no extractors
+MAX_DEPTH = 150  # of the tree: what could be read here must be readable further up Python's stack as well
+_REMEMBERED = 4096  # expressions: those of a file are met again in each of its variants
+_OPTIONS = Options(custom_functions=FUNCTIONS)
 
 
 def parse(expression: str) -> Node:
@@ -41,17 +37,20 @@ def parse(expression: str) -> Node:
         _check(tree)
     except JMESPathError as error:
         raise QueryError(_words(error), getattr(error, "lex_position", None)) from None
-    except (RecursionError, ValueError) as error:
+    except (RecursionError, ValueError, Warning) as error:  # Warning: a form of old, where warnings are errors
         raise QueryError(f"cannot be read: {type(error).__name__}") from None
     return tree
 
 
+@lru_cache(_REMEMBERED)
 def checked(expression: str) -> Node:
     """As `parse`, for one that somebody has just written: also refuses what is right and never meant."""
     if len(expression) > MAX_LENGTH:
         raise QueryError(f"an expression has at most {MAX_LENGTH} characters, this one {len(expression)}")
     tree = parse(expression)
     _refuse_slips(tree)
+    if growth.of_query(tree) > growth.MAX_QUERY:
+        raise QueryError(f"may say what it looks at more than {growth.MAX_QUERY} times over; take less of it")
     return tree
 
 
@@ -59,33 +58,51 @@ def _refuse_slips(tree: Node) -> None:
     children = [child for child in tree.get("children") or () if isinstance(child, dict)]
     if tree["type"] == "subexpression" and children[0]["type"] == "not_expression":
         raise QueryError("! binds tighter than a dot, so this is always null; write !(a.b)")
+    if tree["type"] == "slice" and tree["children"][2] == 0:
+        raise QueryError("a slice goes in steps of 1 or more, or backwards in steps of -1")
     for child in children:
         _refuse_slips(child)
 
 
+@lru_cache(_REMEMBERED)
 def compile_query(expression: str) -> Function:
     """A function from a JSON value to what the expression finds in it."""
     try:
-        return build([parse(expression)], _FUNCTIONS.call_function, single=True)
+        return link(build([parse(expression)], single=True))
     except TooDeepError:
         parsed = parse_expression(expression)
         return lambda value: parsed.search(value, options=_OPTIONS)
 
 
+def formula(text: str) -> Formula:
+    """A formula of a template and the names it reads. Raises QueryError."""
+    tree = checked(text)
+    params, reads = tuple(sorted(names_under(tree, "params"))), tuple(sorted(root_names(tree)))
+    try:
+        made = build([tree], single=True)._replace(params=params, reads=reads, growth=growth.of_query(tree))
+    except TooDeepError:
+        return Formula(compile_query(text), params, reads)
+    keep({(FORMULA, text): made})
+    return Formula(link(made), params, reads)
+
+
+def growth_of(text: str) -> int:
+    """How many times over a formula of a template may say what it looks at; 1 for a faulty one."""
+    try:
+        return growth.of_query(checked(text.removeprefix("=")))
+    except QueryError:
+        return 1
+
+
 def compile_all(expressions: Sequence[str]) -> Function:
     """A function from a JSON value to a tuple: what each expression finds, shared steps taken once."""
     try:
-        return build([parse(expression) for expression in expressions], _FUNCTIONS.call_function, single=False)
+        made = build([parse(expression) for expression in expressions], single=False)
+        keep({tuple(expressions): made})
+        return link(made)
     except TooDeepError:
         singles = [compile_query(expression) for expression in expressions]
         return lambda value: tuple(single(value) for single in singles)
-
-
-def any_of(alternatives: str | Sequence[str]) -> str:
-    """One expression for an ordered list of them: the first that finds something."""
-    if isinstance(alternatives, str):
-        return alternatives
-    return alternatives[0] if len(alternatives) == 1 else " || ".join(f"({item})" for item in alternatives)
 
 
 def names_under(tree: Node, root: str) -> set[str]:
@@ -126,19 +143,21 @@ def _is_field(node: Node, name: str) -> bool:
     return bool(node["type"] == "field" and node["value"] == name)
 
 
-def _check(tree: Node) -> None:
+def _check(tree: Node, depth: int = 0) -> None:
     """Refuse what jmespath finds out only when it runs, or never."""
+    if depth > MAX_DEPTH:
+        raise QueryError("is nested too deep")
     children = [child for child in tree.get("children") or () if isinstance(child, dict)]
     if tree["type"] == "function_expression":
-        entry = _FUNCTIONS.FUNCTION_TABLE.get(tree["value"])
+        entry = FUNCTIONS.FUNCTION_TABLE.get(tree["value"])
         if entry is None:
-            raise QueryError(f"unknown function {tree['value']}(){nearest(tree['value'], _FUNCTIONS.FUNCTION_TABLE)}")
+            raise QueryError(f"unknown function {tree['value']}(){nearest(tree['value'], FUNCTIONS.FUNCTION_TABLE)}")
         wanted = entry["signature"]
         variadic = bool(wanted and wanted[-1].get("variadic"))
         if len(children) < len(wanted) or (len(children) > len(wanted) and not variadic):
             raise QueryError(f"{tree['value']}() takes {len(wanted)} argument(s), not {len(children)}")
     for child in children:
-        _check(child)
+        _check(child, depth + 1)
 
 
 def _words(error: Exception) -> str:

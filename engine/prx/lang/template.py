@@ -15,10 +15,10 @@ No text is ever pasted into JSON, so there is nothing to escape.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
-from prx.lang import query
+from prx.lang import program
 from prx.words import nearest
 
 Render = Callable[[Any], Any]
@@ -40,6 +40,7 @@ class Template:
 
     params    names of the parameters that its formulas read ("*" where one reads them all)
     reads     every root name that its formulas read
+    formulas  all of them
     problems  what is wrong with it, as (path, sentence, column or None)
     """
 
@@ -47,6 +48,7 @@ class Template:
         self._known = known
         self.params: set[str] = set()
         self.reads: set[str] = set()
+        self.formulas: set[str] = set()
         self.problems: list[tuple[Path, str, int | None]] = []
         self._render = self._compile(source, path, at_root=True)
 
@@ -72,18 +74,19 @@ class Template:
 
     def _formula(self, text: Any, path: Path, at_root: bool) -> Render:
         try:
-            tree = query.checked(str(text).removeprefix("="))
-            if at_root:
-                self.params |= query.names_under(tree, "params")
-                self.reads |= query.root_names(tree)
-                self._refuse_strangers(query.root_names(tree), path)
-            return query.compile_query(str(text).removeprefix("="))
-        except query.QueryError as error:
+            formula = program.formula(str(text).removeprefix("="))
+        except program.QueryError as error:
             self.problems.append((path, str(error), error.column))
             return lambda _: None
+        self.formulas.add(str(text).removeprefix("="))
+        if at_root:
+            self.params.update(formula.params)
+            self.reads.update(formula.reads)
+            self._refuse_strangers(formula.reads, path)
+        return formula.run
 
-    def _refuse_strangers(self, names: set[str], path: Path) -> None:
-        for name in sorted(names - set(self._known)) if self._known else ():
+    def _refuse_strangers(self, names: Iterable[str], path: Path) -> None:
+        for name in sorted({*names} - set(self._known)) if self._known else ():
             near = nearest(name, self._known) or f"; there are {', '.join(self._known)}"
             self.problems.append((path, f"{name!r} is nothing that a formula sees here{near}", None))
 

@@ -24,7 +24,7 @@ from prx.conformance.run import WRONG_KEY
 from prx.core.request import endpoint_url
 from prx.errors import Error
 from prx.probe.draft import Draft
-from prx.spec.catalog import Definition
+from prx.spec.definition import Definition
 from prx.spec.model import Spec
 
 TIMEOUT, DEADLINE = 60.0, 180.0  # seconds without a byte, and for one answer

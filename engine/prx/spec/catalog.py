@@ -7,70 +7,35 @@ from anywhere else is checked in full before it is used.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from prx import resources
 from prx.errors import ConfigError, SpecError
-from prx.spec import resolve
-from prx.spec.compile import compile_spec
-from prx.spec.model import Spec
+from prx.spec import glance as glancing
+from prx.spec import resolve, store
+from prx.spec.definition import Definition, Entry, Resolved, Use
+from prx.spec.document import printable
+from prx.spec.files import DIALECTS, SUFFIXES, Files
+from prx.spec.index import index
+from prx.spec.keeper import Keeper
 from prx.spec.resolve import Raw
 from prx.words import nearest
 
-DIALECTS = "_dialects"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A file that a folder offers under an id."""
-
-    id: str
-    path: Path
-    packaged: bool
-
-
-class Definition:
-    """A provider's file with all it extends: gives its Spec, in the variant that a call needs."""
-
-    def __init__(self, entry: Entry, raw: Raw, find: resolve.Find) -> None:
-        self.entry = entry
-        self.raw = raw
-        self._find = find
-        self._specs: dict[tuple[str, tuple[str, ...]], Spec] = {}
-
-    @property
-    def id(self) -> str:
-        return self.entry.id
-
-    def spec(self, model: str = "", fallbacks: tuple[str, ...] = ()) -> Spec:
-        """The Spec for a model with these fallbacks in effect, compiled once."""
-        key = (model if self.raw.get("overrides") else "", fallbacks)
-        if key not in self._specs:
-            self._specs[key] = compile_spec(self.variant(model, fallbacks))
-        return self._specs[key]
-
-    def variant(self, model: str = "", fallbacks: Sequence[str] = ()) -> Raw:
-        """The mapping behind `spec`."""
-        raw = resolve.for_model(self.raw, model, self._find)
-        rows = raw.get("fallbacks", {})
-        for name in fallbacks:
-            raw = resolve.lay_over(raw, rows[name].get("then", {}), self._find)
-        return raw
-
-    def with_overlay(self, overlay: Mapping[str, Any]) -> Definition:
-        """The same provider with some keys of its file replaced (what config.toml says)."""
-        return Definition(self.entry, resolve.merge(self.raw, overlay), self._find) if overlay else self
-
 
 class Catalog:
-    """Providers and dialects of some folders. The packaged folder is always the first and weakest."""
+    """Providers and dialects of some folders. The packaged folder is always the first and weakest.
 
-    def __init__(self, folders: Sequence[Path] = ()) -> None:
+    cache: where results of files outside the package are kept, None for nowhere
+    """
+
+    def __init__(self, folders: Sequence[Path] = (), files: Files | None = None, *, cache: Path | None = None) -> None:
         self.folders = (resources.folder("providers.d"), *folders)
-        self._loaded: dict[Path, Definition] = {}
+        self.files = files or Files()
+        self.cache = cache
+        self._definitions: dict[Path, Definition] = {}
+        self._resolved: dict[Path, Resolved] = {}
+        self._found: dict[tuple[str, Path | None, str], Entry | None] = {}
 
     def get(self, name: str) -> Definition:
         """The provider of that id or alias. Raises ConfigError (unknown) or SpecError (faulty file)."""
@@ -79,11 +44,15 @@ class Catalog:
             raise ConfigError(
                 f"unknown provider {name!r}{nearest(name, self.names)}", hint="`prx providers` lists them all."
             )
-        return self.load(entry)
+        return self.load(entry, keep=True)
 
     def entry(self, name: str) -> Entry | None:
         """The file behind an id or alias, or None."""
         return self._file(name) or self._file(self._aliases.get(name, ""))
+
+    def entry_at(self, path: Path) -> Entry:
+        """The entry that a file of one of the folders makes."""
+        return Entry(path.stem, path, packaged=path.is_relative_to(self.folders[0]))
 
     def entries(self) -> list[Entry]:
         """Every provider, by id; where several folders offer one, the last folder's."""
@@ -97,45 +66,125 @@ class Catalog:
     def names(self) -> list[str]:
         return sorted({*self._entries, *self._aliases})
 
-    def load(self, entry: Entry) -> Definition:
-        """Read a file and what it extends."""
-        if entry.path not in self._loaded:
-            self._loaded[entry.path] = Definition(entry, self._resolved(entry, ()), self.dialect_or_provider)
-        return self._loaded[entry.path]
+    def load(self, entry: Entry, *, keep: bool = False) -> Definition:
+        """Read a file and all that it may need. Raises SpecError. keep: have it on disk for the next process."""
+        if entry.path not in self._definitions:
+            self._definitions[entry.path] = self._kept(entry, programs=keep)
+        return self._definitions[entry.path]
+
+    def _kept(self, entry: Entry, *, programs: bool) -> Definition:
+        keeper = Keeper(self, entry)
+        known = keeper.get(programs=programs)
+        if known is not None:
+            return known
+        made = self.definition(entry, self._made(entry, ()))
+        if programs or not entry.packaged:
+            keeper.put(made, programs=programs)
+        if programs:
+            self._keep_bases(made)
+        return made
+
+    def _keep_bases(self, definition: Definition) -> None:
+        """Have the packaged files that a file extends at hand for others that extend them."""
+        for path in {use.path for use in definition.uses if use.name and use.path.is_relative_to(self.folders[0])}:
+            base = self.entry_at(path)
+            if Keeper(self, base).get(programs=True) is None and self._made(base, ()).raw.get("endpoints"):
+                self.load(base, keep=True)
+
+    def definition(self, entry: Entry, made: Resolved) -> Definition:
+        """A resolved mapping with all that its variants extend. Raises SpecError."""
+        bases = self._reachable(made.raw)
+        uses = (*made.uses, *(use for base in bases.values() for use in base.uses))
+        return Definition(entry, made.raw, {name: base.raw for name, base in bases.items()}, uses)
+
+    def derived(self, name: str, base: str) -> Definition:
+        """A provider that has no file, on a provider or a dialect. Raises SpecError."""
+        below = self.load(self.base_entry(base), keep=True)
+        raw = {**below.raw, "id": name, "name": name}
+        return Definition(below.entry._replace(id=name), raw, below.bases, below.uses)
+
+    def loaded(self) -> list[Definition]:
+        return list(self._definitions.values())
+
+    def adopt(self, definition: Definition) -> None:
+        """Have a provider as an earlier catalogue had it."""
+        self._definitions[definition.entry.path] = definition
+
+    def still(self, definition: Definition) -> bool:
+        """Whether an earlier catalogue's definition is what this one would make of the files."""
+        try:
+            return all(
+                self._place(use) == use.path and self.files.data(use.path) == use.data for use in definition.uses
+            )
+        except (OSError, SpecError):
+            return False
 
     def dialect_or_provider(self, name: str) -> Raw:
         """The resolved mapping that `extends: name` means."""
-        return self.extended(name, None, ())
+        return self.extended(name, None, ()).raw
 
-    def base_entry(self, name: str) -> Entry:
-        """The file that `extends: name` means. Raises SpecError."""
-        entry = self._file(name, within=DIALECTS) or self.entry(name)
+    def base_entry(self, name: str, of: Path | None = None) -> Entry:
+        """The file that `extends: name` means, in the file `of`. Raises SpecError.
+
+        A file may extend its own name: it means the file of that name in a weaker folder.
+        """
+        below = of if of and of.stem == name and of.parent.name != DIALECTS else None
+        entry = self._file(name, within=DIALECTS) or self._file(name, below) or self._file(self._aliases.get(name, ""))
         if entry is None:
+            known = [*self.dialects(), *self._entries]
             raise SpecError(
-                f"extends: unknown dialect or provider {name!r}{nearest(name, [*self.dialects(), *self.names])}"
+                f"{_where(of)}: unknown dialect or provider {name!r}{nearest(name, known)}",
+                hint="`prx providers` lists them all.",
             )
         return entry
 
     def dialects(self) -> list[str]:
-        return sorted({path.stem for folder in self.folders for path in _yaml_files(folder / DIALECTS)})
+        return sorted({path.stem for folder in self.folders for path in self.files.listed(folder / DIALECTS)})
 
-    @property
-    def claims(self) -> dict[str, list[str]]:
+    def glance(self, entry: Entry) -> Raw:
+        """What a file says of itself, read without checks; empty where it cannot be read."""
+        return self._index.get(entry.path, {})
+
+    @cached_property
+    def _index(self) -> dict[Path, Raw]:
+        found: dict[Path, Raw] = {}
+        for folder in self.folders:
+            found |= index(folder, self.files, self.store_for(folder))
+        return found
+
+    def store_for(self, path: Path) -> store.Store:
+        """Where results of a file, or of a folder, are kept."""
+        packaged = path.is_relative_to(self.folders[0])
+        return store.of_the_package(self.cache) if packaged else store.Store(self.cache)
+
+    @cached_property
+    def claims(self) -> Mapping[str, Sequence[str]]:
         """Environment variables that packaged files name, and the base URLs each may go to."""
-        return _claims(self.folders[0])
+        found: dict[str, list[str]] = {}
+        for path, raw in self._index.items():
+            for name in glancing.key_names(raw) if path.parent == self.folders[0] else ():
+                found.setdefault(name, []).append(raw.get("base_url", ""))
+        return found
 
     @cached_property
     def _aliases(self) -> dict[str, str]:
-        return {
-            alias: entry.id for entry in self._entries.values() for alias in glance(entry.path).get("aliases") or ()
-        }
+        rows = ((entry.id, self._index.get(entry.path, {})) for entry in self._entries.values())
+        return {alias: name for name, raw in rows for alias in raw.get("aliases") or ()}
 
     def _in_folder(self, place: int) -> Iterator[Entry]:
-        for path in _yaml_files(self.folders[place]):
-            yield Entry(path.stem, path, packaged=place == 0)
+        for path in sorted(
+            self.files.listed(self.folders[place]), key=lambda path: SUFFIXES.index(path.suffix), reverse=True
+        ):
+            yield Entry(path.stem, path, packaged=place == 0)  # of two suffixes the last, which `_file` finds first
 
     def _file(self, name: str, below: Path | None = None, within: str = "") -> Entry | None:
         """The strongest file of that name; with `below`, only among folders weaker than that file's."""
+        key = (name, below, within)
+        if key not in self._found:
+            self._found[key] = self._find(name, below, within)
+        return self._found[key]
+
+    def _find(self, name: str, below: Path | None, within: str) -> Entry | None:
         if not name or "/" in name or "\\" in name or name.startswith("."):
             return None
         for place in range(len(self.folders) - 1, -1, -1):
@@ -143,35 +192,46 @@ class Catalog:
                 path = self.folders[place] / within / f"{name}{suffix}"
                 if below is not None:
                     below = None if path == below else below
-                elif path.is_file():
+                elif self.files.has(path):
                     return Entry(name, path, packaged=place == 0)
         return None
 
-    def extended(self, name: str, of: Path | None, chain: tuple[Path, ...]) -> Raw:
-        """As `dialect_or_provider`, in the file `of`, on the way through `chain`. A file may extend its own
-        name: it means the file of that name in a weaker folder.
-        """
-        below = of if of and of.stem == name and of.parent.name != DIALECTS else None
-        entry = self._file(name, within=DIALECTS) or self._file(name, below) or self._file(self._aliases.get(name, ""))
-        place = f"{of}: extends" if of else "extends"
-        if entry is None:
-            known = [*self.dialects(), *self._entries]
-            raise SpecError(
-                f"{place}: unknown dialect or provider {name!r}{nearest(name, known)}",
-                hint="`prx providers` lists them all.",
-            )
+    def extended(self, name: str, of: Path | None, chain: tuple[Path, ...]) -> Resolved:
+        """As `dialect_or_provider`, in the file `of`, on the way through `chain`. Raises SpecError."""
+        entry = self.base_entry(name, of)
         if entry.path in chain:
-            raise SpecError(
-                f"{place}: {' -> '.join(path.stem for path in (*chain, entry.path))} goes in a circle; take one extends out"
-            )
-        return self._resolved(entry, chain)
+            way = " -> ".join(path.stem for path in (*chain, entry.path))
+            raise SpecError(f"{_where(of)}: {way} goes in a circle; take one extends out")
+        made = self._made(entry, chain)
+        first, *rest = made.uses
+        return made._replace(uses=(first._replace(name=name, of=of), *rest))
 
-    def _resolved(self, entry: Entry, chain: tuple[Path, ...]) -> Raw:
-        raw = (entry.packaged and glance(entry.path)) or self._checked(entry, chain)
-        is_dialect = entry.path.parent.name == DIALECTS
-        return resolve.resolve(
-            raw, lambda name: self.extended(name, entry.path, (*chain, entry.path)), is_dialect=is_dialect
-        )
+    def _made(self, entry: Entry, chain: tuple[Path, ...]) -> Resolved:
+        if entry.path not in self._resolved and entry.packaged and (known := Keeper(self, entry).get(programs=False)):
+            self._resolved[entry.path] = Resolved(known.raw, known.uses)
+        if entry.path not in self._resolved:
+            raw = (entry.packaged and glancing.glance(entry.path, self.files.data)) or self._checked(entry, chain)
+            chain = (*chain, entry.path)
+            base = self.extended(raw["extends"], entry.path, chain) if raw.get("extends") else Resolved({})
+            whole = resolve.resolve(raw, lambda _: base.raw, is_dialect=entry.path.parent.name == DIALECTS)
+            uses = (Use(None, None, entry.path, self.files.data(entry.path)), *base.uses)
+            self._resolved[entry.path] = Resolved(whole, uses)
+        return self._resolved[entry.path]
+
+    def _reachable(self, raw: Raw) -> dict[str, Resolved]:
+        """What the overrides and fallbacks of a mapping extend, and theirs in turn, by name."""
+        found: dict[str, Resolved] = {}
+        open_names = resolve.overlay_names(raw)
+        while open_names:
+            name = open_names.pop()
+            if name not in found:
+                found[name] = self.extended(name, None, ())
+                open_names += resolve.overlay_names(found[name].raw)
+        return found
+
+    def _place(self, use: Use) -> Path:
+        """Where a file that was used would be found now. Raises SpecError."""
+        return use.path if use.name is None else self.base_entry(use.name, use.of).path
 
     def _checked(self, entry: Entry, chain: tuple[Path, ...]) -> Raw:
         from prx.spec.check import check_file
@@ -179,55 +239,11 @@ class Catalog:
         document, problems = check_file(entry.path, self, chain)
         if problems:
             more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-            raise SpecError(f"{problems[0]}{more}", hint=f"`prx check {entry.path}` shows every fault of the file.")
+            raise SpecError(
+                f"{problems[0]}{more}", hint=f"`prx check {printable(str(entry.path))}` shows every fault of the file."
+            )
         return document.value
 
 
-SUFFIXES = (".yaml", ".yml")
-
-
-@cache
-def _claims(folder: Path) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for path in _yaml_files(folder):
-        row = glance(path)
-        for name in key_names(row):
-            found.setdefault(name, []).append(row.get("base_url", ""))
-    return found
-
-
-def key_names(raw: Raw) -> list[str]:
-    """The environment variables that a file's mapping names for its key."""
-    names = (raw.get("auth") or {}).get("env") or []
-    return [names] if isinstance(names, str) else list(names)
-
-
-def read_fast(path: Path) -> Any:
-    """The value of a YAML file, by libyaml where it is there. Raises whatever reading and YAML raise."""
-    import yaml
-
-    return yaml.load(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe loaders
-
-
-def glance(path: Path) -> Raw:
-    """A file's mapping, read fast and without checks; empty where it cannot be read."""
-    try:
-        raw = read_fast(path)
-    except Exception:  # a tag that its constructor stumbles over raises whatever Python raises there
-        return {}
-    return _tidy(raw) if isinstance(raw, dict) else {}
-
-
-def _tidy(raw: Raw) -> Raw:
-    """Without what is not of its type among the keys that one file's neighbours look at."""
-    for key in ("aliases", "former_urls"):
-        if not isinstance(raw.get(key, []), list) or not all(isinstance(item, str) for item in raw.get(key, [])):
-            del raw[key]
-    if not isinstance(raw.get("base_url", ""), str):
-        del raw["base_url"]
-    return raw
-
-
-def _yaml_files(folder: Path) -> list[Path]:
-    found = folder.iterdir() if folder.is_dir() else ()
-    return sorted(path for path in found if path.suffix in SUFFIXES and not path.name.startswith((".", "_")))
+def _where(of: Path | None) -> str:
+    return f"{of}: extends" if of else "extends"

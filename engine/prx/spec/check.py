@@ -25,14 +25,17 @@ def check_file(path: Path, catalog: Catalog, chain: tuple[Path, ...] = ()) -> tu
 
     chain: the files that are being read because one extends the other, the first one first.
     """
-    document = read(path)
+    document = read(path, catalog.files.data)
     problems = list(document.problems)
     if document.value:
         known = {problem.path for problem in problems if problem.path}
         problems += [problem for problem in schema.problems(document) if problem.path not in known]
         problems += _own(document, path, catalog, problems)
     problems += _compiled(
-        document, _without(document.value, problems), path, lambda name: catalog.extended(name, path, (*chain, path))
+        document,
+        _without(document.value, problems),
+        path,
+        lambda name: catalog.extended(name, path, (*chain, path)).raw,
     )
     return document, sorted(set(problems), key=lambda problem: (problem.line, problem.column, problem.path))
 

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from prx.lang import growth, program
+from prx.lang.program import FORMULA, Key
 from prx.spec import model
 from prx.spec.model import CALL, FAULT, FOUND, TOKENS, Path, Query, Spec
 
 Problem = tuple[Path, str, int | None]
+
+FRAMING = {"content-length", "transfer-encoding"}  # with another's, a server would see where a request ends elsewhere
+OWN_HEADER = "how long a request is says prx itself; take this header out"
 
 _HEADER = {"bearer": "authorization", "x-api-key": "x-api-key"}
 _TEMPLATE = {"bearer": "Bearer {api_key}"}
@@ -48,6 +53,16 @@ def faults(spec: Spec, *, whole: bool = True) -> Iterator[Problem]:
     for found in _queries(spec):
         yield from found.problems()
     yield from spec.request.body.problems
+    yield from _overgrown(spec.request)
+    yield from _crossed(spec.request)
+    yield from _framing(spec)
+
+
+def programs(spec: Spec) -> set[Key]:
+    """The keys of all that is compiled for a spec; compiles it."""
+    for query in _queries(spec):
+        query.compile()
+    return {query.key for query in _queries(spec)} | {(FORMULA, text) for text in spec.request.body.formulas}
 
 
 def _missing(spec: Spec) -> Iterator[Problem]:
@@ -60,13 +75,33 @@ def _missing(spec: Spec) -> Iterator[Problem]:
             yield path, "is missing; extend a dialect, or write it here", None
 
 
+def _overgrown(request: model.Request) -> Iterator[Problem]:
+    if growth.of_template(request.body_source, program.growth) > growth.MAX_TEMPLATE:
+        yield ("request", "body"), f"may say a call more than {growth.MAX_TEMPLATE} times over; take less of it", None
+
+
+def _crossed(request: model.Request) -> Iterator[Problem]:
+    for row in request.parameters:
+        if row.min is not None and row.max is not None and row.min > row.max:
+            where = ("request", "parameters", row.name, "min")
+            yield where, f"{row.min} is more than the max, {row.max}: every value would become that", None
+
+
+def _framing(spec: Spec) -> Iterator[Problem]:
+    for path in (*(("request", "headers", name) for name in spec.request.headers), ("auth", "name")):
+        if (spec.auth.name if path[0] == "auth" else path[-1]).lower() in FRAMING:
+            yield path, OWN_HEADER, None
+
+
 def _queries(spec: Spec) -> Iterator[Query]:
-    for reader in (spec.response, spec.stream, *spec.stream.events.values()):
+    readers: tuple[model.Reads, ...] = (spec.response, spec.stream, *spec.stream.events.values())
+    for reader in readers:
         yield from (reader.found, reader.tool_call, reader.call_replay, reader.tokens, reader.replay)
     yield from (spec.response.answer, spec.errors.detect, spec.errors.found, spec.models.list)
     yield from ([spec.stream.kind] if spec.stream.kind else [])
     yield from (rule.when for rule in spec.errors.rules)
     yield from (fallback.when for fallback in spec.fallbacks)
+    yield Query(("deviations",), spec.deviations)
 
 
 def _auth(raw: Mapping[str, Any]) -> model.Auth:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from prx.chat import NONE
 
 Keys = tuple[str | int, ...]
 Marks = dict[Keys, tuple[int, int]]  # line and column, from 1
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+_LONGEST = 200  # characters of a path that are shown; a key may be as long as a file
+
+
+def printable(text: str) -> str:
+    """A text in one line that commands a terminal nothing: the names of files and keys are anybody's."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+class Problem(NamedTuple):
     """One fault of a file. line and column count from 1; 0 where the file as a whole is meant."""
 
     file: str
@@ -21,11 +32,11 @@ class Problem:
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
-        return f"{place}: {self.path}: {self.text}" if self.path else f"{place}: {self.text}"
+        path = self.path if len(self.path) <= _LONGEST else f"{self.path[:_LONGEST]}…"
+        return printable(f"{place}: {path}: {self.text}" if path else f"{place}: {self.text}")
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(NamedTuple):
     """A loaded file: its value in JSON's types, and where each key (`marks`) and value (`values`) stands."""
 
     file: str
@@ -33,7 +44,7 @@ class Document:
     marks: Marks
     text: str
     problems: tuple[Problem, ...] = ()
-    values: Marks = field(default_factory=dict)
+    values: Mapping[Keys, tuple[int, int]] = NONE
 
     def problem(self, keys: Keys, text: str, *, of_value: bool = False) -> Problem:
         """A fault at a path, or at the nearest path above it that the file has."""

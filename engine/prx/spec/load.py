@@ -8,17 +8,17 @@ documents are refused: `extends` is the only reuse, and a file of a few lines ca
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from prx.spec.document import Document, Keys, Marks, Problem, dotted
+from prx.spec.files import MAX_BYTES, data_of
 
-MAX_BYTES = 256 * 1024  # a long dialect has 10 KB
 MAX_DEPTH = 40
-MAX_NODES = 20_000
+MAX_NODES = 5_000  # a long dialect has 1,000
 
 _CORE = (  # YAML 1.2, section 10.3.2
     ("null", re.compile(r"(?:|~|null|Null|NULL)\Z")),
@@ -26,16 +26,16 @@ _CORE = (  # YAML 1.2, section 10.3.2
     ("int", re.compile(r"(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)\Z")),
     ("float", re.compile(r"(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?)\Z")),
 )
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")  # also written as an escape
 _LEADING_ZERO = re.compile(r"[-+]?0[0-9]+\Z")  # 1.1 reads 010 as 8, 1.2 as 10
 
 
-def read(path: Path) -> Document:
-    """Load a file. Never raises for what is in it: faults are in `problems`."""
+def read(path: Path, take: Callable[[Path], bytes] = data_of) -> Document:
+    """Load a file, whose bytes `take` gives. Never raises for what is in it: faults are in `problems`."""
     try:
-        with path.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        return _failed(str(path), f"cannot be read: {error.strerror}")
+        data = take(path)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        return _failed(str(path), f"cannot be read: {getattr(error, 'strerror', None) or error}")
     if len(data) > MAX_BYTES:
         return _failed(str(path), f"larger than {MAX_BYTES // 1024} KB; a provider file has a few lines")
     try:
@@ -66,7 +66,7 @@ def parse(text: str, file: str) -> Document:
             words = "a second document begins here; write one provider a file"
         return _failed(file, words, mark.line + 1 if mark else 0, mark.column + 1 if mark else 0, loader.problems)
     value = loader.value_of(node, ()) if node else None
-    if not isinstance(value, dict):
+    if not value or not isinstance(value, dict):
         loader.problems.append(Problem(file, 1, 1, "", "a provider file is a mapping: `spec: 1`, `id: …`, and so on"))
         value = {}
     return Document(file, value, loader.key_marks, text, tuple(loader.problems), loader.value_marks)
@@ -147,6 +147,8 @@ class _Loader(yaml.SafeLoader):
 
     def scalar(self, node: Any, path: Keys) -> Any:
         text = node.value
+        if found := _CONTROL.search(text):
+            self.refuse(node.start_mark, f"control character #x{ord(found[0]):02x}; take it out", dotted(path))
         if node.style:
             return text
         kind = _core_kind(text)

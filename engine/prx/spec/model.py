@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
-from prx.lang import query
-from prx.lang.codegen import Function
+from prx.chat import NONE
+from prx.lang import program
+from prx.lang.program import Function
 from prx.lang.template import Template
 
 Path = tuple[str | int, ...]
@@ -57,24 +58,36 @@ class Query:
         self.sources = sources
         self.names = names or tuple(sources)
 
+    @property
+    def key(self) -> program.Key:
+        """The expressions, one for each name."""
+        return tuple(program.any_of(self.sources.get(name) or NOTHING) for name in self.names)
+
     @cached_property
     def run(self) -> Function:
         """From a JSON value to a tuple, in the order of `names`; None where the spec says nothing."""
-        return query.compile_all([query.any_of(self.sources.get(name) or NOTHING) for name in self.names])
+        return program.of(self.key)
+
+    def compile(self) -> None:
+        """Have `run` at hand."""
+        _ = self.run
 
     def problems(self) -> Iterator[tuple[Path, str, int | None]]:
         """Every expression that cannot be compiled, as (path, sentence, column)."""
+        if program.known(self.key):
+            return
+        from prx.lang import query
+
         for name in self.names:
             source = self.sources.get(name) or ()
             for place, text in enumerate([source] if isinstance(source, str) else source):
                 try:
                     query.checked(text)
-                except query.QueryError as error:
+                except program.QueryError as error:
                     yield (*self.path, name, *([] if isinstance(source, str) else [place])), str(error), error.column
 
 
-@dataclass(frozen=True)
-class Auth:
+class Auth(NamedTuple):
     style: str = "bearer"
     name: str = ""
     template: str = "{api_key}"
@@ -82,21 +95,22 @@ class Auth:
     required: bool = False
 
 
-@dataclass(frozen=True)
-class Parameter:
+class Parameter(NamedTuple):
     """What becomes of one parameter; see the schema."""
 
     name: str
     default: Any = None
-    values: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Any] = NONE
     min: float | None = None
     max: float | None = None
     drop: bool = False
     rename: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Request:
+    """How a call becomes a body and headers; see the schema."""
+
     body_source: Any
     system: str = "keep"
     roles: Mapping[str, str] = field(default_factory=dict)
@@ -111,8 +125,7 @@ class Request:
         return Template(self.body_source, ("request", "body"), VIEW)
 
 
-@dataclass(frozen=True)
-class Reader:
+class Reader(NamedTuple):
     """How a body, or one kind of event, is read. `found` gives FOUND in order, led by errors.detect."""
 
     found: Query
@@ -123,26 +136,42 @@ class Reader:
     grows: Mapping[str, tuple[str, ...]]
 
 
-@dataclass(frozen=True)
-class Response(Reader):
-    answer: Query = field(default_factory=lambda: Query((), {}))
-    finish_reasons: Mapping[str, str] = field(default_factory=dict)
+class Response(NamedTuple):
+    """As a Reader, of a whole body; and what holds of any answer."""
+
+    found: Query
+    tool_call: Query
+    call_replay: Query
+    tokens: Query
+    replay: Query
+    grows: Mapping[str, tuple[str, ...]]
+    answer: Query
+    finish_reasons: Mapping[str, str] = NONE
     request_id: tuple[str, ...] = ()
     think_tags: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True)
-class Stream(Reader):
+class Stream(NamedTuple):
+    """As a Reader, of an event of no kind; and how events come."""
+
+    found: Query
+    tool_call: Query
+    call_replay: Query
+    tokens: Query
+    replay: Query
+    grows: Mapping[str, tuple[str, ...]]
     framing: str = "sse"
     done: str = ""
     reasoning_first: bool = False
     usage_in_parts: bool = False
     kind: Query | None = None
-    events: Mapping[str, Reader] = field(default_factory=dict)
+    events: Mapping[str, Reader] = NONE
 
 
-@dataclass(frozen=True)
-class Rule:
+Reads = Reader | Response | Stream
+
+
+class Rule(NamedTuple):
     name: str
     when: Query
     kind: str
@@ -150,31 +179,27 @@ class Rule:
     hint: str = ""
 
 
-@dataclass(frozen=True)
-class Errors:
+class Errors(NamedTuple):
     detect: Query
     found: Query  # FAULT in order
     rules: tuple[Rule, ...] = ()
-    statuses: Mapping[str, str] = field(default_factory=dict)
+    statuses: Mapping[str, str] = NONE
 
 
-@dataclass(frozen=True)
-class Fallback:
+class Fallback(NamedTuple):
     name: str
     when: Query
     needs: str = ""
     enabled: bool = True
 
 
-@dataclass(frozen=True)
-class Retry:
+class Retry(NamedTuple):
     times: int = 2
     wait: float = 0.5
     max_wait: float = 60.0
 
 
-@dataclass(frozen=True)
-class Transport:
+class Transport(NamedTuple):
     connect: float = 10.0
     first_byte: float = 300.0
     idle: float = 120.0
@@ -183,14 +208,12 @@ class Transport:
     max_body: int = 64 << 20
 
 
-@dataclass(frozen=True)
-class Models:
+class Models(NamedTuple):
     list: Query
     default: str = ""
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """What was read about some capabilities, and when."""
 
     of: tuple[str, ...]
@@ -199,8 +222,7 @@ class Source:
     date: str
 
 
-@dataclass(frozen=True)
-class Spec:
+class Spec(NamedTuple):
     """One provider, in one variant. `dialect` is the id of the dialect it speaks."""
 
     id: str

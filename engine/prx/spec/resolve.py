@@ -71,6 +71,15 @@ def lay_over(resolved: Raw, overlay: Mapping[str, Any], find: Find) -> Raw:
     return merge(resolved, rest)
 
 
+def overlay_names(raw: Mapping[str, Any]) -> list[str]:
+    """What a mapping's overrides and fallbacks extend."""
+    rows = (
+        *(raw.get("overrides") or ()),
+        *(row.get("then") or {} for row in (raw.get("fallbacks") or {}).values() if row),
+    )
+    return [row["extends"] for row in rows if row.get("extends")]
+
+
 def for_model(resolved: Raw, model: str, find: Find) -> Raw:
     """With every override whose pattern fits the model."""
     for row in resolved.get("overrides") or ():

@@ -6,11 +6,13 @@ jsonschema is imported at first use: a process that only calls packaged provider
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
 from prx import resources
+from prx.spec import accept
 from prx.spec.document import Document, Keys, Problem
 from prx.words import nearest
 
@@ -35,14 +37,19 @@ def problems(document: Document, name: str = "provider") -> list[Problem]:
     """Every fault of a document, in the order of its lines. In a provider's file null takes a key away."""
     value = _without_nulls(document.value) if name == "provider" else document.value
     try:
-        found = [
-            document.problem(keys, sentence)
-            for error in _validator(name).iter_errors(value)
-            for keys, sentence in _sentences(error)
-        ]
-    except RecursionError:
-        found = [document.problem((), "is nested too deeply")]
+        found = [document.problem(keys, sentence) for keys, sentence in _faults(name, value)]
+        found += [document.problem(keys, "is no number that can be counted with") for keys in _endless(value, ())]
+    except (RecursionError, ValueError):  # ValueError: Python writes no number of more than 4,300 digits
+        found = [document.problem((), "is nested too deeply, or has a number of too many digits")]
+    except TypeError:  # a mapping may hold what no file can
+        found = [document.problem((), "holds a value that is no text, number, truth, list or mapping")]
     return sorted(set(found), key=lambda problem: (problem.line, problem.column, problem.path))
+
+
+def _faults(name: str, value: Any) -> Iterator[tuple[Keys, str]]:
+    if not accept.accepts(load(name), value):
+        for error in _validator(name).iter_errors(value):
+            yield from _sentences(error)
 
 
 @cache
@@ -59,6 +66,15 @@ def _without_nulls(value: Any) -> Any:
     return [_without_nulls(child) for child in value] if isinstance(value, list) else value
 
 
+def _endless(value: Any, keys: Keys) -> Iterator[Keys]:
+    """Where a number stands that is infinite or none at all: JSON Schema lets both pass every limit."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield keys
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in inner:
+        yield from _endless(child, (*keys, key))
+
+
 def _sentences(error: Any) -> Iterator[tuple[Keys, str]]:
     keys: Keys = tuple(error.absolute_path)
     rule = error.validator
@@ -66,7 +82,7 @@ def _sentences(error: Any) -> Iterator[tuple[Keys, str]]:
         known = list(error.schema.get("properties", {}))
         for key in error.instance:
             if key not in known:
-                yield (*keys, key), f"unknown key {key!r}{nearest(key, known) or _list(known)}"
+                yield (*keys, key), f"unknown key {key!r:.80}{nearest(str(key), known) or _list(known)}"
     elif rule == "required":
         missing = next(key for key in error.validator_value if key not in error.instance)
         yield keys, f"{missing!r} is missing{_reason(error.schema, missing)}"
@@ -124,4 +140,10 @@ def _plain(error: Any) -> str:
     return str(error.message).splitlines()[0][:200]
 
 
-_SENTENCES = {"type": _type, "enum": _enum, "const": _const, "pattern": _pattern}
+def _too_many(error: Any) -> str:
+    return f"has {len(error.instance)} entries, and at most {error.validator_value} are read"
+
+
+_SENTENCES = {
+    "type": _type, "enum": _enum, "const": _const, "pattern": _pattern, "maxItems": _too_many, "maxProperties": _too_many,
+}  # fmt: skip

@@ -12,15 +12,29 @@ from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionErro
 from urllib3.exceptions import SSLError as UrllibSSLError
 from urllib3.exceptions import TimeoutError as UrllibTimeout
 
-from prx.errors import ConfigError, Error, ProviderConnectionError, ProviderTimeoutError
+from prx.errors import ConfigError, Error, ProviderConnectionError, ProviderTimeoutError, TruncatedError
 from prx.spec.model import Transport
 from prx.transport.watchdog import Guard
 
 Phase = Literal["connect", "first_byte", "idle"]  # by the limit that holds in it
+_BROKEN = (HTTPError, HTTPException, OSError)
 
 
 def translated(error: Exception, url: str, phase: Phase, limits: Transport, guard: Guard | None) -> Error:
     """A library's exception as ours. What is no failure of a connection is raised as it is."""
+    made = _made(error, url, phase, limits, guard)
+    _let_go(error)
+    return made
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Free the frames of a chain of exceptions. They hold it in turn, and the connection: a circle."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
+
+
+def _made(error: Exception, url: str, phase: Phase, limits: Transport, guard: Guard | None) -> Error:
     place = "{0.scheme}://{0.netloc}".format(urlsplit(url))
     if isinstance(error, Error):
         return error
@@ -31,13 +45,17 @@ def translated(error: Exception, url: str, phase: Phase, limits: Transport, guar
             f"{place} sent nothing for {getattr(limits, phase):g} s",
             hint=f"transport.{phase} in the provider's file, or timeout, sets how long prx waits.",
         )
-    if isinstance(error, UrllibSSLError | ssl.SSLError):
-        return _tls(error, place)
-    if isinstance(error, UnicodeError | ValueError) and not isinstance(error, HTTPError | OSError):
+    if not isinstance(error, _BROKEN) and isinstance(error, UnicodeError | ValueError):
         return ConfigError(f"{place}: the request cannot be sent: {type(error).__name__}")
-    if isinstance(error, HTTPError | HTTPException | OSError):
-        return _connection(error, place, phase)
-    raise error
+    if not isinstance(error, _BROKEN):
+        raise error
+    return _broken(error, place, phase)
+
+
+def _broken(error: Exception, place: str, phase: Phase) -> Error:
+    if phase == "idle":  # the head had come: this is half an answer, whatever broke
+        return TruncatedError(f"{place}: the connection broke inside the answer: {_reason(error)}")
+    return _tls(error, place) if isinstance(error, UrllibSSLError | ssl.SSLError) else _connection(error, place)
 
 
 def _tls(error: Exception, place: str) -> Error:
@@ -50,7 +68,7 @@ def _tls(error: Exception, place: str) -> Error:
     return ProviderConnectionError(f"{place}: TLS failed: {_reason(error)}", retryable=False, hint=hint)
 
 
-def _connection(error: Exception, place: str, phase: Phase) -> Error:
+def _connection(error: Exception, place: str) -> Error:
     if isinstance(error, NameResolutionError) or isinstance(error.__cause__, socket.gaierror):
         return ProviderConnectionError(
             f"the name of {place} cannot be resolved", hint="Check the host in api_url, and the network."
@@ -60,8 +78,7 @@ def _connection(error: Exception, place: str, phase: Phase) -> Error:
             f"nobody listens at {place}: connection refused",
             hint=f"Is the server running? Check with: curl -i {place}/v1/models",
         )
-    what = "the connection broke inside the answer" if phase == "idle" else "the connection failed"
-    return ProviderConnectionError(f"{place}: {what}: {_reason(error)}")
+    return ProviderConnectionError(f"{place}: the connection failed: {_reason(error)}")
 
 
 def _reason(error: Exception) -> str:

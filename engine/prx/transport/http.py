@@ -9,12 +9,10 @@ with its query. vcrpy records and replays below both, so it sees these calls lik
 from __future__ import annotations
 
 import contextlib
-import logging
 import re
 import time
 from collections.abc import Mapping
-from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import requests
@@ -23,6 +21,7 @@ from requests.utils import should_bypass_proxies
 from prx.errors import ConfigError, Error, OverflowedError
 from prx.spec.model import Transport
 from prx.transport.failures import Phase, translated
+from prx.transport.http11 import Incoming, head_of
 from prx.transport.inflate import Inflate
 from prx.transport.watchdog import Guard
 from prx.wire import Head, HttpRequest, Secret
@@ -30,13 +29,23 @@ from prx.wire import Head, HttpRequest, Secret
 _BLOCK = 65536
 _SEND_AT_ONCE = 4 * _BLOCK
 _DRAIN_SECONDS = 0.1  # how long the end of a finished stream is waited for, to keep the connection
+_POOLS = 1000  # origins; a pool beyond them would be closed under its callers
 _POOL_SIZE = 256
 _SMALL = 16 << 20
+_URLLIB3 = "urllib3.connection"  # where its own connections are from; another's are used through their methods alone
 _LOOPBACK = ("localhost", "127.", "::1")
 
 
+class Route(NamedTuple):
+    """How a URL is reached: pool, request target, and the headers that belong to the way."""
+
+    pool: Any
+    target: str
+    headers: Mapping[str, str]
+
+
 class Http:
-    """Connections to one provider. Its settings are made once and never changed by a call.
+    """Connections of all accounts with these settings, which are made once and never changed by a call.
 
     proxy     URL of a proxy, or "" for those of `environ` (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY)
     ca_file   PEM file of certificate authorities to trust in place of the usual ones
@@ -47,10 +56,11 @@ class Http:
         self._verify: bool | str = ca_file or True
         self._session = requests.Session()
         self._session.trust_env = False
-        self._adapter = requests.adapters.HTTPAdapter(pool_connections=8, pool_maxsize=_POOL_SIZE)
+        self._adapter = requests.adapters.HTTPAdapter(pool_connections=_POOLS, pool_maxsize=_POOL_SIZE)
         self._session.mount("https://", self._adapter)
         self._session.mount("http://", self._adapter)
-        self._routes: dict[str, tuple[Any, str, Mapping[str, str]]] = {}
+        self._routes: dict[str, Route] = {}
+        self._pools: set[Any] = set()
 
     def send(self, request: HttpRequest, limits: Transport, guard: Guard | None = None) -> Response:
         """Send a request and read the head of its response. Raises Error."""
@@ -59,26 +69,25 @@ class Http:
                 raise ConfigError(
                     "the key has characters that a header cannot carry (a line break, a space at its end, …)"
                 )
-        pool, path, headers = self._route(request.url)
-        connection = pool._get_conn()
+        route = self._route(request.url)
         phase: Phase = "connect"
         failed: Error | None = None
-        raw: Any = None
-        sock: Any = None
+        connection: Any = None
         try:
-            _connect(pool, connection, limits, guard)
-            sock = connection.sock
-            phase = "first_byte"
-            raw = _ask(connection, request, path, headers, limits)
+            connection = route.pool._get_conn()  # fails where another thread has closed the client
+            _connect(route.pool, connection, limits, guard)
+            sock, phase = connection.sock, "first_byte"
+            ask = _ask if type(connection).__module__ == _URLLIB3 else _ask_replaced
+            incoming = ask(connection, request, route, limits)
         except Exception as error:
-            connection.close()
+            if connection is not None:
+                connection.close()
             failed = translated(error, request.url, phase, limits, guard)
         if failed is not None:
             raise failed  # outside the handler: what the libraries' frames hold, the key among it, stays behind
-        raw._connection, raw._pool = connection, pool
         with contextlib.suppress(OSError, AttributeError):  # a replayed connection has no socket of its own
             sock.settimeout(limits.idle)
-        return Response(raw, connection, request, limits, guard)
+        return Response(incoming, connection, route.pool, request, limits, guard)
 
     def fetch(self, request: HttpRequest, limits: Transport, guard: Guard | None = None) -> tuple[Head, bytes]:
         """A whole small response. Raises Error, OverflowedError for one that is not small."""
@@ -95,17 +104,21 @@ class Http:
         return response.head, body
 
     def close(self) -> None:
+        """Close what is kept; what is in use is closed at the end of its call."""
+        for pool in tuple(self._pools):  # urllib3 itself does so when nobody has the pool any more, whenever that is
+            pool.close()
         self._session.close()
 
-    def _route(self, url: str) -> tuple[Any, str, Mapping[str, str]]:
-        """Pool, request target and proxy headers for a URL, worked out once."""
-        if url not in self._routes:
+    def _route(self, url: str) -> Route:
+        """How a URL is reached, worked out once."""
+        route = self._routes.get(url)
+        if route is None:
             if len(self._routes) > 1000:
                 self._routes.clear()
-            self._routes[url] = self._new_route(url)
-        return self._routes[url]
+            route = self._routes[url] = self._new_route(url)
+        return route
 
-    def _new_route(self, url: str) -> tuple[Any, str, Mapping[str, str]]:
+    def _new_route(self, url: str) -> Route:
         try:
             prepared = requests.Request("POST", url).prepare()
             proxies = {"all": proxy} if (proxy := self._proxy or self._environment_proxy(url)) else {}
@@ -114,8 +127,10 @@ class Http:
         except (requests.RequestException, OSError, ValueError) as error:
             said = re.sub(r"//[^/@\s]*@", "//***@", str(error))
             raise ConfigError(f"{url}: {said}", hint="Check api_url, proxy and ca_file.") from None
+        self._pools.add(pool)
         plain_proxy = pool.proxy is not None and pool.scheme == "http"
-        return pool, target, dict(pool.proxy_headers) if plain_proxy else {}
+        host = _host_header(str(prepared.url))
+        return Route(pool, target, {"host": host, **(dict(pool.proxy_headers) if plain_proxy else {})})
 
     def _environment_proxy(self, url: str) -> str:
         parts, env = urlsplit(url), self._environ
@@ -127,16 +142,11 @@ class Http:
         return next((env[name] for base in names for name in (base, base.upper()) if env.get(name)), "")
 
 
-@cache
-def _keep_queries_out_of_logs() -> None:
-    """urllib3 warns of malformed headers with the whole URL; where a key is in it, it must not."""
-
-    def without_query(record: logging.LogRecord) -> bool:
-        record.msg, record.args = re.sub(r"\?[^\s)\"']*", "?***", record.getMessage()), ()
-        return True
-
-    for name in ("urllib3.connection", "urllib3.connectionpool"):
-        logging.getLogger(name).addFilter(without_query)
+def _host_header(url: str) -> str:
+    """The host as HTTP names it: without user, and without the scheme's own port."""
+    parts = urlsplit(url)
+    netloc = parts.netloc.rpartition("@")[2]
+    return netloc.removesuffix({"http": ":80", "https": ":443"}.get(parts.scheme, ":"))
 
 
 def _connect(pool: Any, connection: Any, limits: Transport, guard: Guard | None) -> None:
@@ -155,53 +165,93 @@ def _connect(pool: Any, connection: Any, limits: Transport, guard: Guard | None)
         guard.sock = connection.sock
 
 
-def _ask(connection: Any, request: HttpRequest, path: str, headers: Mapping[str, str], limits: Transport) -> Any:
-    """Send, and read the head. The only place that looks inside a Secret."""
-    if request.query:
-        _keep_queries_out_of_logs()
-        path += request.full_url(reveal=True)[len(request.url) :]
-    revealed = {name: value.reveal() if isinstance(value, Secret) else value for name, value in request.headers.items()}
-    connection.timeout = limits.first_byte
+def _ask(connection: Any, request: HttpRequest, route: Route, limits: Transport) -> Incoming:
+    """Send, and read the head."""
+    sock, body = connection.sock, request.body
+    head = head_of(request.method, _target(request, route), _revealed(request, route.headers))
+    sock.settimeout(limits.first_byte)
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # who refuses a request early may have answered it
-        connection.request(
-            request.method,
-            path,
-            body=_in_blocks(request.body),
-            headers={**headers, **revealed, **({"content-length": str(len(request.body))} if request.body else {})},
-            preload_content=False,
-            decode_content=False,
-            enforce_content_length=True,
-        )
-    return connection.getresponse()
+        if len(body) <= _SEND_AT_ONCE:
+            sock.sendall(head + body)
+        else:  # in pieces: the timeout is for all of one sending, and should be for a silence
+            sock.sendall(head)
+            for start in range(0, len(body), _BLOCK):
+                sock.sendall(body[start : start + _BLOCK])
+    return Incoming(sock)
 
 
-def _in_blocks(body: bytes) -> bytes | list[bytes] | None:
-    """A large body in pieces: a socket's timeout is for all of one sending, and should be for a silence."""
-    if len(body) <= _SEND_AT_ONCE:
-        return body or None
-    return [body[start : start + _BLOCK] for start in range(0, len(body), _BLOCK)]
+class _Replaced:
+    """A response of a connection that somebody has put in place of urllib3's own, as vcrpy does."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+        self.status: int = raw.status
+        self.headers = {name.lower(): value for name, value in raw.headers.items()}
+        self.ended = False
+        self.reusable = True
+
+    def read(self) -> bytes:
+        data: bytes = self._raw.read1(_BLOCK)
+        self.ended = not data
+        return data
+
+
+def _ask_replaced(connection: Any, request: HttpRequest, route: Route, limits: Transport) -> _Replaced:
+    connection.timeout = limits.first_byte
+    connection.request(
+        request.method,
+        _target(request, route),
+        body=request.body or None,
+        headers=_revealed(request, {}),
+        preload_content=False,
+        decode_content=False,
+        enforce_content_length=True,
+    )
+    return _Replaced(connection.getresponse())
+
+
+def _target(request: HttpRequest, route: Route) -> str:
+    return route.target + request.full_url(reveal=True)[len(request.url) :] if request.query else route.target
+
+
+def _revealed(request: HttpRequest, more: Mapping[str, str]) -> dict[str, str]:
+    """The headers to send. The only place that looks inside a Secret."""
+    headers = {name: value.reveal() if isinstance(value, Secret) else value for name, value in request.headers.items()}
+    length = {"content-length": str(len(request.body))} if request.body else {}
+    return {**more, **headers, **length}
 
 
 class Response:
     """A response being read. `read` gives bytes as they arrive, b"" at the end, inflated where needed."""
 
-    def __init__(self, raw: Any, connection: Any, request: HttpRequest, limits: Transport, guard: Guard | None) -> None:
-        self._raw, self._connection, self._guard = raw, connection, guard
+    def __init__(
+        self,
+        incoming: Incoming | _Replaced,
+        connection: Any,
+        pool: Any,
+        request: HttpRequest,
+        limits: Transport,
+        guard: Guard | None,
+    ) -> None:
+        self._incoming, self._connection, self._pool, self._guard = incoming, connection, pool, guard
         self._url, self._limits = request.url, limits
-        self._ended = False
-        self.head = Head(raw.status, {name.lower(): value for name, value in raw.headers.items()}, time.time())
-        self._inflate = Inflate(self.head.headers.get("content-encoding", ""))
+        self.head = Head(incoming.status, incoming.headers, time.time())
+        encoding = incoming.headers.get("content-encoding", "")
+        self._inflate = Inflate(encoding) if encoding else None
 
     def read(self) -> bytes:
         """The next bytes of the body. Raises Error."""
+        inflate = self._inflate
+        if inflate is None:
+            return self._read()
         while True:
-            data = self._inflate.pending() or self._read()
+            data = inflate.pending() or self._read()
             if not data:
-                self._inflate.finish()
+                inflate.finish()
                 return b""
-            if piece := self._inflate(data):
+            if piece := inflate(data):
                 return piece
-            if self._inflate.over:
+            if inflate.over:
                 return b""
 
     def close(self, *, complete: bool) -> None:
@@ -209,30 +259,35 @@ class Response:
 
         complete: the answer has ended, so that the end of the body may be waited for, briefly.
         """
+        connection, self._connection = self._connection, None
+        if connection is None:  # closed before: it may be another call's by now
+            return
+        if self._guard is not None:  # a deadline that comes later must not meet whoever has it then
+            self._guard.connection = self._guard.sock = None
+        incoming, used_up = self._incoming, False
         try:
-            if complete and not self._ended and self._connection.sock is not None:
-                self._connection.sock.settimeout(_DRAIN_SECONDS)
-                self._ended = not self._raw.read1(_BLOCK)
+            if complete and not incoming.ended and connection.sock is not None:
+                connection.sock.settimeout(_DRAIN_SECONDS)
+                incoming.read()
+            used_up = incoming.ended and incoming.reusable
         except Exception:  # whatever it is, this connection is not used again
-            self._ended = False
-        if self._ended:
-            self._raw.release_conn()
+            used_up = False
+        if used_up:
+            self._pool._put_conn(connection)
         else:
-            self._raw.close()
-            self._connection.close()
+            connection.close()
 
     def _read(self) -> bytes:
-        if self._ended:
+        if self._incoming.ended:
             return b""
         failed: Exception | None = None
         data = b""
         try:
-            data = self._raw.read1(_BLOCK)
+            data = self._incoming.read()
         except Exception as error:
             failed = error
         if failed is None and not data and self._guard is not None and self._guard.fired:
             failed = TimeoutError()
         if failed is not None:
             raise translated(failed, self._url, "idle", self._limits, self._guard)
-        self._ended = not data
         return data

@@ -15,6 +15,7 @@ import time
 from typing import Any
 
 _LINGER = 5.0  # seconds that the thread waits for another deadline
+_CROWD = 256  # guards, before those cancelled are looked for
 
 
 class Guard:
@@ -45,45 +46,55 @@ class Watchdog:
     def __init__(self) -> None:
         self._wake = threading.Condition()
         self._order = itertools.count()
-        self._guards: list[tuple[float, int, Guard]] = []
+        self._guards: list[tuple[float, int, Guard]] = []  # a heap; those cancelled stay until their time or a tidying
+        self._tidy_at = _CROWD
+        self._wakes_at = 0.0
         self._running = False
 
     def guard(self, seconds: float) -> Guard:
         """A guard that fires in so many seconds, unless cancelled."""
         guard = Guard(time.monotonic() + seconds)
         with self._wake:
+            if len(self._guards) >= self._tidy_at:
+                self._tidy()
             heapq.heappush(self._guards, (guard.at, next(self._order), guard))
             if not self._running:
                 self._running = True
                 threading.Thread(target=self._watch, name="prx-watchdog", daemon=True).start()
-            self._wake.notify()
+            elif guard.at < self._wakes_at:  # to wake a thread costs more than the rest of this
+                self._wake.notify()
         return guard
 
     def cancel(self, guard: Guard) -> None:
         guard.cancelled = True
         guard.connection = guard.sock = None
 
+    def _tidy(self) -> None:
+        self._guards = [row for row in self._guards if not row[2].cancelled]
+        heapq.heapify(self._guards)
+        self._tidy_at = max(_CROWD, 2 * len(self._guards))
+
     def _watch(self) -> None:
         while True:
             with self._wake:
-                self._drop_cancelled()
-                if not self._guards and not self._wake.wait(_LINGER) and not self._guards:
+                due = self._due()
+                if not due and not self._sleep():
                     self._running = False
                     return
-                due = self._due()
             for guard in due:
                 guard.fire()
 
-    def _drop_cancelled(self) -> None:
-        while self._guards and self._guards[0][2].cancelled:
-            heapq.heappop(self._guards)
-
     def _due(self) -> list[Guard]:
-        """Guards whose time is over; where there is none, wait for the next."""
+        """Guards whose time is over."""
         due: list[Guard] = []
         while self._guards and (self._guards[0][0] <= time.monotonic() or self._guards[0][2].cancelled):
             guard = heapq.heappop(self._guards)[2]
             due += [] if guard.cancelled else [guard]
-        if not due and self._guards:
-            self._wake.wait(min(threading.TIMEOUT_MAX, max(0.0, self._guards[0][0] - time.monotonic())))
         return due
+
+    def _sleep(self) -> bool:
+        """Until the next guard's time, or until an earlier one comes. False where none has come for long."""
+        seconds = self._guards[0][0] - time.monotonic() if self._guards else _LINGER
+        self._wakes_at = time.monotonic() + seconds
+        woken = self._wake.wait(min(threading.TIMEOUT_MAX, max(0.0, seconds)))
+        return woken or bool(self._guards)

@@ -1,0 +1,108 @@
+"""The files as they are now, for a client that goes on: what is good is taken, what is broken stays as it was."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from prx.errors import SpecError
+from prx.spec.catalog import Catalog
+from prx.spec.definition import Definition
+from prx.spec.files import Stamp, survey
+
+_LOOK_SECONDS = 0.2  # at most so often are the folders looked at
+_SETTLED_SECONDS = 0.1  # a file that has just been written to may not be whole yet
+
+
+class Renewal(NamedTuple):
+    """What a reload found.
+
+    added, changed, removed   provider files, by path; those that had not been looked at before count as added
+    problems                  why a file is not taken, each a sentence with its place; the last good version stays
+    """
+
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def renew(old: Catalog) -> tuple[Catalog, Renewal]:
+    """A catalogue of the same folders as they are now. `old` is not changed."""
+    files = old.files.renewed(old.folders[1:])
+    changed = files.changed(old.files)
+    broken = _broken(Catalog(old.folders[1:], files), changed)
+    for path in broken:
+        if (before := old.files.known(path)) is not None:
+            files.put_back(path, before)
+    new = Catalog(old.folders[1:], files, cache=old.cache)
+    later = _carry_over(old, new)
+    good = [path for path in changed if path not in broken]
+    return new, Renewal(
+        added=tuple(str(path) for path in good if old.files.known(path) is None),
+        changed=tuple(str(path) for path in good if old.files.known(path) is not None),
+        removed=tuple(map(str, old.files.gone(files))),
+        problems=(*broken.values(), *later),
+    )
+
+
+def _broken(catalog: Catalog, paths: Iterable[Path]) -> dict[Path, str]:
+    found: dict[Path, str] = {}
+    for path in paths:
+        try:
+            catalog.load(catalog.entry_at(path))
+        except SpecError as error:
+            found[path] = error.message
+    return found
+
+
+def _carry_over(old: Catalog, new: Catalog) -> list[str]:
+    """Have in `new` what callers use: as it was where nothing changed, or where what changed broke it."""
+    problems = []
+    for definition in old.loaded():
+        if new.still(definition):
+            new.adopt(definition)
+        elif new.files.has(definition.entry.path):
+            problems += _renewed(new, definition)
+    return problems
+
+
+def _renewed(new: Catalog, definition: Definition) -> list[str]:
+    try:
+        new.load(definition.entry)
+    except SpecError as error:
+        new.adopt(definition)
+        return [error.message]
+    return []
+
+
+class Watch:
+    """Tells when a file, or one in a folder, has changed. It has no thread: it looks when it is asked."""
+
+    def __init__(self, places: Iterable[Path]) -> None:
+        self._places = tuple(places)
+        self._seen = self._survey()
+        self._next = time.monotonic() + _LOOK_SECONDS
+
+    def changed(self) -> bool:
+        """Whether something has changed since the last time that the answer was yes, and is whole by now."""
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + _LOOK_SECONDS
+        found = self._survey()
+        if found == self._seen or not _settled(found, self._seen):
+            return False
+        self._seen = found
+        return True
+
+    def _survey(self) -> dict[Path, Stamp]:
+        return survey(self._places)
+
+
+def _settled(found: dict[Path, Stamp], seen: dict[Path, Stamp]) -> bool:
+    """Whether the newest of the changes is old enough for its writer to be done."""
+    newest = max((stamp[0] for path, stamp in found.items() if seen.get(path) != stamp), default=0)
+    return abs(time.time() - newest / 1e9) >= _SETTLED_SECONDS

@@ -1,0 +1,91 @@
+"""A provider's file with all that it extends, in memory: a call is made of it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from prx.lang import program
+from prx.lang.program import Key, Made
+from prx.spec import resolve
+from prx.spec.compile import compile_spec, programs
+from prx.spec.model import Spec
+from prx.spec.resolve import Raw
+
+
+class Entry(NamedTuple):
+    """A file that a folder offers under an id."""
+
+    id: str
+    path: Path
+    packaged: bool
+
+
+class Use(NamedTuple):
+    """A file that a provider is made of, and what stood in it: found by which name, seen from which file.
+
+    name    None for the provider's own file
+    """
+
+    name: str | None
+    of: Path | None
+    path: Path
+    data: bytes
+
+
+class Resolved(NamedTuple):
+    """A file's mapping with all it extends, and what it was made of."""
+
+    raw: Raw
+    uses: tuple[Use, ...] = ()
+
+
+class Definition:
+    """A provider's file with all it extends: gives its Spec, in the variant that a call needs.
+
+    bases   the mappings that its overrides and fallbacks extend, by name: whatever a call will need is here,
+            so a call is made of one version of the files
+    """
+
+    def __init__(self, entry: Entry, raw: Raw, bases: Mapping[str, Raw], uses: tuple[Use, ...] = ()) -> None:
+        self.entry = entry
+        self.raw = raw
+        self.bases = bases
+        self.uses = uses
+        self._specs: dict[tuple[str, tuple[str, ...]], Spec] = {}
+
+    @property
+    def id(self) -> str:
+        return self.entry.id
+
+    def spec(self, model: str = "", fallbacks: tuple[str, ...] = ()) -> Spec:
+        """The Spec for a model with these fallbacks in effect, compiled once."""
+        key = (model if self.raw.get("overrides") else "", fallbacks)
+        if key not in self._specs:
+            self._specs[key] = compile_spec(self.variant(model, fallbacks))
+        return self._specs[key]
+
+    def variant(self, model: str = "", fallbacks: Sequence[str] = ()) -> Raw:
+        """The mapping behind `spec`."""
+        raw = resolve.for_model(self.raw, model, self.bases.__getitem__)
+        rows = raw.get("fallbacks", {})
+        for name in fallbacks:
+            raw = resolve.lay_over(raw, rows[name].get("then", {}), self.bases.__getitem__)
+        return raw
+
+    def programs(self) -> dict[Key, Made]:
+        """What is compiled for this provider and each of its variants; compiles it."""
+        overlays = (
+            *(self.raw.get("overrides") or ()),
+            *(row.get("then") or {} for row in self.raw.get("fallbacks", {}).values()),
+        )
+        raws = [
+            self.raw,
+            *(resolve.lay_over(self.raw, overlay, self.bases.__getitem__) for overlay in overlays if overlay),
+        ]
+        return program.kept(key for raw in raws for key in programs(compile_spec(raw)))
+
+    def with_overlay(self, overlay: Mapping[str, Any]) -> Definition:
+        """The same provider with some keys of its file replaced (what config.toml says)."""
+        return Definition(self.entry, resolve.merge(self.raw, overlay), self.bases, self.uses) if overlay else self

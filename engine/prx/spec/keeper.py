@@ -1,0 +1,91 @@
+"""A provider's definition, to the store and back.
+
+What many providers of a dialect share (the mappings their fallbacks extend, all compiled expressions) is kept once,
+under its digest.
+"""
+
+from __future__ import annotations
+
+import marshal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prx.errors import SpecError
+from prx.lang import program
+from prx.lang.program import Made
+from prx.spec import store
+from prx.spec.definition import Definition, Entry, Use
+
+if TYPE_CHECKING:
+    from prx.spec.catalog import Catalog
+
+_Row = tuple[str | None, int, str]  # a Use: its name, the place of the file it was seen from (-1: none), a digest
+
+
+class Keeper:
+    """Keeps one provider's definition, as long as every file that it was made of is the same."""
+
+    def __init__(self, catalog: Catalog, entry: Entry) -> None:
+        self._catalog, self._entry = catalog, entry
+        self._store = catalog.store_for(entry.path)
+        self._name = f"{entry.id}-{store.digest(str(entry.path).encode())[:16]}"
+
+    def get(self, *, programs: bool) -> Definition | None:
+        """The definition as it was made before, or None. programs: only with all that is compiled for it."""
+        try:
+            rows, raw, bases, compiled = self._store.get(self._name, self._own()) or ((), None, "", "")
+            uses = self._uses(rows) if raw and (compiled or not programs) else None
+            return Definition(self._entry, raw, self._bases(bases, compiled), uses) if uses and raw else None
+        except (OSError, SpecError, TypeError, ValueError, LookupError):
+            return None
+
+    def put(self, definition: Definition, *, programs: bool) -> None:
+        """Keep a definition; programs: with all that is compiled for it, so that the next process compiles nothing."""
+        if self._store.folder is None:
+            return
+        paths = [use.path for use in definition.uses]
+        rows = [(use.name, paths.index(use.of) if use.of else -1, store.digest(use.data)) for use in definition.uses]
+        made = definition.programs() if programs else {}
+        compiled = self._share({key: tuple(row) for key, row in sorted(made.items()) if _plain(row)}) if made else ""
+        kept = (rows, definition.raw, self._share(dict(definition.bases)), compiled)
+        self._store.put(self._name, self._own(), kept)
+
+    def _share(self, value: Any) -> str:
+        name = f"shared-{store.digest(marshal.dumps(value))[:32]}"
+        if self._store.get(name, name) is None:
+            self._store.put(name, name, value)
+        return name
+
+    def _bases(self, bases: str, compiled: str) -> Any:
+        """The mappings that are shared; what is compiled is given to whoever compiles. Raises LookupError."""
+        found, made = self._store.get(bases, bases), self._store.get(compiled, compiled) if compiled else {}
+        if found is None or made is None:
+            raise LookupError
+        program.keep({key: Made(*row) for key, row in made.items() if not program.known(key)})
+        return found
+
+    def _own(self) -> str:
+        return store.digest(self._catalog.files.data(self._entry.path))
+
+    def _uses(self, rows: Sequence[_Row]) -> tuple[Use, ...] | None:
+        """The files as they are now, or None where one is not what it was. Raises SpecError, OSError."""
+        uses: list[Use] = []
+        for name, place, digest in rows:
+            of = uses[place].path if place >= 0 else None
+            path: Path = self._entry.path if name is None else self._catalog.base_entry(name, of).path
+            uses.append(Use(name, of, path, self._catalog.files.data(path)))
+            if store.digest(uses[-1].data) != digest:
+                return None
+        return tuple(uses)
+
+
+def _plain(made: Made) -> bool:
+    """Whether its constants are JSON, which is all that can be kept."""
+    return all(_is_json(value) for value in made.constants.values())
+
+
+def _is_json(value: Any) -> bool:
+    if isinstance(value, dict | list):
+        return all(_is_json(item) for item in (value.values() if isinstance(value, dict) else value))
+    return value is None or isinstance(value, str | int | float)

@@ -1,0 +1,70 @@
+"""The slow tests in short, so that they cannot rot: python tests/slow/load.py and its neighbours are the whole."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SLOW = Path(__file__).parent / "slow"
+SHORT = {
+    "load.py": ("--seconds", "2", "--threads", "16", "--timeout", "1.5"),
+    "kill.py": ("--count", "20", "--rounds", "2"),
+    "reload.py": ("--count", "20", "--files", "5", "--threads", "4", "--rounds", "1"),
+}
+
+
+def run(name, *options):
+    return subprocess.run([sys.executable, SLOW / name, *options], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_it_holds(name):
+    ended = run(name, *SHORT[name])
+    assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout + ended.stderr
+    assert ended.stdout.endswith("ok\n")
+
+
+# An engine that is broken on purpose, and what each script must say of it.
+BROKEN = {
+    "load.py": (
+        """
+from prx.core.decode import Decoder
+whole, last = Decoder.reply, [None]
+def crossed(self):
+    mine, last[0] = last[0] or whole(self), whole(self)
+    return mine
+Decoder.reply = crossed
+""",
+        ["--seconds", "1", "--threads", "4", "--timeout", "1"],
+        "request id",
+    ),
+    "kill.py": (
+        """
+import prx
+prx.Error.partial = property(lambda self: None, lambda self, reply: None)
+""",
+        ["--count", "5", "--rounds", "1"],
+        "the partial text is lost",
+    ),
+    "reload.py": (
+        """
+import prx
+from prx.renewal import renew
+prx.Client.reload = lambda self: renew(self.catalog)[1]
+""",
+        ["--count", "60", "--files", "2", "--threads", "2", "--rounds", "1"],
+        "had been taken in",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_engine_is_caught(name):
+    patch, options, said = BROKEN[name]
+    program = f"import sys\nsys.path.insert(0, {str(SLOW)!r})\n{patch}\nimport {name[:-3]} as script\nscript.main({options!r})\n"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (1, ""), ended.stdout
+    assert [line for line in ended.stdout.splitlines() if line.startswith("VIOLATION") and said in line], ended.stdout
