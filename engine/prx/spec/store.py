@@ -76,9 +76,8 @@ def _head(made_of: str, data: bytes) -> bytes:
 def of_the_package(user: Path | None) -> Store:
     """For what is made of packaged files: beside the package's own code, or with the user's where that cannot be written."""
     beside = Path(importlib.util.cache_from_source(__file__)).parent
-    if os.access(beside, os.W_OK) or _any_kept(beside):
-        return Store(beside, writes=not sys.dont_write_bytecode)
-    return Store(user)
+    writes = os.access(beside, os.W_OK) and not sys.dont_write_bytecode
+    return Store(beside, writes=writes) if writes or user is None else Store(user)
 
 
 def folder(env: Mapping[str, str]) -> Path | None:
@@ -92,10 +91,6 @@ def folder(env: Mapping[str, str]) -> Path | None:
 @lru_cache(maxsize=1024)
 def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _any_kept(path: Path) -> bool:
-    return any(path.glob("*.kept"))
 
 
 def _is_ours(path: Path) -> bool:
