@@ -122,7 +122,7 @@ def read(dialect: str, parts: Iterable[bytes], *, stream: bool, moulds: bool = T
     ids = itertools.count(1)
     decoder = Decoder(spec, call(stream=stream), target, Head(200, {}, 0.0), lambda: f"made_{next(ids)}")
     if not moulds:
-        decoder._moulds.miss = lambda *_, **__: None
+        decoder._alike = lambda *_, **__: None
     found: list[Delta] = []
     for part in parts:
         deltas, error = decoder.feed(part)

@@ -202,7 +202,7 @@ def test_reloads_beside_calls(tmp_path):
     for number in range(4):
         put(number, 0)
     client = prx.Client({}, tmp_path, env={}, watch=True)
-    threads = [threading.Thread(target=plan, args=(number,)) for number in range(4)]
+    threads = [threading.Thread(target=plan, args=(number,), daemon=True) for number in range(4)]
     for thread in threads:
         thread.start()
     for version in range(1, 21):

@@ -29,8 +29,8 @@ from prx.errors import (
     SpecError,
     TruncatedError,
 )
-from prx.renewal import Renewal
 from prx.running import Stream
+from prx.spec.files import Renewal
 
 __all__ = (
     "AuthError",

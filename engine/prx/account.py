@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from prx import resources, variables
 from prx.config import Route, Settings, expand
 from prx.errors import ConfigError
+from prx.record import Record
 from prx.spec.definition import Definition
 from prx.spec.files import data_of
 from prx.urls import check_url, origin
@@ -22,7 +23,7 @@ Env = Mapping[str, str]
 Claims = Callable[[], Mapping[str, Sequence[str]]]  # asked only for files from outside the package: it reads them all
 
 
-class Account(NamedTuple):
+class Account(Record):
     """A provider that can be called.
 
     network   its proxy and its file of certificate authorities, "" for none

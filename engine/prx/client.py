@@ -6,11 +6,11 @@ import logging
 import os
 import random
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from prx import advice, asking
+from prx import asking
 from prx import config as configuration
 from prx.account import Account
 from prx.accounts import Accounts, Named
@@ -21,15 +21,14 @@ from prx.core.fault import refused, safely, without_keys
 from prx.core.messages import expand_images
 from prx.core.request import build_models
 from prx.errors import ConfigError, Error, ProtocolError
-from prx.images import Locator
-from prx.renewal import Renewal, Watch, renew
 from prx.running import Stream, limits
 from prx.spec import store
 from prx.spec.catalog import Catalog
-from prx.spec.files import Files
+from prx.spec.files import Files, Renewal
 from prx.wire import parsed
 
 if TYPE_CHECKING:
+    from prx.renewal import Watch
     from prx.transport.http import Http
     from prx.transport.watchdog import Watchdog
 
@@ -57,7 +56,7 @@ class Client:
         self.env: Mapping[str, str] = os.environ if env is None else env
         self._source = config
         found = folders(providers, self.env)
-        self._watch = Watch([*Catalog(found).folders, *configuration.files(config, self.env)]) if watch else None
+        self._watch = _watch([*Catalog(found).folders, *configuration.files(config, self.env)]) if watch else None
         catalog = Catalog(found, Files().renewed(found) if watch else None, cache=store.folder(self.env))
         self._accounts = Accounts(configuration.load(config, self.env), catalog, self.env)
         self._https: dict[tuple[str, str], Http] = {}
@@ -138,7 +137,7 @@ class Client:
         """Who would be asked, and for what. Nothing is sent."""
         accounts = self._current()
         account, name = accounts.choose(asking.model(model))
-        listed = expand_images(asking.messages(messages), Locator(accounts.config.images))
+        listed = expand_images(asking.messages(messages), _locator(accounts.config.images))
         given, offered = asking.params(params or {}), asking.tools(tools)
         return account, Call(name, tuple(listed), offered, tool_choice if tools else None, given, stream)
 
@@ -155,7 +154,7 @@ class Client:
                 raise refused(spec, Call("", ()), account.target, head, body, "status")
         except Error as error:
             error.provider = error.provider or spec.id
-            raise advice.advise(without_keys(error, account.target.secrets), account, accounts.catalog) from None
+            raise _advise(without_keys(error, account.target.secrets), account, accounts.catalog) from None
         finally:
             self._dog().cancel(guard)
         (found,) = safely(spec.models.list.run, parsed(body.decode("utf-8", "replace")), spec)
@@ -168,6 +167,8 @@ class Client:
 
         A broken file changes nothing: its last good version stays, and `problems` says why.
         """
+        from prx.renewal import renew
+
         with self._reloading:
             old = self._accounts
             catalog, found = renew(old.catalog)
@@ -221,7 +222,7 @@ class Client:
                 account.remember(call.model, result.fallbacks)
             else:
                 account.remember(call.model, ())
-                advice.advise(result, account, self.catalog)
+                _advise(result, account, self.catalog)
 
         timeout = asking.seconds("timeout", settings.timeout if timeout is None else timeout)
         if deadline is None:
@@ -265,6 +266,29 @@ def folders(providers: str | Path | Sequence[str | Path] | None, env: Mapping[st
         if not folder.is_dir():
             raise ConfigError(f"{folder}: no folder of provider files", hint="Check --providers and PRX_PROVIDERS.")
     return [*usual, *named, *given[::-1]]
+
+
+def _locator(allowed: configuration.Images) -> Callable[[str], str | None]:
+    """What finds a picture; most calls have none to find."""
+
+    def locate(reference: str) -> str | None:
+        from prx.images import Locator
+
+        return Locator(allowed)(reference)
+
+    return locate
+
+
+def _watch(places: Sequence[Path]) -> Watch:
+    from prx.renewal import Watch
+
+    return Watch(places)
+
+
+def _advise(error: Error, account: Account, catalog: Catalog) -> Error:
+    from prx import advice
+
+    return advice.advise(error, account, catalog)
 
 
 def _new_id() -> str:

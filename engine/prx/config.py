@@ -6,28 +6,22 @@ A ${NAME} without a value is no fault of the file: it fails the call that needs 
 from __future__ import annotations
 
 import os
-import re
-import select
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from io import RawIOBase
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from prx import variables
 from prx.chat import NONE
 from prx.errors import ConfigError
+from prx.record import Record
 from prx.spec import schema
 from prx.spec.compile import FRAMING, OWN_HEADER
 from prx.spec.document import Document, Keys, Problem
-from prx.spec.files import at_once, data_of
 from prx.wire import Secret
 
-MAX_BYTES = 1 << 20
-_PATIENCE = 10.0  # seconds; whoever writes into a pipe may have to ask for a password
 
-
-class Settings(NamedTuple):
+class Settings(Record):
     """[providers.NAME]; see the schema."""
 
     name: str = ""
@@ -46,7 +40,7 @@ class Settings(NamedTuple):
     extends: str | None = None
 
 
-class Route(NamedTuple):
+class Route(Record):
     """[[model_routes]]; see the schema."""
 
     pattern: str
@@ -67,7 +61,7 @@ class Route(NamedTuple):
         return name.removeprefix(prefix) if literal else name
 
 
-class Images(NamedTuple):
+class Images(Record):
     """[images]: what a marker may name."""
 
     urls: bool = False
@@ -75,7 +69,7 @@ class Images(NamedTuple):
     max_bytes: int = 5_000_000
 
 
-class Config(NamedTuple):
+class Config(Record):
     """The configuration, checked. `file` is where it came from, "" for none."""
 
     file: str = ""
@@ -93,7 +87,9 @@ def load(source: str | Path | Mapping[str, Any] | None, env: Mapping[str, str]) 
     path = Path(source) if source is not None else _usual(env)
     if path is None:
         return Config()
-    document = _read(path)
+    from prx.toml import read
+
+    document = read(path)
     return _checked(document)
 
 
@@ -123,56 +119,6 @@ def _usual(env: Mapping[str, str]) -> Path | None:
         return path if path.is_file() else None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-
-
-def _read(path: Path) -> Document:
-    import tomllib
-
-    try:
-        text = _bytes(path).decode("utf-8-sig")
-        return Document(str(path), tomllib.loads(text), _marks(text), text)
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot be read: {error.strerror}", hint="Check the path in --config or PRX_CONFIG."
-        ) from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: not UTF-8; save the file as UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
-        place = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
-        where = f"{path}:{place[1]}:{place[2]}" if place else str(path)
-        raise ConfigError(f"{where}: not TOML: {str(error).partition(' (at ')[0]}") from None
-    except (RecursionError, ValueError):  # what tomllib lets out of Python's own limits
-        raise ConfigError(
-            f"{path}: not TOML that can be read: nested too deep, or a number of too many digits"
-        ) from None
-
-
-def _bytes(path: Path) -> bytes:
-    """What is in a file, or comes through a pipe: --config <(…) keeps a key off the disk. Raises OSError."""
-    try:
-        data = _of_pipe(path) if path.is_fifo() else data_of(path, MAX_BYTES)
-    except ValueError as error:  # a NUL in the path
-        raise OSError(0, str(error)) from None
-    if len(data) > MAX_BYTES:
-        raise OSError(0, f"larger than {MAX_BYTES // 1024} KB")
-    return data
-
-
-def _of_pipe(path: Path) -> bytes:
-    """What comes through a pipe. Raises OSError."""
-    data = b""
-    with open(path, "rb", buffering=0, opener=at_once) as pipe:
-        while len(data) <= MAX_BYTES and (more := _next(pipe)):
-            data += more
-    if not data:
-        raise OSError(0, "nothing came through this pipe")
-    return data
-
-
-def _next(pipe: RawIOBase) -> bytes | None:
-    if not select.select([pipe], [], [], _PATIENCE)[0]:
-        raise OSError(0, f"nothing came through this pipe for {_PATIENCE:g} s")
-    return pipe.read(1 << 16)
 
 
 def _checked(document: Document) -> Config:
@@ -218,26 +164,3 @@ def expand(text: str, env: Mapping[str, str], where: str) -> str:
         raise ConfigError(
             f"{where}: the environment has no {missing.name}", hint=f"Set it: export {missing.name}=…"
         ) from None
-
-
-_TABLE = re.compile(r"\s*(\[\[?)([^\]]+)\]")
-_KEY = re.compile(r"(\s*)([A-Za-z0-9_.\"'-]+)\s*=")
-
-
-def _marks(text: str) -> dict[Keys, tuple[int, int]]:
-    """Lines of tables and keys, as far as a reading line by line can tell; tomllib keeps none."""
-    marks: dict[Keys, tuple[int, int]] = {(): (1, 1)}
-    table: Keys = ()
-    counts: dict[Keys, int] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        if found := _TABLE.match(line):
-            table = tuple(part.strip(" \"'") for part in found[2].split("."))
-            if found[1] == "[[":
-                counts[table] = counts.get(table, -1) + 1
-                table = (*table, counts[table])
-            for length in range(1, len(table) + 1):
-                marks.setdefault(table[:length], (number, 1))
-        elif found := _KEY.match(line):
-            key = tuple(part.strip("\"'") for part in found[2].split("."))
-            marks[(*table, *key)] = (number, len(found[1]) + 1)
-    return marks

@@ -5,28 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 from prx.errors import SpecError
 from prx.spec.catalog import Catalog
 from prx.spec.definition import Definition
-from prx.spec.files import Stamp, survey
+from prx.spec.files import Renewal, Stamp, survey
 
 _LOOK_SECONDS = 0.2  # at most so often are the folders looked at
 _SETTLED_SECONDS = 0.1  # a file that has just been written to may not be whole yet
-
-
-class Renewal(NamedTuple):
-    """What a reload found.
-
-    added, changed, removed   provider files, by path; those that had not been looked at before count as added
-    problems                  why a file is not taken, each a sentence with its place; the last good version stays
-    """
-
-    added: tuple[str, ...] = ()
-    changed: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
-    problems: tuple[str, ...] = ()
 
 
 def renew(old: Catalog) -> tuple[Catalog, Renewal]:

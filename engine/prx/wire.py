@@ -14,9 +14,11 @@ from urllib.parse import urlencode
 
 from prx import variables
 from prx.chat import NONE
+from prx.record import Record
 from prx.words import clean
 
 MASK = "***"
+BOM = b"\xef\xbb\xbf"
 MAX_DEPTH = 200  # of JSON: no answer needs a tenth of it, and Python's stack ends before 1,000
 _SHORTEST = 4  # a key of fewer characters is a placeholder, and masking it would eat ordinary words
 
@@ -165,7 +167,7 @@ def redact_json(text: str, secrets: Sequence[Secret]) -> tuple[Any, str]:
     return safe, redact(text, secrets) if value is None else text
 
 
-class HttpRequest(NamedTuple):
+class HttpRequest(Record):
     """A request ready to be sent. `url` has no secret in it; one that goes into the query is in `query`."""
 
     method: str
@@ -195,7 +197,7 @@ class Head(NamedTuple):
     received: float
 
 
-class Target(NamedTuple):
+class Target(Record):
     """Where a provider is and how it knows us.
 
     base_url   as configured: a base, or the full URL of the chat endpoint

@@ -8,21 +8,23 @@ and so is a stream that stops without its end.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prx.chat import Call, Delta, Reply
 from prx.core import fault
-from prx.core.framing import BOM, FRAMINGS, Frame, Framer
-from prx.core.mould import Moulds
 from prx.core.reading import NOTHING, Reading
 from prx.core.result import Assembly
 from prx.errors import Error, OverflowedError, ProtocolError, TruncatedError
-from prx.spec.model import Reads, Spec
-from prx.wire import Head, Target, parsed, read_json, redact_json
+from prx.spec.model import Reader, Spec
+from prx.wire import BOM, Head, Target, parsed, read_json, redact_json
+
+if TYPE_CHECKING:
+    from prx.core.framing import Frame, Framer
+    from prx.core.mould import Moulds
 
 
 class Decoder:
-    """Reads one response with a status of success. `complete`: nothing more needs to be read."""
+    """Reader one response with a status of success. `complete`: nothing more needs to be read."""
 
     def __init__(self, spec: Spec, call: Call, target: Target, head: Head, new_id: Callable[[], str]) -> None:
         self.spec, self.call, self.target, self.head = spec, call, target, head
@@ -32,7 +34,7 @@ class Decoder:
         )
         self.reading = Reading(spec, self.into)
         self.complete = False
-        self._moulds = Moulds()
+        self._moulds: Moulds | None = None
         self._body: list[bytes] = []
         self._size = 0
         self._framer: Framer | None = None
@@ -79,6 +81,7 @@ class Decoder:
                 return
             data, self._body = b"".join(self._body), []
         assert self._framer is not None
+        assert self._moulds is not None
         moulds, more = self._moulds, self.reading.more
         for event in self._framer.events(data):
             text = moulds.text(event)
@@ -104,6 +107,10 @@ class Decoder:
         framing = _framing(start, self.spec.stream.framing if self.call.stream else "")
         self._is_body = framing is None
         if framing is not None:
+            from prx.core.framing import FRAMINGS
+            from prx.core.mould import Moulds
+
+            self._moulds = Moulds()
             self._framer = FRAMINGS[framing](self.spec.transport.max_event)
             self.into.streamed = self.call.stream
         return not self._is_body
@@ -145,7 +152,7 @@ class Decoder:
             raise ProtocolError(f"an event of the stream is no JSON: {self._safe(frame.data)[:120]}")
 
     def _event(self, event: dict[str, Any], frame: Frame, source: bytes, out: list[Delta]) -> None:
-        reader: Reads | None = self.spec.stream
+        reader: Reader | None = self.spec.stream
         if self.spec.stream.events:
             kind = self._kind(event, frame.name)
             reader = self.spec.stream.events.get(kind)
@@ -165,7 +172,7 @@ class Decoder:
         (kind,) = self.reading.run(self.spec.stream.kind.run, event) if self.spec.stream.kind else (None,)
         return str(kind or name)
 
-    def _alike(self, name: str, source: bytes, reader: Reads, *, of_reasoning: bool) -> None:
+    def _alike(self, name: str, source: bytes, reader: Reader, *, of_reasoning: bool) -> None:
         """Have an event of text looked at for what it shares with others."""
         events = self.spec.stream.events
 
@@ -173,7 +180,8 @@ class Decoder:
             same = not events or events.get(self._kind(event, name)) is reader
             return self.reading.only_text(event, reader, of_reasoning=of_reasoning) if same else None
 
-        self._moulds.miss(source, read, of_reasoning=of_reasoning)
+        if self._moulds is not None:
+            self._moulds.miss(source, read, of_reasoning=of_reasoning)
 
     def _end_stream(self, framer: Framer, out: list[Delta]) -> None:
         for frame in () if self.complete else framer.tail():

@@ -22,13 +22,14 @@ from prx.core import fault
 from prx.core.decode import Decoder
 from prx.core.request import build
 from prx.errors import ConfigError, Error
+from prx.record import Record
 from prx.spec.model import Fallback, Spec, Transport
 from prx.wire import Head, HttpRequest, Target, redact
 
 _MAX_ERROR_BODY = 64 * 1024
 
 
-class Send(NamedTuple):
+class Send(Record):
     request: HttpRequest
     limits: Transport
 
@@ -37,11 +38,11 @@ class Read:
     __slots__ = ()
 
 
-class Wait(NamedTuple):
+class Wait(Record):
     seconds: float
 
 
-class Emit(NamedTuple):
+class Emit(Record):
     deltas: Sequence[Delta]
     so_far: Callable[[], Reply]
 

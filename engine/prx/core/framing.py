@@ -15,8 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 from prx.errors import OverflowedError
-
-BOM = b"\xef\xbb\xbf"
+from prx.wire import BOM
 
 
 class Frame(NamedTuple):

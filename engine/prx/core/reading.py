@@ -11,7 +11,7 @@ from prx.core.result import Assembly, text_of
 from prx.core.think import ThinkSplitter, split_whole
 from prx.core.toolcalls import How
 from prx.errors import ProtocolError, ServerError, TruncatedError
-from prx.spec.model import Query, Reads, Spec
+from prx.spec.model import Query, Reader, Spec
 from prx.words import clean
 
 NOTHING = Delta()
@@ -19,7 +19,7 @@ _new = tuple.__new__  # a named tuple's own constructor takes three times as lon
 
 
 class Reading:
-    """Reads for one answer. `splitter` and `surrogate` hold back what the next piece will decide."""
+    """Reader for one answer. `splitter` and `surrogate` hold back what the next piece will decide."""
 
     def __init__(self, spec: Spec, into: Assembly) -> None:
         self.spec = spec
@@ -43,7 +43,7 @@ class Reading:
         self.into.content.append(text)
         return _new(Delta, (text, None, (), None, None))
 
-    def only_text(self, event: dict[str, Any], reader: Reads, *, of_reasoning: bool) -> Any:
+    def only_text(self, event: dict[str, Any], reader: Reader, *, of_reasoning: bool) -> Any:
         """The content of an event, or its reasoning, if that is all that `reader` finds in it; else None."""
         detect, content, reasoning, refusal, calls, wholes, pieces, finish, usage, _, final, end = self.run(
             reader.found.run, event
@@ -54,7 +54,7 @@ class Reading:
             return None
         return reasoning if of_reasoning else content
 
-    def event(self, event: dict[str, Any], found: tuple[Any, ...], reader: Reads) -> Delta:
+    def event(self, event: dict[str, Any], found: tuple[Any, ...], reader: Reader) -> Delta:
         """One event, with what `reader` found in it. Gives NOTHING for an event without output."""
         _, content, reasoning, refusal, calls, wholes, pieces, finish, usage, model, final, _ = found
         into = self.into
@@ -163,7 +163,7 @@ class Reading:
 
     # -------------------------------------------------------------- what both share
 
-    def _fragments(self, reader: Reads, calls: Any, how: How) -> tuple[ToolCallDelta, ...]:
+    def _fragments(self, reader: Reader, calls: Any, how: How) -> tuple[ToolCallDelta, ...]:
         items = calls if isinstance(calls, list) else [calls]
         read, add = reader.tool_call.run, self.into.calls.add
         made = (
@@ -185,7 +185,7 @@ class Reading:
         self.into.finish_reason = reason
         return reason
 
-    def _usage(self, reader: Reads, found: Any) -> Usage | None:
+    def _usage(self, reader: Reader, found: Any) -> Usage | None:
         whole = self.into.add_counts(found) if self.spec.stream.usage_in_parts else found
         counts = [_count(value) for value in self.run(reader.tokens.run, whole)]
         return self.into.add_usage(Usage(*counts)) if any(count is not None for count in counts) else None

@@ -17,7 +17,6 @@ from prx.spec import resolve, store
 from prx.spec.definition import Definition, Entry, Resolved, Use
 from prx.spec.document import printable
 from prx.spec.files import DIALECTS, SUFFIXES, Files
-from prx.spec.index import index
 from prx.spec.keeper import Keeper
 from prx.spec.resolve import Raw
 from prx.words import nearest
@@ -147,6 +146,8 @@ class Catalog:
 
     @cached_property
     def _index(self) -> dict[Path, Raw]:
+        from prx.spec.index import index
+
         found: dict[Path, Raw] = {}
         for folder in self.folders:
             found |= index(folder, self.files, self.store_for(folder))

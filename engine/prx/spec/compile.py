@@ -94,7 +94,7 @@ def _framing(spec: Spec) -> Iterator[Problem]:
 
 
 def _queries(spec: Spec) -> Iterator[Query]:
-    readers: tuple[model.Reads, ...] = (spec.response, spec.stream, *spec.stream.events.values())
+    readers: tuple[model.Reader, ...] = (spec.response, spec.stream, *spec.stream.events.values())
     for reader in readers:
         yield from (reader.found, reader.tool_call, reader.call_replay, reader.tokens, reader.replay)
     yield from (spec.response.answer, spec.errors.detect, spec.errors.found, spec.models.list)

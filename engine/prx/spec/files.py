@@ -19,6 +19,19 @@ DIALECTS = "_dialects"
 Stamp = tuple[int, int, int, int]
 
 
+class Renewal(NamedTuple):
+    """What a reload found.
+
+    added, changed, removed   provider files, by path; those that had not been looked at before count as added
+    problems                  why a file is not taken, each a sentence with its place; the last good version stays
+    """
+
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
 class _Kept(NamedTuple):
     stamp: Stamp | None
     data: bytes | OSError

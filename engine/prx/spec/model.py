@@ -7,14 +7,14 @@ one call should not pay for fifty. `prx check` and the loading of a user's file 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 from prx.chat import NONE
 from prx.lang import program
 from prx.lang.program import Function
 from prx.lang.template import Template
+from prx.record import Record
 
 Path = tuple[str | int, ...]
 
@@ -87,7 +87,7 @@ class Query:
                     yield (*self.path, name, *([] if isinstance(source, str) else [place])), str(error), error.column
 
 
-class Auth(NamedTuple):
+class Auth(Record):
     style: str = "bearer"
     name: str = ""
     template: str = "{api_key}"
@@ -95,7 +95,7 @@ class Auth(NamedTuple):
     required: bool = False
 
 
-class Parameter(NamedTuple):
+class Parameter(Record):
     """What becomes of one parameter; see the schema."""
 
     name: str
@@ -107,17 +107,16 @@ class Parameter(NamedTuple):
     rename: str = ""
 
 
-@dataclass(frozen=True, eq=False)
-class Request:
+class Request(Record):
     """How a call becomes a body and headers; see the schema."""
 
     body_source: Any
     system: str = "keep"
-    roles: Mapping[str, str] = field(default_factory=dict)
+    roles: Mapping[str, str] = NONE
     content: str = "as_given"
     strip: tuple[str, ...] = ()
-    headers: Mapping[str, str] = field(default_factory=dict)
-    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = NONE
+    query: Mapping[str, str] = NONE
     parameters: tuple[Parameter, ...] = ()
 
     @cached_property
@@ -125,7 +124,7 @@ class Request:
         return Template(self.body_source, ("request", "body"), VIEW)
 
 
-class Reader(NamedTuple):
+class Reader(Record):
     """How a body, or one kind of event, is read. `found` gives FOUND in order, led by errors.detect."""
 
     found: Query
@@ -136,30 +135,18 @@ class Reader(NamedTuple):
     grows: Mapping[str, tuple[str, ...]]
 
 
-class Response(NamedTuple):
+class Response(Reader):
     """As a Reader, of a whole body; and what holds of any answer."""
 
-    found: Query
-    tool_call: Query
-    call_replay: Query
-    tokens: Query
-    replay: Query
-    grows: Mapping[str, tuple[str, ...]]
     answer: Query
     finish_reasons: Mapping[str, str] = NONE
     request_id: tuple[str, ...] = ()
     think_tags: tuple[tuple[str, str], ...] = ()
 
 
-class Stream(NamedTuple):
+class Stream(Reader):
     """As a Reader, of an event of no kind; and how events come."""
 
-    found: Query
-    tool_call: Query
-    call_replay: Query
-    tokens: Query
-    replay: Query
-    grows: Mapping[str, tuple[str, ...]]
     framing: str = "sse"
     done: str = ""
     reasoning_first: bool = False
@@ -168,10 +155,7 @@ class Stream(NamedTuple):
     events: Mapping[str, Reader] = NONE
 
 
-Reads = Reader | Response | Stream
-
-
-class Rule(NamedTuple):
+class Rule(Record):
     name: str
     when: Query
     kind: str
@@ -179,27 +163,27 @@ class Rule(NamedTuple):
     hint: str = ""
 
 
-class Errors(NamedTuple):
+class Errors(Record):
     detect: Query
     found: Query  # FAULT in order
     rules: tuple[Rule, ...] = ()
     statuses: Mapping[str, str] = NONE
 
 
-class Fallback(NamedTuple):
+class Fallback(Record):
     name: str
     when: Query
     needs: str = ""
     enabled: bool = True
 
 
-class Retry(NamedTuple):
+class Retry(Record):
     times: int = 2
     wait: float = 0.5
     max_wait: float = 60.0
 
 
-class Transport(NamedTuple):
+class Transport(Record):
     connect: float = 10.0
     first_byte: float = 300.0
     idle: float = 120.0
@@ -208,12 +192,12 @@ class Transport(NamedTuple):
     max_body: int = 64 << 20
 
 
-class Models(NamedTuple):
+class Models(Record):
     list: Query
     default: str = ""
 
 
-class Source(NamedTuple):
+class Source(Record):
     """What was read about some capabilities, and when."""
 
     of: tuple[str, ...]
@@ -222,7 +206,7 @@ class Source(NamedTuple):
     date: str
 
 
-class Spec(NamedTuple):
+class Spec(Record):
     """One provider, in one variant. `dialect` is the id of the dialect it speaks."""
 
     id: str

@@ -1,0 +1,52 @@
+"""Values of named fields: frozen, compared by their fields, and cheap to import.
+
+A frozen dataclass is made by running six texts of code that it writes about itself, and a NamedTuple by two: thirty of
+them cost more than the rest of `import prx`. A record needs none of that; type checkers know it as a dataclass.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NoReturn, Self, dataclass_transform
+
+
+@dataclass_transform(frozen_default=True)
+class Record:
+    """Fields are the annotations of the class and of those above it, in their order; a value there is a default."""
+
+    _fields: ClassVar[tuple[str, ...]] = ()
+    _known: ClassVar[frozenset[str]] = frozenset()
+    _needed: ClassVar[frozenset[str]] = frozenset()
+
+    def __init_subclass__(cls) -> None:
+        cls._fields = (*cls._fields, *cls.__annotations__)
+        cls._known = frozenset(cls._fields)
+        cls._needed = frozenset(name for name in cls._fields if not hasattr(cls, name))
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        values = self.__dict__
+        values.update(zip(self._fields, args, strict=False))
+        values.update(named)
+        if not self._needed <= values.keys() <= self._known or len(args) > len(self._fields):
+            raise TypeError(f"{type(self).__name__} needs {sorted(self._needed)} and knows {sorted(self._known)}")
+
+    def _replace(self, **named: Any) -> Self:
+        """The same with some fields changed."""
+        return type(self)(**{name: getattr(self, name) for name in self._fields} | named)
+
+    def _values(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in self._fields)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__}.{name} cannot be changed")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__}.{name} cannot be changed")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Record) and type(self) is type(other) and self._values() == other._values()
+
+    def __hash__(self) -> int:
+        return hash(self._values())
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self._fields)})"

@@ -1,0 +1,88 @@
+"""A TOML file, read with the places of its keys: from a disk or through a pipe."""
+
+from __future__ import annotations
+
+import re
+import select
+import tomllib
+from io import RawIOBase
+from pathlib import Path
+
+from prx.errors import ConfigError
+from prx.spec.document import Document, Keys
+from prx.spec.files import at_once, data_of
+
+MAX_BYTES = 1 << 20
+_PATIENCE = 10.0  # seconds; whoever writes into a pipe may have to ask for a password
+
+
+def read(path: Path) -> Document:
+    """The file. Raises ConfigError with the place of what is no TOML."""
+    try:
+        text = _bytes(path).decode("utf-8-sig")
+        return Document(str(path), tomllib.loads(text), _marks(text), text)
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read: {error.strerror}", hint="Check the path in --config or PRX_CONFIG."
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not UTF-8; save the file as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        place = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
+        where = f"{path}:{place[1]}:{place[2]}" if place else str(path)
+        raise ConfigError(f"{where}: not TOML: {str(error).partition(' (at ')[0]}") from None
+    except (RecursionError, ValueError):  # what tomllib lets out of Python's own limits
+        raise ConfigError(
+            f"{path}: not TOML that can be read: nested too deep, or a number of too many digits"
+        ) from None
+
+
+def _bytes(path: Path) -> bytes:
+    """What is in a file, or comes through a pipe: --config <(…) keeps a key off the disk. Raises OSError."""
+    try:
+        data = _of_pipe(path) if path.is_fifo() else data_of(path, MAX_BYTES)
+    except ValueError as error:  # a NUL in the path
+        raise OSError(0, str(error)) from None
+    if len(data) > MAX_BYTES:
+        raise OSError(0, f"larger than {MAX_BYTES // 1024} KB")
+    return data
+
+
+def _of_pipe(path: Path) -> bytes:
+    """What comes through a pipe. Raises OSError."""
+    data = b""
+    with open(path, "rb", buffering=0, opener=at_once) as pipe:
+        while len(data) <= MAX_BYTES and (more := _next(pipe)):
+            data += more
+    if not data:
+        raise OSError(0, "nothing came through this pipe")
+    return data
+
+
+def _next(pipe: RawIOBase) -> bytes | None:
+    if not select.select([pipe], [], [], _PATIENCE)[0]:
+        raise OSError(0, f"nothing came through this pipe for {_PATIENCE:g} s")
+    return pipe.read(1 << 16)
+
+
+_TABLE = re.compile(r"\s*(\[\[?)([^\]]+)\]")
+_KEY = re.compile(r"(\s*)([A-Za-z0-9_.\"'-]+)\s*=")
+
+
+def _marks(text: str) -> dict[Keys, tuple[int, int]]:
+    """Lines of tables and keys, as far as a reading line by line can tell; tomllib keeps none."""
+    marks: dict[Keys, tuple[int, int]] = {(): (1, 1)}
+    table: Keys = ()
+    counts: dict[Keys, int] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if found := _TABLE.match(line):
+            table = tuple(part.strip(" \"'") for part in found[2].split("."))
+            if found[1] == "[[":
+                counts[table] = counts.get(table, -1) + 1
+                table = (*table, counts[table])
+            for length in range(1, len(table) + 1):
+                marks.setdefault(table[:length], (number, 1))
+        elif found := _KEY.match(line):
+            key = tuple(part.strip("\"'") for part in found[2].split("."))
+            marks[(*table, *key)] = (number, len(found[1]) + 1)
+    return marks
