@@ -67,6 +67,7 @@ def test_what_is_compiled_does_the_same(cache, monkeypatch):
     body = {"choices": [{"message": {"text": "", "content": "hello"}, "finish_reason": "stop"}]}
     made = catalog(cache).get("mine").spec().response.found.run(body)
     monkeypatch.setattr(program, "_kept", {})
+    monkeypatch.setattr(program, "_packed", {})
     again = catalog(cache).get("mine").spec().response.found
     assert program.known(again.key), "from disk"
     assert again.run(body) == made

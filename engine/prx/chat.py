@@ -7,9 +7,10 @@ dataclass costs four times as much: each object to make, and each class to impor
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
+
+from prx.record import Record
 
 Message = dict[str, Any]
 NONE: Mapping[Any, Any] = MappingProxyType({})
@@ -55,8 +56,7 @@ class Delta(NamedTuple):
     usage: Usage | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Record):
     """A finished answer.
 
     content         the text; "" where there is none
@@ -81,7 +81,7 @@ class Reply:
     content_source: Literal["content", "reasoning"] = "content"
     fallbacks: tuple[str, ...] = ()
     request_id: str | None = None
-    message: Message = field(default_factory=dict)
+    message: Message = {}  # noqa: RUF012 - of a reply that nothing has come of; any other has its own
     refusal: str | None = None
     raw: Any = None
 
@@ -130,10 +130,8 @@ class Call(NamedTuple):
 
 def plain(value: Any) -> Any:
     """A Reply, a Delta, or a part of one in JSON's types, by the names of its fields."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {each.name: plain(getattr(value, each.name)) for each in fields(value)}
-    if hasattr(value, "_asdict"):
-        return {name: plain(item) for name, item in value._asdict().items()}
+    if hasattr(value, "_fields"):
+        return {name: plain(getattr(value, name)) for name in value._fields}
     return [plain(item) for item in value] if isinstance(value, tuple | list) else value
 
 

@@ -14,7 +14,6 @@ tried at most once; where fallbacks were refused too, the error that led to them
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 from prx.chat import Call, Delta, Reply
@@ -93,7 +92,7 @@ def exchange(variants: Variants, call: Call, target: Target, policy: Policy) -> 
         run = _Attempt(spec, call if spec.can("stream") else call._replace(stream=False), target, policy)
         try:
             reply = yield from run.flow()
-            return replace(reply, fallbacks=applied) if applied else reply
+            return reply._replace(fallbacks=applied) if applied else reply
         except Error as error:
             fault.without_keys(error, target.secrets)
             failures.append(error.with_traceback(None))  # its frames hold the connection, and a retry may take long

@@ -7,6 +7,7 @@ passed every check is kept.
 
 from __future__ import annotations
 
+import marshal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import CodeType
 from typing import Any, NamedTuple
@@ -44,25 +45,49 @@ class Made(NamedTuple):
 
 
 _kept: dict[Key, Made] = {}
+_packed: dict[Key, bytes] = {}  # as they are on disk: a call needs a tenth of them
 
 
 def known(key: Key) -> bool:
-    return key in _kept
+    return key in _kept or key in _packed
+
+
+def find(key: Key) -> Made | None:
+    """What has been made of these expressions, in this process or in one before."""
+    if key not in _kept and key in _packed:
+        _kept[key] = Made(*marshal.loads(_packed.pop(key)))  # noqa: S302 - from the store, which is ours
+    return _kept.get(key)
+
+
+def pack(keys: Iterable[Key]) -> dict[Key, bytes]:
+    """What has been made of these, to be kept on disk; without those whose constants are no JSON."""
+    found = ((key, find(key)) for key in sorted(set(keys)))
+    return {
+        key: marshal.dumps((made.code, dict(made.constants), made.params, made.reads, made.growth))
+        for key, made in found
+        if made and _is_json(made.constants)
+    }
+
+
+def unpack(packed: Mapping[Key, bytes]) -> None:
+    """Have these at hand from now on."""
+    _packed.update(packed)
+
+
+def _is_json(value: Any) -> bool:
+    if isinstance(value, Mapping | list):
+        return all(_is_json(item) for item in (value.values() if isinstance(value, Mapping) else value))
+    return value is None or isinstance(value, str | int | float)
 
 
 def growth(text: str) -> int:
     """How many times over a formula of a template may say what it looks at; 1 for a faulty one."""
-    made = _kept.get((FORMULA, text.removeprefix("=")))
+    made = find((FORMULA, text.removeprefix("=")))
     if made is not None:
         return made.growth
     from prx.lang import query
 
     return query.growth_of(text)
-
-
-def kept(keys: Iterable[Key]) -> dict[Key, Made]:
-    """Those that have been made in this process."""
-    return {key: _kept[key] for key in keys if key in _kept}
 
 
 def keep(made: Mapping[Key, Made]) -> None:
@@ -80,7 +105,7 @@ def link(made: Made) -> Function:
 
 def of(expressions: Key) -> Function:
     """A function from a JSON value to a tuple: what each expression finds, shared steps taken once. Raises QueryError."""
-    made = _kept.get(expressions)
+    made = find(expressions)
     if made is not None:
         return link(made)
     from prx.lang import query
@@ -90,7 +115,7 @@ def of(expressions: Key) -> Function:
 
 def formula(text: str) -> Formula:
     """A formula of a template. Raises QueryError."""
-    made = _kept.get((FORMULA, text))
+    made = find((FORMULA, text))
     if made is not None:
         return Formula(link(made), made.params, made.reads)
     from prx.lang import query

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from prx.lang import program
-from prx.lang.program import Key, Made
+from prx.lang.program import Key
 from prx.spec import resolve
 from prx.spec.compile import compile_spec, programs
 from prx.spec.model import Spec
@@ -74,7 +74,7 @@ class Definition:
             raw = resolve.lay_over(raw, rows[name].get("then", {}), self.bases.__getitem__)
         return raw
 
-    def programs(self) -> dict[Key, Made]:
+    def programs(self) -> dict[Key, bytes]:
         """What is compiled for this provider and each of its variants; compiles it."""
         overlays = (
             *(self.raw.get("overrides") or ()),
@@ -84,7 +84,7 @@ class Definition:
             self.raw,
             *(resolve.lay_over(self.raw, overlay, self.bases.__getitem__) for overlay in overlays if overlay),
         ]
-        return program.kept(key for raw in raws for key in programs(compile_spec(raw)))
+        return program.pack(key for raw in raws for key in programs(compile_spec(raw)))
 
     def with_overlay(self, overlay: Mapping[str, Any]) -> Definition:
         """The same provider with some keys of its file replaced (what config.toml says)."""

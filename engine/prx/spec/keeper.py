@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from prx.errors import SpecError
 from prx.lang import program
-from prx.lang.program import Made
 from prx.spec import store
 from prx.spec.definition import Definition, Entry, Use
 
@@ -46,8 +45,7 @@ class Keeper:
             return
         paths = [use.path for use in definition.uses]
         rows = [(use.name, paths.index(use.of) if use.of else -1, store.digest(use.data)) for use in definition.uses]
-        made = definition.programs() if programs else {}
-        compiled = self._share({key: tuple(row) for key, row in sorted(made.items()) if _plain(row)}) if made else ""
+        compiled = self._share(definition.programs()) if programs else ""
         kept = (rows, definition.raw, self._share(dict(definition.bases)), compiled)
         self._store.put(self._name, self._own(), kept)
 
@@ -62,7 +60,7 @@ class Keeper:
         found, made = self._store.get(bases, bases), self._store.get(compiled, compiled) if compiled else {}
         if found is None or made is None:
             raise LookupError
-        program.keep({key: Made(*row) for key, row in made.items() if not program.known(key)})
+        program.unpack(made)
         return found
 
     def _own(self) -> str:
@@ -78,14 +76,3 @@ class Keeper:
             if store.digest(uses[-1].data) != digest:
                 return None
         return tuple(uses)
-
-
-def _plain(made: Made) -> bool:
-    """Whether its constants are JSON, which is all that can be kept."""
-    return all(_is_json(value) for value in made.constants.values())
-
-
-def _is_json(value: Any) -> bool:
-    if isinstance(value, dict | list):
-        return all(_is_json(item) for item in (value.values() if isinstance(value, dict) else value))
-    return value is None or isinstance(value, str | int | float)
