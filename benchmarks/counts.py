@@ -1,7 +1,7 @@
 """What prx does for a call, counted: the same on every machine, slow or fast, busy or not.
 
     python benchmarks/counts.py             # the counts
-    python benchmarks/counts.py --check     # exit 1 where one has grown by more than 3 % over counts.json
+    python benchmarks/counts.py --check     # exit 1 where one has grown by more than 3 % over counts.json (memory: 15 %)
     python benchmarks/counts.py --update    # the counts of now become the budget of this Python version
 
 Counted are calls of Python functions and of C functions, the most memory held at once, what is left to the garbage
@@ -31,6 +31,7 @@ HERE = Path(__file__).resolve().parent
 BUDGETS = HERE / "counts.json"
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 GROWTH = 0.03
+LOOSER = {"peak KB": 0.15}  # it depends on where the blocks of a socket end
 LIBRARIES = ("jmespath", "jsonschema", "pyyaml", "requests", "sseclient-py", "urllib3")
 FILES = 1000
 EVENTS = 1000
@@ -215,7 +216,7 @@ def grown(found: Mapping[str, Counts], budget: Mapping[str, Any]) -> Iterator[st
             now = found.get(what, {}).get(name)
             if now is None and name != "system calls":
                 yield f"{what}: {name} is in the budget and is not counted any more"
-            elif now is not None and now > was * (1 + GROWTH):
+            elif now is not None and now > was * (1 + LOOSER.get(name, GROWTH)):
                 yield f"{what}: {name} was {was:,g}, is {now:,g}"
     for what, counts in found.items():
         yield from (f"{what}: {name} has no budget" for name in counts if name not in budget["counts"].get(what, {}))

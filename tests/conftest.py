@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 from hypothesis import settings
 
@@ -20,3 +22,9 @@ def emulator():
         {"models": ["words", "words-reasoner", "words-responses"], "only_responses": ["words-responses"]}
     ) as running:
         yield running
+
+
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # what a shell starts in the background; its children would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
