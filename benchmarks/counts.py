@@ -14,6 +14,7 @@ from __future__ import annotations
 import gc
 import importlib.metadata
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -149,8 +150,9 @@ prx.Client({{"providers": {{"made-0500": {{"api_key": "sk-none"}}}}}}, {folder!r
 def opened(code: str) -> Counts:
     """Modules and files of a process, its second time: the first writes the bytecode."""
     program = [sys.executable, "-c", OPENED.format(code=code)]
+    writes = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
     for _ in range(2):
-        ended = subprocess.run(program, capture_output=True, text=True, check=True)
+        ended = subprocess.run(program, capture_output=True, text=True, check=True, env=writes)
     return dict(json.loads(ended.stdout))
 
 
