@@ -167,7 +167,7 @@ def test_a_bad_file_harms_no_command(crowd):
     assert listed.returncode == 0
     assert {f"good{number}" for number in range(99)} <= {row["id"] for row in json.loads(listed.stdout)}
     for name in HAZARDS.keys() - {"folder"}:
-        assert f"prx: {name}.yaml" in listed.stderr
+        assert f"/{name}.yaml" in listed.stderr
     checked = limited("check", ".", folder=crowd)
     assert checked.returncode == 1
     assert checked.stdout.count(": good\n") == 99

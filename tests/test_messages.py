@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from prx.core.messages import data_url, expand_images, merge_system, turns
+from prx.core.request import build_body
 
 PNG = "data:image/png;base64,AAAA"
 JPG = "data:image/jpeg;base64,BBBB"
@@ -122,3 +123,30 @@ def test_turns():
         ("c1", "f", "one"),
         ("c2", "g", "two\nthree"),
     ]
+
+
+@pytest.mark.parametrize("dialect", ["openai-chat", "anthropic-messages", "gemini"])
+def test_mappings_and_tuples_are_read_as_json_reads_them(tmp_path, dialect):
+    """A tool whose parts are of another kind of mapping, contents and stops in tuples: none of it is dropped."""
+    from collections import OrderedDict
+    from types import MappingProxyType
+
+    import prx
+
+    (tmp_path / "mine.yaml").write_text(
+        f"spec: 1\nid: mine\nname: M\nextends: {dialect}\nbase_url: http://localhost:1/v1\nauth: {{style: none}}\n"
+    )
+    client = prx.Client({}, tmp_path, env={})
+
+    def body(tool, content, stop):
+        account, call = client.plan(
+            [{"role": "user", "content": content}], "mine/m", tools=[tool], params={"stop": stop, "max_tokens": 5}
+        )
+        return build_body(account.definition.spec(), call)
+
+    function = {"name": "f", "description": "d", "parameters": {"type": "object", "properties": {"a": {"enum": ["b"]}}}}
+    parts = [{"type": "text", "text": "hello"}]
+    plain = body({"type": "function", "function": function}, parts, ["a", "b"])
+    for kind in (OrderedDict, MappingProxyType):
+        other = body(kind({"type": "function", "function": kind(function)}), tuple(map(kind, parts)), ("a", "b"))
+        assert other == plain

@@ -12,6 +12,7 @@ import pytest
 import prx
 from prx import renewal
 from prx.resources import folder as packaged
+from prx.spec import files
 
 FIRST, SECOND, THIRD = (f"http://localhost:{port}/v1" for port in (1, 2, 3))
 
@@ -153,6 +154,7 @@ def test_watching(tmp_path, caplog, monkeypatch):
     (record,) = caplog.records
     assert "one.yaml:6:1" in record.getMessage()
     (tmp_path / "new.yaml").unlink()
+    assert asked(client, "new") == THIRD, "it may be back in a moment, as a file that an editor replaces is"
     with pytest.raises(prx.ConfigError, match="unknown provider"):
         asked(client, "new")
 
@@ -160,6 +162,7 @@ def test_watching(tmp_path, caplog, monkeypatch):
 def test_a_file_that_is_being_written_waits(tmp_path, monkeypatch):
     monkeypatch.setattr(renewal, "_LOOK_SECONDS", 0.0)
     monkeypatch.setattr(renewal, "_SETTLED_SECONDS", 3600.0)
+    monkeypatch.setattr(renewal, "_PATIENCE", 3600.0)
     path = write(tmp_path, "one", FIRST)
     client = prx.Client({}, tmp_path, env={}, watch=True)
     write(tmp_path, "one", SECOND)
@@ -213,3 +216,87 @@ def test_reloads_beside_calls(tmp_path):
         thread.join()
     assert wrong == []
     assert asked(client, "p0") == "http://localhost:1/20"
+
+
+def test_a_new_broken_file_takes_no_provider_away(client, tmp_path):
+    """The one that had its name stays, as long as the new one is broken."""
+    assert asked(client, "vllm") == "http://localhost:8000/v1"
+    write(tmp_path / "d", "vllm", FIRST, "nonsense: 1\n")
+    write(tmp_path / "d" / "_dialects", "openai-chat", FIRST, "nonsense: 1\n")
+    assert len(client.reload().problems) >= 2
+    assert asked(client, "vllm") == "http://localhost:8000/v1"
+    assert asked(client, "two") == FIRST
+    write(tmp_path / "d", "vllm", SECOND)
+    (tmp_path / "d" / "_dialects" / "openai-chat.yaml").unlink()
+    assert client.reload().problems == ()
+    assert asked(client, "vllm") == SECOND
+
+
+def test_a_file_that_cannot_be_read_is_broken_and_not_gone(tmp_path):
+    path = write(tmp_path, "one", FIRST)
+    client = prx.Client({}, tmp_path, env={}, watch=True)
+    path.unlink()
+    path.symlink_to(tmp_path / "nowhere")
+    found = client.reload()
+    assert (found.removed, [str(path) in problem for problem in found.problems]) == ((), [True])
+    assert asked(client, "one") == FIRST
+    path.unlink()
+    write(tmp_path, "one", SECOND)
+    assert client.reload().problems == ()
+    assert asked(client, "one") == SECOND
+
+
+def no_descriptor(*_):
+    raise OSError(24, "Too many open files")
+
+
+def test_what_could_not_be_read_is_read_again(client, tmp_path, monkeypatch):
+    write(tmp_path / "d", "three", THIRD)
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "data_of", no_descriptor)
+        with pytest.raises(prx.SpecError, match="Too many open files"):
+            asked(client, "three")
+    client.reload()
+    assert asked(client, "three") == THIRD
+
+
+def test_what_is_gone_is_let_go(client, tmp_path):
+    """Files that were removed, and the keys of routes that are no more."""
+    for number in range(20):
+        path = write(tmp_path / "d", f"p{number}", FIRST)
+        route = f'[[model_routes]]\npattern = "r{number}/*"\nprovider = "one"\napi_key = "sk-{number}"\n'
+        (tmp_path / "config.toml").write_text(route)
+        client.reload()
+        client.plan("hello", f"r{number}/m")
+        path.unlink()
+        client.reload()
+    assert not [path for path in client.catalog.files._kept if path.stem.startswith("p")]
+    assert len(client.accounts._before) + len(client.accounts.opened) < 5
+
+
+def test_a_folder_named_from_here_is_the_same_from_elsewhere(tmp_path, monkeypatch):
+    write(tmp_path / "d", "one", FIRST)
+    monkeypatch.chdir(tmp_path)
+    client = prx.Client({}, "d", env={})
+    monkeypatch.chdir("/")
+    client.reload()
+    assert asked(client, "one") == FIRST
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_fork_amid_a_reload(client):
+    with client._reloading, client._lock, client.accounts._lock:
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if client.reload().problems == () and asked(client, "one") == FIRST else 1)
+    for _ in range(100):
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            break
+        time.sleep(0.1)
+    else:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+        status = -1
+    assert status == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import gzip
 import json
+import os
 import socket
 import subprocess
 import threading
@@ -14,6 +15,7 @@ import pytest
 from raw import DONE, FIN, HANG, RST, RawServer, delta, response, stream
 
 import prx
+from prx.transport.watchdog import Watchdog
 
 
 def client(url, **settings):
@@ -516,3 +518,89 @@ def test_a_connection_is_given_back_once():
         (route,) = http._routes.values()
         kept = [each for each in route.pool.pool.queue if each is not None]
         assert len(kept) == 1
+
+
+def timed(call):
+    started = time.monotonic()
+    with pytest.raises(prx.ProviderTimeoutError):
+        call()
+    return time.monotonic() - started
+
+
+def test_the_deadline_holds_before_there_is_a_socket(monkeypatch):
+    """It comes while a name is looked up: the connection that stands afterwards is not waited on."""
+    found = socket.getaddrinfo
+
+    def slow(*arguments, **named):
+        time.sleep(0.5)
+        return found(*arguments, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    with RawServer([HANG]) as server, client(server.url) as api:
+        assert timed(lambda: api.chat("hi", "compatible/m", deadline=0.2, timeout=8, retries=0)) < 4
+
+
+def test_the_end_of_a_stream_is_not_waited_for_long():
+    """A trailer that drips behind the end mark holds nobody up."""
+    head, last = stream(delta("hello", "stop") + DONE, end=False)
+    drip = [piece for byte in b"0\r\nT: " + b"x" * 60 for piece in (0.08, bytes([byte]))]
+    with RawServer([head + last, *drip]) as server, client(server.url) as api:
+        started = time.monotonic()
+        assert api.chat("hi", "compatible/m").content == "hello"
+        assert time.monotonic() - started < 3
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_bytes_behind_the_last_chunk_end_the_connection(streamed):
+    first = b"".join(stream(delta("hello", "stop") + DONE)) + b"HTTP/1.1 200 OK\r\nX-Half: "
+    with RawServer([first], [response()]) as server, client(server.url) as api:
+        for _ in range(2):
+            if streamed:
+                list(api.stream("hi", "compatible/m"))
+            else:
+                api.chat("hi", "compatible/m")
+        assert server.connections == 2
+
+
+def test_a_stream_that_another_thread_reads_can_be_closed():
+    with RawServer(stream(delta("hel"), HANG)) as server, client(server.url) as api:
+        pieces = api.stream("hi", "compatible/m", timeout=20)
+        assert next(pieces).content == "hel"
+        failed = []
+
+        def read():
+            try:
+                list(pieces)
+            except prx.Error as error:
+                failed.append(error.kind)
+
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        time.sleep(0.2)
+        pieces.close()
+        reader.join(5)
+        assert not reader.is_alive()
+        assert failed == ["truncated"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_deadlines_hold_in_a_child():
+    """A fork takes no thread along."""
+    dog = Watchdog()
+    dog.cancel(dog.guard(30))
+    child = os.fork()
+    if child == 0:
+        guard = dog.guard(0.1)
+        time.sleep(1)
+        os._exit(0 if guard.fired else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.parametrize(
+    "line", [b"HTTP/1.1 2004 X", b"HTTP/1.1 200OK", b"HTTP/2 200", b"200 OK", b"HTTP/1.1 -20 OK", b"HTTP/1.1"]
+)
+def test_a_status_line_is_what_it_should_be(line):
+    with RawServer([line + b"\r\ncontent-length: 2\r\n\r\n{}", FIN]) as server, pytest.raises(prx.Error) as caught:
+        ask(server.url)
+    assert caught.value.kind == "connection"

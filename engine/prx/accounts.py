@@ -11,6 +11,7 @@ import threading
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from prx import forks
 from prx.account import Account, open_account
 from prx.config import Config, Route, Settings
 from prx.errors import ConfigError
@@ -41,11 +42,20 @@ class Accounts:
         self.opened: dict[tuple[str, Route | None], Account] = {}
         self._lock = threading.Lock()
         self._before = before.kept(self) if before else {}
+        forks.register(self)
 
     def kept(self, later: Accounts) -> dict[tuple[str, Route | None], Account]:
         """The accounts that are known here, of the providers that `later` knows, too."""
         with self._lock:
-            return {key: account for key, account in (self._before | self.opened).items() if later.knows(key[0])}
+            return {
+                (name, route): account
+                for (name, route), account in (self._before | self.opened).items()
+                if (route is None or route in later.config.routes) and later.knows(name)
+            }
+
+    def unlock(self) -> None:
+        """After a fork: nobody has the lock any more who could give it back."""
+        self._lock = threading.Lock()
 
     def choose(self, model: str | Named | None) -> tuple[Account, str]:
         """Who is asked, and for which model by its own name. Raises ConfigError or SpecError."""

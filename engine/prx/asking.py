@@ -31,11 +31,18 @@ def messages(given: Messages) -> list[Message]:
         listed = list(given)
     except TypeError:
         listed = [None]  # type: ignore[list-item]
-    if not all(isinstance(message, dict) for message in listed):
+    if not all(isinstance(message, Mapping) for message in listed):
         raise ConfigError('messages is a text, or a list of messages such as {"role": "user", "content": "hello"}')
     if not listed:
         raise ConfigError("the prompt is empty", hint="Write what to ask.")
-    return listed
+    return [plain(message) for message in listed]
+
+
+def plain(value: Any) -> Any:
+    """A value with its mappings as dicts and its sequences as lists, JSON's own types: formulas look at no others."""
+    if isinstance(value, Mapping):
+        return {name: plain(item) for name, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def tools(given: Any) -> tuple[dict[str, Any], ...]:
@@ -45,7 +52,7 @@ def tools(given: Any) -> tuple[dict[str, Any], ...]:
         raise ConfigError(
             'tools is a list of definitions such as {"type": "function", "function": {"name": …, "parameters": {…}}}'
         )
-    return tuple(dict(tool) for tool in listed)
+    return tuple(plain(tool) for tool in listed)
 
 
 def _named(tool: Mapping[str, Any]) -> bool:
@@ -63,7 +70,7 @@ def params(given: Mapping[str, Any]) -> Mapping[str, Any]:
     for name in given:
         if name in _TAKEN:
             raise ConfigError(f"{name!r} is no parameter of a call: {_TAKEN[name]}")
-    return given
+    return {name: plain(value) for name, value in given.items()}
 
 
 def model(given: Any) -> str | Named | None:

@@ -81,9 +81,13 @@ class Reply(Record):
     content_source: Literal["content", "reasoning"] = "content"
     fallbacks: tuple[str, ...] = ()
     request_id: str | None = None
-    message: Message = {}  # noqa: RUF012 - of a reply that nothing has come of; any other has its own
+    message: Message = {}  # noqa: RUF012 - each reply has its own, see below
     refusal: str | None = None
     raw: Any = None
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self.__dict__.setdefault("message", {})
 
     def __str__(self) -> str:
         return self.content

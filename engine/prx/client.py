@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from prx import asking
+from prx import asking, forks
 from prx import config as configuration
 from prx.account import Account
 from prx.accounts import Accounts, Named
@@ -21,6 +21,7 @@ from prx.core.fault import refused, safely, without_keys
 from prx.core.messages import expand_images
 from prx.core.request import build_models
 from prx.errors import ConfigError, Error, ProtocolError
+from prx.folders import folders
 from prx.running import Stream, limits
 from prx.spec import store
 from prx.spec.catalog import Catalog
@@ -63,6 +64,7 @@ class Client:
         self._watchdog: Watchdog | None = None
         self._lock = threading.Lock()
         self._reloading = threading.Lock()
+        forks.register(self)
 
     @property
     def accounts(self) -> Accounts:
@@ -139,7 +141,7 @@ class Client:
         account, name = accounts.choose(asking.model(model))
         listed = expand_images(asking.messages(messages), _locator(accounts.config.images))
         given, offered = asking.params(params or {}), asking.tools(tools)
-        return account, Call(name, tuple(listed), offered, tool_choice if tools else None, given, stream)
+        return account, Call(name, tuple(listed), offered, asking.plain(tool_choice) if tools else None, given, stream)
 
     def models(self, provider: str | None = None, *, timeout: float | None = 20.0) -> list[str]:
         """The provider's own list of its models. Raises Error."""
@@ -192,6 +194,10 @@ class Client:
             for http in self._https.values():
                 http.close()
             self._https.clear()
+
+    def unlock(self) -> None:
+        """For the child of a fork: a lock that another thread of the parent had would never be free again."""
+        self._lock, self._reloading = threading.Lock(), threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -254,18 +260,6 @@ class Client:
             with self._lock:
                 self._watchdog = self._watchdog or Watchdog()
         return self._watchdog
-
-
-def folders(providers: str | Path | Sequence[str | Path] | None, env: Mapping[str, str]) -> list[Path]:
-    """Folders of provider files, the weakest first: the system's, the user's, $PRX_PROVIDERS, those given."""
-    own = configuration.home(env)
-    usual = [Path("/etc/prx/providers.d"), *([own / "providers.d"] if own else [])]
-    named = [Path(part) for part in env.get("PRX_PROVIDERS", "").split(os.pathsep) if part]
-    given = [Path(providers)] if isinstance(providers, str | Path) else [Path(part) for part in providers or ()]
-    for folder in (*named, *given):
-        if not folder.is_dir():
-            raise ConfigError(f"{folder}: no folder of provider files", hint="Check --providers and PRX_PROVIDERS.")
-    return [*usual, *named, *given[::-1]]
 
 
 def _locator(allowed: configuration.Images) -> Callable[[str], str | None]:

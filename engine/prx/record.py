@@ -26,12 +26,13 @@ class Record:
         values = self.__dict__
         values.update(zip(self._fields, args, strict=False))
         values.update(named)
-        if not self._needed <= values.keys() <= self._known or len(args) > len(self._fields):
+        right = self._needed <= values.keys() <= self._known and len(values) == len(args) + len(named)
+        if not right or len(args) > len(self._fields):
             raise TypeError(f"{type(self).__name__} needs {sorted(self._needed)} and knows {sorted(self._known)}")
 
     def _replace(self, **named: Any) -> Self:
         """The same with some fields changed."""
-        return type(self)(**{name: getattr(self, name) for name in self._fields} | named)
+        return type(self)(**{name: value for name, value in self.__dict__.items() if name in self._known} | named)
 
     def _values(self) -> tuple[Any, ...]:
         return tuple(getattr(self, name) for name in self._fields)

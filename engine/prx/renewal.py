@@ -12,6 +12,7 @@ from prx.spec.definition import Definition
 from prx.spec.files import Renewal, Stamp, survey
 
 _LOOK_SECONDS = 0.2  # at most so often are the folders looked at
+_PATIENCE = 2.0  # seconds for which a file that never settles holds up the others
 _SETTLED_SECONDS = 0.1  # a file that has just been written to may not be whole yet
 
 
@@ -20,9 +21,12 @@ def renew(old: Catalog) -> tuple[Catalog, Renewal]:
     files = old.files.renewed(old.folders[1:])
     changed = files.changed(old.files)
     broken = _broken(Catalog(old.folders[1:], files), changed)
+    broken |= {path: f"{path}: cannot be read" for path in old.files.gone(files) if files.has(path)}
     for path in broken:
         if (before := old.files.known(path)) is not None:
             files.put_back(path, before)
+        elif old.offers(path):
+            files.leave_out(path)  # what has that name goes on
     new = Catalog(old.folders[1:], files, cache=old.cache)
     later = _carry_over(old, new)
     good = [path for path in changed if path not in broken]
@@ -70,6 +74,8 @@ class Watch:
     def __init__(self, places: Iterable[Path]) -> None:
         self._places = tuple(places)
         self._seen = self._survey()
+        self._away: set[Path] = set()
+        self._since = time.monotonic()  # when all was last as it is seen
         self._next = time.monotonic() + _LOOK_SECONDS
 
     def changed(self) -> bool:
@@ -78,10 +84,19 @@ class Watch:
         if now < self._next:
             return False
         self._next = now + _LOOK_SECONDS
-        found = self._survey()
-        if found == self._seen or not _settled(found, self._seen):
+        try:
+            found = self._survey()
+        except OSError:
+            return False  # not now
+        away, self._away = self._away, {path for path in self._seen if path not in found}
+        if not self._away <= away:
+            return False  # a file that is replaced may be away for a moment: one that is gone is so at two looks
+        if found == self._seen:
+            self._since = now
             return False
-        self._seen = found
+        if now - self._since < _PATIENCE and not _settled(found, self._seen):
+            return False
+        self._seen, self._away, self._since = found, set(), now
         return True
 
     def _survey(self) -> dict[Path, Stamp]:

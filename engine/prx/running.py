@@ -12,7 +12,8 @@ from prx.errors import ConfigError, Error
 from prx.spec.model import Transport
 
 if TYPE_CHECKING:
-    from prx.transport.http import Http, Response
+    from prx.transport.http import Http
+    from prx.transport.response import Response
     from prx.transport.watchdog import Guard, Watchdog
 
 
@@ -72,7 +73,11 @@ class Stream:
 
     def close(self) -> None:
         """Stop reading. A stream that has ended is not changed by it."""
-        self._deltas.close()
+        try:
+            self._deltas.close()
+        except ValueError:  # another thread is reading: its wait is ended, and it closes
+            if (response := self._response) is not None:
+                response.abort()
 
     def _start(self) -> None:
         if not self._started:

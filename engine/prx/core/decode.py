@@ -180,7 +180,7 @@ class Decoder:
             same = not events or events.get(self._kind(event, name)) is reader
             return self.reading.only_text(event, reader, of_reasoning=of_reasoning) if same else None
 
-        if self._moulds is not None:
+        if self._moulds is not None and self.spec.stream.done[:1] != "{":  # else a text may be the end
             self._moulds.miss(source, read, of_reasoning=of_reasoning)
 
     def _end_stream(self, framer: Framer, out: list[Delta]) -> None:

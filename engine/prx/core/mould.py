@@ -21,6 +21,7 @@ Read = Callable[[dict[str, Any]], Any]  # from an event to the one value that it
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[^\s"{}\[\]:,]+|[{}\[\]:,]')
 _MAX_HOLES = 4
 _MAX_EVENT = 4096  # longer ones have other costs than that of parsing
+_MAX_DIGITS = 20
 _FIRST_CAST = 4  # events of text without a mould before one is cast
 
 
@@ -73,7 +74,7 @@ class Mould:
             if not event.startswith(piece, end) or b"\\" in hole:
                 return None
             if mark != b'"':
-                if not hole.isdigit() or hole[:1] == b"0":
+                if len(hole) > _MAX_DIGITS or not hole.isdigit() or hole[:1] == b"0":
                     return None
             elif not (said := hole.decode("utf-8", "replace")).isprintable():
                 return None
@@ -159,7 +160,7 @@ def _is_all(pieces: Sequence[bytes], tokens: Sequence[_Token], text_at: int, sta
     """Whether this text is all that an event brings, whatever stands in the other holes."""
     marks = [_Marked(token.kind, some=place == text_at) for place, token in enumerate(tokens)]
     names = [f"\x7f{place}\x7f" for place in range(len(marks))]
-    if b"\x7f" in b"".join(pieces):
+    if b"\x7f" in (fixed := b"".join(pieces)) or b"u007f" in fixed.lower():
         return False
     filled = pieces[0]
     for token, name, piece in zip(tokens, names, pieces[1:], strict=True):

@@ -54,9 +54,11 @@ def known(key: Key) -> bool:
 
 def find(key: Key) -> Made | None:
     """What has been made of these expressions, in this process or in one before."""
-    if key not in _kept and key in _packed:
-        _kept[key] = Made(*marshal.loads(_packed.pop(key)))  # noqa: S302 - from the store, which is ours
-    return _kept.get(key)
+    made = _kept.get(key)
+    if made is None and (packed := _packed.get(key)) is not None:
+        made = _kept[key] = Made(*marshal.loads(packed))  # noqa: S302 - from the store, which is ours
+        _packed.pop(key, None)
+    return made or _kept.get(key)
 
 
 def pack(keys: Iterable[Key]) -> dict[Key, bytes]:

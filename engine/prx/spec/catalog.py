@@ -21,6 +21,8 @@ from prx.spec.keeper import Keeper
 from prx.spec.resolve import Raw
 from prx.words import nearest
 
+_MOST_FOUND = 4096
+
 
 class Catalog:
     """Providers and dialects of some folders. The packaged folder is always the first and weakest.
@@ -59,7 +61,12 @@ class Catalog:
 
     @cached_property
     def _entries(self) -> dict[str, Entry]:
-        return {entry.id: entry for place in range(len(self.folders)) for entry in self._in_folder(place)}
+        found: dict[str, Entry] = {}
+        for place in range(len(self.folders)):
+            for entry in self._in_folder(place):
+                found.pop(entry.id, None)  # it stands where its folder does: of two aliases the stronger folder's wins
+                found[entry.id] = entry
+        return found
 
     @cached_property
     def names(self) -> list[str]:
@@ -162,10 +169,25 @@ class Catalog:
     def claims(self) -> Mapping[str, Sequence[str]]:
         """Environment variables that packaged files name, and the base URLs each may go to."""
         found: dict[str, list[str]] = {}
-        for path, raw in self._index.items():
-            for name in glancing.key_names(raw) if path.parent == self.folders[0] else ():
+        packaged = self.files.listed(self.folders[0])
+        if not packaged:
+            raise SpecError(f"{self.folders[0]}: cannot be listed, so nobody can say whose key is whose")
+        for path in packaged:
+            raw = self._index.get(path) or self._said(path)
+            for name in glancing.key_names(raw):
                 found.setdefault(name, []).append(raw.get("base_url", ""))
         return found
+
+    def _said(self, path: Path) -> Raw:
+        try:
+            return glancing.mapping(self.files.data(path))
+        except OSError as error:
+            raise SpecError(f"{path}: cannot be read: {error.strerror}; so nobody can say whose key is whose") from None
+
+    def offers(self, path: Path) -> bool:
+        """Whether another file answers to the name of this one."""
+        dialect = path.parent.name == DIALECTS
+        return (self._file(path.stem, within=DIALECTS) if dialect else self.entry(path.stem)) is not None
 
     @cached_property
     def _aliases(self) -> dict[str, str]:
@@ -182,11 +204,13 @@ class Catalog:
         """The strongest file of that name; with `below`, only among folders weaker than that file's."""
         key = (name, below, within)
         if key not in self._found:
-            self._found[key] = self._find(name, below, within)
+            if len(self._found) > _MOST_FOUND:
+                self._found.clear()  # callers may be asked for any number of names
+            return self._found.setdefault(key, self._find(name, below, within))
         return self._found[key]
 
     def _find(self, name: str, below: Path | None, within: str) -> Entry | None:
-        if not name or "/" in name or "\\" in name or name.startswith("."):
+        if not name or "/" in name or "\\" in name or name[0] in "._":
             return None
         for place in range(len(self.folders) - 1, -1, -1):
             for suffix in SUFFIXES:

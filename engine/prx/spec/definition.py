@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,7 +54,7 @@ class Definition:
         self.raw = raw
         self.bases = bases
         self.uses = uses
-        self._specs: dict[tuple[str, tuple[str, ...]], Spec] = {}
+        self._specs: dict[tuple[tuple[bool, ...], tuple[str, ...]], Spec] = {}
 
     @property
     def id(self) -> str:
@@ -61,7 +62,7 @@ class Definition:
 
     def spec(self, model: str = "", fallbacks: tuple[str, ...] = ()) -> Spec:
         """The Spec for a model with these fallbacks in effect, compiled once."""
-        key = (model if self.raw.get("overrides") else "", fallbacks)
+        key = (tuple(fnmatchcase(model, row["model"]) for row in self.raw.get("overrides") or ()), fallbacks)
         if key not in self._specs:
             self._specs[key] = compile_spec(self.variant(model, fallbacks))
         return self._specs[key]

@@ -47,7 +47,10 @@ class Files:
     def listed(self, folder: Path) -> tuple[Path, ...]:
         """The provider files of a folder, by name; none where there is no such folder."""
         if folder not in self._listed:
-            self._listed[folder] = tuple(_yaml_files(folder))
+            try:
+                self._listed.setdefault(folder, tuple(_yaml_files(folder)))
+            except OSError:
+                return ()
         return self._listed[folder]
 
     def has(self, path: Path) -> bool:
@@ -76,11 +79,22 @@ class Files:
         """Have a file as it was, whatever stands in it now."""
         self._kept[path] = _Kept(None, data)
 
+    def leave_out(self, path: Path) -> None:
+        """Have a file as if it were not there."""
+        self._kept.pop(path, None)
+        self._listed[path.parent] = tuple(each for each in self.listed(path.parent) if each != path)
+
     def renewed(self, folders: Iterable[Path]) -> Files:
         """The same files as they are now; all files of `folders` are read, so that they are of one moment."""
         new = Files()
-        wanted = {path for folder in folders for path in (*new.listed(folder), *new.listed(folder / DIALECTS))}
-        for path in wanted.union(list(self._kept)):  # a copy: callers may look at further files meanwhile
+        for folder in (each for place in folders for each in (place, place / DIALECTS)):
+            try:
+                new._listed[folder] = tuple(_yaml_files(folder))
+            except OSError:  # not now; it is not empty for that
+                new._listed[folder] = self.listed(folder)
+        wanted = {path for listed in new._listed.values() for path in listed}
+        others = [path for path in list(self._kept) if path.parent not in new._listed]  # what is gone is let go
+        for path in wanted.union(others):  # a copy: callers may look at further files meanwhile
             kept = self._kept.get(path)
             same = kept is not None and kept.stamp is not None and kept.stamp == stamp(path)
             new._kept[path] = kept if kept and same else _look(path)
@@ -133,11 +147,11 @@ def _look(path: Path) -> _Kept:
         try:
             data = data_of(path)
         except OSError as error:
-            return _Kept(at, error.with_traceback(None))  # kept as long as the files are, its frames are not
+            return _Kept(None, error.with_traceback(None))  # its frames are not kept; a reload tries again
         before, at = at, stamp(path)
         if before == at:
-            break
-    return _Kept(at, data)
+            return _Kept(at, data)
+    return _Kept(None, data)  # still written to: of no stamp, so that a reload reads it again
 
 
 def _of(found: os.stat_result) -> Stamp:
@@ -156,7 +170,7 @@ def _scan(folder: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
             return [entry for entry in entries if entry.name.endswith(SUFFIXES) and entry.name[0] not in "._"]
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return []
 
 

@@ -28,5 +28,8 @@ def _row(path: Path, files: Files, before: _Rows) -> tuple[Stamp | None, Raw]:
     known = before.get(path.name)
     if known is not None and at is not None and known[0] == at:
         return known
-    raw = glance.glance(path, files.data)
-    return at, {key: raw[key] for key in _SAID if key in raw}
+    try:
+        raw = glance.mapping(files.data(path))
+    except OSError:
+        return None, {}  # of no stamp: what could not be read now is read the next time
+    return files.stamp(path), {key: raw[key] for key in _SAID if key in raw}

@@ -15,6 +15,7 @@ from prx.errors import SpecError
 from prx.lang import program
 from prx.spec import store
 from prx.spec.definition import Definition, Entry, Use
+from prx.spec.store import Store
 
 if TYPE_CHECKING:
     from prx.spec.catalog import Catalog
@@ -27,41 +28,31 @@ class Keeper:
 
     def __init__(self, catalog: Catalog, entry: Entry) -> None:
         self._catalog, self._entry = catalog, entry
-        self._store = catalog.store_for(entry.path)
+        self._stores = (catalog.store_for(entry.path), store.Store(catalog.cache))
         self._name = f"{entry.id}-{store.digest(str(entry.path).encode())[:16]}"
 
     def get(self, *, programs: bool) -> Definition | None:
         """The definition as it was made before, or None. programs: only with all that is compiled for it."""
+        return self._from(self._stores[0], programs=programs) or self._from(self._stores[1], programs=programs)
+
+    def _from(self, kept: Store, *, programs: bool) -> Definition | None:
         try:
-            rows, raw, bases, compiled = self._store.get(self._name, self._own()) or ((), None, "", "")
+            rows, raw, bases, compiled = kept.get(self._name, self._own()) or ((), None, "", "")
             uses = self._uses(rows) if raw and (compiled or not programs) else None
-            return Definition(self._entry, raw, self._bases(bases, compiled), uses) if uses and raw else None
+            return Definition(self._entry, raw, _bases(kept, bases, compiled), uses) if uses and raw else None
         except (OSError, SpecError, TypeError, ValueError, LookupError):
             return None
 
     def put(self, definition: Definition, *, programs: bool) -> None:
         """Keep a definition; programs: with all that is compiled for it, so that the next process compiles nothing."""
-        if self._store.folder is None:
+        packaged = all(use.path.is_relative_to(self._catalog.folders[0]) for use in definition.uses)
+        kept = self._stores[0 if packaged else 1]  # beside the package's code is only what is of the package
+        if kept.folder is None:
             return
         paths = [use.path for use in definition.uses]
         rows = [(use.name, paths.index(use.of) if use.of else -1, store.digest(use.data)) for use in definition.uses]
-        compiled = self._share(definition.programs()) if programs else ""
-        kept = (rows, definition.raw, self._share(dict(definition.bases)), compiled)
-        self._store.put(self._name, self._own(), kept)
-
-    def _share(self, value: Any) -> str:
-        name = f"shared-{store.digest(marshal.dumps(value))[:32]}"
-        if self._store.get(name, name) is None:
-            self._store.put(name, name, value)
-        return name
-
-    def _bases(self, bases: str, compiled: str) -> Any:
-        """The mappings that are shared; what is compiled is given to whoever compiles. Raises LookupError."""
-        found, made = self._store.get(bases, bases), self._store.get(compiled, compiled) if compiled else {}
-        if found is None or made is None:
-            raise LookupError
-        program.unpack(made)
-        return found
+        compiled = _share(kept, definition.programs()) if programs else ""
+        kept.put(self._name, self._own(), (rows, definition.raw, _share(kept, dict(definition.bases)), compiled))
 
     def _own(self) -> str:
         return store.digest(self._catalog.files.data(self._entry.path))
@@ -76,3 +67,19 @@ class Keeper:
             if store.digest(uses[-1].data) != digest:
                 return None
         return tuple(uses)
+
+
+def _share(kept: Store, value: Any) -> str:
+    name = f"shared-{store.digest(marshal.dumps(value))[:32]}"
+    if kept.get(name, name) is None:
+        kept.put(name, name, value)
+    return name
+
+
+def _bases(kept: Store, bases: str, compiled: str) -> Any:
+    """The mappings that are shared; what is compiled is given to whoever compiles. Raises LookupError."""
+    found, made = kept.get(bases, bases), kept.get(compiled, compiled) if compiled else {}
+    if found is None or made is None:
+        raise LookupError
+    program.unpack(made)
+    return found

@@ -54,11 +54,16 @@ class Store:
             data = marshal.dumps(value)
             for made in (self.folder.parent, self.folder):  # and no further up: a home that is not there stays so
                 made.mkdir(mode=0o700, exist_ok=True)
+            if not _is_ours(self.folder):
+                return
             path = self.folder / f"{name}.kept"
             part = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
-            part.touch(mode=0o600)
-            part.write_bytes(_head(made_of, data) + b"\n" + data)
-            part.replace(path)
+            try:
+                part.touch(mode=0o600)
+                part.write_bytes(_head(made_of, data) + b"\n" + data)
+                part.replace(path)
+            finally:
+                part.unlink(missing_ok=True)
             self._tidy()
 
     def _tidy(self) -> None:

@@ -10,25 +10,25 @@ from __future__ import annotations
 
 import contextlib
 import re
-import time
+import ssl
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import requests
 from requests.utils import should_bypass_proxies
+from urllib3.util.wait import wait_for_read
 
 from prx.errors import ConfigError, Error, OverflowedError
 from prx.spec.model import Transport
 from prx.transport.failures import Phase, translated
 from prx.transport.http11 import Incoming, head_of
-from prx.transport.inflate import Inflate
+from prx.transport.response import Replaced, Response
 from prx.transport.watchdog import Guard
 from prx.wire import Head, HttpRequest, Secret
 
 _BLOCK = 65536
 _SEND_AT_ONCE = 4 * _BLOCK
-_DRAIN_SECONDS = 0.1  # how long the end of a finished stream is waited for, to keep the connection
 _POOLS = 1000  # origins; a pool beyond them would be closed under its callers
 _POOL_SIZE = 256
 _SMALL = 16 << 20
@@ -163,6 +163,8 @@ def _connect(pool: Any, connection: Any, limits: Transport, guard: Guard | None)
             connection.connect()
     if guard is not None:
         guard.sock = connection.sock
+        if guard.fired:  # while there was no socket yet, or TLS had it
+            raise TimeoutError
 
 
 def _ask(connection: Any, request: HttpRequest, route: Route, limits: Transport) -> Incoming:
@@ -170,33 +172,26 @@ def _ask(connection: Any, request: HttpRequest, route: Route, limits: Transport)
     sock, body = connection.sock, request.body
     head = head_of(request.method, _target(request, route), _revealed(request, route.headers))
     sock.settimeout(limits.first_byte)
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # who refuses a request early may have answered it
+    whole = False
+    try:  # who refuses a request early may have answered it
         if len(body) <= _SEND_AT_ONCE:
             sock.sendall(head + body)
         else:  # in pieces: the timeout is for all of one sending, and should be for a silence
             sock.sendall(head)
             for start in range(0, len(body), _BLOCK):
                 sock.sendall(body[start : start + _BLOCK])
-    return Incoming(sock)
+        whole = True
+    except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
+        pass
+    except TimeoutError:
+        if not wait_for_read(sock, 0):
+            raise
+    incoming = Incoming(sock)
+    incoming.reusable = incoming.reusable and whole
+    return incoming
 
 
-class _Replaced:
-    """A response of a connection that somebody has put in place of urllib3's own, as vcrpy does."""
-
-    def __init__(self, raw: Any) -> None:
-        self._raw = raw
-        self.status: int = raw.status
-        self.headers = {name.lower(): value for name, value in raw.headers.items()}
-        self.ended = False
-        self.reusable = True
-
-    def read(self) -> bytes:
-        data: bytes = self._raw.read1(_BLOCK)
-        self.ended = not data
-        return data
-
-
-def _ask_replaced(connection: Any, request: HttpRequest, route: Route, limits: Transport) -> _Replaced:
+def _ask_replaced(connection: Any, request: HttpRequest, route: Route, limits: Transport) -> Replaced:
     connection.timeout = limits.first_byte
     connection.request(
         request.method,
@@ -207,7 +202,7 @@ def _ask_replaced(connection: Any, request: HttpRequest, route: Route, limits: T
         decode_content=False,
         enforce_content_length=True,
     )
-    return _Replaced(connection.getresponse())
+    return Replaced(connection.getresponse())
 
 
 def _target(request: HttpRequest, route: Route) -> str:
@@ -219,75 +214,3 @@ def _revealed(request: HttpRequest, more: Mapping[str, str]) -> dict[str, str]:
     headers = {name: value.reveal() if isinstance(value, Secret) else value for name, value in request.headers.items()}
     length = {"content-length": str(len(request.body))} if request.body else {}
     return {**more, **headers, **length}
-
-
-class Response:
-    """A response being read. `read` gives bytes as they arrive, b"" at the end, inflated where needed."""
-
-    def __init__(
-        self,
-        incoming: Incoming | _Replaced,
-        connection: Any,
-        pool: Any,
-        request: HttpRequest,
-        limits: Transport,
-        guard: Guard | None,
-    ) -> None:
-        self._incoming, self._connection, self._pool, self._guard = incoming, connection, pool, guard
-        self._url, self._limits = request.url, limits
-        self.head = Head(incoming.status, incoming.headers, time.time())
-        encoding = incoming.headers.get("content-encoding", "")
-        self._inflate = Inflate(encoding) if encoding else None
-
-    def read(self) -> bytes:
-        """The next bytes of the body. Raises Error."""
-        inflate = self._inflate
-        if inflate is None:
-            return self._read()
-        while True:
-            data = inflate.pending() or self._read()
-            if not data:
-                inflate.finish()
-                return b""
-            if piece := inflate(data):
-                return piece
-            if inflate.over:
-                return b""
-
-    def close(self, *, complete: bool) -> None:
-        """Give the connection back where its response is used up; otherwise close it, and stop the provider.
-
-        complete: the answer has ended, so that the end of the body may be waited for, briefly.
-        """
-        connection, self._connection = self._connection, None
-        if connection is None:  # closed before: it may be another call's by now
-            return
-        if self._guard is not None:  # a deadline that comes later must not meet whoever has it then
-            self._guard.connection = self._guard.sock = None
-        incoming, used_up = self._incoming, False
-        try:
-            if complete and not incoming.ended and connection.sock is not None:
-                connection.sock.settimeout(_DRAIN_SECONDS)
-                incoming.read()
-            used_up = incoming.ended and incoming.reusable
-        except Exception:  # whatever it is, this connection is not used again
-            used_up = False
-        if used_up:
-            self._pool._put_conn(connection)
-        else:
-            connection.close()
-
-    def _read(self) -> bytes:
-        if self._incoming.ended:
-            return b""
-        failed: Exception | None = None
-        data = b""
-        try:
-            data = self._incoming.read()
-        except Exception as error:
-            failed = error
-        if failed is None and not data and self._guard is not None and self._guard.fired:
-            failed = TimeoutError()
-        if failed is not None:
-            raise translated(failed, self._url, "idle", self._limits, self._guard)
-        return data

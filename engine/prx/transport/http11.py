@@ -55,17 +55,22 @@ class Incoming:
 
     def read(self) -> bytes:
         """Bytes of the body as they come, b"" at its end. Raises OSError or HTTPException."""
-        while not self.ended:
-            if self._chunks is not None:
-                data = self._pieces(self._chunks)
-            elif self._left == 0:
-                data, self.ended = b"", True
-            else:
-                data = self._plain()
-            if data:
-                return data
-        self.reusable = self.reusable and not self._buffer
-        return b""
+        data = b""
+        while not data and not self.ended:
+            data = self.step()
+        return data
+
+    def step(self) -> bytes:
+        """As `read`, with one look at the socket at most: b"" also where nothing of the body has come."""
+        if self._chunks is not None:
+            data = self._pieces(self._chunks)
+        elif self._left == 0:
+            data, self.ended = b"", True
+        else:
+            data = self._plain()
+        if self.ended and self._buffer:
+            self.reusable = False
+        return data
 
     # -------------------------------------------------------------- head
 
@@ -104,7 +109,7 @@ class Incoming:
 
     def _keeps(self, version: int) -> bool:
         said = {word.strip() for word in self.headers.get("connection", "").lower().split(",")}
-        clear = self.status != 101 and not (self._chunks and "content-length" in self.headers)
+        clear = self.status != 101 and not (self._chunks and (version < 11 or "content-length" in self.headers))
         return clear and "close" not in said and (version == 11 or "keep-alive" in said)
 
     # -------------------------------------------------------------- body
@@ -221,7 +226,7 @@ def _size(line: bytes) -> int:
 def _status(line: str) -> tuple[int, int]:
     """(version, status) of a status line; the version as 10 or 11."""
     version, _, rest = line.partition(" ")
-    digits = rest.lstrip(" ")[:3]
+    digits = rest.lstrip(" ").partition(" ")[0]
     if not version.startswith("HTTP/") or not (digits.isascii() and digits.isdigit() and len(digits) == 3):
         raise BadStatusLine(line[:80])
     if not version.startswith(("HTTP/1.", "HTTP/0.9")):

@@ -45,9 +45,9 @@ class Inflate:
 
     def _next_member(self, data: bytes) -> bool:
         """A packed body may be several, one after the other."""
-        self._garbage = not data.startswith(b"\x1f\x8b")
+        self._garbage = data[:1] != b"\x1f"
         if not self._garbage:
-            self._stream = zlib.decompressobj(47)
+            self._stream = zlib.decompressobj(31)
         return not self._garbage
 
     def finish(self) -> None:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
+import os
 import socket
 import threading
 import time
 from typing import Any
+
+from prx.errors import ConfigError
 
 _LINGER = 5.0  # seconds that the thread waits for another deadline
 _CROWD = 256  # guards, before those cancelled are looked for
@@ -37,6 +40,7 @@ class Guard:
     def fire(self) -> None:
         self.fired = True
         sock = self.sock or getattr(self.connection, "sock", None)
+        sock = getattr(sock, "socket", sock)  # TLS within a proxy's TLS wraps the socket
         if isinstance(sock, socket.socket):
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not SSLSocket's own: it would unwrap under the reader
@@ -50,20 +54,29 @@ class Watchdog:
         self._tidy_at = _CROWD
         self._wakes_at = 0.0
         self._running = False
+        self._pid = os.getpid()
 
     def guard(self, seconds: float) -> Guard:
         """A guard that fires in so many seconds, unless cancelled."""
         guard = Guard(time.monotonic() + seconds)
+        if self._pid != os.getpid():  # a fork takes no thread along, and maybe a lock that nobody will free
+            self.__init__()  # type: ignore[misc]
         with self._wake:
             if len(self._guards) >= self._tidy_at:
                 self._tidy()
             heapq.heappush(self._guards, (guard.at, next(self._order), guard))
             if not self._running:
-                self._running = True
-                threading.Thread(target=self._watch, name="prx-watchdog", daemon=True).start()
+                self._start()
             elif guard.at < self._wakes_at:  # to wake a thread costs more than the rest of this
                 self._wake.notify()
         return guard
+
+    def _start(self) -> None:
+        try:
+            threading.Thread(target=self._watch, name="prx-watchdog", daemon=True).start()
+        except RuntimeError as error:
+            raise ConfigError(f"no thread can be started that keeps the deadline: {error}") from None
+        self._running = True
 
     def cancel(self, guard: Guard) -> None:
         guard.cancelled = True

@@ -1,0 +1,123 @@
+"""A response being read, and what becomes of its connection."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from typing import Any
+
+from prx.spec.model import Transport
+from prx.transport.failures import translated
+from prx.transport.http11 import Incoming
+from prx.transport.inflate import Inflate
+from prx.transport.watchdog import Guard
+from prx.wire import Head, HttpRequest
+
+_BLOCK = 65536
+_DRAIN_SECONDS = 0.1  # how long the end of a finished stream is waited for, to keep the connection
+
+
+class Replaced:
+    """A response of a connection that somebody has put in place of urllib3's own, as vcrpy does."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+        self.status: int = raw.status
+        self.headers = {name.lower(): value for name, value in raw.headers.items()}
+        self.ended = False
+        self.reusable = True
+
+    def step(self) -> bytes:
+        return self.read()
+
+    def read(self) -> bytes:
+        data: bytes = self._raw.read1(_BLOCK)
+        self.ended = not data
+        return data
+
+
+class Response:
+    """A response being read. `read` gives bytes as they arrive, b"" at the end, inflated where needed."""
+
+    def __init__(
+        self,
+        incoming: Incoming | Replaced,
+        connection: Any,
+        pool: Any,
+        request: HttpRequest,
+        limits: Transport,
+        guard: Guard | None,
+    ) -> None:
+        self._incoming, self._connection, self._pool, self._guard = incoming, connection, pool, guard
+        self._url, self._limits = request.url, limits
+        self.head = Head(incoming.status, incoming.headers, time.time())
+        encoding = incoming.headers.get("content-encoding", "")
+        self._inflate = Inflate(encoding) if encoding else None
+
+    def read(self) -> bytes:
+        """The next bytes of the body. Raises Error."""
+        inflate = self._inflate
+        if inflate is None:
+            return self._read()
+        while True:
+            data = inflate.pending() or self._read()
+            if not data:
+                inflate.finish()
+                return b""
+            if piece := inflate(data):
+                return piece
+            if inflate.over:
+                return b""
+
+    def abort(self) -> None:
+        """End a reading that another thread waits in."""
+        sock = getattr(self._connection, "sock", None)
+        if isinstance(sock, socket.socket):
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+    def close(self, *, complete: bool) -> None:
+        """Give the connection back where its response is used up; otherwise close it, and stop the provider.
+
+        complete: the answer has ended, so that the end of the body may be waited for, briefly.
+        """
+        connection, self._connection = self._connection, None
+        if connection is None:  # closed before: it may be another call's by now
+            return
+        if self._guard is not None:  # a deadline that comes later must not meet whoever has it then
+            self._guard.connection = self._guard.sock = None
+        incoming, used_up = self._incoming, False
+        try:
+            until = time.monotonic() + _DRAIN_SECONDS
+            while (
+                complete
+                and not incoming.ended
+                and (left := until - time.monotonic()) > 0
+                and connection.sock is not None
+            ):
+                connection.sock.settimeout(left)
+                if incoming.step():
+                    break
+            used_up = incoming.ended and incoming.reusable and not (self._guard is not None and self._guard.fired)
+        except Exception:  # whatever it is, this connection is not used again
+            used_up = False
+        if used_up:
+            self._pool._put_conn(connection)
+        else:
+            connection.close()
+
+    def _read(self) -> bytes:
+        if self._incoming.ended:
+            return b""
+        failed: Exception | None = None
+        data = b""
+        try:
+            data = self._incoming.read()
+        except Exception as error:
+            failed = error
+        if failed is None and not data and self._guard is not None and self._guard.fired:
+            failed = TimeoutError()
+        if failed is not None:
+            raise translated(failed, self._url, "idle", self._limits, self._guard)
+        return data
