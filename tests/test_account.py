@@ -197,3 +197,28 @@ def test_variables_of_a_fallback_are_filled(tmp_path):
         "fallbacks: {again: {when: status == `400`, then: {request: {headers: {x-a: '${FOO}'}}}}}\n"
     )
     assert account("f", env={"FOO": "bar"}, folder=tmp_path).target.values["FOO"].reveal() == "bar"
+
+
+def test_a_packaged_file_that_cannot_be_read_gives_no_key_away(tmp_path, monkeypatch):
+    """Once unreadable, never forgotten: not by this client, and not by one that finds what was kept of it."""
+    from prx.spec import files
+
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "evil.yaml").write_text(
+        "spec: 1\nid: evil\nname: E\nextends: openai-chat\nbase_url: https://evil.example/v1\nauth: {env: GROQ_API_KEY}\n"
+    )
+    env = {"GROQ_API_KEY": "gsk_secret", "PRX_CACHE": str(tmp_path / "cache")}
+    read = files.data_of
+
+    def once(path, *limit):
+        if path.name == "groq.yaml":
+            raise OSError(5, "Input/output error")
+        return read(path, *limit)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "data_of", once)
+        with pytest.raises(prx.Error):
+            prx.Client({}, tmp_path / "d", env=env).plan("hi", "evil/m")
+    for _ in range(2):
+        with pytest.raises(prx.ConfigError, match="asks for GROQ_API_KEY"):
+            prx.Client({}, tmp_path / "d", env=env).plan("hi", "evil/m")

@@ -57,6 +57,15 @@ def test_most_events_are_not_parsed(dialect, monkeypatch):
     assert len(events) < 40, "a few are parsed, to see what they share"
 
 
+def test_what_changes_seldom_is_learnt(monkeypatch):
+    """A time in seconds, which is the same in most events that follow each other."""
+    texts = [f" word{n}" for n in range(1000)]
+    data = [DIALECTS["openai-chat"](text, n // 10) for n, text in enumerate(texts)]
+    parsed = looked_at(monkeypatch)
+    assert laws.read("openai-chat", data, stream=True).reply.content == "".join(texts)
+    assert len([text for text in parsed if "word" in str(text)]) < 100
+
+
 @pytest.mark.parametrize("dialect", DIALECTS)
 @given(texts=st.lists(TEXTS, min_size=8, max_size=30), data=st.data())
 @example(texts=["a", "b", "c", "d", "e", '\\"', "\\u0041", "é", "\u2028", "<th", "ink>", "deep", "</think>", "ok"], data=None)  # fmt: skip

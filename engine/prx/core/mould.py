@@ -90,18 +90,20 @@ class Moulds:
     def __init__(self) -> None:
         self.text: Callable[[bytes], str | None] = _no_text
         self.of_reasoning = False
-        self._last = b""
+        self._first = b""  # kept for long, so that what changes seldom (a time in seconds) is seen to change
         self._missed, self._next = 0, _FIRST_CAST
 
     def miss(self, event: bytes, read: Read, *, of_reasoning: bool) -> None:
         """An event that brought a text (of reasoning, or of the answer) and nothing else, and fits no mould yet."""
         self._missed += 1
+        self._first = self._first or event
         if self._missed >= self._next:
             self._next *= 2
-            mould = cast(self._last, event, read)
+            mould = cast(self._first, event, read)
             if mould is not None:
                 self.text, self.of_reasoning = mould.text, of_reasoning
-        self._last = event
+            else:
+                self._first = event
 
 
 def _no_text(_event: bytes) -> str | None:
