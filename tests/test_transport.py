@@ -65,6 +65,24 @@ def test_first_byte_limit(tmp_path):
         with_limits(tmp_path, server.url, "{first_byte: 0.3, idle: 9}").chat("hi", model="limited/m")
 
 
+def test_headers_that_drip(tmp_path):
+    """No byte is late, and yet there is an end."""
+    with RawServer([b"HTTP/1.1 200 OK\r\nx: ", *[b"a", 0.1] * 100]) as server:
+        started = time.monotonic()
+        with pytest.raises(prx.ProviderTimeoutError, match=r"did not end its headers in 0\.5 s"):
+            with_limits(tmp_path, server.url, "{first_byte: 0.5, idle: 9}").chat("hi", model="limited/m")
+        assert time.monotonic() - started < 3
+
+
+def test_an_error_that_drips(tmp_path):
+    head = b"HTTP/1.1 500 X\r\ncontent-type: text/plain\r\n\r\nno room today"
+    with RawServer([head, *[b" ", 0.1] * 100]) as server:
+        started = time.monotonic()
+        with pytest.raises(prx.ServerError, match="no room today"):
+            with_limits(tmp_path, server.url, "{first_byte: 9, idle: 0.5}").chat("hi", model="limited/m")
+        assert time.monotonic() - started < 3
+
+
 def test_idle_limit(tmp_path):
     with RawServer(stream(delta("hel"), delta("lo"), HANG)) as server:
         api = with_limits(tmp_path, server.url, "{first_byte: 9, idle: 0.3}")

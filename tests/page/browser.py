@@ -47,11 +47,12 @@ class Browser:
         os.close(theirs[1])
         self.into, self.out = ours[1], theirs[0]
         self.buffer, self.last, self.session, self.errors, self.requests = b"", 0, None, [], []
-        self.events = []
+        self.loaded = set()  # the loaders whose load event has come
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network", "Performance", "DOM", "Accessibility"):
             self.send(f"{domain}.enable")
+        self.send("Page.setLifecycleEventsEnabled", enabled=True)
 
     def __enter__(self):
         return self
@@ -100,8 +101,8 @@ class Browser:
             self.errors.append(params["entry"]["text"])
         elif method == "Network.requestWillBeSent":
             self.requests.append(params["request"]["url"])
-        if method:
-            self.events.append(method)
+        elif method == "Page.lifecycleEvent" and params["name"] == "load":
+            self.loaded.add(params["loaderId"])
 
     def emulate(self, width, height, *, phone=False, dark=False, **features):
         self.send(
@@ -113,11 +114,10 @@ class Browser:
         self.send("Emulation.setEmulatedMedia", features=[{"name": name, "value": media[name]} for name in media])
 
     def open(self, url):
-        """Seconds until it is loaded and has drawn."""
-        self.events.clear()
+        """Seconds until it is loaded and has drawn. It waits for this very navigation: the page before may still be loading."""
         started = time.monotonic()
-        self.send("Page.navigate", url=url)
-        while "Page.loadEventFired" not in self.events:
+        loader = self.send("Page.navigate", url=url).get("loaderId")
+        while loader and loader not in self.loaded:
             self._read()
         self.frames()
         return time.monotonic() - started
@@ -136,7 +136,7 @@ class Browser:
             )
         return answer["result"].get("value")
 
-    def until(self, expression, seconds=5):
+    def until(self, expression, seconds=30):
         end = time.monotonic() + seconds
         while not (value := self.js(f"!!({expression})")):
             if time.monotonic() > end:

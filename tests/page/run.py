@@ -66,7 +66,7 @@ class Desk:
         self.browser.emulate(**size, **media)
         self.page(name, made)
         self.browser.js("try { localStorage.clear() } catch {}")
-        self.browser.send("Page.navigate", url="about:blank")
+        self.browser.open("about:blank")
         return self.browser.open(self.path(name).as_uri() + link)
 
     def picture(self, name):
@@ -582,8 +582,11 @@ def the_theme_follows_the_system_until_told(desk):
     assert luminance(papers[False]) > 0.8
     browser.click("#theme")
     equal(browser.js("getComputedStyle(document.body).backgroundColor"), papers[False])
-    time.sleep(0.5)  # the store is another process
-    browser.open(desk.path((10, 30)).as_uri())
+    for _ in range(20):  # what is stored is written by another process, some time later
+        browser.open(desk.path((10, 30)).as_uri())
+        if browser.js("getComputedStyle(document.body).backgroundColor") == papers[False]:
+            break
+        time.sleep(0.5)
     equal(browser.js("getComputedStyle(document.body).backgroundColor"), papers[False])
     browser.js("localStorage.clear()")
 

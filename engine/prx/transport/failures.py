@@ -14,6 +14,7 @@ from urllib3.exceptions import TimeoutError as UrllibTimeout
 
 from prx.errors import ConfigError, Error, ProviderConnectionError, ProviderTimeoutError, TruncatedError
 from prx.spec.model import Transport
+from prx.transport.http11 import Dripping
 from prx.transport.watchdog import Guard
 
 Phase = Literal["connect", "first_byte", "idle"]  # by the limit that holds in it
@@ -41,8 +42,9 @@ def _made(error: Exception, url: str, phase: Phase, limits: Transport, guard: Gu
     if guard is not None and (guard.fired or guard.remaining <= 0):
         return ProviderTimeoutError(f"the deadline passed while waiting for {place}")
     if isinstance(error, TimeoutError | UrllibTimeout) and not isinstance(error, NewConnectionError):
+        what = "did not end its headers in" if isinstance(error, Dripping) else "sent nothing for"
         return ProviderTimeoutError(
-            f"{place} sent nothing for {getattr(limits, phase):g} s",
+            f"{place} {what} {getattr(limits, phase):g} s",
             hint=f"transport.{phase} in the provider's file, or timeout, sets how long prx waits.",
         )
     if not isinstance(error, _BROKEN) and isinstance(error, UnicodeError | ValueError):

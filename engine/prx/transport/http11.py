@@ -10,6 +10,7 @@ end where it should is not used again.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from http.client import BadStatusLine, HTTPException, IncompleteRead, LineTooLong, RemoteDisconnected, UnknownProtocol
 from typing import Any
@@ -27,6 +28,10 @@ _HEX = re.compile(rb"[0-9a-fA-F]{1,16}\Z")
 _UNSENDABLE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 
 ToEnd = None  # the length of a body that ends with its connection
+
+
+class Dripping(TimeoutError):
+    """Headers that come in byte by byte, and longer than a silence may last."""
 
 
 def head_of(method: str, target: str, headers: Mapping[str, str]) -> bytes:
@@ -83,11 +88,15 @@ class Incoming:
         raise HTTPException("nothing but interim responses")
 
     def _lines_of_head(self) -> list[str]:
-        seen = 0
+        seen, until = 0, None
         while not (end := _END_OF_HEAD.search(self._buffer, max(0, seen - 3))):
             seen = len(self._buffer)
             if seen > _MAX_HEAD:
                 raise LineTooLong("head")
+            if seen:  # what drips in would never be a silence
+                until = until or time.monotonic() + (self._sock.gettimeout() or 0.0)
+                if time.monotonic() > until:
+                    raise Dripping
             data = self._sock.recv(_BLOCK)
             if not data:
                 raise RemoteDisconnected("Remote end closed connection without response")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import time
 from typing import Any
@@ -52,6 +53,8 @@ class Response:
         self._incoming, self._connection, self._pool, self._guard = incoming, connection, pool, guard
         self._url, self._limits = request.url, limits
         self.head = Head(incoming.status, incoming.headers, time.time())
+        refused = not 200 <= incoming.status < 300
+        self._until = time.monotonic() + limits.idle if refused else math.inf  # of an error's body that drips
         encoding = incoming.headers.get("content-encoding", "")
         self._inflate = Inflate(encoding) if encoding else None
 
@@ -108,7 +111,7 @@ class Response:
             connection.close()
 
     def _read(self) -> bytes:
-        if self._incoming.ended:
+        if self._incoming.ended or (self._until < math.inf and time.monotonic() > self._until):
             return b""
         failed: Exception | None = None
         data = b""
