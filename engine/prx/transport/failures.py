@@ -14,7 +14,7 @@ from urllib3.exceptions import TimeoutError as UrllibTimeout
 
 from prx.errors import ConfigError, Error, ProviderConnectionError, ProviderTimeoutError, TruncatedError
 from prx.spec.model import Transport
-from prx.transport.http11 import Dripping
+from prx.transport.http11 import DrippingError
 from prx.transport.watchdog import Guard
 
 Phase = Literal["connect", "first_byte", "idle"]  # by the limit that holds in it
@@ -42,7 +42,7 @@ def _made(error: Exception, url: str, phase: Phase, limits: Transport, guard: Gu
     if guard is not None and (guard.fired or guard.remaining <= 0):
         return ProviderTimeoutError(f"the deadline passed while waiting for {place}")
     if isinstance(error, TimeoutError | UrllibTimeout) and not isinstance(error, NewConnectionError):
-        what = "did not end its headers in" if isinstance(error, Dripping) else "sent nothing for"
+        what = "did not end its headers in" if isinstance(error, DrippingError) else "sent nothing for"
         return ProviderTimeoutError(
             f"{place} {what} {getattr(limits, phase):g} s",
             hint=f"transport.{phase} in the provider's file, or timeout, sets how long prx waits.",

@@ -30,7 +30,7 @@ _UNSENDABLE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 ToEnd = None  # the length of a body that ends with its connection
 
 
-class Dripping(TimeoutError):
+class DrippingError(TimeoutError):
     """Headers that come in byte by byte, and longer than a silence may last."""
 
 
@@ -96,7 +96,7 @@ class Incoming:
             if seen:  # what drips in would never be a silence
                 until = until or time.monotonic() + (self._sock.gettimeout() or 0.0)
                 if time.monotonic() > until:
-                    raise Dripping
+                    raise DrippingError
             data = self._sock.recv(_BLOCK)
             if not data:
                 raise RemoteDisconnected("Remote end closed connection without response")
