@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -149,6 +150,45 @@ def test_an_endless_error_is_read_to_its_limit(tmp_path):
         with pytest.raises(prx.ServerError):
             ask(client(tmp_path, server.url), retries=0)
         assert server.left.wait(5), "the rest was read"
+
+
+# ------------------------------------------------------------------ no file can be opened any more
+
+STARVED = """
+import os, resource, sys, prx
+api = prx.Client(config={"providers": {"compatible": {"api_url": sys.argv[1], "api_key": "k"}}}, env={})
+if sys.argv[2] != "at once":
+    api.chat("hi", model="compatible/m")
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+held = []
+try:
+    while True:
+        held.append(os.open(os.devnull, os.O_RDONLY))
+except OSError:
+    pass
+try:
+    list(api.stream("hi", model="compatible/m", retries=0))
+except prx.Error as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sets a limit that POSIX has")
+@pytest.mark.parametrize(
+    ("when", "script", "said"),
+    [
+        ("at once", [], "ConfigError a file that prx needs cannot be opened: Too many open files"),
+        ("at the first stream", [response(), stream(DONE)], "ConfigError a file that prx needs cannot be opened"),
+        ("at a new connection", [response(200, None, "connection: close")], "ProviderConnectionError"),
+    ],
+)
+def test_where_no_file_can_be_opened(when, script, said):
+    """Not even the engine's own: what is loaded late, or for an error alone."""
+    with RawServer(*script) as server:
+        done = subprocess.run(
+            [sys.executable, "-c", STARVED, server.url, when], check=False, capture_output=True, text=True
+        )
+    assert done.stdout.startswith(said), done.stdout + done.stderr
 
 
 # ------------------------------------------------------------------ connections

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from prx import forks
 from prx.account import Account, open_account
 from prx.config import Config, Route, Settings
 from prx.errors import ConfigError
+from prx.record import Record
 from prx.spec.catalog import Catalog
 from prx.spec.definition import Definition
 from prx.words import nearest
@@ -22,7 +22,7 @@ from prx.words import nearest
 _GENERIC = "compatible"  # what a provider that only the configuration knows builds on
 
 
-class Named(NamedTuple):
+class Named(Record):
     """A provider and one of its models, told apart by the caller: neither split nor routed."""
 
     provider: str

@@ -118,7 +118,7 @@ class JsonText(str):
     __hash__ = str.__hash__
 
 
-class Call(NamedTuple):
+class Call(Record):
     """One request in canonical form: OpenAI's names and message shapes, whatever the provider speaks.
 
     model is the provider's own name for it. params: sampling and other parameters by OpenAI's names.

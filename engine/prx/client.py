@@ -20,7 +20,7 @@ from prx.core.exchange import Policy, exchange
 from prx.core.fault import refused, safely, without_keys
 from prx.core.messages import expand_images
 from prx.core.request import build_models
-from prx.errors import ConfigError, Error, ProtocolError
+from prx.errors import ConfigError, Error, ProtocolError, unopened
 from prx.folders import folders
 from prx.running import Stream, limits
 from prx.spec import store
@@ -147,11 +147,11 @@ class Client:
         """The provider's own list of its models. Raises Error."""
         accounts = self._current()
         account = accounts.get(provider or accounts.config.provider or "")
-        spec = account.definition.spec()
+        spec, http = account.definition.spec(), self._http(account)
         guard = self._dog().guard(account.settings.deadline or spec.transport.total or _LIST_SECONDS)
         try:
             request, limited = build_models(spec, account.target), limits(spec.transport, timeout)
-            head, body = self._http(account).fetch(request, limited, guard)
+            head, body = http.fetch(request, limited, guard)
             if not 200 <= head.status < 300:
                 raise refused(spec, Call("", ()), account.target, head, body, "status")
         except Error as error:
@@ -247,8 +247,10 @@ class Client:
         """The connections of all accounts with the same settings, made at the first call."""
         http = self._https.get(account.network)
         if http is None:
-            from prx.transport.http import Http
-
+            try:
+                from prx.transport.http import Http
+            except OSError as error:
+                raise unopened(error) from None
             with self._lock:
                 http = self._https.setdefault(account.network, Http(*account.network, self.env))
         return http
@@ -280,9 +282,12 @@ def _watch(places: Sequence[Path]) -> Watch:
 
 
 def _advise(error: Error, account: Account, catalog: Catalog) -> Error:
-    from prx import advice
+    try:
+        from prx import advice
 
-    return advice.advise(error, account, catalog)
+        return advice.advise(error, account, catalog)
+    except OSError:  # no file can be opened: the error stands without advice
+        return error
 
 
 def _new_id() -> str:

@@ -152,4 +152,12 @@ class TruncatedError(Error):
     retryable = True
 
 
+def unopened(error: OSError) -> ConfigError:
+    """For a file of prx itself, or of its libraries, that cannot be opened just now."""
+    return ConfigError(
+        f"a file that prx needs cannot be opened: {error.strerror or error}",
+        hint="Are too many files open? `ulimit -n` says how many may be.",
+    )
+
+
 KINDS: dict[str, type[Error]] = {cls.kind: cls for cls in Error.__subclasses__()}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import weakref
-from typing import Protocol
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:  # to make a protocol costs more than the rest of this
+    from typing import Protocol
 
-class HasLocks(Protocol):
-    def unlock(self) -> None:
-        """Have new locks."""
+    class HasLocks(Protocol):
+        def unlock(self) -> None:
+            """Have new locks."""
 
 
 _all: weakref.WeakSet[HasLocks] = weakref.WeakSet()

@@ -5,11 +5,10 @@ A Secret shows itself only to `reveal()`. Only a transport calls that, at the mo
 
 from __future__ import annotations
 
-import html
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlencode
 
 from prx import variables
@@ -20,6 +19,13 @@ from prx.words import clean
 MASK = "***"
 BOM = b"\xef\xbb\xbf"
 MAX_DEPTH = 200  # of JSON: no answer needs a tenth of it, and Python's stack ends before 1,000
+_IN_PAGE = {
+    "&": "&amp;",
+    "<": "&lt;",
+    ">": "&gt;",
+    '"': "&quot;",
+    "'": "&#x27;",
+}  # as html.escape, whose import is dear
 _SHORTEST = 4  # a key of fewer characters is a placeholder, and masking it would eat ordinary words
 
 
@@ -101,7 +107,7 @@ def _spelled(char: str) -> str:
         return r"(?i:\\++|(?:%(?:25)*+5c)++)"
     if char.isascii() and char.isalnum():
         return char
-    page, number = re.escape(html.escape(char)), ord(char)
+    page, number = _IN_PAGE.get(char, re.escape(char)), ord(char)
     plus = r"|\+" * (char == " ")
     return f"(?i:{re.escape(char)}|{_in_url(char)}|u{number:04x}|{page}|&#0*{number};{plus})"
 
@@ -189,7 +195,7 @@ class HttpRequest(Record):
         return self.url + ("&" if "?" in self.url else "?") + urlencode(pairs, safe="*")
 
 
-class Head(NamedTuple):
+class Head(Record):
     """Status and headers of a response. Header names are lower-case; `received` is epoch seconds."""
 
     status: int

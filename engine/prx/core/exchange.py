@@ -14,7 +14,7 @@ tried at most once; where fallbacks were refused too, the error that led to them
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any
 
 from prx.chat import Call, Delta, Reply
 from prx.core import fault
@@ -51,13 +51,16 @@ Ask = Send | Read | Wait | Emit
 Flow = Generator[Ask, Any, Reply]
 
 
-class Variants(Protocol):
-    """Gives the Spec for a model with some fallbacks in effect."""
+if TYPE_CHECKING:  # to make a protocol costs as much as the rest of this module
+    from typing import Protocol
 
-    def spec(self, model: str = "", fallbacks: tuple[str, ...] = ()) -> Spec: ...
+    class Variants(Protocol):
+        """Gives the Spec for a model with some fallbacks in effect."""
+
+        def spec(self, model: str = "", fallbacks: tuple[str, ...] = ()) -> Spec: ...
 
 
-class Policy(NamedTuple):
+class Policy(Record):
     """What the caller wants, and the two things that a pure core cannot know.
 
     retries     further attempts; None = as the spec says
@@ -70,8 +73,8 @@ class Policy(NamedTuple):
     retries: int | None = None
     fallbacks: tuple[str, ...] | None = None
     remembered: tuple[str, ...] = ()
-    new_id: Callable[[], str] = lambda: "call_0"
-    chance: Callable[[], float] = lambda: 0.5
+    new_id: Callable[[], str] = staticmethod(lambda: "call_0")
+    chance: Callable[[], float] = staticmethod(lambda: 0.5)
 
     def allows(self, row: Fallback) -> bool:
         return row.enabled if self.fallbacks is None else row.name in self.fallbacks

@@ -80,7 +80,7 @@ class _Nesting:
         piece = self._pending + piece
         odd = (len(piece) - len(piece.rstrip("\\"))) % 2
         piece, self._pending = (piece[:-1], "\\") if odd else (piece, "")
-        for mark in _MARKS.findall(piece):
+        for mark in re.findall(_MARKS, piece):
             if mark == '"':
                 self._in_text = not self._in_text
             elif len(mark) == 1 and not self._in_text:
@@ -91,7 +91,7 @@ class _Nesting:
         return self._depth == 0 and not self._in_text
 
 
-_MARKS = re.compile(r'\\.|["{}\[\]]', re.DOTALL)
+_MARKS = r'(?s:\\.)|["{}\[\]]'
 
 
 class ToolCalls:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import marshal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import CodeType
-from typing import Any, NamedTuple
+from typing import Any
+
+from prx.record import Record
 
 Function = Callable[[Any], Any]
 Key = tuple[str, ...]  # the expressions; of a formula in a template, a mark and the one
@@ -26,7 +28,7 @@ class QueryError(Exception):
         self.column = column
 
 
-class Formula(NamedTuple):
+class Formula(Record):
     """A formula of a template: what it finds, the parameters it reads ("*": all of them), and every root name."""
 
     run: Function
@@ -34,7 +36,7 @@ class Formula(NamedTuple):
     reads: tuple[str, ...]
 
 
-class Made(NamedTuple):
+class Made(Record):
     """A function's code, the constants it names, and of a formula the names it reads (see lang/query.py)."""
 
     code: CodeType

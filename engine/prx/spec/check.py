@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from prx import urls, variables
 from prx.errors import ConfigError, SpecError
-from prx.spec import compile as compiling
-from prx.spec import resolve, schema
+from prx.spec import faults, resolve, schema
+from prx.spec.compile import compile_spec
 from prx.spec.document import Document, Keys, Problem, dotted
 from prx.spec.load import read
 
@@ -110,7 +110,7 @@ def _overlays(value: Mapping[str, Any]) -> Iterator[tuple[Keys, Mapping[str, Any
 
 
 def _faults(document: Document, prefix: Keys, raw: Mapping[str, Any], *, whole: bool) -> Iterator[Problem]:
-    for keys, sentence, column in compiling.faults(compiling.compile_spec(raw), whole=whole):
+    for keys, sentence, column in faults.faults(compile_spec(raw), whole=whole):
         own = (*prefix, *keys)
         if prefix and own not in document.marks:
             continue  # the fault is not in this overlay

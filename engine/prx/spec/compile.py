@@ -1,16 +1,13 @@
-"""From a resolved mapping to a Spec. What is faulty is collected, with its path, and never guessed at."""
+"""From a resolved mapping to a Spec. What is faulty in it is collected by `faults`, and never guessed at."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from prx.lang import growth, program
 from prx.lang.program import FORMULA, Key
 from prx.spec import model
 from prx.spec.model import CALL, FAULT, FOUND, TOKENS, Path, Query, Spec
-
-Problem = tuple[Path, str, int | None]
 
 FRAMING = {"content-length", "transfer-encoding"}  # with another's, a server would see where a request ends elsewhere
 OWN_HEADER = "how long a request is says prx itself; take this header out"
@@ -46,54 +43,15 @@ def compile_spec(raw: Mapping[str, Any]) -> Spec:
     )
 
 
-def faults(spec: Spec, *, whole: bool = True) -> Iterator[Problem]:
-    """Everything wrong with a compiled spec, by compiling all of it. whole: nothing was left out of it before."""
-    if whole:
-        yield from _missing(spec)
-    for found in _queries(spec):
-        yield from found.problems()
-    yield from spec.request.body.problems
-    yield from _overgrown(spec.request)
-    yield from _crossed(spec.request)
-    yield from _framing(spec)
-
-
 def programs(spec: Spec) -> set[Key]:
     """The keys of all that is compiled for a spec; compiles it."""
-    for query in _queries(spec):
+    for query in queries(spec):
         query.compile()
-    return {query.key for query in _queries(spec)} | {(FORMULA, text) for text in spec.request.body.formulas}
+    return {query.key for query in queries(spec)} | {(FORMULA, text) for text in spec.request.body.formulas}
 
 
-def _missing(spec: Spec) -> Iterator[Problem]:
-    for path, present in (
-        (("endpoints", "chat"), "chat" in spec.endpoints),
-        (("request", "body"), bool(spec.request.body_source)),
-        (("response", "content"), bool(spec.response.found.sources.get("content"))),
-    ):
-        if not present:
-            yield path, "is missing; extend a dialect, or write it here", None
-
-
-def _overgrown(request: model.Request) -> Iterator[Problem]:
-    if growth.of_template(request.body_source, program.growth) > growth.MAX_TEMPLATE:
-        yield ("request", "body"), f"may say a call more than {growth.MAX_TEMPLATE} times over; take less of it", None
-
-
-def _crossed(request: model.Request) -> Iterator[Problem]:
-    for row in request.parameters:
-        if row.min is not None and row.max is not None and row.min > row.max:
-            where = ("request", "parameters", row.name, "min")
-            yield where, f"{row.min} is more than the max, {row.max}: every value would become that", None
-
-
-def _framing(spec: Spec) -> Iterator[Problem]:
-    for path in (*(("request", "headers", name) for name in spec.request.headers), ("auth", "name")):
-        if (spec.auth.name if path[0] == "auth" else path[-1]).lower() in FRAMING:
-            yield path, OWN_HEADER, None
-
-
-def _queries(spec: Spec) -> Iterator[Query]:
+def queries(spec: Spec) -> Iterator[Query]:
+    """All expressions that a spec may evaluate."""
     readers: tuple[model.Reader, ...] = (spec.response, spec.stream, *spec.stream.events.values())
     for reader in readers:
         yield from (reader.found, reader.tool_call, reader.call_replay, reader.tokens, reader.replay)

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from prx.lang import program
 from prx.lang.program import Key
+from prx.record import Record
 from prx.spec import resolve
 from prx.spec.compile import compile_spec, programs
 from prx.spec.model import Spec
 from prx.spec.resolve import Raw
 
 
-class Entry(NamedTuple):
+class Entry(Record):
     """A file that a folder offers under an id."""
 
     id: str
@@ -23,7 +24,7 @@ class Entry(NamedTuple):
     packaged: bool
 
 
-class Use(NamedTuple):
+class Use(Record):
     """A file that a provider is made of, and what stood in it: found by which name, seen from which file.
 
     name    None for the provider's own file
@@ -35,7 +36,7 @@ class Use(NamedTuple):
     data: bytes
 
 
-class Resolved(NamedTuple):
+class Resolved(Record):
     """A file's mapping with all it extends, and what it was made of."""
 
     raw: Raw

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from prx.chat import NONE
+from prx.record import Record
 
 Keys = tuple[str | int, ...]
 Marks = dict[Keys, tuple[int, int]]  # line and column, from 1
@@ -21,7 +22,7 @@ def printable(text: str) -> str:
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
-class Problem(NamedTuple):
+class Problem(Record):
     """One fault of a file. line and column count from 1; 0 where the file as a whole is meant."""
 
     file: str
@@ -36,7 +37,7 @@ class Problem(NamedTuple):
         return printable(f"{place}: {path}: {self.text}" if path else f"{place}: {self.text}")
 
 
-class Document(NamedTuple):
+class Document(Record):
     """A loaded file: its value in JSON's types, and where each key (`marks`) and value (`values`) stands."""
 
     file: str

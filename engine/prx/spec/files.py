@@ -10,7 +10,8 @@ import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+
+from prx.record import Record
 
 MAX_BYTES = 256 * 1024  # a long dialect has 10 KB
 SUFFIXES = (".yaml", ".yml")
@@ -19,7 +20,7 @@ DIALECTS = "_dialects"
 Stamp = tuple[int, int, int, int]
 
 
-class Renewal(NamedTuple):
+class Renewal(Record):
     """What a reload found.
 
     added, changed, removed   provider files, by path; those that had not been looked at before count as added
@@ -32,7 +33,7 @@ class Renewal(NamedTuple):
     problems: tuple[str, ...] = ()
 
 
-class _Kept(NamedTuple):
+class _Kept(Record):
     stamp: Stamp | None
     data: bytes | OSError
 

@@ -16,6 +16,7 @@ import os
 import stat
 import sys
 import threading
+import zlib
 from collections.abc import Mapping
 from functools import cache, lru_cache
 from pathlib import Path
@@ -74,7 +75,7 @@ class Store:
 
 
 def _head(made_of: str, data: bytes) -> bytes:
-    return f"{_engine()} {made_of} {hashlib.sha256(data).hexdigest()}".encode()
+    return f"{_engine()} {made_of} {zlib.crc32(data)}".encode()
 
 
 @lru_cache(maxsize=8)

@@ -12,7 +12,7 @@ import contextlib
 import re
 import ssl
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
@@ -20,6 +20,7 @@ from requests.utils import should_bypass_proxies
 from urllib3.util.wait import wait_for_read
 
 from prx.errors import ConfigError, Error, OverflowedError
+from prx.record import Record
 from prx.spec.model import Transport
 from prx.transport.failures import Phase, translated
 from prx.transport.http11 import Incoming, head_of
@@ -36,7 +37,7 @@ _URLLIB3 = "urllib3.connection"  # where its own connections are from; another's
 _LOOPBACK = ("localhost", "127.", "::1")
 
 
-class Route(NamedTuple):
+class Route(Record):
     """How a URL is reached: pool, request target, and the headers that belong to the way."""
 
     pool: Any
@@ -56,7 +57,7 @@ class Http:
         self._verify: bool | str = ca_file or True
         self._session = requests.Session()
         self._session.trust_env = False
-        self._adapter = requests.adapters.HTTPAdapter(pool_connections=_POOLS, pool_maxsize=_POOL_SIZE)
+        self._adapter = requests.adapters.HTTPAdapter(pool_connections=_POOLS, pool_maxsize=1)
         self._session.mount("https://", self._adapter)
         self._session.mount("http://", self._adapter)
         self._routes: dict[str, Route] = {}
@@ -123,6 +124,7 @@ class Http:
             prepared = requests.Request("POST", url).prepare()
             proxies = {"all": proxy} if (proxy := self._proxy or self._environment_proxy(url)) else {}
             pool: Any = self._adapter.get_connection_with_tls_context(prepared, self._verify, proxies)
+            pool.pool.maxsize = _POOL_SIZE  # of a pool of so many, urllib3 would fill each place at its start
             target = self._adapter.request_url(prepared, proxies)
         except (requests.RequestException, OSError, ValueError) as error:
             said = re.sub(r"//[^/@\s]*@", "//***@", str(error))

@@ -6,17 +6,25 @@ import contextlib
 import math
 import socket
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prx.spec.model import Transport
 from prx.transport.failures import translated
 from prx.transport.http11 import Incoming
-from prx.transport.inflate import Inflate
 from prx.transport.watchdog import Guard
 from prx.wire import Head, HttpRequest
 
+if TYPE_CHECKING:
+    from prx.transport.inflate import Inflate
+
 _BLOCK = 65536
 _DRAIN_SECONDS = 0.1  # how long the end of a finished stream is waited for, to keep the connection
+
+
+def _inflate(encoding: str) -> Inflate:
+    from prx.transport.inflate import Inflate  # few answers are packed
+
+    return Inflate(encoding)
 
 
 class Replaced:
@@ -56,7 +64,7 @@ class Response:
         refused = not 200 <= incoming.status < 300
         self._until = time.monotonic() + limits.idle if refused else math.inf  # of an error's body that drips
         encoding = incoming.headers.get("content-encoding", "")
-        self._inflate = Inflate(encoding) if encoding else None
+        self._inflate = _inflate(encoding) if encoding else None
 
     def read(self) -> bytes:
         """The next bytes of the body. Raises Error."""

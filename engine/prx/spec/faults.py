@@ -1,0 +1,52 @@
+"""What is wrong with a compiled spec: the faults that only code can see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prx.lang import growth, program
+from prx.spec import model
+from prx.spec.compile import FRAMING, OWN_HEADER, queries
+from prx.spec.model import Path, Spec
+
+Problem = tuple[Path, str, int | None]
+
+
+def faults(spec: Spec, *, whole: bool = True) -> Iterator[Problem]:
+    """Everything wrong with a compiled spec, by compiling all of it. whole: nothing was left out of it before."""
+    if whole:
+        yield from _missing(spec)
+    for found in queries(spec):
+        yield from found.problems()
+    yield from spec.request.body.problems
+    yield from _overgrown(spec.request)
+    yield from _crossed(spec.request)
+    yield from _framing(spec)
+
+
+def _missing(spec: Spec) -> Iterator[Problem]:
+    for path, present in (
+        (("endpoints", "chat"), "chat" in spec.endpoints),
+        (("request", "body"), bool(spec.request.body_source)),
+        (("response", "content"), bool(spec.response.found.sources.get("content"))),
+    ):
+        if not present:
+            yield path, "is missing; extend a dialect, or write it here", None
+
+
+def _overgrown(request: model.Request) -> Iterator[Problem]:
+    if growth.of_template(request.body_source, program.growth) > growth.MAX_TEMPLATE:
+        yield ("request", "body"), f"may say a call more than {growth.MAX_TEMPLATE} times over; take less of it", None
+
+
+def _crossed(request: model.Request) -> Iterator[Problem]:
+    for row in request.parameters:
+        if row.min is not None and row.max is not None and row.min > row.max:
+            where = ("request", "parameters", row.name, "min")
+            yield where, f"{row.min} is more than the max, {row.max}: every value would become that", None
+
+
+def _framing(spec: Spec) -> Iterator[Problem]:
+    for path in (*(("request", "headers", name) for name in spec.request.headers), ("auth", "name")):
+        if (spec.auth.name if path[0] == "auth" else path[-1]).lower() in FRAMING:
+            yield path, OWN_HEADER, None
