@@ -95,11 +95,11 @@ def in_worker(bench: Bench, target: Target, what: str) -> float:
 
 
 def quiet() -> dict[str, str]:
-    """Our own environment without what a client might take to be for it."""
+    """Our own environment without what a client might take to be for it, and with compiled modules kept, as is usual."""
     return {
         name: value
         for name, value in os.environ.items()
-        if not re.search(r"_API_KEY|_BASE|PROXY|^PRX_", name, re.IGNORECASE)
+        if not re.search(r"_API_KEY|_BASE|PROXY|^PRX_|^PYTHONDONTWRITE", name, re.IGNORECASE)
     }
 
 

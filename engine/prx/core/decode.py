@@ -44,11 +44,21 @@ class Decoder:
 
     def feed(self, data: bytes) -> tuple[list[Delta], Error | None]:
         """The deltas that these bytes complete, and the error that they turn out to be, if they do."""
-        return self._collect(lambda out: self._feed(data, out))
+        out: list[Delta] = []
+        try:
+            self._feed(data, out)
+        except Error as error:
+            return out, self._named(error)
+        return out, None
 
     def end(self) -> tuple[list[Delta], Error | None]:
         """As `feed`, for the end of the bytes."""
-        return self._collect(self._end)
+        out: list[Delta] = []
+        try:
+            self._end(out)
+        except Error as error:
+            return out, self._named(error)
+        return out, None
 
     def reply(self) -> Reply:
         """The answer as far as it has come."""
@@ -59,14 +69,9 @@ class Decoder:
         """Whether the provider itself has said that the answer is over."""
         return self.complete or self.into.finish_reason is not None
 
-    def _collect(self, step: Callable[[list[Delta]], None]) -> tuple[list[Delta], Error | None]:
-        out: list[Delta] = []
-        try:
-            step(out)
-        except Error as error:
-            error.provider = error.provider or self.spec.id
-            return out, error
-        return out, None
+    def _named(self, error: Error) -> Error:
+        error.provider = error.provider or self.spec.id
+        return error
 
     # -------------------------------------------------------------- bytes
 

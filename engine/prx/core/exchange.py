@@ -41,9 +41,13 @@ class Wait(Record):
     seconds: float
 
 
-class Emit(Record):
-    deltas: Sequence[Delta]
-    so_far: Callable[[], Reply]
+class Emit:
+    """One is made for each piece that arrives: a record would take longer than the rest of its way."""
+
+    __slots__ = ("deltas", "so_far")
+
+    def __init__(self, deltas: Sequence[Delta], so_far: Callable[[], Reply]) -> None:
+        self.deltas, self.so_far = deltas, so_far
 
 
 READ = Read()
@@ -174,24 +178,22 @@ class _Attempt:
         return decoder.reply()
 
     def _answer(self, decoder: Decoder) -> Generator[Ask, Any, None]:
-        while not decoder.complete:
+        more = True
+        while more:
+            data = b""
             try:
-                data: bytes = yield READ
+                if not decoder.complete:
+                    data = yield READ
             except Error:
                 if not decoder.finished:
-                    raise
-                break  # the provider had said that it was done; only the connection's end is missing
-            if not data:
-                break
-            yield from self._hand_on(decoder, *decoder.feed(data))
-        yield from self._hand_on(decoder, *decoder.end())
-
-    def _hand_on(self, decoder: Decoder, deltas: Sequence[Delta], error: Error | None) -> Generator[Ask, None, None]:
-        if deltas:
-            self.emitted = True
-            yield Emit(deltas, decoder.reply)
-        if error is not None:
-            raise error
+                    raise  # else the provider had said that it was done; only the connection's end is missing
+            more = bool(data)
+            deltas, error = decoder.feed(data) if more else decoder.end()
+            if deltas:
+                self.emitted = True
+                yield Emit(deltas, decoder.reply)
+            if error is not None:
+                raise error
 
     def _error_body(self) -> Generator[Ask, bytes, bytes]:
         """As much of an error's body as is worth reading; a stall in it is no second error."""

@@ -123,13 +123,8 @@ class Incoming:
 
     # -------------------------------------------------------------- body
 
-    def _more(self) -> bytes:
-        """What has come already, else the next bytes."""
-        data, self._buffer = self._buffer, b""
-        return data or bytes(self._sock.recv(_BLOCK))
-
     def _plain(self) -> bytes:
-        data = self._more()
+        data, self._buffer = self._buffer or self._sock.recv(_BLOCK), b""
         if self._left is ToEnd:
             self.ended = not data
             return data
@@ -142,7 +137,7 @@ class Incoming:
     def _pieces(self, chunks: Chunks) -> bytes:
         if chunks.broken is not None:
             raise chunks.broken
-        data = self._more()
+        data, self._buffer = self._buffer or self._sock.recv(_BLOCK), b""
         if not data:
             if not chunks.in_trailer:
                 raise IncompleteRead(b"")
