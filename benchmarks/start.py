@@ -1,4 +1,6 @@
-"""A process that starts with a folder of provider files, and ends: python benchmarks/start.py HOW FOLDER URL.
+"""A process that starts with a folder of provider files, and ends: python benchmarks/start.py HOW FOLDER URL CACHE.
+
+CACHE is where prx keeps what it made of them for the next process; "" for nowhere. HOW is one of these:
 
 id      one answer of a provider named by its id
 alias   one answer of a provider named by an alias, which could be in any file
@@ -13,26 +15,24 @@ from collections.abc import Callable
 import prx
 
 
-def client(folder: str, url: str) -> prx.Client:
-    return prx.Client({"providers": {"made-0500": {"api_url": url, "api_key": "sk-none"}}}, folder, env={})
+def by_id(client: prx.Client) -> None:
+    assert client.chat("hello", "made-0500/m").content
 
 
-def by_id(folder: str, url: str) -> None:
-    assert client(folder, url).chat("hello", "made-0500/m").content
+def by_alias(client: prx.Client) -> None:
+    assert client.chat("hello", "made-0500-ai/m").content
 
 
-def by_alias(folder: str, url: str) -> None:
-    assert client(folder, url).chat("hello", "made-0500-ai/m").content
-
-
-def every(folder: str, url: str) -> None:
-    catalog = client(folder, url).catalog
+def every(client: prx.Client) -> None:
+    catalog = client.catalog
     for entry in catalog.entries():
         if not entry.packaged:
             catalog.load(entry).spec()
 
 
-HOW: dict[str, Callable[[str, str], None]] = {"id": by_id, "alias": by_alias, "all": every}
+HOW: dict[str, Callable[[prx.Client], None]] = {"id": by_id, "alias": by_alias, "all": every}
 
 if __name__ == "__main__":
-    HOW[sys.argv[1]](*sys.argv[2:])
+    how, folder, url, cache = sys.argv[1:]
+    config = {"providers": {"made-0500": {"api_url": url, "api_key": "sk-none"}}}
+    HOW[how](prx.Client(config, folder, env={"PRX_CACHE": cache}))

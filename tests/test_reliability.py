@@ -156,39 +156,72 @@ def test_an_endless_error_is_read_to_its_limit(tmp_path):
 
 STARVED = """
 import os, resource, sys, prx
-api = prx.Client(config={"providers": {"compatible": {"api_url": sys.argv[1], "api_key": "k"}}}, env={})
-if sys.argv[2] != "at once":
-    api.chat("hi", model="compatible/m")
-resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+
+url, when, warm, model, prompt = sys.argv[1:]
+config = {"providers": {name: {"api_url": url, "api_key": "k"} for name in ("compatible", "mine")}}
+
+def client():
+    return prx.Client(config=config, env={"ZAI_API_KEY": "k", "https_proxy": url.removesuffix("/v1")})  # nobody outside is asked
+
+def ask(api, model, prompt="hi"):
+    try:
+        print(api.chat(prompt, model=model, retries=0))
+    except prx.Error as error:
+        print(type(error).__name__, *str(error).splitlines()[:1], error.partial or "")
+
+if when == "later":
+    api = client()
+if warm:
+    ask(api, "compatible/m")
+if when == "inside":
+    api = client()
+    pieces = api.stream("hi", model="compatible/m", retries=0)
+    print(next(pieces).content)
+full = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, full[1]))
 held = []
 try:
     while True:
         held.append(os.open(os.devnull, os.O_RDONLY))
 except OSError:
     pass
-try:
-    list(api.stream("hi", model="compatible/m", retries=0))
-except prx.Error as error:
-    print(type(error).__name__, error)
+if when == "inside":
+    try:
+        list(pieces)
+    except prx.Error as error:
+        print(type(error).__name__, error.partial, error.attempts, error.provider)
+else:
+    ask(api if when == "later" else client(), model, prompt)
+resource.setrlimit(resource.RLIMIT_NOFILE, full)
+for one in held:
+    os.close(one)
+ask(client() if when == "at once" else api, model, prompt)
 """
+TWO_LINES = b'data: {"choices":\ndata: [{"delta": {"content": "lo"}}]}\n\n'  # sseclient-py is loaded for these
+NONE = "ConfigError a file that prx needs cannot be opened: Too many open files"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sets a limit that POSIX has")
 @pytest.mark.parametrize(
-    ("when", "script", "said"),
+    ("when", "warm", "model", "prompt", "script", "said"),
     [
-        ("at once", [], "ConfigError a file that prx needs cannot be opened: Too many open files"),
-        ("at the first stream", [response(), stream(DONE)], "ConfigError a file that prx needs cannot be opened"),
-        ("at a new connection", [response(200, None, "connection: close")], "ProviderConnectionError"),
+        ("later", "", "compatible/m", "hi", [], [NONE, "hello"]),
+        ("later", "", "mine/m", "hi", [], [NONE, "hello"]),
+        ("later", "", "nobody/m", "hi", [], [NONE, "ConfigError unknown provider 'nobody'"]),
+        ("later", "yes", "glm/m", "hi", [], ["hello", NONE, "ProviderConnectionError zai"]),
+        ("later", "yes", "compatible/m", "[IMAGE:x.png]", [], ["hello", NONE, "hello"]),
+        ("later", "yes", "compatible/m", "hi", [response(200, None, "connection: close")], ["hello", "ProviderConnectionError", "hello"]),
+        ("inside", "", "compatible/m", "hi", [stream(delta("hel"), 0.3, TWO_LINES, end=False), response()],
+         ["hel", "ConfigError hel 1 compatible", "hello"]),
     ],
-)
-def test_where_no_file_can_be_opened(when, script, said):
-    """Not even the engine's own: what is loaded late, or for an error alone."""
+)  # fmt: skip
+def test_where_no_file_can_be_opened(when, warm, model, prompt, script, said):
+    """Not even the engine's own: what is loaded late, or for an error alone. Afterwards all is as if nothing had been."""
     with RawServer(*script) as server:
-        done = subprocess.run(
-            [sys.executable, "-c", STARVED, server.url, when], check=False, capture_output=True, text=True
-        )
-    assert done.stdout.startswith(said), done.stdout + done.stderr
+        command = [sys.executable, "-c", STARVED, server.url, when, warm, model, prompt]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    assert [line[: len(begin)] for line, begin in zip(lines, said, strict=True)] == said, done.stdout + done.stderr
 
 
 # ------------------------------------------------------------------ connections

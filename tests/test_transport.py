@@ -74,9 +74,17 @@ def test_headers_that_drip(tmp_path):
         assert time.monotonic() - started < 3
 
 
-def test_an_error_that_drips(tmp_path):
-    head = b"HTTP/1.1 500 X\r\ncontent-type: text/plain\r\n\r\nno room today"
-    with RawServer([head, *[b" ", 0.1] * 100]) as server:
+@pytest.mark.parametrize(
+    "begin",
+    [
+        b"\r\nno room today",
+        b"transfer-encoding: chunked\r\n\r\nd\r\nno room today\r\n5;x=",
+        b"transfer-encoding: chunked\r\n\r\nd\r\nno room today\r\n0\r\nx: ",
+    ],
+    ids=["body", "chunk size", "trailer"],
+)
+def test_an_error_that_drips(tmp_path, begin):
+    with RawServer([b"HTTP/1.1 500 X\r\ncontent-type: text/plain\r\n" + begin, *[b" ", 0.1] * 100]) as server:
         started = time.monotonic()
         with pytest.raises(prx.ServerError, match="no room today"):
             with_limits(tmp_path, server.url, "{first_byte: 9, idle: 0.5}").chat("hi", model="limited/m")
@@ -351,7 +359,8 @@ def test_a_broken_wire_is_one_kind_of_error(script, kind):
 
 def test_a_failure_leaves_nothing_in_circles():
     """Frames and sockets go with the error, not when the garbage collector happens to come by."""
-    scripts = [RST], [response()[:-5], 0.05, RST], [response()[:-5], HANG]
+    no_json = [*stream(delta("hel"), b"data: {no json\n\n")]
+    scripts = [RST], [response()[:-5], 0.05, RST], [response()[:-5], HANG], no_json
     with RawServer(*scripts * 3) as server, client(server.url) as api:
         for round_ in range(3):
             gc.collect()
@@ -361,7 +370,10 @@ def test_a_failure_leaves_nothing_in_circles():
                 left = gc.collect()
             finally:
                 gc.enable()
-            assert (kinds, round_ and left) == (["connection", "truncated", "timeout"], 0)  # the first makes what stays
+            assert (kinds, round_ and left) == (
+                ["connection", "truncated", "timeout", "protocol"],
+                0,
+            )  # the first makes what stays
 
 
 def fails(url, **options):

@@ -23,8 +23,9 @@ def connect(url: str) -> tuple[Callable[[str], str], Callable[[str], Iterator[st
     def stream(text: str) -> Iterator[str]:
         with model_request_stream_sync(model, [ModelRequest.user_text_prompt(text)]) as events:
             for event in events:
-                part = getattr(event, "part", None) or getattr(event, "delta", None)
-                if piece := getattr(part, "content", "") or getattr(part, "content_delta", ""):
-                    yield piece
+                if event.event_kind == "part_start" and event.part.content:
+                    yield event.part.content
+                elif event.event_kind == "part_delta":
+                    yield event.delta.content_delta
 
     return chat, stream

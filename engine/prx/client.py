@@ -20,7 +20,7 @@ from prx.core.exchange import Policy, exchange
 from prx.core.fault import refused, safely, without_keys
 from prx.core.messages import expand_images
 from prx.core.request import build_models
-from prx.errors import ConfigError, Error, ProtocolError, unopened
+from prx.errors import OPENING, ConfigError, Error, ProtocolError
 from prx.folders import folders
 from prx.running import Stream, limits
 from prx.spec import store
@@ -57,9 +57,10 @@ class Client:
         self.env: Mapping[str, str] = os.environ if env is None else env
         self._source = config
         found = folders(providers, self.env)
-        self._watch = _watch([*Catalog(found).folders, *configuration.files(config, self.env)]) if watch else None
-        catalog = Catalog(found, Files().renewed(found) if watch else None, cache=store.folder(self.env))
-        self._accounts = Accounts(configuration.load(config, self.env), catalog, self.env)
+        with OPENING:
+            self._watch = _watch([*Catalog(found).folders, *configuration.files(config, self.env)]) if watch else None
+            catalog = Catalog(found, Files().renewed(found) if watch else None, cache=store.folder(self.env))
+            self._accounts = Accounts(configuration.load(config, self.env), catalog, self.env)
         self._https: dict[tuple[str, str], Http] = {}
         self._watchdog: Watchdog | None = None
         self._lock = threading.Lock()
@@ -137,16 +138,19 @@ class Client:
         stream: bool = False,
     ) -> tuple[Account, Call]:
         """Who would be asked, and for what. Nothing is sent."""
-        accounts = self._current()
-        account, name = accounts.choose(asking.model(model))
-        listed = expand_images(asking.messages(messages), _locator(accounts.config.images))
+        given_messages = asking.messages(messages)
+        with OPENING:
+            accounts = self._current()
+            account, name = accounts.choose(asking.model(model))
+            listed = expand_images(given_messages, _locator(accounts.config.images))
         given, offered = asking.params(params or {}), asking.tools(tools)
         return account, Call(name, tuple(listed), offered, asking.plain(tool_choice) if tools else None, given, stream)
 
     def models(self, provider: str | None = None, *, timeout: float | None = 20.0) -> list[str]:
         """The provider's own list of its models. Raises Error."""
-        accounts = self._current()
-        account = accounts.get(provider or accounts.config.provider or "")
+        with OPENING:
+            accounts = self._current()
+            account = accounts.get(provider or accounts.config.provider or "")
         spec, http = account.definition.spec(), self._http(account)
         guard = self._dog().guard(account.settings.deadline or spec.transport.total or _LIST_SECONDS)
         try:
@@ -169,9 +173,9 @@ class Client:
 
         A broken file changes nothing: its last good version stays, and `problems` says why.
         """
-        from prx.renewal import renew
+        with self._reloading, OPENING:
+            from prx.renewal import renew
 
-        with self._reloading:
             old = self._accounts
             catalog, found = renew(old.catalog)
             try:
@@ -247,10 +251,8 @@ class Client:
         """The connections of all accounts with the same settings, made at the first call."""
         http = self._https.get(account.network)
         if http is None:
-            try:
+            with OPENING:
                 from prx.transport.http import Http
-            except OSError as error:
-                raise unopened(error) from None
             with self._lock:
                 http = self._https.setdefault(account.network, Http(*account.network, self.env))
         return http

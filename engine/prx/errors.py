@@ -22,6 +22,8 @@ No exception of a library leaves prx; whatever is raised is one of these.
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
@@ -152,12 +154,31 @@ class TruncatedError(Error):
     retryable = True
 
 
-def unopened(error: OSError) -> ConfigError:
-    """For a file of prx itself, or of its libraries, that cannot be opened just now."""
+def starved(error: BaseException | None) -> bool:
+    """Whether no further file can be opened, not even one of prx's own that is loaded late. It may pass."""
+    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
+
+
+def unopened(error: BaseException) -> ConfigError:
+    error.__traceback__ = None  # its frames hold the call
     return ConfigError(
-        f"a file that prx needs cannot be opened: {error.strerror or error}",
-        hint="Are too many files open? `ulimit -n` says how many may be.",
+        f"a file that prx needs cannot be opened: {os.strerror(errno.EMFILE)}",
+        hint="`ulimit -n` says how many may be open at once.",
     )
+
+
+class _Opening:
+    """Where files are opened: that there can be no further one is a ConfigError."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _frames: object) -> None:
+        if error is not None and starved(error):
+            raise unopened(error) from None
+
+
+OPENING = _Opening()
 
 
 KINDS: dict[str, type[Error]] = {cls.kind: cls for cls in Error.__subclasses__()}

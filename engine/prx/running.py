@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from prx.chat import Delta, Reply
 from prx.core.exchange import Ask, Emit, Flow, Read, Send, Wait
-from prx.errors import ConfigError, Error, unopened
+from prx.errors import OPENING, ConfigError, Error
 from prx.spec.model import Transport
 
 if TYPE_CHECKING:
@@ -88,9 +88,8 @@ class Stream:
         """The deltas; before them one None, when the first response's head has come."""
         self._guard = self._watchdog.guard(self._deadline) if self._deadline is not None else None
         try:
-            yield from self._pump()
-        except OSError as error:
-            raise unopened(error) from None
+            with OPENING:
+                yield from self._pump()
         except Error as error:
             self._on_end(error)
             # Frames below this one hold the provider's raw words, which may repeat a key, and tell a caller nothing.

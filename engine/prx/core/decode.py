@@ -14,7 +14,7 @@ from prx.chat import Call, Delta, Reply
 from prx.core import fault
 from prx.core.reading import NOTHING, Reading
 from prx.core.result import Assembly
-from prx.errors import Error, OverflowedError, ProtocolError, TruncatedError
+from prx.errors import Error, OverflowedError, ProtocolError, TruncatedError, starved, unopened
 from prx.spec.model import Reader, Spec
 from prx.wire import BOM, Head, Target, parsed, read_json, redact_json
 
@@ -47,8 +47,8 @@ class Decoder:
         out: list[Delta] = []
         try:
             self._feed(data, out)
-        except Error as error:
-            return out, self._named(error)
+        except (Error, OSError) as error:
+            return out, self._ours(error)
         return out, None
 
     def end(self) -> tuple[list[Delta], Error | None]:
@@ -56,8 +56,8 @@ class Decoder:
         out: list[Delta] = []
         try:
             self._end(out)
-        except Error as error:
-            return out, self._named(error)
+        except (Error, OSError) as error:
+            return out, self._ours(error)
         return out, None
 
     def reply(self) -> Reply:
@@ -69,9 +69,13 @@ class Decoder:
         """Whether the provider itself has said that the answer is over."""
         return self.complete or self.into.finish_reason is not None
 
-    def _named(self, error: Error) -> Error:
-        error.provider = error.provider or self.spec.id
-        return error
+    def _ours(self, error: Error | OSError) -> Error:
+        """An error of this provider, also where a module that is loaded late could not be. Raises what is of neither."""
+        made = error if isinstance(error, Error) else unopened(error) if starved(error) else None
+        if made is None:
+            raise error
+        made.provider = made.provider or self.spec.id
+        return made
 
     # -------------------------------------------------------------- bytes
 

@@ -20,7 +20,7 @@ from prx.chat import Call, Delta, Reply
 from prx.core import fault
 from prx.core.decode import Decoder
 from prx.core.request import build
-from prx.errors import ConfigError, Error
+from prx.errors import OPENING, ConfigError, Error
 from prx.record import Record
 from prx.spec.model import Fallback, Spec, Transport
 from prx.wire import Head, HttpRequest, Target, redact
@@ -98,7 +98,8 @@ def exchange(variants: Variants, call: Call, target: Target, policy: Policy) -> 
         spec = variants.spec(call.model, applied)
         run = _Attempt(spec, call if spec.can("stream") else call._replace(stream=False), target, policy)
         try:
-            reply = yield from run.flow()
+            with OPENING:
+                reply = yield from run.flow()
             return reply._replace(fallbacks=applied) if applied else reply
         except Error as error:
             fault.without_keys(error, target.secrets)
@@ -193,7 +194,10 @@ class _Attempt:
                 self.emitted = True
                 yield Emit(deltas, decoder.reply)
             if error is not None:
-                raise error
+                try:
+                    raise error
+                finally:
+                    del error  # frames of its cause lead here: it would hold itself
 
     def _error_body(self) -> Generator[Ask, bytes, bytes]:
         """As much of an error's body as is worth reading; a stall in it is no second error."""

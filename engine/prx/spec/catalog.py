@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from prx import resources
-from prx.errors import ConfigError, SpecError, unopened
+from prx.errors import ConfigError, SpecError
 from prx.spec import glance as glancing
 from prx.spec import resolve, store
 from prx.spec.definition import Definition, Entry, Resolved, Use
@@ -40,14 +40,12 @@ class Catalog:
 
     def get(self, name: str) -> Definition:
         """The provider of that id or alias. Raises ConfigError (unknown) or SpecError (faulty file)."""
-        try:
-            entry = self.entry(name)
-            if entry is not None:
-                return self.load(entry, keep=True)
-            known = self.names
-        except OSError as error:
-            raise unopened(error) from None
-        raise ConfigError(f"unknown provider {name!r}{nearest(name, known)}", hint="`prx providers` lists them all.")
+        entry = self.entry(name)
+        if entry is None:
+            raise ConfigError(
+                f"unknown provider {name!r}{nearest(name, self.names)}", hint="`prx providers` lists them all."
+            )
+        return self.load(entry, keep=True)
 
     def entry(self, name: str) -> Entry | None:
         """The file behind an id or alias, or None."""

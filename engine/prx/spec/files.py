@@ -11,6 +11,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
+from prx.errors import starved
 from prx.record import Record
 
 MAX_BYTES = 256 * 1024  # a long dialect has 10 KB
@@ -50,7 +51,9 @@ class Files:
         if folder not in self._listed:
             try:
                 self._listed.setdefault(folder, tuple(_yaml_files(folder)))
-            except OSError:
+            except OSError as error:
+                if starved(error):
+                    raise
                 return ()
         return self._listed[folder]
 
@@ -63,6 +66,8 @@ class Files:
         """The bytes of a file, one more than MAX_BYTES at most. Raises OSError."""
         kept = self._kept.get(path) or self._kept.setdefault(path, _look(path))
         if isinstance(kept.data, OSError):
+            if starved(kept.data):
+                self._kept.pop(path, None)
             raise OSError(kept.data.errno, kept.data.strerror)
         return kept.data
 

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from prx.errors import starved
 from prx.spec.files import data_of
 from prx.spec.resolve import Raw
 
@@ -36,7 +37,9 @@ def glance(path: Path, take: Callable[[Path], bytes] = data_of) -> Raw:
     """A file's mapping, read fast and without checks; empty where it cannot be read. `take` gives its bytes."""
     try:
         return mapping(take(path))
-    except OSError:
+    except OSError as error:
+        if starved(error):
+            raise
         return {}
 
 
@@ -45,7 +48,9 @@ def mapping(data: bytes) -> Raw:
     """The mapping that is in a file's bytes. Nobody changes it."""
     try:
         raw = parsed(data)
-    except Exception:  # a tag that its constructor stumbles over raises whatever Python raises there
+    except Exception as error:  # a tag that its constructor stumbles over raises whatever Python raises there
+        if starved(error):
+            raise
         return {}
     return _tidy(raw) if isinstance(raw, dict) else {}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from prx.errors import starved
 from prx.spec import glance
 from prx.spec.files import Files, Stamp
 from prx.spec.resolve import Raw
@@ -30,6 +31,8 @@ def _row(path: Path, files: Files, before: _Rows) -> tuple[Stamp | None, Raw]:
         return known
     try:
         raw = glance.mapping(files.data(path))
-    except OSError:
+    except OSError as error:
+        if starved(error):
+            raise
         return None, {}  # of no stamp: what could not be read now is read the next time
     return files.stamp(path), {key: raw[key] for key in _SAID if key in raw}

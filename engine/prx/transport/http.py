@@ -79,7 +79,7 @@ class Http:
             _connect(route.pool, connection, limits, guard)
             sock, phase = connection.sock, "first_byte"
             ask = _ask if type(connection).__module__ == _URLLIB3 else _ask_replaced
-            incoming = ask(connection, request, route, limits)
+            response = Response(ask(connection, request, route, limits), connection, route.pool, request, limits, guard)
         except Exception as error:
             if connection is not None:
                 connection.close()
@@ -88,7 +88,7 @@ class Http:
             raise failed  # outside the handler: what the libraries' frames hold, the key among it, stays behind
         with contextlib.suppress(OSError, AttributeError):  # a replayed connection has no socket of its own
             sock.settimeout(limits.idle)
-        return Response(incoming, connection, route.pool, request, limits, guard)
+        return response
 
     def fetch(self, request: HttpRequest, limits: Transport, guard: Guard | None = None) -> tuple[Head, bytes]:
         """A whole small response. Raises Error, OverflowedError for one that is not small."""
@@ -124,7 +124,8 @@ class Http:
             prepared = requests.Request("POST", url).prepare()
             proxies = {"all": proxy} if (proxy := self._proxy or self._environment_proxy(url)) else {}
             pool: Any = self._adapter.get_connection_with_tls_context(prepared, self._verify, proxies)
-            pool.pool.maxsize = _POOL_SIZE  # of a pool of so many, urllib3 would fill each place at its start
+            if (places := pool.pool) is not None:  # else another thread has closed it
+                places.maxsize = _POOL_SIZE  # of a pool of so many, urllib3 would fill each place at its start
             target = self._adapter.request_url(prepared, proxies)
         except (requests.RequestException, OSError, ValueError) as error:
             said = re.sub(r"//[^/@\s]*@", "//***@", str(error))
@@ -188,7 +189,7 @@ def _ask(connection: Any, request: HttpRequest, route: Route, limits: Transport)
     except TimeoutError:
         if not wait_for_read(sock, 0):
             raise
-    incoming = Incoming(sock)
+    incoming = Incoming(sock, limits.first_byte)
     incoming.reusable = incoming.reusable and whole
     return incoming
 

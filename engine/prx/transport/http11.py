@@ -9,6 +9,7 @@ end where it should is not used again.
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Mapping
@@ -46,11 +47,12 @@ def head_of(method: str, target: str, headers: Mapping[str, str]) -> bytes:
 class Incoming:
     """A response as it comes in: `status` and `headers` (names in lower case) first, then `read` its body.
 
+    patience   seconds that a head may take from its first bytes on; the socket's own timeout is for a silence
     reusable   whether, after the end, the connection is free for another request
     """
 
-    def __init__(self, sock: Any) -> None:
-        self._sock = sock
+    def __init__(self, sock: Any, patience: float = math.inf) -> None:
+        self._sock, self._patience = sock, patience
         self._buffer = b""
         self.status, self.headers, version = self._head()
         self.ended = False
@@ -94,7 +96,7 @@ class Incoming:
             if seen > _MAX_HEAD:
                 raise LineTooLong("head")
             if seen:  # what drips in would never be a silence
-                until = until or time.monotonic() + (self._sock.gettimeout() or 0.0)
+                until = until or time.monotonic() + self._patience
                 if time.monotonic() > until:
                     raise DrippingError
             data = self._sock.recv(_BLOCK)

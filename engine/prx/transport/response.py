@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import socket
 import time
 from typing import TYPE_CHECKING, Any
 
+from prx.errors import OPENING
 from prx.spec.model import Transport
 from prx.transport.failures import translated
 from prx.transport.http11 import Incoming
@@ -22,7 +22,8 @@ _DRAIN_SECONDS = 0.1  # how long the end of a finished stream is waited for, to 
 
 
 def _inflate(encoding: str) -> Inflate:
-    from prx.transport.inflate import Inflate  # few answers are packed
+    with OPENING:
+        from prx.transport.inflate import Inflate  # few answers are packed
 
     return Inflate(encoding)
 
@@ -62,7 +63,7 @@ class Response:
         self._url, self._limits = request.url, limits
         self.head = Head(incoming.status, incoming.headers, time.time())
         refused = not 200 <= incoming.status < 300
-        self._until = time.monotonic() + limits.idle if refused else math.inf  # of an error's body that drips
+        self._until = time.monotonic() + limits.idle if refused else None
         encoding = incoming.headers.get("content-encoding", "")
         self._inflate = _inflate(encoding) if encoding else None
 
@@ -118,13 +119,20 @@ class Response:
         else:
             connection.close()
 
+    def _soon(self, until: float) -> bytes:
+        """Of an error's body what comes in time: one that drips would have no end, in a chunk's size or a trailer, too."""
+        data = b""
+        while not data and not self._incoming.ended and time.monotonic() < until:
+            data = self._incoming.step()
+        return data
+
     def _read(self) -> bytes:
-        if self._incoming.ended or (self._until < math.inf and time.monotonic() > self._until):
+        if self._incoming.ended:
             return b""
         failed: Exception | None = None
         data = b""
         try:
-            data = self._incoming.read()
+            data = self._incoming.read() if self._until is None else self._soon(self._until)
         except Exception as error:
             failed = error
         if failed is None and not data and self._guard is not None and self._guard.fired:
