@@ -180,11 +180,30 @@ def test_a_bad_file_harms_no_command(crowd):
         assert "\x1b" not in done.stdout + done.stderr.replace("prx check odd\n\x1b", "")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read(tmp_path):
-    (tmp_path / "shut.yaml").write_text(GOOD.format("shut"))
-    (tmp_path / "shut.yaml").chmod(0)
-    (problem,) = check_file(tmp_path / "shut.yaml", Catalog([tmp_path]))[1]
+@contextlib.contextmanager
+def as_nobody():
+    """Root may read everything, so it is somebody else for a while."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_a_file_that_may_not_be_read():
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are shut to others
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "shut.yaml").write_text(GOOD.format("shut"))
+        assert (
+            check_file(folder / "shut.yaml", Catalog([folder]))[1] == []
+        )  # and all is loaded that nobody may not read
+        (folder / "shut.yaml").chmod(0)
+        with as_nobody():
+            (problem,) = check_file(folder / "shut.yaml", Catalog([folder]))[1]
     assert problem.text == "cannot be read: Permission denied"
 
 

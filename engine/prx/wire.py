@@ -19,13 +19,8 @@ from prx.words import clean
 MASK = "***"
 BOM = b"\xef\xbb\xbf"
 MAX_DEPTH = 200  # of JSON: no answer needs a tenth of it, and Python's stack ends before 1,000
-_IN_PAGE = {
-    "&": "&amp;",
-    "<": "&lt;",
-    ">": "&gt;",
-    '"': "&quot;",
-    "'": "&#x27;",
-}  # as html.escape, whose import is dear
+# As html.escape, whose import is dear.
+_IN_PAGE = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"}
 _SHORTEST = 4  # a key of fewer characters is a placeholder, and masking it would eat ordinary words
 
 

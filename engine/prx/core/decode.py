@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Decoder:
-    """Reader one response with a status of success. `complete`: nothing more needs to be read."""
+    """Reads one response with a status of success. `complete`: nothing more needs to be read."""
 
     def __init__(self, spec: Spec, call: Call, target: Target, head: Head, new_id: Callable[[], str]) -> None:
         self.spec, self.call, self.target, self.head = spec, call, target, head

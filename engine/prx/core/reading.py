@@ -19,7 +19,7 @@ _new = tuple.__new__  # a named tuple's own constructor takes three times as lon
 
 
 class Reading:
-    """Reader for one answer. `splitter` and `surrogate` hold back what the next piece will decide."""
+    """Reads for one answer. `splitter` and `surrogate` hold back what the next piece will decide."""
 
     def __init__(self, spec: Spec, into: Assembly) -> None:
         self.spec = spec

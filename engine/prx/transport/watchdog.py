@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
-import os
 import socket
 import threading
 import time
 from typing import Any
 
+from prx import forks
 from prx.errors import ConfigError
 
 _LINGER = 5.0  # seconds that the thread waits for another deadline
@@ -54,13 +54,15 @@ class Watchdog:
         self._tidy_at = _CROWD
         self._wakes_at = 0.0
         self._running = False
-        self._pid = os.getpid()
+        forks.register(self)
+
+    def unlock(self) -> None:
+        """For the child of a fork, which takes no thread along: there is nothing to watch yet."""
+        self.__init__()  # type: ignore[misc]
 
     def guard(self, seconds: float) -> Guard:
         """A guard that fires in so many seconds, unless cancelled."""
         guard = Guard(time.monotonic() + seconds)
-        if self._pid != os.getpid():  # a fork takes no thread along, and maybe a lock that nobody will free
-            self.__init__()  # type: ignore[misc]
         with self._wake:
             if len(self._guards) >= self._tidy_at:
                 self._tidy()
