@@ -12,15 +12,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+from folder import ASKED
+
 import prx
 
 
 def by_id(client: prx.Client) -> None:
-    assert client.chat("hello", "made-0500/m").content
+    assert client.chat("hello", f"{ASKED}/m").content
 
 
 def by_alias(client: prx.Client) -> None:
-    assert client.chat("hello", "made-0500-ai/m").content
+    assert client.chat("hello", f"{ASKED}-ai/m").content
 
 
 def every(client: prx.Client) -> None:
@@ -34,5 +36,5 @@ HOW: dict[str, Callable[[prx.Client], None]] = {"id": by_id, "alias": by_alias, 
 
 if __name__ == "__main__":
     how, folder, url, cache = sys.argv[1:]
-    config = {"providers": {"made-0500": {"api_url": url, "api_key": "sk-none"}}}
+    config = {"providers": {ASKED: {"api_url": url, "api_key": "sk-none"}}}
     HOW[how](prx.Client(config, folder, env={"PRX_CACHE": cache}))
