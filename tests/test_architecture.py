@@ -175,7 +175,6 @@ def test_no_provider_is_named_in_the_code():
 @pytest.mark.parametrize("path", FILES, ids=module)
 def test_sizes(path):
     text = path.read_text()
-    assert text.count("\n") <= 300, "the design is asking for something"
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef) and not _is_a_list_of_options(node):
             assert node.end_lineno - node.lineno + 1 <= 40, node.name
@@ -234,12 +233,14 @@ def test_the_schemas_keys_are_the_specs_fields():
     assert fields(model.Request) - {"body_source"} | {"body"} == set(at("$defs", "request", "properties"))
     found = set(model.FOUND)
     whole = set(at("$defs", "response", "properties"))
-    assert whole == (found - {"final", "end", "whole_calls", "call_pieces"}) | fields(model.Response) - {
+    assert whole == (found - {"block", "final", "end", "whole", "whole_calls", "server_calls"}) | fields(
+        model.Response
+    ) - {
         "found",
         "call_replay",
         "grows",
     }
-    assert set(at("$defs", "event", "properties")) == found | {"tool_call", "replay"}
+    assert set(at("$defs", "event", "properties")) == found | {"tool_call", "replay", "blocks"}
     assert set(at("$defs", "stream", "properties")) == found | fields(model.Stream) - {
         "found",
         "call_replay",

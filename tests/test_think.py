@@ -23,8 +23,12 @@ STREAMS = [
 
 def run(pieces, *, inside=False):
     splitter = ThinkSplitter(PAIRS, inside=inside)
-    found = [*(splitter.feed(piece) for piece in pieces), splitter.flush()]
-    return "".join(text for text, _ in found), "".join(thought for _, thought in found)
+    return joined([part for split in (*map(splitter.feed, pieces), splitter.flush()) for part in split])
+
+
+def joined(split):
+    """(text, reasoning) of pieces in their order."""
+    return tuple("".join(piece for thought, piece in split if thought is which) for which in (False, True))
 
 
 @pytest.mark.parametrize(("source", "text", "thought"), STREAMS)
@@ -44,14 +48,23 @@ def test_reasoning_that_began_unannounced():
         *STREAMS,
         ("hm\n</think>\n\nhello", "hello", "hm\n"),
         ("mention `</think>` only", "mention `</think>` only", ""),
+        ("say <think> to me", "say <think> to me", ""),
+        ("<think>a</think>say <think> to me", "say <think> to me", "a"),
+        ("\n<think>cut off", "", "cut off"),
     ],
 )
 def test_whole(source, text, thought):
-    assert split_whole(source, PAIRS) == (text, thought)
+    assert joined(split_whole(source, PAIRS)) == (text, thought)
+
+
+def test_the_order_is_kept():
+    assert split_whole("a<think>b</think>c<think>d</think>e", PAIRS) == [
+        (False, "a"), (True, "b"), (False, "c"), (True, "d"), (False, "e"),
+    ]  # fmt: skip
 
 
 def test_nothing_is_held_back_without_reason():
     splitter = ThinkSplitter(PAIRS)
-    assert splitter.feed("plain ") == ("plain ", "")
-    assert splitter.feed("a <th") == ("a ", "")
-    assert splitter.feed("at's it") == ("<that's it", "")
+    assert splitter.feed("plain ") == [(False, "plain ")]
+    assert splitter.feed("a <th") == [(False, "a ")]
+    assert splitter.feed("at's it") == [(False, "<that's it")]

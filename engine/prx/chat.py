@@ -47,13 +47,32 @@ class Usage(NamedTuple):
 
 
 class Delta(NamedTuple):
-    """What one event of a stream brought."""
+    """What one event of a stream brought.
+
+    replay   what has to go back in the next turn, by key of the assistant message; texts in it continue, lists grow
+    """
 
     content: str | None = None
     reasoning: str | None = None
     tool_calls: tuple[ToolCallDelta, ...] = ()
     finish_reason: str | None = None
     usage: Usage | None = None
+    refusal: str | None = None
+    replay: Mapping[str, Any] | None = None
+
+
+class Part(NamedTuple):
+    """One block of an answer.
+
+    text     of reasoning, text and refusal; "" for a call, and for reasoning that the provider keeps to itself
+    call     the tool call, of kind "tool_call"
+    replay   what the provider wants back with this block, such as a signature; by key of the assistant message
+    """
+
+    kind: Literal["reasoning", "text", "refusal", "tool_call"]
+    text: str = ""
+    call: ToolCall | None = None
+    replay: Mapping[str, Any] = NONE
 
 
 class Reply(Record):
@@ -67,6 +86,7 @@ class Reply(Record):
     fallbacks       names of the fallbacks that this answer needed
     message         the assistant message to append to `messages`
     refusal         the text of a refusal; content is empty then
+    parts           the blocks of the answer in their order; content, reasoning and tool_calls are views of them
     raw             the parsed body; of a stream, its events other than plain text (the newest 1,000)
     """
 
@@ -83,6 +103,7 @@ class Reply(Record):
     request_id: str | None = None
     message: Message = {}  # noqa: RUF012 - each reply has its own, see below
     refusal: str | None = None
+    parts: tuple[Part, ...] = ()
     raw: Any = None
 
     def __init__(self, *args: Any, **named: Any) -> None:
@@ -136,6 +157,8 @@ def plain(value: Any) -> Any:
     """A Reply, a Delta, or a part of one in JSON's types, by the names of its fields."""
     if hasattr(value, "_fields"):
         return {name: plain(getattr(value, name)) for name in value._fields}
+    if isinstance(value, Mapping):
+        return dict(value)
     return [plain(item) for item in value] if isinstance(value, tuple | list) else value
 
 

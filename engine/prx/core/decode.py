@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from prx.chat import Call, Delta, Reply
 from prx.core import fault
-from prx.core.reading import NOTHING, Reading
+from prx.core.blocks import Key, Kind, key_of
+from prx.core.reading import CUT_SHORT, NOTHING, Found, Reading
 from prx.core.result import Assembly
 from prx.errors import Error, OverflowedError, ProtocolError, TruncatedError, starved, unopened
 from prx.spec.model import Reader, Spec
@@ -95,7 +96,7 @@ class Decoder:
         for event in self._framer.events(data):
             text = moulds.text(event)
             if text is not None:
-                delta = more(text, reasoning=moulds.of_reasoning)
+                delta = more(text, moulds.kind, moulds.key)
                 if delta is not NOTHING:
                     out.append(delta)
                 continue
@@ -166,31 +167,32 @@ class Decoder:
             kind = self._kind(event, frame.name)
             reader = self.spec.stream.events.get(kind)
             self._stranger = self._stranger or ("" if reader else kind or "no kind at all")
+        whole, event = event, self.reading.one_choice(event)
         found = self.reading.run(reader.found.run if reader else self.spec.errors.detect.run, event)
         if found[0]:
             raise self._error(frame.data, "stream")
         if reader is not None:
-            delta = self.reading.event(event, found, reader)
-            if delta is not NOTHING:
+            delta = self.reading.event(event, found, reader, whole)
+            if delta != NOTHING:
                 out.append(delta)
                 if delta[2:] == _ONLY_TEXT:
-                    self._alike(frame.name, source, reader, of_reasoning=not found[1])
+                    self._alike(frame.name, source, reader, "text" if found[2] else "reasoning", key_of(found[1]))
             self.complete = self.complete or bool(found[-1])
 
     def _kind(self, event: dict[str, Any], name: str) -> str:
         (kind,) = self.reading.run(self.spec.stream.kind.run, event) if self.spec.stream.kind else (None,)
         return str(kind or name)
 
-    def _alike(self, name: str, source: bytes, reader: Reader, *, of_reasoning: bool) -> None:
+    def _alike(self, name: str, source: bytes, reader: Reader, kind: Kind, key: Key) -> None:
         """Have an event of text looked at for what it shares with others."""
         events = self.spec.stream.events
 
         def read(event: dict[str, Any]) -> Any:
             same = not events or events.get(self._kind(event, name)) is reader
-            return self.reading.only_text(event, reader, of_reasoning=of_reasoning) if same else None
+            return self.reading.only_text(self.reading.one_choice(event), reader, kind, key) if same else None
 
         if self._moulds is not None and self.spec.stream.done[:1] != "{":  # else a text may be the end
-            self._moulds.miss(source, read, of_reasoning=of_reasoning)
+            self._moulds.miss(source, read, kind, key)
 
     def _end_stream(self, framer: Framer, out: list[Delta]) -> None:
         for frame in () if self.complete else framer.tail():
@@ -214,16 +216,25 @@ class Decoder:
         body = parsed(text)
         if not isinstance(body, dict):
             raise self._protocol("the answer is no JSON object", text)
-        detect, *found = self.reading.run(self.spec.response.found.run, body)
-        if detect:
+        self.into.raw, body = body, self.reading.one_choice(body)
+        found = self.reading.found(self.reading.run(self.spec.response.found.run, body))
+        if found.detect:
             raise self._error(text, "body")
-        answer = self.spec.response.answer
-        if answer.sources.get("answer") and not any(self.reading.run(answer.run, body)):
+        if not self._is_answer(body, found):
             raise self._protocol("the answer has nothing in it", text)
         delta = self.reading.body(body, found)
         self.complete = True
         if delta != NOTHING:
             out.append(delta)
+
+    def _is_answer(self, body: dict[str, Any], found: Found) -> bool:
+        """Whether there is an answer in a body. One that was cut short before its first word needs none."""
+        answer, reasons = self.spec.response.answer, self.spec.response.finish_reasons
+        if not answer.sources.get("answer") or any(self.reading.run(answer.run, body)):
+            return True
+        return (
+            isinstance(found.finish_reason, str) and reasons.get(found.finish_reason, found.finish_reason) in CUT_SHORT
+        )
 
     # -------------------------------------------------------------- errors
 

@@ -158,14 +158,16 @@ def _flattened(message: Message) -> Message:
 
 
 def turns(messages: Sequence[Message], model: str = "") -> list[dict[str, Any]]:
-    """[{role: user | assistant | tool, parts: [{type, role, model, …}, …], message, open}, …], without system messages.
+    """[{role: user | assistant | tool, parts: [{type, role, model, …}, …], runs, message, open}, …], without system messages.
 
     Parts: text (text) · image (url, detail; source "data" with media_type and data, or "url") · audio (audio)
     · file (file, filename; source "data" with media_type and data, or "id", or "url") · refusal (refusal)
-    · tool_call (id, name, arguments, input, call, step) · tool_result (id, name, text, parts, custom) · reasoning (text)
+    · tool_call (id, name, arguments, input, call, step) · tool_result (id, name, text, parts, custom) · reasoning (text,
+    replay) · text and reasoning of an assistant have `replay`: where what their provider wants back is found, by key
     · other (given: a part of a type that is none of these, as it came). message: as given; of tool results in
     a row the first. A message that says nothing makes no turn. open: said since the user last spoke; step: the
-    first call of such a turn (some APIs want to know where a train of thought began).
+    first call of such a turn (some APIs want to know where a train of thought began). runs: the turn cut so that in each
+    run thoughts come before words and words before calls, [{role, parts, message}, …]; nearly always there is one.
     """
     made: list[dict[str, Any]] = []
     names: dict[str, Part] = {}
@@ -180,7 +182,22 @@ def turns(messages: Sequence[Message], model: str = "") -> list[dict[str, Any]]:
         elif parts:
             made.append({"role": role, "parts": parts, "message": message})
     _mark(made)
+    for turn in made:
+        turn["runs"] = [{**turn, "parts": parts} for parts in _runs(turn["parts"])]
     return made
+
+
+_PLACE = {"reasoning": 0, "tool_call": 2}  # of a type in the usual order; of any other 1
+
+
+def _runs(parts: list[Part]) -> list[list[Part]]:
+    runs: list[list[Part]] = [[]]
+    for part in parts:
+        before = _PLACE.get(runs[-1][-1]["type"], 1) if runs[-1] else 0
+        if _PLACE.get(part["type"], 1) < before:
+            runs.append([])
+        runs[-1].append(part)
+    return runs
 
 
 def _mark(made: list[dict[str, Any]]) -> None:
@@ -207,20 +224,62 @@ def _parts(message: Message, role: str, calls: dict[str, Part]) -> Iterator[Part
             "custom": call.get("call", {}).get("type") == "custom",
         }
         return
-    if role == "assistant" and isinstance(message.get("reasoning_content"), str):
-        yield {"type": "reasoning", "text": message["reasoning_content"]}
+    if role != "assistant":
+        yield from map(_part, content) if isinstance(content, list) else [_text(content)] if isinstance(content, str) and content else []
+        return
+    found = [*_said(message, content)]
+    for part in _as_it_was(message, found):
+        if part["type"] == "tool_call":
+            calls[str(part["id"])] = part
+        yield part
+
+
+# What a message of an assistant says for everybody; what else it has is for the provider it came from.
+_PLAIN = {"role", "content", "name", "refusal", "tool_calls", "function_call", "audio", "annotations", "parts"}
+
+
+def _said(message: Message, content: Any) -> Iterator[Part]:
+    """The parts of an assistant's message in the usual order."""
+    if message.keys() - _PLAIN:
+        thought = message.get("reasoning_content")
+        yield {"type": "reasoning", "text": thought if isinstance(thought, str) else "", "replay": message}
     if isinstance(content, list):
         yield from map(_part, content)
     elif isinstance(content, str) and content:
-        yield _text(content)
-    if role == "assistant" and isinstance(message.get("refusal"), str):
+        yield {**_text(content), "replay": message}
+    if isinstance(message.get("refusal"), str):
         yield {"type": "refusal", "refusal": message["refusal"]}
     older = message.get("function_call")  # the form before there were tools: the name is the id, too
     called = [{"id": older.get("name"), "function": older}] if isinstance(older, dict) else []
-    for call in (call for call in message.get("tool_calls") or called if isinstance(call, dict)):
-        part = _tool_call(call)
-        calls[str(part["id"])] = part
-        yield part
+    yield from (_tool_call(call) for call in message.get("tool_calls") or called if isinstance(call, dict))
+
+
+def _as_it_was(message: Message, found: list[Part]) -> list[Part]:
+    """The parts in the order in which the answer had them, if the message still says what the answer said."""
+    rows = message.get("parts")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        return found
+    calls = {part["id"]: part for part in found if part["type"] == "tool_call"}
+    ordered = [_row(row, calls) for row in rows]
+    known = [part for part in ordered if part is not None]
+    return known if len(known) == len(ordered) and _words(known) == _words(found) else found
+
+
+def _row(row: dict[str, Any], calls: dict[Any, Part]) -> Part | None:
+    """A row of a message's `parts` as a part, or None for what is none."""
+    kind, text = row.get("type"), row.get("text") or ""
+    if kind == "tool_call":
+        return calls.get(row.get("id"))
+    if kind == "refusal":
+        return {"type": "refusal", "refusal": text}
+    return {"type": kind, "text": text, "replay": row} if kind in ("reasoning", "text") and isinstance(text, str) else None
+
+
+def _words(parts: list[Part]) -> tuple[str, str, list[Any]]:
+    """What parts say, whatever their order: text, refusal, calls."""
+    text = "".join(part["text"] for part in parts if part["type"] == "text" and isinstance(part.get("text"), str))
+    refusal = "".join(str(part["refusal"]) for part in parts if part["type"] == "refusal")
+    return text, refusal, [part["id"] for part in parts if part["type"] == "tool_call"]
 
 
 def _part(part: Any) -> Part:

@@ -16,6 +16,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
+from prx.core.blocks import Key, Kind
+
 Read = Callable[[dict[str, Any]], Any]  # from an event to the one value that it brings, if it brings one only
 
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[^\s"{}\[\]:,]+|[{}\[\]:,]')
@@ -89,19 +91,20 @@ class Moulds:
 
     def __init__(self) -> None:
         self.text: Callable[[bytes], str | None] = _no_text
-        self.of_reasoning = False
+        self.kind: Kind = "text"
+        self.key: Key = ()
         self._first = b""  # kept for long, so that what changes seldom (a time in seconds) is seen to change
         self._missed, self._next = 0, _FIRST_CAST
 
-    def miss(self, event: bytes, read: Read, *, of_reasoning: bool) -> None:
-        """An event that brought a text (of reasoning, or of the answer) and nothing else, and fits no mould yet."""
+    def miss(self, event: bytes, read: Read, kind: Kind, key: Key) -> None:
+        """An event that brought a text of one block and nothing else, and fits no mould yet."""
         self._missed += 1
         self._first = self._first or event
         if self._missed >= self._next:
             self._next *= 2
             mould = cast(self._first, event, read)
             if mould is not None:
-                self.text, self.of_reasoning = mould.text, of_reasoning
+                self.text, self.kind, self.key = mould.text, kind, key
             else:
                 self._first = event
 

@@ -2,20 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from prx.chat import Delta, JsonText, ToolCallDelta, Usage
+from prx.core.arguments import begins_json
+from prx.core.blocks import Key, Kind, key_of
 from prx.core.fault import safely
 from prx.core.result import Assembly, text_of
-from prx.core.think import ThinkSplitter, split_whole
-from prx.core.toolcalls import How
+from prx.core.think import Split, ThinkSplitter, split_whole
+from prx.core.toolcalls import How, Piece
 from prx.errors import ProtocolError, ServerError, TruncatedError
 from prx.spec.model import Query, Reader, Spec
 from prx.words import clean
 
 NOTHING = Delta()
+CUT_SHORT = ("length", "content_filter")  # ends that leave an answer unfinished, or leave none at all
+_WHOLE_ENDS = (None, "stop", "tool_calls")  # an answer that ended so has nothing cut off
 _new = tuple.__new__  # a named tuple's own constructor takes three times as long
+
+
+class Found(NamedTuple):
+    """What a reader finds, in the order of model.FOUND, led by errors.detect."""
+
+    detect: Any
+    block: Any
+    content: Any
+    reasoning: Any
+    refusal: Any
+    tool_calls: Any
+    older_call: Any
+    whole: Any
+    whole_calls: Any
+    server_calls: Any
+    finish_reason: Any
+    usage: Any
+    model: Any
+    final: Any
+    end: Any
+
+
+_CALLS, _MODEL = Found._fields.index("tool_calls"), Found._fields.index("model")
+
+
+class _Block(NamedTuple):
+    """What was found of one block, and what goes back with it."""
+
+    content: Any
+    reasoning: Any
+    refusal: Any
+    tool_calls: Any
+    replay: dict[str, Any]
 
 
 class Reading:
@@ -26,152 +63,284 @@ class Reading:
         self.into = into
         self.final: Any = None
         self.surrogate = ""
+        self._calls_placed = 0
         tags = spec.response.think_tags
         self.splitter = ThinkSplitter(tags, inside=spec.stream.reasoning_first) if tags else None
+        several = into.call.params.get("n")
+        self._several = isinstance(several, int) and several > 1
 
     def run(self, function: Callable[[Any], Any], value: Any) -> Any:
         return safely(function, value, self.spec)
 
+    def found(self, values: tuple[Any, ...]) -> Found:
+        """What a reader found, by name. A call in the older form is one where the caller has tools to run; who asks with
+        functions of that form has it in `raw`, where they look for it.
+        """
+        found = Found._make(values)
+        if found.older_call and not found.tool_calls and self.into.call.tools:
+            return found._replace(tool_calls=found.older_call)
+        return found
+
+    def one_choice(self, value: dict[str, Any]) -> dict[str, Any]:
+        """A body or an event with one of its choices. Where several were asked for, the first one is numbered 0; else
+        there is one, whatever its number: servers count up with each piece.
+        """
+        key = self.spec.response.choices
+        choices = value.get(key) if key else None
+        if not isinstance(choices, list) or (len(choices) < 2 and not self._several):
+            return value
+        first = [each for each in choices if not isinstance(each, dict) or each.get("index") in (None, 0)]
+        kept = first[:1] if first or self._several else choices[:1]
+        return value if kept == choices else {**value, key: kept}
+
     # -------------------------------------------------------------- events
 
-    def more(self, text: str, *, reasoning: bool) -> Delta:
+    def more(self, text: str, kind: Kind, key: Key) -> Delta:
         """The delta of an event that brought this text and nothing else; NOTHING where all of it is held back."""
         splitter = self.splitter
-        if reasoning or self.surrogate or (splitter is not None and not splitter.passes(text)):
-            said, thought = self._pieces(None, text) if reasoning else self._pieces(text, None)
+        if kind != "text" or self.surrogate or (splitter is not None and not splitter.passes(text)):
+            said, thought = self._pieces(text, None, key) if kind == "text" else self._pieces(None, text, key)
             return Delta(said or None, thought or None) if said or thought else NOTHING
-        self.into.content.append(text)
-        return _new(Delta, (text, None, (), None, None))
+        return _new(Delta, (self.into.blocks.write("text", text, key), None, (), None, None, None, None))
 
-    def only_text(self, event: dict[str, Any], reader: Reader, *, of_reasoning: bool) -> Any:
+    def only_text(self, event: dict[str, Any], reader: Reader, kind: Kind, key: Key) -> Any:
         """The content of an event, or its reasoning, if that is all that `reader` finds in it; else None."""
-        detect, content, reasoning, refusal, calls, wholes, pieces, finish, usage, _, final, end = self.run(
-            reader.found.run, event
-        )
-        if detect or refusal or calls or wholes or pieces or finish or usage or final or end:
+        found = Found._make(self.run(reader.found.run, event))
+        if any((found.detect, found.refusal, *found[_CALLS:_MODEL], found.final, found.end)):
             return None
-        if self._found(reader.replay, event) or (content if of_reasoning else reasoning):
+        if self._found(reader.replay, event) or key_of(found.block) != key:
             return None
-        return reasoning if of_reasoning else content
+        wanted, other = (found.content, found.reasoning) if kind == "text" else (found.reasoning, found.content)
+        return None if other else wanted
 
-    def event(self, event: dict[str, Any], found: tuple[Any, ...], reader: Reader) -> Delta:
-        """One event, with what `reader` found in it. Gives NOTHING for an event without output."""
-        _, content, reasoning, refusal, calls, wholes, pieces, finish, usage, model, final, _ = found
-        into = self.into
-        if model and not into.model:
-            into.model = str(model)
-        if final:
-            self.final = final
-        if refusal:
-            into.refusal.append(text_of(refusal))
-        if reader.replay.names:
-            into.replay.add(self._found(reader.replay, event), reader.grows)
-        if not (content or reasoning) or calls or wholes or pieces or finish or usage:
-            into.raw.append(event)
-        text, thought = self._pieces(content, reasoning)
-        fragments = self._fragments(reader, calls, "piece") if calls else ()
-        fragments += self._fragments(reader, wholes, "whole") if wholes else ()
-        fragments += self._fragments(reader, pieces, "more") if pieces else ()
-        reason = self._finish_reason(finish) if finish else None
-        counts = self._usage(reader, usage) if usage else None
-        if not (text or thought or fragments or reason or counts):
-            return NOTHING
-        return Delta(text or None, thought or None, fragments, reason, counts)
+    def event(self, event: dict[str, Any], values: tuple[Any, ...], reader: Reader, raw: dict[str, Any]) -> Delta:
+        """One event, with what `reader` found in it; raw: as it came. Gives NOTHING for an event without output."""
+        found = self.found(values)
+        into, key = self.into, key_of(found.block)
+        if found.model and not into.model:
+            into.model = str(found.model)
+        if found.final:
+            self.final = found.final
+        if not (found.content or found.reasoning) or any(found[_CALLS:_MODEL]):
+            into.raw.append(raw)
+        for item in _dicts(found.server_calls):
+            into.calls.not_ours(Piece.of(self.run(reader.tool_call.run, item)))
+        delta = self._blocks(reader, event, found, key)
+        if found.whole or found.whole_calls:
+            delta = _with(delta, self._wholes(reader, found, key))
+        if found.finish_reason or found.usage:
+            delta = _with(delta, self._end(reader, found))
+        return delta
 
-    def _pieces(self, content: Any, reasoning: Any) -> tuple[str, str]:
+    def _blocks(self, reader: Reader, event: dict[str, Any], found: Found, key: Key) -> Delta:
+        """What an event brings of the answer's blocks, nearly always of one."""
+        into, replay = self.into, self._found(reader.replay, event) if reader.replay.names else {}
+        listed = _at(event, reader.blocks)
+        if listed is None:
+            delta = self._block(
+                reader, _Block(found.content, found.reasoning, found.refusal, found.tool_calls, replay), key
+            )
+        else:
+            delta = NOTHING
+            for block in self._each(reader, event, listed):
+                delta = _with(delta, self._block(reader, block, key))
+        if replay:
+            into.replay.add(replay, reader.grows)
+            delta = delta._replace(replay={**replay, **(delta.replay or {})})
+        return delta
+
+    def _block(self, reader: Reader, block: _Block, key: Key) -> Delta:
+        text, thought = self._pieces(block.content, block.reasoning, key)
+        refused = self.into.blocks.write("refusal", text_of(block.refusal), key) if block.refusal else ""
+        if block.replay:
+            self.into.blocks.wants_back(block.replay, reader.grows, key)
+        fragments, replay = self._fragments(reader, block.tool_calls, "piece") if block.tool_calls else ((), None)
+        return _new(Delta, (text or None, thought or None, fragments, None, None, refused or None, replay))
+
+    def _wholes(self, reader: Reader, found: Found, key: Key) -> Delta:
+        """What a server says as a whole, of a block or a call, as far as its pieces lacked it."""
+        text = thought = refused = ""
+        if isinstance(found.whole, dict):
+            fill, again = self.into.blocks.fill, self.found(self.run(self.spec.response.found.run, found.whole))
+            text, thought = self._whole_text(again.content, again.reasoning)
+            text, thought = fill("text", text, key), fill("reasoning", thought, key)
+            refused = fill("refusal", text_of(again.refusal), key)
+        fragments, replay = self._fragments(reader, found.whole_calls, "whole") if found.whole_calls else ((), None)
+        return Delta(text or None, thought or None, fragments, None, None, refused or None, replay)
+
+    def _end(self, reader: Reader, found: Found) -> Delta:
+        reason = self._finish_reason(found.finish_reason) if found.finish_reason else None
+        held = self._placed(self.into.calls.settle(end=False)) if reason else ()
+        return Delta(None, None, held, reason, self._usage(reader, found.usage) if found.usage else None)
+
+    def _pieces(self, content: Any, reasoning: Any, key: Key) -> tuple[str, str]:
         """(text, reasoning) of an event, noted. A provider that tells them apart leaves no tags."""
         thought = text_of(reasoning) if reasoning else ""
-        if thought and not self.into.content:
-            self.splitter = None
+        if thought:
+            if not self.into.content:
+                self.splitter = None
+            thought = self.into.blocks.write("reasoning", thought, key)
         text = self._text(content) if content else ""
-        if text and self.splitter is not None:
-            text, more = self.splitter.feed(text)
-            thought += more
-        self._note(text, thought)
-        return text, thought
+        if not text or self.splitter is None:
+            return (self.into.blocks.write("text", text, key) if text else ""), thought
+        said, thinks = self._written(self.splitter.feed(text), key)
+        return said, thought + thinks
+
+    def _written(self, split: Split, key: Key = ()) -> tuple[str, str]:
+        """(text, reasoning) of pieces in their order, noted."""
+        out = [
+            (inside, self.into.blocks.write("reasoning" if inside else "text", piece, key))
+            for inside, piece in split
+            if piece
+        ]
+        return _joined(piece for inside, piece in out if not inside), _joined(piece for inside, piece in out if inside)
 
     def _text(self, content: Any) -> str:
         """A piece of text; half of a surrogate pair waits for its other half."""
         if not isinstance(content, str):
-            return text_of(content)
+            return _no_flag(content)
         if self.surrogate:
             content, self.surrogate = self.surrogate + content, ""
         if content and "\ud800" <= content[-1] <= "\udbff":
             content, self.surrogate = content[:-1], content[-1]
         return content if content.isascii() else clean(content)
 
-    def _note(self, text: str, thought: str) -> None:
-        if text:
-            self.into.content.append(text)
-        if thought:
-            self.into.reasoning.append(thought)
-
     def held_back(self) -> Delta:
         """At the end of a stream: what was waiting for more."""
-        text, thought = self.splitter.flush() if self.splitter is not None else ("", "")
-        text += "\ufffd" if self.surrogate else ""
-        self._note(text, thought)
-        return Delta(text or None, thought or None) if text or thought else NOTHING
+        split = self.splitter.flush() if self.splitter is not None else []
+        text, thought = self._written([*split, (False, "\ufffd" if self.surrogate else "")])
+        held = self._placed(self.into.calls.settle(end=True))
+        return Delta(text or None, thought or None, held) if text or thought or held else NOTHING
 
     def fill_in(self) -> Delta:
         """Whatever the stream itself did not bring, from the whole answer in one of its events."""
-        if self.final is None:
+        if not isinstance(self.final, dict):
             return NOTHING
-        into, reader = self.into, self.spec.response
-        _, content, reasoning, refusal, calls, _, _, finish, usage, model, *_ = self.run(reader.found.run, self.final)
-        text, thought = self._whole_pieces(content, reasoning)
-        text, thought = ("" if into.content else text), ("" if into.reasoning else thought)
-        self._note(text, thought)
-        if refusal and not into.refusal:
-            into.refusal.append(text_of(refusal))
-        fragments = self._fragments(reader, calls, "own") if calls and not into.calls.slots else ()
-        reason = self._finish_reason(finish) if finish and into.finish_reason is None else None
-        counts = self._usage(reader, usage) if usage and into.usage is None else None
-        into.model = into.model or str(model or "")
-        return Delta(text or None, thought or None, fragments, reason, counts)
+        into, reader, final = self.into, self.spec.response, self.one_choice(self.final)
+        found = self.found(self.run(reader.found.run, final))
+        nothing_came = not (into.blocks or into.calls)
+        delta = self._whole_blocks(final, found) if nothing_came else self._missing_kinds(found)
+        into.model = into.model or str(found.model or "")
+        reason = (
+            self._finish_reason(found.finish_reason) if found.finish_reason and into.finish_reason is None else None
+        )
+        counts = self._usage(reader, found.usage) if found.usage and into.usage is None else None
+        return delta._replace(finish_reason=reason, usage=counts)
+
+    def _missing_kinds(self, found: Found) -> Delta:
+        """Of a whole answer, the kinds of blocks of which no piece came."""
+        into = self.into
+        text, thought = self._whole_text(found.content, found.reasoning)
+        text = into.blocks.write("text", text) if text and not into.content else ""
+        thought = into.blocks.write("reasoning", thought) if thought and not into.reasoning else ""
+        if thought:
+            into.blocks.to_front()  # its place is not known; answers begin with it
+        refused = into.blocks.write("refusal", text_of(found.refusal)) if found.refusal and not into.refusal else ""
+        calls = found.tool_calls if not into.calls else None
+        fragments, replay = self._fragments(self.spec.response, calls, "own") if calls else ((), None)
+        return Delta(text or None, thought or None, fragments, None, None, refused or None, replay)
 
     # -------------------------------------------------------------- one body
 
-    def body(self, body: dict[str, Any], found: list[Any]) -> Delta:
+    def body(self, body: dict[str, Any], found: Found) -> Delta:
         """A whole answer, with what the spec's response found in it."""
-        into, reader = self.into, self.spec.response
-        content, reasoning, refusal, calls, _, _, finish, usage, model, *_ = found
-        text, thought = self._whole_pieces(content, reasoning)
-        self._note(text, thought)
-        if refusal:
-            into.refusal.append(text_of(refusal))
-        fragments = self._fragments(reader, calls, "own") if calls else ()
-        reason = self._finish_reason(finish)
-        counts = self._usage(reader, usage) if usage else None
-        into.model = str(model or "")
-        into.replay.add(self._found(reader.replay, body), reader.grows)
-        into.raw = body
-        return Delta(text or None, thought or None, fragments, reason, counts)
+        delta = self._whole_blocks(body, found)
+        reason = self._finish_reason(found.finish_reason)
+        counts = self._usage(self.spec.response, found.usage) if found.usage else None
+        self.into.model = str(found.model or "")
+        return delta._replace(finish_reason=reason, usage=counts)
 
-    def _whole_pieces(self, content: Any, reasoning: Any) -> tuple[str, str]:
-        text, thought, tags = text_of(content), text_of(reasoning), self.spec.response.think_tags
+    def _whole_blocks(self, body: dict[str, Any], found: Found) -> Delta:
+        into, reader, replay = self.into, self.spec.response, self._found(self.spec.response.replay, body)
+        listed = _at(body, reader.blocks)
+        if listed is None:
+            delta = self._whole_block(
+                _Block(found.content, found.reasoning, found.refusal, found.tool_calls, replay), ()
+            )
+        else:
+            delta = NOTHING
+            for place, block in enumerate(self._each(reader, body, listed)):
+                delta = _with(delta, self._whole_block(block, (place,)))
+        into.replay.add(replay, reader.grows)
+        return delta
+
+    def _whole_block(self, block: _Block, key: Key) -> Delta:
+        blocks, reader = self.into.blocks, self.spec.response
+        text, thought = _no_flag(block.content), text_of(block.reasoning, "\n\n")
+        if thought or not reader.think_tags or isinstance(text, JsonText):
+            thought = blocks.write("reasoning", thought, key) if thought else ""
+            text = blocks.write("text", text, key) if text else ""
+        else:
+            text, thought = self._written(split_whole(text, reader.think_tags), key)
+        refused = blocks.write("refusal", text_of(block.refusal), key) if block.refusal else ""
+        if block.replay:
+            blocks.wants_back(block.replay, reader.grows, key)
+        fragments, replay = self._fragments(reader, block.tool_calls, "own") if block.tool_calls else ((), None)
+        return Delta(text or None, thought or None, fragments, None, None, refused or None, replay)
+
+    def _whole_text(self, content: Any, reasoning: Any) -> tuple[str, str]:
+        text, thought, tags = _no_flag(content), text_of(reasoning, "\n\n"), self.spec.response.think_tags
         if thought or not tags or isinstance(text, JsonText):
             return text, thought
-        return split_whole(text, tags)
+        split = split_whole(text, tags)
+        return _joined(piece for inside, piece in split if not inside), _joined(
+            piece for inside, piece in split if inside
+        )
 
     def refuse_half_calls(self) -> None:
-        """Half a call is never handed out, unless the provider itself ended the answer there."""
-        if self.into.finish_reason is None and (name := self.into.half_call()):
-            raise TruncatedError(f"the answer ended inside the arguments of the tool call {name!r}")
-        if any(slot.name is None for slot in self.into.calls.slots):
+        """Half a call is never handed out, unless the provider itself ended the answer early."""
+        calls = self.into.calls
+        if calls.nameless():
             raise ProtocolError("a tool call came without the name of a function")
+        found = calls.no_json() if self.into.finish_reason in _WHOLE_ENDS else None
+        if found is None:
+            return
+        name, arguments = found
+        if self.into.finish_reason is None or begins_json(arguments):
+            raise TruncatedError(f"the answer ended inside the arguments of the tool call {name!r}")
+        raise ProtocolError(f"the arguments of the tool call {name!r} are no JSON")
 
     # -------------------------------------------------------------- what both share
 
-    def _fragments(self, reader: Reader, calls: Any, how: How) -> tuple[ToolCallDelta, ...]:
-        items = calls if isinstance(calls, list) else [calls]
-        read, add = reader.tool_call.run, self.into.calls.add
-        made = (
-            add(self.run(read, item), how, self._found(reader.call_replay, item))
-            for item in items
-            if isinstance(item, dict)
+    def _each(self, reader: Reader, value: dict[str, Any], listed: list[Any]) -> Iterator[_Block]:
+        """The blocks of a list, each read as if it stood there alone; what is found beside the list belongs to none."""
+        beside = self._alone(reader, value, [])
+        yield _Block(None, beside.reasoning, None, None, {})
+        for element in listed:
+            alone = self._alone(reader, value, [element])
+            fields = zip(_Block._fields, alone, beside, strict=True)
+            none: dict[str, Any] = {name: {} if name == "replay" else None for name, _, also in fields if also}
+            yield alone._replace(**none)
+        yield _Block(beside.content, None, beside.refusal, beside.tool_calls, beside.replay)
+
+    def _alone(self, reader: Reader, value: dict[str, Any], elements: list[Any]) -> _Block:
+        alone = _put(value, reader.blocks, elements)
+        found = self.found(self.run(reader.found.run, alone))
+        return _Block(
+            found.content, found.reasoning, found.refusal, found.tool_calls, self._found(reader.replay, alone)
         )
-        return tuple(delta for delta in made if delta is not None)
+
+    def _fragments(
+        self, reader: Reader, calls: Any, how: How
+    ) -> tuple[tuple[ToolCallDelta, ...], dict[str, Any] | None]:
+        """The deltas of calls, and what goes back with them."""
+        made: list[ToolCallDelta] = []
+        replays: list[dict[str, Any]] = []
+        for item in _dicts(calls):
+            replay = self._found(reader.call_replay, item) if reader.call_replay.names else {}
+            delta = self.into.calls.add(Piece.of(self.run(reader.tool_call.run, item)), how, replay)
+            if delta is not None:
+                made.append(delta)
+                replays += [{"index": delta.index, **replay}] if replay else []
+        return self._placed(made), {"tool_calls": replays} if replays else None
+
+    def _placed(self, deltas: Sequence[ToolCallDelta]) -> tuple[ToolCallDelta, ...]:
+        """The deltas, with a place among the blocks for each call that begins in them."""
+        for delta in deltas:
+            while self._calls_placed <= delta.index:
+                self.into.blocks.call(self._calls_placed)
+                self._calls_placed += 1
+        return tuple(deltas)
 
     def _finish_reason(self, found: Any) -> str | None:
         """Note and give the reason in prx's words. One that means failure is raised."""
@@ -194,6 +363,64 @@ class Reading:
         """What a query with names of its own finds, without its nulls."""
         found = zip(query.names, self.run(query.run, value), strict=True) if query.names else ()
         return {name: item for name, item in found if item}
+
+
+def _with(first: Delta, second: Delta) -> Delta:
+    """Two deltas of one event as one."""
+    if first == NOTHING:
+        return second
+    replay = {**(first.replay or {}), **(second.replay or {})}
+    if first.replay and second.replay and "tool_calls" in first.replay and "tool_calls" in second.replay:
+        replay["tool_calls"] = [*first.replay["tool_calls"], *second.replay["tool_calls"]]
+    return Delta(
+        _both(first.content, second.content),
+        _both(first.reasoning, second.reasoning),
+        first.tool_calls + second.tool_calls,
+        second.finish_reason or first.finish_reason,
+        second.usage or first.usage,
+        _both(first.refusal, second.refusal),
+        replay or None,
+    )
+
+
+def _both(first: str | None, second: str | None) -> str | None:
+    return first + second if first and second else second or first
+
+
+def _joined(pieces: Iterable[str]) -> str:
+    return "".join(pieces)
+
+
+def _no_flag(content: Any) -> str:
+    """Text of a found content. true is neither text nor data, and an answer that has it has no content that could be shown."""
+    if content is True:
+        raise ProtocolError("the content is no text: true")
+    return text_of(content)
+
+
+def _dicts(found: Any) -> list[dict[str, Any]]:
+    listed = found if isinstance(found, list) else [found]
+    return [item for item in listed if isinstance(item, dict)]
+
+
+def _at(value: Any, path: Sequence[str | int]) -> list[Any] | None:
+    """The list of blocks at a path, where its order says anything."""
+    for step in path:
+        if isinstance(step, str):
+            value = value.get(step) if isinstance(value, dict) else None
+        else:
+            value = value[step] if isinstance(value, list) and step < len(value) else None
+    return value if path and isinstance(value, list) and len(value) > 1 else None
+
+
+def _put(value: Any, path: Sequence[str | int], elements: list[Any]) -> Any:
+    """The value with these elements in place of the list at a path."""
+    if not path:
+        return elements
+    step, *rest = path
+    if isinstance(step, str):
+        return {**value, step: _put(value[step], rest, elements)}
+    return [_put(item, rest, elements) if place == step else item for place, item in enumerate(value)]
 
 
 def _count(value: Any) -> int | None:

@@ -7,9 +7,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal
 
-from prx.chat import Call, JsonText, Message, Reply, Usage
+from prx.chat import Call, JsonText, Message, Part, Reply, ToolCall, Usage
+from prx.core.blocks import Blocks, in_usual_order
 from prx.core.replay import Replay
-from prx.core.toolcalls import ToolCalls, is_json
+from prx.core.toolcalls import ToolCalls
 from prx.spec.model import Spec
 from prx.words import clean
 
@@ -22,10 +23,12 @@ class Assembly:
     def __init__(self, spec: Spec, call: Call, new_id: Callable[[], str]) -> None:
         self.spec = spec
         self.call = call
-        self.content: list[str] = []
-        self.reasoning: list[str] = []
-        self.refusal: list[str] = []
-        self.calls = ToolCalls(new_id)
+        self.blocks = Blocks()
+        # The pieces as they were handed on.
+        self.content, self.reasoning, self.refusal = (
+            self.blocks.said[kind] for kind in ("text", "reasoning", "refusal")
+        )
+        self.calls = _tool_calls(call, new_id)
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
         self.model = ""
@@ -37,7 +40,7 @@ class Assembly:
 
     @property
     def empty(self) -> bool:
-        return not (self.content or self.reasoning or self.refusal or self.calls.slots or self.finish_reason)
+        return not (self.content or self.reasoning or self.refusal or self.calls or self.finish_reason)
 
     def add_counts(self, found: Any) -> dict[str, Any]:
         """The provider's own usage object, of a provider that reports it in parts."""
@@ -51,21 +54,11 @@ class Assembly:
         self.usage = Usage(*(new if new is not None else kept for new, kept in zip(found, old, strict=True)))
         return self.usage
 
-    def half_call(self) -> str | None:
-        """The name of a call whose arguments are no JSON though they should be."""
-        free = self._free_form()
-        return next(
-            (slot.name or "?" for slot in self.calls.slots if slot.name not in free and not is_json(slot.text)), None
-        )
-
-    def _free_form(self) -> set[str | None]:
-        """The names of tools whose input is text of their own."""
-        return {(tool.get("custom") or {}).get("name") for tool in self.call.tools if tool.get("type") == "custom"}
-
     def reply(self) -> Reply:
         content, reasoning = _joined(self.content), "".join(self.reasoning) or None
         refusal = "".join(self.refusal) or None
         calls = self.calls.calls()
+        parts = tuple(self.blocks.parts(calls, self.calls.replays()))
         source: Literal["content", "reasoning"] = "content"
         shown = content
         if reasoning and not content.strip() and not calls and not refusal and self.finish_reason:
@@ -81,32 +74,50 @@ class Assembly:
             streamed=self.streamed,
             content_source=source,
             request_id=self.request_id,
-            message=self._message(content, refusal),
+            message=self._message(content, refusal, calls, parts),
             refusal=refusal,
+            parts=parts,
             raw=list(self.raw) if isinstance(self.raw, deque) else self.raw,
         )
 
-    def _message(self, content: str, refusal: str | None) -> Message:
-        message: Message = {"role": "assistant", "content": str(content) if content or not self.calls.slots else None}
+    def _message(
+        self, content: str, refusal: str | None, calls: tuple[ToolCall, ...], parts: tuple[Part, ...]
+    ) -> Message:
+        message: Message = {"role": "assistant", "content": str(content) if content or not calls else None}
         if refusal:
             message["refusal"] = refusal
-        if self.calls.slots:
-            message["tool_calls"] = self.calls.messages(self._free_form())
+        if calls:
+            message["tool_calls"] = self.calls.messages()
+        if not in_usual_order(parts):
+            message["parts"] = [_sent_back(part) for part in parts]
         return {**message, **self.replay.folded()}
+
+
+def _tool_calls(call: Call, new_id: Callable[[], str]) -> ToolCalls:
+    """Where calls are joined; it knows what the tools are called, and which of them take any text."""
+    rows = [(tool.get("type"), tool.get(str(tool.get("type")))) for tool in call.tools]
+    names = [(kind, row.get("name")) for kind, row in rows if isinstance(row, dict)]
+    return ToolCalls(new_id, [str(name) for _, name in names], [str(name) for kind, name in names if kind == "custom"])
+
+
+def _sent_back(part: Part) -> dict[str, Any]:
+    """A block as an assistant message carries it, where its order says more than the message does."""
+    said = {"id": part.call.id} if part.call else {"text": part.text} if part.text else {}
+    return {"type": part.kind, **said, **(part.replay if not part.call else {})}
 
 
 def _joined(pieces: list[str]) -> str:
     return pieces[0] if len(pieces) == 1 else "".join(pieces)
 
 
-def text_of(value: Any) -> str:
+def text_of(value: Any, between: str = "") -> str:
     """A found value as text: itself; the texts of a list of parts, joined; anything else as JSON text."""
     if isinstance(value, str):
         return clean(value)
     if value is None or isinstance(value, bool):
         return ""
     if isinstance(value, list) and all(map(_is_part, value)):
-        return clean("".join(map(_part_text, value)))
+        return clean(between.join(filter(None, map(_part_text, value))))
     made = JsonText(clean(json.dumps(value, ensure_ascii=False)))
     made.value = value
     return made

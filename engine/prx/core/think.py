@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 Pairs = Sequence[tuple[str, str]]
+Split = list[tuple[bool, str]]  # pieces in their order: whether it is reasoning, and the piece
 _QUOTES = "`'\""
 
 
 class ThinkSplitter:
-    """Feed pieces of text; get (text, reasoning) for each. What may be the beginning of a tag is held back."""
+    """Feed pieces of text; get them split, in their order. What may be the beginning of a tag is held back."""
 
     def __init__(self, pairs: Pairs, *, inside: bool = False) -> None:
         self.pairs = pairs
@@ -29,15 +30,15 @@ class ThinkSplitter:
         self.last = text[-1:] or self.last
         return True
 
-    def feed(self, text: str) -> tuple[str, str]:
-        return (text, "") if self.passes(text) else self._split(self.held + text, final=False)
+    def feed(self, text: str) -> Split:
+        return [(False, text)] if self.passes(text) else self._split(self.held + text, final=False)
 
-    def flush(self) -> tuple[str, str]:
+    def flush(self) -> Split:
         """What was held back, at the end."""
         return self._split(self.held, final=True)
 
-    def _split(self, text: str, *, final: bool) -> tuple[str, str]:
-        out: tuple[list[str], list[str]] = ([], [])
+    def _split(self, text: str, *, final: bool) -> Split:
+        out: Split = []
         self.held = ""
         while text:
             if self.fresh:
@@ -55,11 +56,11 @@ class ThinkSplitter:
             self.last = ">"
             self.fresh = True
             text = text[place + len(tag) :]
-        return "".join(out[0]), "".join(out[1])
+        return out
 
-    def _emit(self, out: tuple[list[str], list[str]], piece: str) -> None:
+    def _emit(self, out: Split, piece: str) -> None:
         if piece:
-            out[bool(self.closing)].append(piece)
+            out.append((bool(self.closing), piece))
             self.last = piece[-1]
 
     def _next_tag(self, text: str) -> tuple[int, str, str]:
@@ -87,13 +88,36 @@ class ThinkSplitter:
         return longest
 
 
-def split_whole(text: str, pairs: Pairs) -> tuple[str, str]:
-    """(text, reasoning) of a whole answer; there a closing tag alone also means that reasoning came first."""
+def split_whole(text: str, pairs: Pairs) -> Split:
+    """A whole answer, split. There a closing tag alone also means that reasoning came first, and an opening one that
+    stands behind words and is never closed is one of them: only a thought that begins the answer may be cut off.
+    """
     inside = any(closing in text and text.find(opening) not in range(text.find(closing)) and not _quoted(text, closing)
                  for opening, closing in pairs)  # fmt: skip
     splitter = ThinkSplitter(pairs, inside=inside)
-    first, second = splitter.feed(text), splitter.flush()
-    return (first[0] + second[0]).strip("\r\n") if first[1] or second[1] else text, first[1] + second[1]
+    split = [*splitter.feed(text), *splitter.flush()]
+    if splitter.closing and any(piece.strip() for thought, piece in split if not thought):
+        split = _unsplit(text, split, pairs)
+    return _trimmed(split) if any(thought for thought, _ in split) else [(False, text)]
+
+
+def _unsplit(text: str, split: Split, pairs: Pairs) -> Split:
+    """The pieces with the last thought, which no tag closes, as text again, its tag included."""
+    start = max(text.rfind(opening) for opening, _ in pairs)
+    return [*split[:-1], (False, text[start:])] if split[-1][0] else split
+
+
+def _trimmed(split: Split) -> Split:
+    """The pieces without the line breaks that stand around the text."""
+    said = "".join(piece for thought, piece in split if not thought)
+    rest = len(said) - len(said.lstrip("\r\n")), len(said.rstrip("\r\n"))
+    made, at = [], 0
+    for thought, piece in split:
+        if not thought:
+            start, at = at, at + len(piece)
+            piece = piece[max(0, rest[0] - start) : max(0, rest[1] - start)]  # noqa: PLW2901
+        made.append((thought, piece))
+    return [(thought, piece) for thought, piece in made if piece]
 
 
 def _quoted(text: str, tag: str) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from prx.lang.program import FORMULA, Key
 from prx.spec import model
 from prx.spec.model import CALL, FAULT, FOUND, TOKENS, Path, Query, Spec
 
@@ -43,11 +42,9 @@ def compile_spec(raw: Mapping[str, Any]) -> Spec:
     )
 
 
-def programs(spec: Spec) -> set[Key]:
-    """The keys of all that is compiled for a spec; compiles it."""
-    for query in queries(spec):
-        query.compile()
-    return {query.key for query in queries(spec)} | {(FORMULA, text) for text in spec.request.body.formulas}
+def expressions(spec: Spec) -> set[str]:
+    """The texts of all expressions that a spec may evaluate."""
+    return {text for query in queries(spec) for text in query.key}.union(spec.request.body.formulas)
 
 
 def queries(spec: Spec) -> Iterator[Query]:
@@ -100,7 +97,15 @@ def _reader(path: Path, block: Mapping[str, Any], raw: Mapping[str, Any]) -> dic
             {key: row.get("from", "") if isinstance(row, dict) else row for key, row in replay.items()},
         ),
         "grows": {key: tuple(row.get("join", ())) for key, row in replay.items() if isinstance(row, dict)},
+        "blocks": _steps(block.get("blocks", "")),
     }
+
+
+def _steps(path: str) -> Path:
+    """Keys and places of a path such as candidates[0].content.parts."""
+    return tuple(
+        int(step) if step.isdigit() else step for step in path.replace("[", ".").replace("]", "").split(".") if step
+    )
 
 
 def _response(raw: Mapping[str, Any]) -> model.Response:
@@ -108,6 +113,7 @@ def _response(raw: Mapping[str, Any]) -> model.Response:
     return model.Response(
         **_reader(("response",), block, raw),
         answer=Query(("response",), block, ("answer",)),
+        choices=block.get("choices", ""),
         finish_reasons=block.get("finish_reasons", {}),
         request_id=tuple(block.get("request_id", ())),
         think_tags=tuple((opening, closing) for opening, closing in block.get("think_tags", ())),

@@ -19,19 +19,22 @@ from prx.record import Record
 Path = tuple[str | int, ...]
 
 FOUND = (
+    "block",
     "content",
     "reasoning",
     "refusal",
     "tool_calls",
+    "older_call",
+    "whole",
     "whole_calls",
-    "call_pieces",
+    "server_calls",
     "finish_reason",
     "usage",
     "model",
     "final",
     "end",
 )
-CALL = ("index", "id", "name", "arguments")
+CALL = ("index", "item", "id", "name", "arguments", "free_form")
 TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "reasoning_tokens")
 FAULT = ("message", "code", "type", "status", "retry_after")
 # What the formulas of a request's body see.
@@ -125,7 +128,10 @@ class Request(Record):
 
 
 class Reader(Record):
-    """How a body, or one kind of event, is read. `found` gives FOUND in order, led by errors.detect."""
+    """How a body, or one kind of event, is read. `found` gives FOUND in order, led by errors.detect.
+
+    blocks: where the list of an answer's blocks stands, as keys and places.
+    """
 
     found: Query
     tool_call: Query
@@ -133,12 +139,14 @@ class Reader(Record):
     tokens: Query
     replay: Query
     grows: Mapping[str, tuple[str, ...]]
+    blocks: Path
 
 
 class Response(Reader):
     """As a Reader, of a whole body; and what holds of any answer."""
 
     answer: Query
+    choices: str = ""
     finish_reasons: Mapping[str, str] = NONE
     request_id: tuple[str, ...] = ()
     think_tags: tuple[tuple[str, str], ...] = ()
