@@ -24,13 +24,14 @@ from jmespath.visitor import Options
 
 from prx import config
 from prx.account import Account, open_account
-from prx.chat import Call, Delta, Reply, plain
+from prx.chat import Call, Delta, Reply, ToolCall, ToolCallDelta, plain
 from prx.config import Settings
 from prx.conformance import cases
 from prx.core.decode import Decoder
 from prx.core.fault import refused
 from prx.core.framing import FRAMINGS, frames_in
 from prx.core.request import build
+from prx.core.toolcalls import Piece, ToolCalls
 from prx.errors import KINDS, Error
 from prx.lang import query
 from prx.lang.functions import SpecFunctions
@@ -142,11 +143,18 @@ def read(dialect: str, parts: Iterable[bytes], *, stream: bool, moulds: bool = T
 def sound(outcome: Outcome) -> None:
     """What was handed out is what the reply says; all of it can be printed, and no error shows the key."""
     reply = outcome.reply
+    texts = "".join(part.text for part in reply.parts if part.kind == "text")
+    assert sorted(texts) == sorted(str(reply.message["content"] or "")), "the parts say what the content says"
     if reply.content_source == "content":
         assert outcome.text == reply.content, f"the deltas say {outcome.text!r}, the reply {reply.content!r}"
     else:
         assert not outcome.text.strip()
     assert outcome.thought == (reply.reasoning or "")
+    assert "".join(delta.refusal or "" for delta in outcome.deltas) == (reply.refusal or "")
+    assert [part.call for part in reply.parts if part.call] == list(reply.tool_calls)
+    if outcome.error is None and reply.streamed and reply.finish_reason in {None, "stop", "tool_calls"}:
+        free = {call["id"] for call in reply.message.get("tool_calls", ()) if call["type"] == "custom"}
+        assert all(_is_json(call.arguments) for call in reply.tool_calls if call.id not in free)
     printed = {**plain(reply), "raw": None}
     for value in (printed, *map(plain, outcome.deltas)):
         json.dumps(value, ensure_ascii=False).encode()
@@ -332,3 +340,32 @@ def alone_and_together(texts: Sequence[str], values: Sequence[Any] = VALUES) -> 
         found = answer(together, value)
         wanted = answer(lambda seen: tuple(run(seen) for run in singly), value)
         assert found == wanted, f"{texts} on {value!r}: together {found}, alone {wanted}"
+
+
+# ------------------------------------------------------------------ pieces of tool calls
+
+
+def joined(elements: Iterable[tuple[Any, ...]]) -> tuple[ToolCall, ...]:
+    """The calls of pieces, each (index, item, id, name, arguments): the deltas say the same, and what is no call is known."""
+    calls = ToolCalls(lambda: "made", ["f", "g", "free"], ["free"])
+    deltas: list[ToolCallDelta | None] = [calls.add(Piece.of((*element, None))) for element in elements]
+    deltas += calls.settle(end=True)
+    found: dict[int, list[str]] = {}
+    for delta in filter(None, deltas):
+        found.setdefault(delta.index, []).append(delta.arguments or "")
+    made = calls.calls()
+    assert {place: "".join(texts) or "{}" for place, texts in found.items()} == {
+        place: call.arguments for place, call in enumerate(made)
+    }
+    assert calls.nameless() == any(not call.name for call in made)
+    broken = [call.name or "?" for call in made if call.name != "free" and not _is_json(call.arguments)]
+    assert (calls.no_json() or ("",))[0] == next(iter(broken), "")
+    return made
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text, parse_constant=lambda word: json.loads(word.lower()))
+    except ValueError:
+        return False
+    return True

@@ -60,10 +60,11 @@ def test_the_contract():
     reply = prx.Reply()
     for name in (
         "content", "reasoning", "tool_calls", "finish_reason", "usage", "model", "provider", "streamed", "content_source", "fallbacks",
-        "request_id", "message", "refusal", "raw",
+        "request_id", "message", "refusal", "parts", "raw",
     ):  # fmt: skip
         assert hasattr(reply, name)
-    assert prx.Delta._fields == ("content", "reasoning", "tool_calls", "finish_reason", "usage")
+    assert prx.Delta._fields == ("content", "reasoning", "tool_calls", "finish_reason", "usage", "refusal", "replay")
+    assert prx.Part._fields == ("kind", "text", "call", "replay")
     assert prx.ToolCall._fields == ("id", "name", "arguments")
     assert prx.ToolCallDelta._fields == ("index", "id", "name", "arguments")
     assert prx.Usage._fields == (

@@ -9,7 +9,7 @@ one kind of exception, prx.Error. It refuses to know any provider by name: all o
 
 from __future__ import annotations
 
-from prx.chat import Delta, Message, Reply, ToolCall, ToolCallDelta, Usage
+from prx.chat import Delta, Message, Part, Reply, ToolCall, ToolCallDelta, Usage
 from prx.client import Client
 from prx.errors import (
     AuthError,
@@ -44,6 +44,7 @@ __all__ = (
     "Message",
     "NotFoundError",
     "OverflowedError",
+    "Part",
     "ProtocolError",
     "ProviderConnectionError",
     "ProviderTimeoutError",

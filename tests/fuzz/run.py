@@ -29,7 +29,7 @@ sys.path[0] = str(HERE.parent)  # the tests import each other by their names
 SECONDS = 2.0  # of processor time for one input; anything that grows with the square of it or worse takes longer
 MAX_LENGTH = 4096
 MAX_KEPT = 100_000  # bytes of a kept corpus, smallest inputs first
-NAMES = ("spec", "framing", "decoder", "expression")
+NAMES = ("spec", "framing", "decoder", "expression", "toolcalls")
 
 
 @click.command(help=__doc__)

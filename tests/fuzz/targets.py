@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import laws
@@ -49,11 +50,27 @@ def expression(data: bytes) -> None:
         laws.alone_and_together(taken)
 
 
+# The words of pieces of tool calls; a byte chooses one of each two rows.
+_INDEXES, _IDS, _ITEMS = (None, 0, 1, 2), (None, "", "c1", "c2"), (None, None, "it1", "it2")
+_NAMES = (None, "", "f", "g", "free", "ge", "get_time", None)
+_VALUES = ("", "{", "}", '{"a":', "1}", '{"a":1}', "{}", " ", '"', "[", "]", ":1}", '{"a"', '{"b":2}', "NaN", "\\")
+
+
+def toolcalls(data: bytes) -> None:
+    """Pieces of tool calls: of two bytes the first says which call, the second its name and arguments."""
+    pieces = [
+        (_INDEXES[who & 3], _ITEMS[who >> 4 & 3], _IDS[who >> 2 & 3], _NAMES[says >> 4 & 7], _VALUES[says & 15])
+        for who, says in zip(data[:400:2], data[1:400:2], strict=False)
+    ]
+    laws.joined(pieces)
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "spec": spec,
     "framing": framing,
     "decoder": decoder,
     "expression": expression,
+    "toolcalls": toolcalls,
 }
 
 
@@ -120,6 +137,17 @@ def _expression_seeds() -> Iterator[bytes]:
     yield from (text.removeprefix("=").encode() for text in sorted(texts))
 
 
+def _toolcalls_seeds() -> Iterator[bytes]:
+    for case in yaml.safe_load((ROOT / "tests" / "toolcalls.yaml").read_text()):
+        with suppress(ValueError):  # a case of other words
+            yield bytes(byte for element in case["add"] for byte in _two_bytes(*element))
+
+
+def _two_bytes(index: object, given: object, name: object, arguments: object, item: object = None) -> tuple[int, int]:
+    who = _INDEXES.index(index) | _IDS.index(given) << 2 | _ITEMS.index(item) << 4
+    return who, _NAMES.index(name) << 4 | _VALUES.index(arguments or "")
+
+
 def _texts(value: object) -> Iterator[str]:
     if isinstance(value, str):
         yield value
@@ -136,6 +164,7 @@ SEEDS: dict[str, Callable[[], Iterator[bytes]]] = {
     "framing": _framing_seeds,
     "decoder": _decoder_seeds,
     "expression": _expression_seeds,
+    "toolcalls": _toolcalls_seeds,
 }
 
 

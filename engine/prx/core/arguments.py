@@ -40,7 +40,20 @@ class Arguments:
 
     @property
     def text(self) -> str:
+        return self._again or "" if self._is_all() else self._joined
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the last piece either continues the text or is all of it, said again."""
+        return self._again is not None
+
+    @property
+    def _joined(self) -> str:
         return "".join(self._pieces)
+
+    def _is_all(self) -> bool:
+        """Whether the undecided piece is JSON by itself: then it was all of the text, if nothing continues it."""
+        return self._again is not None and is_json(self._again) and not is_json(self._joined + self._again)
 
     def __bool__(self) -> bool:
         return self._size > 0 or self._again is not None
@@ -51,7 +64,9 @@ class Arguments:
             return self._decided(piece)
         if self.free or not self._starts_over(piece):
             return self._append(piece)
-        text = self.text
+        text = self._joined
+        if not self._cumulative and is_json(text + piece):
+            return self._append(piece)
         if not self._cumulative and begins_json(text + piece):
             self._again = piece
             return ""
@@ -62,9 +77,9 @@ class Arguments:
         """At the end: what was undecided. A reading that makes JSON is right; else the piece was a piece."""
         if self._again is None:
             return ""
-        again, self._again = self._again, None
-        is_all = is_json(again) and not is_json(self.text + again)
-        return self._append(again[len(self.text) :] if is_all else again)
+        is_all, again = self._is_all(), self._again
+        self._again = None
+        return self._append(again[self._size :] if is_all else again)
 
     def complete(self, whole: str) -> str:
         """Take in what the server says is the whole text; gives what the pieces lacked of it."""
@@ -85,6 +100,8 @@ class Arguments:
     @property
     def whole(self) -> bool:
         """Whether these are a whole JSON object or array; asked of each piece, so it parses only where brackets are closed."""
+        if self._again is not None:
+            return self._is_all()
         if self.free or self._broken or not self._pieces or self._pieces[-1].rstrip()[-1:] not in ("}", "]"):
             return False
         self._nesting.follow(self._pieces)
@@ -99,13 +116,13 @@ class Arguments:
 
     @property
     def is_empty_object(self) -> bool:
-        return self._size < 8 and not self.free and self.text.strip() == "{}"
+        return self._size == 2 and not self.free and self.text == "{}"
 
     def _starts_over(self, piece: str) -> bool:
         return (
             len(piece) >= self._size > 0
             and piece[0] == self._pieces[0][0]
-            and piece.startswith(self.text)
+            and piece.startswith(self._joined)
             and (self._cumulative or not self.whole)
         )
 

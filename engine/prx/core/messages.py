@@ -225,7 +225,13 @@ def _parts(message: Message, role: str, calls: dict[str, Part]) -> Iterator[Part
         }
         return
     if role != "assistant":
-        yield from map(_part, content) if isinstance(content, list) else [_text(content)] if isinstance(content, str) and content else []
+        yield from (
+            map(_part, content)
+            if isinstance(content, list)
+            else [_text(content)]
+            if isinstance(content, str) and content
+            else []
+        )
         return
     found = [*_said(message, content)]
     for part in _as_it_was(message, found):
@@ -272,7 +278,9 @@ def _row(row: dict[str, Any], calls: dict[Any, Part]) -> Part | None:
         return calls.get(row.get("id"))
     if kind == "refusal":
         return {"type": "refusal", "refusal": text}
-    return {"type": kind, "text": text, "replay": row} if kind in ("reasoning", "text") and isinstance(text, str) else None
+    return (
+        {"type": kind, "text": text, "replay": row} if kind in ("reasoning", "text") and isinstance(text, str) else None
+    )
 
 
 def _words(parts: list[Part]) -> tuple[str, str, list[Any]]:

@@ -330,9 +330,9 @@ class Reading:
             replay = self._found(reader.call_replay, item) if reader.call_replay.names else {}
             delta = self.into.calls.add(Piece.of(self.run(reader.tool_call.run, item)), how, replay)
             if delta is not None:
-                made.append(delta)
+                made += self._placed([delta])
                 replays += [{"index": delta.index, **replay}] if replay else []
-        return self._placed(made), {"tool_calls": replays} if replays else None
+        return tuple(made), {"tool_calls": replays} if replays else None
 
     def _placed(self, deltas: Sequence[ToolCallDelta]) -> tuple[ToolCallDelta, ...]:
         """The deltas, with a place among the blocks for each call that begins in them."""

@@ -143,6 +143,8 @@ RULES: tuple[tuple[str, Callable[[_Case], bool], Does], ...] = (
      lambda case: not case.known and case.same_name and case.call.unfinished and not case.piece.begins_a_value, "continue"),
     ("lets the index drift, or gives the pieces another id than the call",
      lambda case: not case.known and case.piece.name is None and case.call.unfinished and case.call.name is not None, "continue"),
+    ("opens a call with {} and sends its arguments under an index that drifts",
+     lambda case: not case.known and case.nameless and case.call.held and bool((case.piece.arguments or "").strip()), "replace"),
     ("sends a whole call again, in pieces, where nobody opened one",
      lambda case: not case.known and case.nameless and case.call.name is not None, "may_repeat"),
     ("begins a call: nothing else knows its index or id",
@@ -153,7 +155,7 @@ RULES: tuple[tuple[str, Callable[[_Case], bool], Does], ...] = (
     ("gives every call the same index, and each an id",
      lambda case: case.other_id and case.piece.name is not None and not (case.call.unfinished and case.continues_text), "begin"),
     ("sends the next piece, also under an id that changes",
-     lambda case: case.call.unfinished, "continue"),
+     lambda case: case.call.unfinished or (case.call.arguments.undecided and not case.piece.begins_a_value), "continue"),
     ("says id and name again, and no more",
      lambda case: not (case.piece.arguments or "").strip(), "continue"),
     ("opens a call with {} and sends its arguments afterwards",
@@ -237,7 +239,7 @@ class ToolCalls:
     @staticmethod
     def _is_empty(piece: Piece) -> bool:
         """Servers put an empty call beside the text, as a placeholder."""
-        return not (piece.id or piece.name or piece.arguments or piece.item)
+        return not (piece.id or piece.name or piece.arguments)
 
     def _find(self, piece: Piece) -> tuple[_Call | None, bool]:
         """The call that an element is about, and whether it is known by more than order. See FINDS."""
@@ -333,12 +335,12 @@ class ToolCalls:
         return None
 
     def _stands(self, call: _Call) -> ToolCallDelta:
+        call.arguments.settle()
         call.doubt, call.place, self._places = None, self._places, self._places + 1
         return self._delta(call, call.id, call.name, call.arguments.text)
 
     def _released(self, call: _Call, *, end: bool) -> ToolCallDelta | None:
         if end and call.doubt is not None:
-            call.arguments.settle()
             return self._stands(call)
         rest = call.arguments.settle() if end else ""
         if call.held:
