@@ -12,9 +12,10 @@ from typing import Any, NoReturn
 
 from prx.wire import read_json
 
-_CONTROL = re.compile(r"[\x00-\x1f]")
+_CONTROL = r"[\x00-\x1f]"
 _MARKS = r'(?s:\\.)|["{}\[\]]'
 _NO_JSON = object()
+_MAY_END = "}] \t\r\n"  # what the text of an object or a list can end in
 
 
 def _no_number(word: str) -> NoReturn:
@@ -57,6 +58,17 @@ class Arguments:
 
     def __bool__(self) -> bool:
         return self._size > 0 or self._again is not None
+
+    def goes_on(self, piece: str) -> bool:
+        """Take in a piece that can be nothing but the next one; False where it may be something else."""
+        if self._again is not None or not self._pieces or not piece:
+            return False
+        last, first = self._pieces[-1][-1], self._pieces[0][0]
+        if not self.free and (last in _MAY_END or (piece[0] == first and len(piece) >= self._size)):
+            return False
+        self._pieces.append(piece)
+        self._size += len(piece)
+        return True
 
     def add(self, piece: str) -> str:
         """Take a piece in; gives what it adds to the text, "" also where that cannot be told yet."""
@@ -187,7 +199,7 @@ def value_of(text: str) -> Any:
 
 def strict(text: str) -> str:
     """Arguments as every JSON reader takes them: where raw control characters stand in a text, they are escaped."""
-    if not _CONTROL.search(text):
+    if not re.search(_CONTROL, text):
         return text
     try:
         json.loads(text)

@@ -18,28 +18,43 @@ _USUAL = {"reasoning": 0, "text": 1, "refusal": 2, "tool_call": 3}
 
 
 class Block:
-    """One block, as far as it has come. said_whole: the server has said all of it, beside its pieces or in their place."""
+    """One block, as far as it has come. said_whole: the server has said all of it, beside its pieces or in their place.
 
-    __slots__ = ("key", "kind", "place", "replay", "said_whole", "texts")
+    Its text is kept once, in `said`, which has the pieces of all blocks of its kind: here stands only where its own are.
+    """
 
-    def __init__(self, kind: Kind, key: Key, place: int = -1) -> None:
+    __slots__ = ("_said", "_spans", "key", "kind", "place", "replay", "said_whole")
+
+    def __init__(self, kind: Kind, key: Key, said: list[str], place: int = -1) -> None:
         self.kind, self.key, self.place = kind, key, place
-        self.texts: list[str] = []
+        self._said = said
+        self._spans: list[tuple[int, int | None]] = []
         self.said_whole = False
         self.replay: Replay | None = None
 
     @property
     def text(self) -> str:
-        return "".join(self.texts)
+        return "".join(["".join(self._said[start:end]) for start, end in self._spans])
+
+    def begin(self) -> None:
+        """The pieces that follow are of this block."""
+        self._spans.append((len(self._said), None))
+
+    def pause(self) -> None:
+        """The pieces that follow are of another one."""
+        if self._spans:
+            self._spans[-1] = (self._spans[-1][0], len(self._said))
 
 
 class Blocks:
-    """All blocks. `said` has what was handed on of each kind: with a blank line between blocks of reasoning."""
+    """All blocks. `said` has what was handed on of each kind: with a blank line between blocks of reasoning.
+    `at` is the block that the last piece was of.
+    """
 
     def __init__(self) -> None:
         self._blocks: list[Block] = []
         self._known: dict[tuple[Kind, Key], Block] = {}
-        self._at: Block | None = None
+        self.at: Block | None = None
         self.said: dict[Kind, list[str]] = {"reasoning": [], "text": [], "refusal": []}
 
     def __bool__(self) -> bool:
@@ -47,16 +62,11 @@ class Blocks:
 
     def write(self, kind: Kind, text: str, key: Key = ()) -> str:
         """Add a piece to a block; gives it as it is handed on."""
-        block = self._at
-        if block is None or block.kind is not kind or block.key != key:
-            block = self._open(kind, key)
-        said = self.said[kind]
-        handed = text
-        if kind == "reasoning" and key and said and not block.texts:
-            handed = _blank_line(said[-1]) + text
-        block.texts.append(text)
-        said.append(handed)
-        return handed
+        block, between = self.at, ""
+        if block is None or block.kind != kind or block.key != key:
+            between = self._open(kind, key)
+        self.said[kind].append(text)
+        return between + text if between else text
 
     def fill(self, kind: Kind, whole: str, key: Key = ()) -> str:
         """Take in what the server says is all of a block; gives what its pieces lacked, as it is handed on."""
@@ -69,26 +79,29 @@ class Blocks:
         if came and not missing and not key and all(block.said_whole for block in under) and came != whole:
             missing = whole  # a server that sends messages in place of pieces
         handed = self.write(kind, missing, under[-1].key if under else key) if missing else ""
-        for block in under or ([self._at] if self._at and missing else ()):
+        for block in under or ([self.at] if self.at and missing else ()):
             block.said_whole = True
         return handed
 
     def call(self, place: int) -> None:
         """A tool call has begun. place: its place among the calls."""
-        self._blocks.append(Block("tool_call", (), place))
-        self._at = None
+        self._leave()
+        self._blocks.append(Block("tool_call", (), [], place))
 
     def wants_back(self, found: dict[str, Any], grows: Grows, key: Key = ()) -> None:
         """Note what the provider wants back with a block: the one of this key, or the last one."""
         known = (block for block in self._blocks if key and block.key[: len(key)] == key)
-        block = next(known, None) or (self._at if not key else None) or self._open("reasoning", key)
+        block = next(known, None) or (self.at if not key else None)
+        if block is None:
+            self._open("reasoning", key)
+            block = self._blocks[-1]
         block.replay = block.replay or Replay()
         block.replay.add(found, grows)
 
     def to_front(self) -> None:
         """The last block is what the answer began with."""
+        self._leave()
         self._blocks.insert(0, self._blocks.pop())
-        self._at = None
 
     def parts(self, calls: Sequence[ToolCall], replays: Sequence[Mapping[str, Any]]) -> Iterator[Part]:
         """The blocks as they stand; replays: what goes back with each call."""
@@ -96,8 +109,8 @@ class Blocks:
             if block.kind == "tool_call":
                 if block.place < len(calls):
                     yield Part("tool_call", "", calls[block.place], replays[block.place])
-            elif block.texts or block.replay:
-                yield Part(block.kind, block.text, None, block.replay.folded() if block.replay else {})
+            elif (text := block.text) or block.replay:
+                yield Part(block.kind, text, None, block.replay.folded() if block.replay else {})
 
     def _said_elsewhere(self, kind: Kind, whole: str) -> bool:
         """Whether another block has just this text from pieces: servers number the end of a block otherwise than its pieces."""
@@ -107,14 +120,24 @@ class Blocks:
                 return True
         return False
 
-    def _open(self, kind: Kind, key: Key) -> Block:
-        block = self._known.get((kind, key)) if key else None
+    def _leave(self) -> None:
+        if self.at is not None:
+            self.at.pause()
+            self.at = None
+
+    def _open(self, kind: Kind, key: Key) -> str:
+        """Make a block the present one; gives what stands between it and the text before it."""
+        self._leave()
+        block, said, between = self._known.get((kind, key)) if key else None, self.said[kind], ""
         if block is None:
-            block = Block(kind, key)
+            block = Block(kind, key, said)
             self._blocks.append(block)
             self._known[kind, key] = block
-        self._at = block
-        return block
+            between = _blank_line(said[-1]) if kind == "reasoning" and key and said else ""
+            said += [between] if between else []
+        block.begin()
+        self.at = block
+        return between
 
 
 def in_usual_order(parts: Sequence[Part]) -> bool:

@@ -101,7 +101,12 @@ class Reading:
         if kind != "text" or self.surrogate or (splitter is not None and not splitter.passes(text)):
             said, thought = self._pieces(text, None, key) if kind == "text" else self._pieces(None, text, key)
             return Delta(said or None, thought or None) if said or thought else NOTHING
-        return _new(Delta, (self.into.blocks.write("text", text, key), None, (), None, None, None, None))
+        block = self.into.blocks.at
+        if block is not None and block.kind == "text" and block.key == key:
+            self.into.content.append(text)
+        else:
+            self.into.blocks.write("text", text, key)
+        return _new(Delta, (text, None, (), None, None, None, None))
 
     def only_text(self, event: dict[str, Any], reader: Reader, kind: Kind, key: Key) -> Any:
         """The content of an event, or its reasoning, if that is all that `reader` finds in it; else None."""
@@ -115,16 +120,18 @@ class Reading:
 
     def event(self, event: dict[str, Any], values: tuple[Any, ...], reader: Reader, raw: dict[str, Any]) -> Delta:
         """One event, with what `reader` found in it; raw: as it came. Gives NOTHING for an event without output."""
-        found = self.found(values)
-        into, key = self.into, key_of(found.block)
+        found = _new(Found, values)
+        if found.older_call:
+            found = self.found(values)
+        into, key = self.into, key_of(found.block) if found.block is not None else ()
         if found.model and not into.model:
             into.model = str(found.model)
         if found.final:
             self.final = found.final
         if not (found.content or found.reasoning) or any(found[_CALLS:_MODEL]):
             into.raw.append(raw)
-        for item in _dicts(found.server_calls):
-            into.calls.not_ours(Piece.of(self.run(reader.tool_call.run, item)))
+        if found.server_calls:
+            self._not_ours(reader, found.server_calls)
         delta = self._blocks(reader, event, found, key)
         if found.whole or found.whole_calls:
             delta = _with(delta, self._wholes(reader, found, key))
@@ -132,30 +139,37 @@ class Reading:
             delta = _with(delta, self._end(reader, found))
         return delta
 
+    def _not_ours(self, reader: Reader, calls: Any) -> None:
+        for item in _dicts(calls):
+            self.into.calls.not_ours(Piece.of(self.run(reader.tool_call.run, item)))
+
     def _blocks(self, reader: Reader, event: dict[str, Any], found: Found, key: Key) -> Delta:
         """What an event brings of the answer's blocks, nearly always of one."""
-        into, replay = self.into, self._found(reader.replay, event) if reader.replay.names else {}
-        listed = _at(event, reader.blocks)
+        replay = self._found(reader.replay, event) if reader.replay.names else None
+        listed = _at(event, reader.blocks) if reader.blocks else None
         if listed is None:
-            delta = self._block(
-                reader, _Block(found.content, found.reasoning, found.refusal, found.tool_calls, replay), key
-            )
+            delta = self._block(reader, found, key, replay)
         else:
             delta = NOTHING
             for block in self._each(reader, event, listed):
-                delta = _with(delta, self._block(reader, block, key))
+                delta = _with(delta, self._block(reader, block, key, block.replay))
         if replay:
-            into.replay.add(replay, reader.grows)
+            self.into.replay.add(replay, reader.grows)
             delta = delta._replace(replay={**replay, **(delta.replay or {})})
         return delta
 
-    def _block(self, reader: Reader, block: _Block, key: Key) -> Delta:
-        text, thought = self._pieces(block.content, block.reasoning, key)
-        refused = self.into.blocks.write("refusal", text_of(block.refusal), key) if block.refusal else ""
-        if block.replay:
-            self.into.blocks.wants_back(block.replay, reader.grows, key)
-        fragments, replay = self._fragments(reader, block.tool_calls, "piece") if block.tool_calls else ((), None)
-        return _new(Delta, (text or None, thought or None, fragments, None, None, refused or None, replay))
+    def _block(self, reader: Reader, block: _Block | Found, key: Key, replay: dict[str, Any] | None) -> Delta:
+        text = thought = refused = ""
+        if block.content or block.reasoning:
+            text, thought = self._pieces(block.content, block.reasoning, key)
+        if block.refusal:
+            refused = self.into.blocks.write("refusal", text_of(block.refusal), key)
+        if replay:
+            self.into.blocks.wants_back(replay, reader.grows, key)
+        fragments, back = self._fragments(reader, block.tool_calls, "piece") if block.tool_calls else ((), None)
+        if not (text or thought or fragments or refused):
+            return NOTHING
+        return _new(Delta, (text or None, thought or None, fragments, None, None, refused or None, back))
 
     def _wholes(self, reader: Reader, found: Found, key: Key) -> Delta:
         """What a server says as a whole, of a block or a call, as far as its pieces lacked it."""
@@ -267,7 +281,7 @@ class Reading:
     def _whole_block(self, block: _Block, key: Key) -> Delta:
         blocks, reader = self.into.blocks, self.spec.response
         text, thought = _no_flag(block.content), text_of(block.reasoning, "\n\n")
-        if thought or not reader.think_tags or isinstance(text, JsonText):
+        if thought or self.splitter is None or isinstance(text, JsonText) or self.splitter.passes(text):
             thought = blocks.write("reasoning", thought, key) if thought else ""
             text = blocks.write("text", text, key) if text else ""
         else:
@@ -326,9 +340,18 @@ class Reading:
         """The deltas of calls, and what goes back with them."""
         made: list[ToolCallDelta] = []
         replays: list[dict[str, Any]] = []
-        for item in _dicts(calls):
-            replay = self._found(reader.call_replay, item) if reader.call_replay.names else {}
-            delta = self.into.calls.add(Piece.of(self.run(reader.tool_call.run, item)), how, replay)
+        read, joined, has_replay = reader.tool_call.run, self.into.calls, bool(reader.call_replay.names)
+        for item in calls if isinstance(calls, list) else [calls]:
+            if not isinstance(item, dict):
+                continue
+            index, name, given, called, text, _ = found = self.run(read, item)
+            replay = self._found(reader.call_replay, item) if has_replay else None
+            if how == "piece" and type(text) is str and not (given or called or replay):
+                delta = joined.more(index, name, text)
+                if delta is not None:
+                    made.append(delta)
+                    continue
+            delta = joined.add(Piece.of(found), how, replay)
             if delta is not None:
                 made += self._placed([delta])
                 replays += [{"index": delta.index, **replay}] if replay else []

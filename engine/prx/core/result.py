@@ -28,7 +28,7 @@ class Assembly:
         self.content, self.reasoning, self.refusal = (
             self.blocks.said[kind] for kind in ("text", "reasoning", "refusal")
         )
-        self.calls = _tool_calls(call, new_id)
+        self.calls = ToolCalls(new_id, *(_names(call) if call.tools else ()))
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
         self.model = ""
@@ -57,8 +57,8 @@ class Assembly:
     def reply(self) -> Reply:
         content, reasoning = _joined(self.content), "".join(self.reasoning) or None
         refusal = "".join(self.refusal) or None
-        calls = self.calls.calls()
-        parts = tuple(self.blocks.parts(calls, self.calls.replays()))
+        calls = self.calls.calls() if self.calls else ()
+        parts = tuple(self.blocks.parts(calls, self.calls.replays() if calls else ()))
         source: Literal["content", "reasoning"] = "content"
         shown = content
         if reasoning and not content.strip() and not calls and not refusal and self.finish_reason:
@@ -88,16 +88,16 @@ class Assembly:
             message["refusal"] = refusal
         if calls:
             message["tool_calls"] = self.calls.messages()
-        if not in_usual_order(parts):
+        if len(parts) > 1 and not in_usual_order(parts):
             message["parts"] = [_sent_back(part) for part in parts]
         return {**message, **self.replay.folded()}
 
 
-def _tool_calls(call: Call, new_id: Callable[[], str]) -> ToolCalls:
-    """Where calls are joined; it knows what the tools are called, and which of them take any text."""
+def _names(call: Call) -> tuple[list[str], list[str]]:
+    """What the tools of a call are called: all of them, and those that take any text."""
     rows = [(tool.get("type"), tool.get(str(tool.get("type")))) for tool in call.tools]
     names = [(kind, row.get("name")) for kind, row in rows if isinstance(row, dict)]
-    return ToolCalls(new_id, [str(name) for _, name in names], [str(name) for kind, name in names if kind == "custom"])
+    return [str(name) for _, name in names], [str(name) for kind, name in names if kind == "custom"]
 
 
 def _sent_back(part: Part) -> dict[str, Any]:

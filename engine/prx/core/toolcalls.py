@@ -18,6 +18,7 @@ from prx.errors import ProtocolError
 from prx.words import clean
 
 # How an element counts: a piece of a call · a call of its own, whatever it is called · a whole call, maybe said again
+_new = tuple.__new__  # a named tuple's own constructor takes three times as long
 How = Literal["piece", "own", "whole"]
 
 
@@ -186,6 +187,16 @@ class ToolCalls:
     def not_ours(self, piece: Piece) -> None:
         """A call that the server runs itself has begun: pieces under its index or item are passed over."""
         self._not_ours.update(piece.keys)
+
+    def more(self, index: Any, item: Any, text: str) -> ToolCallDelta | None:
+        """The ordinary piece, of which a long call has thousands: more of the arguments of a call known by its item or
+        index. None where the tables have to say what it is.
+        """
+        key = ("index", index) if item is None else ("item", item)
+        call = self._known.get(key) if type(key[1]) in (int, str) else None
+        if call is None or call.held or call.doubt is not None or not call.arguments.goes_on(text):
+            return None
+        return _new(ToolCallDelta, (call.place, None, None, text if text.isascii() else clean(text)))
 
     def add(self, piece: Piece, how: How = "piece", replay: dict[str, Any] | None = None) -> ToolCallDelta | None:
         """Take an element in; the delta that it makes, if it makes one. replay: what the provider wants back with it."""
