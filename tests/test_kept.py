@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
+from pathlib import Path
+from weakref import WeakValueDictionary
 
 import pytest
+from jmespath.exceptions import JMESPathError
 
 import prx
 from prx.lang import program
@@ -59,15 +66,15 @@ def test_it_is_the_same_as_made_anew(cache):
     first, second = catalog(cache).get("mine"), catalog(cache).get("mine")
     assert first is not second
     assert (first.raw, first.bases, first.uses) == (second.raw, second.bases, second.uses)
-    found = Keeper(catalog(cache), catalog(cache).entry("mine")).get(programs=True)
+    found = Keeper(catalog(cache), catalog(cache).entry("mine")).get(trees=True)
     assert found.raw == first.raw
 
 
 def test_what_is_compiled_does_the_same(cache, monkeypatch):
     body = {"choices": [{"message": {"text": "", "content": "hello"}, "finish_reason": "stop"}]}
     made = catalog(cache).get("mine").spec().response.found.run(body)
-    monkeypatch.setattr(program, "_kept", {})
     monkeypatch.setattr(program, "_packed", {})
+    monkeypatch.setattr(program, "_functions", WeakValueDictionary())
     again = catalog(cache).get("mine").spec().response.found
     assert program.known(again.key), "from disk"
     assert again.run(body) == made
@@ -156,6 +163,213 @@ def test_where_it_is():
     assert store.folder({}) is None
 
 
+@pytest.mark.parametrize("relative", ["x", "./x", "../x", "~/x", "."])
+def test_a_relative_base_is_ignored(relative):
+    """As the rule of XDG says: it would mean another folder wherever a process starts."""
+    assert str(store.folder({"XDG_CACHE_HOME": relative, "HOME": "/h"})) == "/h/.cache/prx"
+    assert store.folder({"XDG_CACHE_HOME": relative}) is None
+    assert store.folder({"HOME": relative}) is None
+
+
 def test_nothing_is_kept_beside_a_providers_file(cache):
     catalog(cache).get("mine")
     assert [path.name for path in (cache.parent / "d").iterdir()] == ["mine.yaml"]
+
+
+# ------------------------------------------------------------------ who else could have written it
+
+
+@pytest.fixture
+def deep(tmp_path):
+    """A store some folders down, with something in it."""
+    (tmp_path / "a" / "b" / "c").mkdir(parents=True)
+    kept = store.Store(tmp_path / "a" / "b" / "c" / "prx")
+    kept.put("x", "m", 1)
+    assert kept.get("x", "m") == 1
+    return kept
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o775, 0o773, 0o757])
+@pytest.mark.parametrize("above", [0, 1, 2])
+def test_a_way_that_others_may_change_is_not_taken(deep, above, mode):
+    """Whoever may rename a folder puts another one in its place: nothing is read below it, and nothing written."""
+    folder = deep.folder.parents[above]
+    folder.chmod(mode)
+    assert deep.get("x", "m") is None
+    deep.put("y", "m", 2)
+    assert not (deep.folder / "y.kept").exists()
+    folder.chmod(0o1777)  # as /tmp is: there, nobody renames what is not his
+    assert deep.get("x", "m") == 1
+
+
+def test_no_folder_is_made_where_others_may_rename_it(tmp_path):
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    for folder in (tmp_path / "open" / "prx", tmp_path / "open" / "cache" / "prx"):
+        store.Store(folder).put("x", "m", 1)
+    assert list((tmp_path / "open").iterdir()) == []
+
+
+def test_links(deep):
+    """On the way, a link is as good as the folder that it stands in; the last folder, and a file, is none."""
+    a = deep.folder.parents[2]
+    (a / "way").symlink_to("b")
+    (a / "whole").symlink_to(a / "b" / ".." / "b")
+    (a / "round").symlink_to("round")
+    for name, found in (("way", 1), ("whole", 1), ("round", None)):
+        assert store.Store(a / name / "c" / "prx").get("x", "m") == found
+    (a / "last").symlink_to(deep.folder)
+    assert store.Store(a / "last").get("x", "m") is None
+    (deep.folder / "x.kept").rename(deep.folder / "real")
+    (deep.folder / "x.kept").symlink_to("real")
+    assert deep.get("x", "m") is None
+
+
+def test_a_link_that_others_could_change_is_not_followed(deep, tmp_path):
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open" / "link").symlink_to(deep.folder.parent)
+    there = store.Store(tmp_path / "open" / "link" / "prx")
+    assert there.get("x", "m") == 1
+    (tmp_path / "open").chmod(0o777)
+    assert there.get("x", "m") is None
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="gives files to somebody else")
+@pytest.mark.parametrize("what", ["file", "folder", "above", "far above", "a link", "in a shared place"])
+def test_root_takes_nothing_from_a_user(deep, what):
+    """Who runs as root with a user's HOME (sudo -E, a container) would else do what that user put there."""
+    places = {
+        "file": deep.folder / "x.kept",
+        "folder": deep.folder,
+        "above": deep.folder.parent,
+        "far above": deep.folder.parents[2],
+    }
+    if what == "a link":
+        link = deep.folder.parents[1] / "link"
+        link.symlink_to(deep.folder.parent)
+        os.chown(link, 4001, 4001, follow_symlinks=False)
+        deep.folder = link / "prx"
+    elif what == "in a shared place":
+        deep.folder.parent.chmod(0o1777)
+        os.chown(deep.folder, 4001, 4001)
+    else:
+        os.chown(places[what], 4001, 4001)
+    assert deep.get("x", "m") is None
+
+
+@pytest.mark.parametrize("thing", ["pipe", "folder", "too large"])
+def test_what_is_no_ordinary_file_is_not_read(deep, thing, monkeypatch):
+    path = deep.folder / "x.kept"
+    if thing == "too large":
+        monkeypatch.setattr(store, "_MAX_BYTES", 8)
+    else:
+        path.unlink()
+        path.mkdir() if thing == "folder" else os.mkfifo(path)
+    assert deep.get("x", "m") is None
+
+
+def test_what_json_would_change_is_not_kept(tmp_path):
+    kept = store.Store(tmp_path / "c")
+    for place, value in enumerate([{1: 2}, (1, 2), float("nan"), b"x", {"a": (1,)}]):
+        kept.put(f"x{place}", "m", value)
+        assert kept.get(f"x{place}", "m") is None
+
+
+# ------------------------------------------------------------------ and of what it was made
+
+
+@pytest.mark.parametrize("changed", ["spec/resolve.py", "lang/growth.py", "urls.py"])
+def test_another_engine_is_seen_by_what_stands_in_it(tmp_path, changed):
+    """Where every file of an installation has the same time, and the change has the same size."""
+    root = Path(prx.__file__).parents[2]
+    shutil.copytree(root / "engine", tmp_path / "engine", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("schemas", "providers.d"):
+        (tmp_path / name).symlink_to(root / name)
+
+    def engine():
+        for path in tmp_path.rglob("*.py"):
+            os.utime(path, (1, 1))
+        code = "from prx.spec import store; print(store._engine())"
+        env = {**os.environ, "PYTHONPATH": str(tmp_path / "engine"), "PYTHONDONTWRITEBYTECODE": "1"}
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env).stdout
+
+    before = engine()
+    assert engine() == before
+    path = tmp_path / "engine" / "prx" / changed
+    text = path.read_text()
+    path.write_text(text + "# 1\n")
+    one = engine()
+    path.write_text(text + "# 2\n")
+    assert len({before, one, engine()}) == 3
+
+
+def test_functions_go_with_their_files(cache):
+    """A file that changes again and again leaves no function of its earlier versions."""
+    client = prx.Client({}, str(cache.parent / "d"), env={"PRX_CACHE": str(cache)})
+
+    def version(number):
+        (cache.parent / "d" / "mine.yaml").write_text(MINE.replace("message.text", f"message.text_{number}"))
+        client.reload()
+        spec = client.plan("hi", "mine/m")[0].definition.spec()
+        body = {"choices": [{"message": {f"text_{number}": "new"}}]}
+        assert "new" in spec.response.found.run(body)
+        return [key for key in program._functions if any("message.text_" in text for text in key)]
+
+    assert max(len(version(number)) for number in range(30)) < 5
+
+
+# ------------------------------------------------------------------ it is data
+
+RUNNING = {"exec", "eval", "compile", "__import__"}
+EVIL = "x') or __import__('os').mkdir('{}') or ('"
+HOSTILE = [
+    ["field", EVIL], ["function_expression", EVIL, ["current", None]], ["comparator", EVIL, ["literal", EVIL], ["literal", EVIL]],
+    ["multi_select_dict", None, ["key_val_pair", EVIL, ["current", None]]], ["index", EVIL], ["index", None], ["slice", [EVIL, 1, 1]],
+    ["slice", [1]], ["line", EVIL], ["__init__", None], ["emit", None], [EVIL, None], ["key_val_pair", "x", ["current", None]],
+    ["multi_select_dict", None, ["field", EVIL]], ["subexpression", None, ["field", EVIL]], ["field", [EVIL]], ["field", None, ["current", None]],
+    ["expref", EVIL, ["current", None]], ["not_expression", None], ["literal"], [], {}, None, 1, EVIL, [["field"], "x"], {"type": "field"},
+]  # fmt: skip
+
+
+def test_what_is_kept_is_json(cache):
+    catalog(cache).get("mine")
+    modules(cache, "c.catalog.get('compatible').spec().response.found.run")
+    found = [*cache.glob("*.kept"), *Path(store.__file__).parent.glob("__pycache__/*.kept")]
+    files = [path.read_bytes().partition(b"\n") for path in found]
+    values = [json.loads(data) for head, _, data in files if head.startswith(store._engine().encode())]
+    assert len(values) > 3
+
+
+def test_nothing_is_read_that_could_be_code():
+    """Only modules that take data apart: none that makes objects or code of bytes."""
+    for path in sorted(Path(prx.__file__).parent.rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+        names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        assert not names & {"marshal", "pickle", "shelve", "dbm", "code", "codeop"}, path
+        run = [
+            node for node in ast.walk(tree) if isinstance(node, ast.Call) and getattr(node.func, "id", "") in RUNNING
+        ]
+        assert not run or path.name == "codegen.py", path
+
+
+@pytest.mark.parametrize("hostile", HOSTILE, ids=str)
+def test_a_tree_from_disk_runs_nothing(cache, hostile, monkeypatch):
+    """Whatever stands in its place: it is looked at as data, or the expression is parsed again."""
+    made = cache.parent / "made"
+    text = "odd_name_of_a_test || other"
+    monkeypatch.setattr(program, "_packed", {})
+    program.unpack({text: json.dumps(hostile).replace("{}", str(made))})
+    with contextlib.suppress(JMESPathError):
+        program.of((text,))({"odd_name_of_a_test": 1, "x": 2})
+    with contextlib.suppress(JMESPathError):
+        program.formula(text).run({"odd_name_of_a_test": 1, "x": 2})
+    assert not made.exists()
+
+
+@pytest.mark.parametrize("damage", ["[" * 100_000, '"', "NaN", '["field"', '["not_expression", null, ' * 500, "\udcff"])
+def test_a_tree_that_is_none_is_parsed_again(damage, monkeypatch):
+    monkeypatch.setattr(program, "_packed", {})
+    text = "odd_name_of_another_test"
+    program.unpack({text: damage})
+    assert program.of((text,))({text: 1}) == (1,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jmespath.exceptions import JMESPathError
 
-from prx.lang import query
+from prx.lang import codegen, growth, query, tree
 from prx.lang.functions import OWN
 from prx.lang.template import WORDS, Template, TemplateError, holds
 
@@ -169,6 +170,21 @@ def test_compiled_is_jmespath(expression, value):
 @given(st.lists(EXPRESSIONS, min_size=2, max_size=4), VALUES)
 def test_compiled_together_is_each_alone(expressions, value):
     laws.alone_and_together(expressions, [value])
+
+
+@settings(max_examples=120)
+@given(EXPRESSIONS, VALUES)
+def test_a_tree_goes_to_disk_and_back(expression, value):
+    try:
+        parsed = query.checked(expression)
+    except query.QueryError:
+        return
+    again = tree.unpacked(json.loads(json.dumps(tree.packed(parsed))))
+    assert tree.packed(again) == tree.packed(parsed)
+    assert growth.of_query(again) == growth.of_query(parsed)
+    with contextlib.suppress(codegen.TooDeepError):
+        written = codegen.build([again], single=True)
+        assert laws.answer(written, value) == laws.answer(query.compile_query(expression), value)
 
 
 @settings(max_examples=120)

@@ -1,18 +1,19 @@
-"""The compiler of query: a JMESPath tree to the source of a Python function.
+"""From the trees of expressions to a Python function, by way of its source.
 
 Every statement assigns one variable; a node met again with the same input is that variable. What stands
-in a loop or a branch is known only inside it. Names and literals of the expression enter the source by
-their repr, or not at all, so nothing that a file says is ever run.
+in a loop or a branch is known only inside it. Of what a file says only texts and whole numbers enter the source, by
+their repr; all else is a constant that the source names. So nothing that a file says is ever run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from types import CodeType
 from typing import Any
 
-from prx.lang.program import Function, Made, link
+from prx.lang.tree import KINDS, Node
 
-Node = dict[str, Any]
+Function = Callable[[Any], Any]
 
 
 class TooDeepError(Exception):
@@ -34,7 +35,7 @@ _ORDER: Mapping[str, str] = {"lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
 _MAX_INDENT = 15  # Python allows 20 nested loops
 
 
-def build(trees: list[Node], *, single: bool) -> Made:
+def build(trees: Sequence[Node], *, single: bool) -> Function:
     """One function for all the trees: it gives their results as a tuple, or that of a single one as it is.
 
     Raises TooDeepError for more nesting than Python's grammar allows.
@@ -44,9 +45,18 @@ def build(trees: list[Node], *, single: bool) -> Made:
         results = [code.emit(tree, "value") for tree in trees]
         code.line(f"return {results[0]}" if single else f"return ({''.join(name + ', ' for name in results)})")
         source = "def query(value):\n" + "\n".join(code.lines)
-        return Made(compile(source, "<query>", "exec", dont_inherit=True), code.constants)
+        return _function(compile(source, "<query>", "exec", dont_inherit=True), code.constants)
     except (SyntaxError, RecursionError, MemoryError):
         raise TooDeepError from None
+
+
+def _function(code: CodeType, constants: Mapping[str, Any]) -> Function:
+    namespace: dict[str, Any] = {**_HELPERS, **constants}
+    exec(code, namespace)  # noqa: S102 - of a source that was written above
+    function: Function = namespace.pop(
+        "query"
+    )  # taken out: a function that its own names lead back to is hard to let go
+    return function
 
 
 class _Code:
@@ -56,7 +66,10 @@ class _Code:
         self.lines: list[str] = []
         self.constants: dict[str, Any] = {}
         self.indent = 1
-        self.known: list[dict[tuple[str, str], str]] = [{}]  # results by (node, input), one dict a block
+        self.known: list[dict[tuple[int, str], str]] = [{}]  # results by (node's number, input), one dict a block
+        self.fields: list[dict[str, int]] = [{}]  # by input: the line of the first field that is read from it, as above
+        self.numbers: dict[tuple[Any, ...], int] = {}  # nodes that say the same have the same number
+        self.numbered: dict[int, int] = {}
         self.count = 0
 
     def line(self, text: str) -> None:
@@ -77,17 +90,27 @@ class _Code:
         self.line(text)
         self.indent += 1
         self.known.append({})
+        self.fields.append({})
 
     def close(self) -> None:
         self.indent -= 1
         self.known.pop()
+        self.fields.pop()
+
+    def number(self, node: Node) -> int:
+        found = self.numbered.get(id(node))
+        if found is None:
+            inner = [self.number(child) if isinstance(child, dict) else child for child in node["children"]]
+            what = (node["type"], repr(node.get("value")), *inner)
+            found = self.numbered[id(node)] = self.numbers.setdefault(what, len(self.numbers))
+        return found
 
     def emit(self, node: Node, value: str) -> str:
-        key = (repr(node), value)
+        key = (self.number(node), value)
         for block in self.known:
             if key in block:
                 return block[key]
-        result = str(getattr(self, f"_{node['type']}")(node, value))
+        result = _WRITERS[node["type"]](self, node, value)
         self.known[-1][key] = result
         return result
 
@@ -103,12 +126,28 @@ class _Code:
 
     def _field(self, node: Node, value: str) -> str:
         out = self.name()
-        self.line(f"{out} = {value}.get({node['value']!r}) if type({value}) is dict else None")
+        first = next((block[value] for block in self.fields if value in block), None)
+        if first is None:
+            self.fields[-1][value] = len(self.lines)
+            self.line(f"{out} = {value}.get({node['value']!r}) if type({value}) is dict else None")
+        else:
+            self._share_get(first, value)
+            self.line(f"{out} = {value}_get({node['value']!r})")
         return out
+
+    def _share_get(self, first: int, value: str) -> None:
+        """Have the first field of several read by what the others read theirs with."""
+        mine, condition = f"{value}.get(", f" if type({value}) is dict else None"
+        text = self.lines[first]
+        if text.endswith(condition):
+            begin, call = text.removesuffix(condition).split(" = ", 1)
+            indent = begin[: -len(begin.lstrip())]
+            getter = f"{value}_get = {value}.get if type({value}) is dict else nothing"
+            self.lines[first] = f"{indent}{getter}; {begin.lstrip()} = {value}_get({call.removeprefix(mine)}"
 
     def _index(self, node: Node, value: str) -> str:
         out, place = self.name(), int(node["value"])
-        enough = f"len({value}) > {place}" if place >= 0 else f"len({value}) >= {-place}"
+        enough = value if place in (0, -1) else f"len({value}) > {place}" if place >= 0 else f"len({value}) >= {-place}"
         self.line(f"{out} = {value}[{place}] if type({value}) is list and {enough} else None")
         return out
 
@@ -126,22 +165,23 @@ class _Code:
     _index_expression = _pipe = _subexpression
 
     def _or_expression(self, node: Node, value: str) -> str:
-        return self._choice(node, value, "not {0} and type({0}) not in (int, float)")
+        return self._choice(node, value, "not {0} and type({0}) not in numbers")
 
     def _and_expression(self, node: Node, value: str) -> str:
-        return self._choice(node, value, "{0} or type({0}) in (int, float)")
+        return self._choice(node, value, "{0} or type({0}) in numbers")
 
     def _choice(self, node: Node, value: str, condition: str) -> str:
-        out = self.name()
-        self.line(f"{out} = {self.emit(node['children'][0], value)}")
-        self.open(f"if {condition.format(out)}:")
-        self.line(f"{out} = {self.emit(node['children'][1], value)}")
-        self.close()
+        out, (first, *others) = self.name(), _chain(node)
+        self.line(f"{out} = {self.emit(first, value)}")
+        for other in others:
+            self.open(f"if {condition.format(out)}:")
+            self.line(f"{out} = {self.emit(other, value)}")
+            self.close()
         return out
 
     def _not_expression(self, node: Node, value: str) -> str:
         out, inner = self.name(), self.emit(node["children"][0], value)
-        self.line(f"{out} = not {inner} and type({inner}) not in (int, float)")
+        self.line(f"{out} = not {inner} and type({inner}) not in numbers")
         return out
 
     def _comparator(self, node: Node, value: str) -> str:
@@ -206,7 +246,7 @@ class _Code:
         self.open(f"for {item} in {items} if {out} is not None else ():")
         if condition is not None:
             wanted = self.emit(condition, item)
-            self.line(f"if not {wanted} and type({wanted}) not in (int, float): continue")
+            self.line(f"if not {wanted} and type({wanted}) not in numbers: continue")
         found = self.emit(node["children"][1], item)
         self.line(f"if {found} is not None: {out}.append({found})")
         self.close()
@@ -219,9 +259,47 @@ class _Code:
         return out
 
     def _expref(self, node: Node, _value: str) -> str:
-        return self.constant(_Expression(link(build([node["children"][0]], single=True))))
+        return self.constant(_Expression(build([node["children"][0]], single=True)))
+
+
+_WRITERS: Mapping[str, Callable[[_Code, Node, str], str]] = {
+    kind: getattr(_Code, f"_{kind}") for kind in KINDS if kind != "key_val_pair"
+}
+
+
+def _chain(node: Node) -> list[Node]:
+    """The operands of `a || b || c`, which is `(a || b) || c`."""
+    left, right = node["children"]
+    return [*_chain(left), right] if left["type"] == node["type"] else [left, right]
 
 
 def _is_plain(operand: str) -> bool:
     """Whether an operand is a literal."""
     return not operand.isidentifier()
+
+
+# ------------------------------------------------------------------ what the functions call
+
+
+def call(name: str, arguments: list[Any]) -> Any:
+    """Run a function of JMESPath, or one of ours."""
+    from prx.lang.functions import FUNCTIONS
+
+    return FUNCTIONS.call_function(name, arguments)
+
+
+def equals(left: Any, right: Any) -> bool:
+    """JMESPath's ==: true is not 1, false is not 0."""
+    if isinstance(left, bool) != isinstance(right, bool):
+        return False
+    return bool(left == right)
+
+
+def comparable(value: Any) -> bool:
+    """Whether a value may stand on a side of < and the like."""
+    return isinstance(value, int | float | str) and not isinstance(value, bool)
+
+
+_HELPERS: Mapping[str, Any] = {
+    "call": call, "equals": equals, "comparable": comparable, "numbers": (int, float), "nothing": {}.get,
+}  # fmt: skip

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from math import prod
 from typing import Any
 
-Node = dict[str, Any]
+from prx.lang.tree import Node, nodes_below
 
 MAX_QUERY = 100  # the packaged files stay below 40
 MAX_TEMPLATE = 2_000
@@ -21,7 +21,7 @@ _ESCAPING = {"to_json", "to_string"}  # each doubles the backslashes
 
 def of_query(tree: Node) -> int:
     """How many times over the result may hold what the expression looks at."""
-    children = [child for child in tree.get("children") or () if isinstance(child, dict)]
+    children = nodes_below(tree)
     inner = [of_query(child) for child in children]
     if tree["type"] in _STEPS or any(child["type"] == "expref" for child in children):
         return prod(inner)

@@ -1,23 +1,27 @@
-"""Expressions as Python functions, and what is kept of those that were made before.
+"""Expressions as Python functions, each for as long as somebody holds it.
 
-To make a function takes jmespath's parser and Python's compiler; to call it takes neither. What was made is kept
-under its expressions, so a process that is given it back (spec/store.py) imports no parser. Only what has
-passed every check is kept.
+A function is written from the trees of its expressions. Parsing them takes jmespath, which takes longer to import than
+all that one call needs to write: so the trees that an earlier process parsed come back from disk (spec/store.py), as
+JSON. Nothing from a disk is run. Only expressions that have passed every check are kept.
 """
 
 from __future__ import annotations
 
-import marshal
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import CodeType
-from typing import Any
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from weakref import WeakValueDictionary
 
+from prx.lang import codegen
+from prx.lang import growth as growing
+from prx.lang import tree as trees
+from prx.lang.codegen import TooDeepError, build
+from prx.lang.tree import Node
 from prx.record import Record
 
-Function = Callable[[Any], Any]
-Key = tuple[str, ...]  # the expressions; of a formula in a template, a mark and the one
+Function = codegen.Function
+Key = tuple[str, ...]  # the expressions
 
-FORMULA = "="
+_MOST = 4000  # trees from disk at hand; a dialect has a hundred
 
 
 class QueryError(Exception):
@@ -36,95 +40,93 @@ class Formula(Record):
     reads: tuple[str, ...]
 
 
-class Made(Record):
-    """A function's code, the constants it names, and of a formula the names it reads (see lang/query.py)."""
-
-    code: CodeType
-    constants: Mapping[str, Any]
-    params: tuple[str, ...] = ()
-    reads: tuple[str, ...] = ()
-    growth: int = 1  # see lang/growth.py
-
-
-_kept: dict[Key, Made] = {}
-_packed: dict[Key, bytes] = {}  # as they are on disk: a call needs a tenth of them
+_packed: dict[str, str] = {}  # trees from disk, by expression: a call needs a tenth of them
+_functions: WeakValueDictionary[Key, Function] = WeakValueDictionary()
+_formulas: WeakValueDictionary[str, Formula] = WeakValueDictionary()
 
 
 def known(key: Key) -> bool:
-    return key in _kept or key in _packed
+    """Whether these expressions have passed every check, in this process or in one before."""
+    return key in _functions or all(text in _packed for text in key)
 
 
-def find(key: Key) -> Made | None:
-    """What has been made of these expressions, in this process or in one before."""
-    made = _kept.get(key)
-    if made is None and (packed := _packed.get(key)) is not None:
-        made = _kept[key] = Made(*marshal.loads(packed))  # noqa: S302 - from the store, which is ours
-        _packed.pop(key, None)
-    return made or _kept.get(key)
+def tree(text: str) -> Node | None:
+    """The tree of an expression as an earlier process parsed it, or None."""
+    packed = _packed.get(text)
+    if packed is None:
+        return None
+    try:
+        return trees.unpacked(json.loads(packed))
+    except (ValueError, TypeError, LookupError, RecursionError):
+        _packed.pop(text, None)
+        return None
 
 
-def pack(keys: Iterable[Key]) -> dict[Key, bytes]:
-    """What has been made of these, to be kept on disk; without those whose constants are no JSON."""
-    found = ((key, find(key)) for key in sorted(set(keys)))
-    return {
-        key: marshal.dumps((made.code, dict(made.constants), made.params, made.reads, made.growth))
-        for key, made in found
-        if made and _is_json(made.constants)
-    }
+def pack(texts: Iterable[str]) -> dict[str, str]:
+    """The trees of expressions, to be kept on disk; without those that have a number JSON has no form for."""
+    from prx.lang import query
+
+    packed: dict[str, str] = {}
+    for text in sorted(set(texts)):
+        try:
+            packed[text] = json.dumps(trees.packed(tree(text) or query.parse(text)), allow_nan=False)
+        except ValueError:
+            continue
+    return packed
 
 
-def unpack(packed: Mapping[Key, bytes]) -> None:
-    """Have these at hand from now on."""
+def unpack(packed: Mapping[str, str]) -> None:
+    """Have these trees at hand from now on."""
+    if len(_packed) + len(packed) > _MOST:
+        _packed.clear()
     _packed.update(packed)
-
-
-def _is_json(value: Any) -> bool:
-    if isinstance(value, Mapping | list):
-        return all(_is_json(item) for item in (value.values() if isinstance(value, Mapping) else value))
-    return value is None or isinstance(value, str | int | float)
 
 
 def growth(text: str) -> int:
     """How many times over a formula of a template may say what it looks at; 1 for a faulty one."""
-    made = find((FORMULA, text.removeprefix("=")))
-    if made is not None:
-        return made.growth
+    found = tree(text.removeprefix("="))
+    if found is not None:
+        return growing.of_query(found)
     from prx.lang import query
 
     return query.growth_of(text)
 
 
-def keep(made: Mapping[Key, Made]) -> None:
-    """Have these at hand from now on."""
-    _kept.update(made)
-
-
-def link(made: Made) -> Function:
-    """The function of a code."""
-    namespace: dict[str, Any] = {"equals": equals, "comparable": comparable, "call": call, **made.constants}
-    exec(made.code, namespace)  # noqa: S102 - of our own making: names and literals enter it by repr only
-    function: Function = namespace["query"]
-    return function
-
-
-def of(expressions: Key) -> Function:
+def of(key: Key) -> Function:
     """A function from a JSON value to a tuple: what each expression finds, shared steps taken once. Raises QueryError."""
-    made = find(expressions)
-    if made is not None:
-        return link(made)
+    return _functions.get(key) or _functions.setdefault(key, _made(key))
+
+
+def _made(key: Key) -> Function:
+    found = [node for text in key if (node := tree(text)) is not None]
+    if len(found) == len(key):
+        try:
+            return build(found, single=False)
+        except TooDeepError:
+            pass  # jmespath's own interpreter runs it
     from prx.lang import query
 
-    return query.compile_all(expressions)
+    return query.compile_all(key)
 
 
 def formula(text: str) -> Formula:
     """A formula of a template. Raises QueryError."""
-    made = find((FORMULA, text))
-    if made is not None:
-        return Formula(link(made), made.params, made.reads)
-    from prx.lang import query
+    return _formulas.get(text) or _formulas.setdefault(text, _made_formula(text))
 
-    return query.formula(text)
+
+def _made_formula(text: str) -> Formula:
+    found = tree(text)
+    if found is None:
+        from prx.lang import query
+
+        found = query.checked(text)
+    params, reads = tuple(sorted(trees.names_under(found, "params"))), tuple(sorted(trees.root_names(found)))
+    try:
+        return Formula(build([found], single=True), params, reads)
+    except TooDeepError:
+        from prx.lang import query
+
+        return Formula(query.compile_query(text), params, reads)
 
 
 def any_of(alternatives: str | Sequence[str]) -> str:
@@ -132,21 +134,3 @@ def any_of(alternatives: str | Sequence[str]) -> str:
     if isinstance(alternatives, str):
         return alternatives
     return alternatives[0] if len(alternatives) == 1 else " || ".join(f"({item})" for item in alternatives)
-
-
-def call(name: str, arguments: list[Any]) -> Any:
-    """Run a function of JMESPath, or one of ours."""
-    from prx.lang.functions import FUNCTIONS
-
-    return FUNCTIONS.call_function(name, arguments)
-
-
-def equals(left: Any, right: Any) -> bool:
-    """JMESPath's ==: true is not 1, false is not 0."""
-    if isinstance(left, bool) != isinstance(right, bool):
-        return False
-    return bool(left == right)
-
-
-def comparable(value: Any) -> bool:
-    return isinstance(value, int | float | str) and not isinstance(value, bool)

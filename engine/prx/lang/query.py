@@ -19,14 +19,14 @@ from jmespath.exceptions import IncompleteExpressionError, JMESPathError
 from jmespath.visitor import Options
 
 from prx.lang import growth
-from prx.lang.codegen import Node, TooDeepError, build
+from prx.lang.codegen import Function, TooDeepError, build
 from prx.lang.functions import FUNCTIONS
-from prx.lang.program import FORMULA, Formula, Function, QueryError, keep, link
+from prx.lang.program import QueryError
+from prx.lang.tree import MAX_DEPTH, Node, nodes_below
 from prx.words import nearest
 
 MAX_LENGTH = 500  # characters; longer ones are no extractors
-MAX_DEPTH = 150  # of the tree: what could be read here must be readable further up Python's stack as well
-_REMEMBERED = 4096  # expressions: those of a file are met again in each of its variants
+_REMEMBERED = 1024  # expressions: those of a file are met again in each of its variants
 _OPTIONS = Options(custom_functions=FUNCTIONS)
 
 
@@ -55,7 +55,7 @@ def checked(expression: str) -> Node:
 
 
 def _refuse_slips(tree: Node) -> None:
-    children = [child for child in tree.get("children") or () if isinstance(child, dict)]
+    children = nodes_below(tree)
     if tree["type"] == "subexpression" and children[0]["type"] == "not_expression":
         raise QueryError("! binds tighter than a dot, so this is always null; write !(a.b)")
     if tree["type"] == "slice" and tree["children"][2] == 0:
@@ -68,22 +68,10 @@ def _refuse_slips(tree: Node) -> None:
 def compile_query(expression: str) -> Function:
     """A function from a JSON value to what the expression finds in it."""
     try:
-        return link(build([parse(expression)], single=True))
+        return build([parse(expression)], single=True)
     except TooDeepError:
         parsed = parse_expression(expression)
         return lambda value: parsed.search(value, options=_OPTIONS)
-
-
-def formula(text: str) -> Formula:
-    """A formula of a template and the names it reads. Raises QueryError."""
-    tree = checked(text)
-    params, reads = tuple(sorted(names_under(tree, "params"))), tuple(sorted(root_names(tree)))
-    try:
-        made = build([tree], single=True)._replace(params=params, reads=reads, growth=growth.of_query(tree))
-    except TooDeepError:
-        return Formula(compile_query(text), params, reads)
-    keep({(FORMULA, text): made})
-    return Formula(link(made), params, reads)
 
 
 def growth_of(text: str) -> int:
@@ -97,57 +85,17 @@ def growth_of(text: str) -> int:
 def compile_all(expressions: Sequence[str]) -> Function:
     """A function from a JSON value to a tuple: what each expression finds, shared steps taken once."""
     try:
-        made = build([parse(expression) for expression in expressions], single=False)
-        keep({tuple(expressions): made})
-        return link(made)
+        return build([parse(expression) for expression in expressions], single=False)
     except TooDeepError:
         singles = [compile_query(expression) for expression in expressions]
         return lambda value: tuple(single(value) for single in singles)
-
-
-def names_under(tree: Node, root: str) -> set[str]:
-    """The names read directly below the field `root`: {"b"} for `a.b.c` and root "a"; {"*"} for a bare `a`."""
-    found: set[str] = set()
-    children = [child for child in tree.get("children") or () if isinstance(child, dict)]
-    if tree["type"] == "subexpression" and _is_field(children[0], root) and children[1]["type"] == "field":
-        return {children[1]["value"]}
-    if _is_field(tree, root):
-        return {"*"}
-    for child in children:
-        found |= names_under(child, root)
-    return found
-
-
-def root_names(tree: Node) -> set[str]:
-    """The names read from the value itself: {"a", "d"} for `a.b || d[0].c`."""
-    kind, children = tree["type"], [child for child in tree.get("children") or () if isinstance(child, dict)]
-    if kind == "field":
-        return {tree["value"]}
-    if kind in _STEPWISE and children:
-        return root_names(children[0])
-    return set().union(*map(root_names, children)) if children else set()
-
-
-_STEPWISE = {
-    "subexpression",
-    "index_expression",
-    "pipe",
-    "projection",
-    "filter_projection",
-    "value_projection",
-    "flatten",
-}
-
-
-def _is_field(node: Node, name: str) -> bool:
-    return bool(node["type"] == "field" and node["value"] == name)
 
 
 def _check(tree: Node, depth: int = 0) -> None:
     """Refuse what jmespath finds out only when it runs, or never."""
     if depth > MAX_DEPTH:
         raise QueryError("is nested too deep")
-    children = [child for child in tree.get("children") or () if isinstance(child, dict)]
+    children = nodes_below(tree)
     if tree["type"] == "function_expression":
         entry = FUNCTIONS.FUNCTION_TABLE.get(tree["value"])
         if entry is None:

@@ -40,7 +40,7 @@ class Template:
 
     params    names of the parameters that its formulas read ("*" where one reads them all)
     reads     every root name that its formulas read
-    formulas  all of them
+    formulas  all of them, by their texts
     problems  what is wrong with it, as (path, sentence, column or None)
     """
 
@@ -48,7 +48,7 @@ class Template:
         self._known = known
         self.params: set[str] = set()
         self.reads: set[str] = set()
-        self.formulas: set[str] = set()
+        self.formulas: dict[str, program.Formula] = {}
         self.problems: list[tuple[Path, str, int | None]] = []
         self._render = self._compile(source, path, at_root=True)
 
@@ -78,7 +78,7 @@ class Template:
         except program.QueryError as error:
             self.problems.append((path, str(error), error.column))
             return lambda _: None
-        self.formulas.add(str(text).removeprefix("="))
+        self.formulas[str(text).removeprefix("=")] = formula
         if at_root:
             self.params.update(formula.params)
             self.reads.update(formula.reads)

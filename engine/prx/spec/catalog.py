@@ -75,18 +75,18 @@ class Catalog:
     def load(self, entry: Entry, *, keep: bool = False) -> Definition:
         """Read a file and all that it may need. Raises SpecError. keep: have it on disk for the next process."""
         if entry.path not in self._definitions:
-            self._definitions[entry.path] = self._kept(entry, programs=keep)
+            self._definitions[entry.path] = self._kept(entry, trees=keep)
         return self._definitions[entry.path]
 
-    def _kept(self, entry: Entry, *, programs: bool) -> Definition:
+    def _kept(self, entry: Entry, *, trees: bool) -> Definition:
         keeper = Keeper(self, entry)
-        known = keeper.get(programs=programs)
+        known = keeper.get(trees=trees)
         if known is not None:
             return known
         made = self.definition(entry, self._made(entry, ()))
-        if programs or not entry.packaged:
-            keeper.put(made, programs=programs)
-        if programs:
+        if trees or not entry.packaged:
+            keeper.put(made, trees=trees)
+        if trees:
             self._keep_bases(made)
         return made
 
@@ -94,7 +94,7 @@ class Catalog:
         """Have the packaged files that a file extends at hand for others that extend them."""
         for path in {use.path for use in definition.uses if use.name and use.path.is_relative_to(self.folders[0])}:
             base = self.entry_at(path)
-            if Keeper(self, base).get(programs=True) is None and self._made(base, ()).raw.get("endpoints"):
+            if Keeper(self, base).get(trees=True) is None and self._made(base, ()).raw.get("endpoints"):
                 self.load(base, keep=True)
 
     def definition(self, entry: Entry, made: Resolved) -> Definition:
@@ -232,7 +232,7 @@ class Catalog:
         return made._replace(uses=(first._replace(name=name, of=of), *rest))
 
     def _made(self, entry: Entry, chain: tuple[Path, ...]) -> Resolved:
-        if entry.path not in self._resolved and entry.packaged and (known := Keeper(self, entry).get(programs=False)):
+        if entry.path not in self._resolved and entry.packaged and (known := Keeper(self, entry).get(trees=False)):
             self._resolved[entry.path] = Resolved(known.raw, known.uses)
         if entry.path not in self._resolved:
             raw = (entry.packaged and glancing.glance(entry.path, self.files.data)) or self._checked(entry, chain)

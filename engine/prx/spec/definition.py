@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from prx.lang import program
-from prx.lang.program import Key
 from prx.record import Record
 from prx.spec import resolve
-from prx.spec.compile import compile_spec, programs
+from prx.spec.compile import compile_spec, expressions
 from prx.spec.model import Spec
 from prx.spec.resolve import Raw
 
@@ -76,8 +75,8 @@ class Definition:
             raw = resolve.lay_over(raw, rows[name].get("then", {}), self.bases.__getitem__)
         return raw
 
-    def programs(self) -> dict[Key, bytes]:
-        """What is compiled for this provider and each of its variants; compiles it."""
+    def trees(self) -> dict[str, str]:
+        """The trees of all expressions of this provider and of each of its variants."""
         overlays = (
             *(self.raw.get("overrides") or ()),
             *(row.get("then") or {} for row in self.raw.get("fallbacks", {}).values()),
@@ -86,7 +85,7 @@ class Definition:
             self.raw,
             *(resolve.lay_over(self.raw, overlay, self.bases.__getitem__) for overlay in overlays if overlay),
         ]
-        return program.pack(key for raw in raws for key in programs(compile_spec(raw)))
+        return program.pack(text for raw in raws for text in expressions(compile_spec(raw)))
 
     def with_overlay(self, overlay: Mapping[str, Any]) -> Definition:
         """The same provider with some keys of its file replaced (what config.toml says)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from prx.errors import starved
 from prx.spec import glance
@@ -11,7 +12,7 @@ from prx.spec.resolve import Raw
 from prx.spec.store import Store, digest
 
 _SAID = ("aliases", "former_urls", "base_url", "auth")  # what neighbours ask
-_Rows = dict[str, tuple[Stamp | None, Raw]]
+_Rows = dict[str, list[Any]]  # by name: its stamp, as a list, and what it says
 
 
 def index(folder: Path, files: Files, store: Store) -> dict[Path, Raw]:
@@ -24,8 +25,8 @@ def index(folder: Path, files: Files, store: Store) -> dict[Path, Raw]:
     return {folder / each: raw for each, (_, raw) in rows.items()}
 
 
-def _row(path: Path, files: Files, before: _Rows) -> tuple[Stamp | None, Raw]:
-    at = files.stamp(path)
+def _row(path: Path, files: Files, before: _Rows) -> list[Any]:
+    at = _listed(files.stamp(path))
     known = before.get(path.name)
     if known is not None and at is not None and known[0] == at:
         return known
@@ -34,5 +35,9 @@ def _row(path: Path, files: Files, before: _Rows) -> tuple[Stamp | None, Raw]:
     except OSError as error:
         if starved(error):
             raise
-        return None, {}  # of no stamp: what could not be read now is read the next time
-    return files.stamp(path), {key: raw[key] for key in _SAID if key in raw}
+        return [None, {}]  # of no stamp: what could not be read now is read the next time
+    return [_listed(files.stamp(path)), {key: raw[key] for key in _SAID if key in raw}]
+
+
+def _listed(stamp: Stamp | None) -> list[int] | None:
+    return stamp and list(stamp)

@@ -1,13 +1,12 @@
 """A provider's definition, to the store and back.
 
-What many providers of a dialect share (the mappings their fallbacks extend, all compiled expressions) is kept once,
+What many providers of a dialect share (the mappings their fallbacks extend, the trees of all expressions) is kept once,
 under its digest.
 """
 
 from __future__ import annotations
 
-import marshal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from prx.spec.store import Store
 if TYPE_CHECKING:
     from prx.spec.catalog import Catalog
 
-_Row = tuple[str | None, int, str]  # a Use: its name, the place of the file it was seen from (-1: none), a digest
+_Row = Sequence[Any]  # a Use: its name, the place of the file it was seen from (-1: none), a digest
 
 
 class Keeper:
@@ -31,28 +30,30 @@ class Keeper:
         self._stores = (catalog.store_for(entry.path), store.Store(catalog.cache))
         self._name = f"{entry.id}-{store.digest(str(entry.path).encode())[:16]}"
 
-    def get(self, *, programs: bool) -> Definition | None:
-        """The definition as it was made before, or None. programs: only with all that is compiled for it."""
-        return self._from(self._stores[0], programs=programs) or self._from(self._stores[1], programs=programs)
+    def get(self, *, trees: bool) -> Definition | None:
+        """The definition as it was made before, or None. trees: only with those of all its expressions."""
+        first, second = self._stores
+        found = self._from(first, trees=trees)
+        return found or (self._from(second, trees=trees) if second.folder != first.folder else None)
 
-    def _from(self, kept: Store, *, programs: bool) -> Definition | None:
+    def _from(self, kept: Store, *, trees: bool) -> Definition | None:
         try:
-            rows, raw, bases, compiled = kept.get(self._name, self._own()) or ((), None, "", "")
-            uses = self._uses(rows) if raw and (compiled or not programs) else None
-            return Definition(self._entry, raw, _bases(kept, bases, compiled), uses) if uses and raw else None
+            rows, raw, bases, parsed = kept.get(self._name, self._own()) or ((), None, "", "")
+            uses = self._uses(rows) if raw and (parsed or not trees) else None
+            return Definition(self._entry, raw, _bases(kept, bases, parsed), uses) if uses and raw else None
         except (OSError, SpecError, TypeError, ValueError, LookupError):
             return None
 
-    def put(self, definition: Definition, *, programs: bool) -> None:
-        """Keep a definition; programs: with all that is compiled for it, so that the next process compiles nothing."""
+    def put(self, definition: Definition, *, trees: bool) -> None:
+        """Keep a definition; trees: with those of all its expressions, so that the next process parses nothing."""
         packaged = all(use.path.is_relative_to(self._catalog.folders[0]) for use in definition.uses)
         kept = self._stores[0 if packaged else 1]  # beside the package's code is only what is of the package
         if kept.folder is None:
             return
         paths = [use.path for use in definition.uses]
-        rows = [(use.name, paths.index(use.of) if use.of else -1, store.digest(use.data)) for use in definition.uses]
-        compiled = _share(kept, definition.programs()) if programs else ""
-        kept.put(self._name, self._own(), (rows, definition.raw, _share(kept, dict(definition.bases)), compiled))
+        rows = [[use.name, paths.index(use.of) if use.of else -1, store.digest(use.data)] for use in definition.uses]
+        parsed = _share(kept, definition.trees()) if trees else ""
+        kept.put(self._name, self._own(), [rows, definition.raw, _share(kept, dict(definition.bases)), parsed])
 
     def _own(self) -> str:
         return store.digest(self._catalog.files.data(self._entry.path))
@@ -69,17 +70,17 @@ class Keeper:
         return tuple(uses)
 
 
-def _share(kept: Store, value: Any) -> str:
-    name = f"shared-{store.digest(marshal.dumps(value))[:32]}"
+def _share(kept: Store, value: Mapping[str, Any]) -> str:
+    name = f"shared-{store.digest(store.written(value))[:32]}"
     if kept.get(name, name) is None:
         kept.put(name, name, value)
     return name
 
 
-def _bases(kept: Store, bases: str, compiled: str) -> Any:
-    """The mappings that are shared; what is compiled is given to whoever compiles. Raises LookupError."""
-    found, made = kept.get(bases, bases), kept.get(compiled, compiled) if compiled else {}
-    if found is None or made is None:
+def _bases(kept: Store, bases: str, parsed: str) -> Any:
+    """The mappings that are shared; trees are given to whoever writes functions. Raises LookupError."""
+    found, trees = kept.get(bases, bases), kept.get(parsed, parsed) if parsed else {}
+    if found is None or trees is None:
         raise LookupError
-    program.unpack(made)
+    program.unpack(trees)
     return found

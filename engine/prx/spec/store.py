@@ -1,9 +1,10 @@
-"""What was made of a provider's files, kept on disk for the next process: mappings and compiled expressions.
+"""What was made of a provider's files, kept on disk for the next process: mappings, and the trees of expressions.
 
-As Python keeps the code of its modules: what comes of packaged files beside the package's own, of all others in a
-folder of the user's (~/.cache/prx; PRX_CACHE names another, and an empty one none). Never beside a provider's
-file: whoever gives one away must not be able to give code along with it. All is kept under what it was made of,
-so that a change of a file, of the engine or of Python leaves nothing of it in use.
+It is data, as JSON, and nothing of it is ever run. What comes of packaged files is kept beside the package's own code,
+where Python keeps its own; of all others, in a folder of the user's (~/.cache/prx; PRX_CACHE names another, and an
+empty one none). Never beside a provider's file. A mapping says where keys go, so only what nobody else could have
+written is read (spec/owned.py). All is kept under what it was made of, so that a change of a file, of the engine or
+of a parser leaves nothing of it in use.
 """
 
 from __future__ import annotations
@@ -11,20 +12,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
-import marshal
+import json
 import os
-import stat
 import sys
-import threading
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 from prx import resources
+from prx.spec import owned
 
 _MOST = 4000  # files in a folder, before the oldest half goes
+_MAX_BYTES = 8 << 20  # of a file; the largest has a hundredth
 
 
 class Store:
@@ -38,40 +39,28 @@ class Store:
         if self.folder is None:
             return None
         try:
-            path = self.folder / f"{name}.kept"
-            if not (_is_ours(self.folder) and _is_ours(path)):
-                return None
-            head, _, data = path.read_bytes().partition(b"\n")
-        except OSError:
+            with owned.opened(self.folder) as folder:
+                head, _, data = folder.read(f"{name}.kept", _MAX_BYTES).partition(b"\n")
+            return json.loads(data) if head == _head(made_of, data) else None  # another head, also of a damaged file
+        except (OSError, ValueError, RecursionError):
             return None
-        if head != _head(made_of, data):  # also of a damaged file, which marshal would not survive
-            return None
-        return marshal.loads(data)  # noqa: S302 - ours alone to write, as Python's own cache is
 
     def put(self, name: str, made_of: str, value: Any) -> None:
+        """Keep a value, if JSON gives it back as it is."""
         if self.folder is None or not self._writes:
             return
-        with contextlib.suppress(OSError, ValueError):
-            data = marshal.dumps(value)
-            for made in (self.folder.parent, self.folder):  # and no further up: a home that is not there stays so
-                made.mkdir(mode=0o700, exist_ok=True)
-            if not _is_ours(self.folder):
+        with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
+            data = written(value)
+            if json.loads(data) != value:
                 return
-            path = self.folder / f"{name}.kept"
-            part = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
-            try:
-                part.touch(mode=0o600)
-                part.write_bytes(_head(made_of, data) + b"\n" + data)
-                part.replace(path)
-            finally:
-                part.unlink(missing_ok=True)
-            self._tidy()
+            with owned.opened(self.folder, make=True) as folder:
+                folder.write(f"{name}.kept", _head(made_of, data) + b"\n" + data)
+                folder.thin_out(".kept", _MOST)
 
-    def _tidy(self) -> None:
-        found = [path for path in self.folder.iterdir() if path.suffix == ".kept"] if self.folder else []
-        if len(found) > _MOST:
-            for path in sorted(found, key=lambda path: path.stat().st_mtime)[: len(found) // 2]:
-                path.unlink(missing_ok=True)
+
+def written(value: Any) -> bytes:
+    """A value as it is kept. Raises ValueError, TypeError or RecursionError for what JSON has no form for."""
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
 
 
 def _head(made_of: str, data: bytes) -> bytes:
@@ -82,7 +71,7 @@ def _head(made_of: str, data: bytes) -> bytes:
 def of_the_package(user: Path | None) -> Store:
     """For what is made of packaged files: beside the package's own code, or with the user's where that cannot be written."""
     beside = Path(importlib.util.cache_from_source(__file__)).parent
-    writes = os.access(beside, os.W_OK) and not sys.dont_write_bytecode
+    writes = os.access(beside, os.W_OK) and not sys.dont_write_bytecode and owned.is_ours(beside)
     return Store(beside, writes=writes) if writes or user is None else Store(user)
 
 
@@ -90,32 +79,41 @@ def folder(env: Mapping[str, str]) -> Path | None:
     """Where the user's are kept, by an environment; None for nowhere."""
     if "PRX_CACHE" in env:
         return Path(env["PRX_CACHE"]) if env["PRX_CACHE"] else None
-    base = env.get("XDG_CACHE_HOME") or (env.get("HOME") and f"{env['HOME']}/.cache")
+    home = env.get("HOME", "")
+    usual = (env.get("XDG_CACHE_HOME", ""), home and f"{home}/.cache")
+    base = next((path for path in usual if os.path.isabs(path)), None)  # noqa: PTH117 - the rule of XDG: no others count
     return Path(base) / "prx" if base else None
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=64)
 def digest(data: bytes) -> str:
+    """A name for bytes that no others have."""
     return hashlib.sha256(data).hexdigest()
-
-
-def _is_ours(path: Path) -> bool:
-    """Whether nobody else can have written it, by its owner and mode. The owner may be root, as of Python's own files."""
-    if not hasattr(os, "geteuid"):
-        return True
-    found = path.stat()
-    return found.st_uid in (0, os.geteuid()) and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 @cache
 def _engine() -> str:
-    """The engine and the Python that run: whatever a result depends on besides the files it was made of."""
+    """The engine, the parsers below it and the Python that run: what a result depends on besides the files it was made of.
+
+    By what stands in them: an installation may give every file the same time, and a change need not change its size.
+    """
+    rows = [(path[-40:], zlib.crc32(_bytes(path))) for path in sorted(_code())]
+    return digest(repr((sys.version, rows)).encode())
+
+
+def _code() -> Iterator[str]:
     here = Path(__file__).parents[1]
-    places = (here, here / "lang", here / "spec", resources.folder("schemas"))
-    rows = [
-        (entry.name, entry.stat().st_mtime_ns, entry.stat().st_size)
-        for place in places
-        for entry in os.scandir(place)
-        if entry.name.endswith((".py", ".json"))
-    ]
-    return digest(repr((sys.implementation.cache_tag, sys.version, sorted(rows))).encode())
+    for place in (here, here / "lang", here / "spec", resources.folder("schemas")):
+        yield from (entry.path for entry in os.scandir(place) if entry.name.endswith((".py", ".pyc", ".json")))
+    found = (importlib.util.find_spec(name) for name in ("jmespath", "yaml"))  # each says its version in its __init__
+    yield from (spec.origin for spec in found if spec and spec.origin)
+
+
+def _bytes(path: str) -> bytes:
+    descriptor = os.open(
+        path, os.O_RDONLY | getattr(os, "O_BINARY", 0)
+    )  # fifty files: Path would take longer than reading
+    try:
+        return os.read(descriptor, _MAX_BYTES)
+    finally:
+        os.close(descriptor)
