@@ -39,8 +39,7 @@ class Store:
         if self.folder is None:
             return None
         try:
-            with owned.opened(self.folder) as folder:
-                head, _, data = folder.read(f"{name}.kept", _MAX_BYTES).partition(b"\n")
+            head, _, data = owned.read(self.folder, f"{name}.kept", _MAX_BYTES).partition(b"\n")
             return json.loads(data) if head == _head(made_of, data) else None  # another head, also of a damaged file
         except (OSError, ValueError, RecursionError):
             return None
@@ -53,9 +52,8 @@ class Store:
             data = written(value)
             if json.loads(data) != value:
                 return
-            with owned.opened(self.folder, make=True) as folder:
-                folder.write(f"{name}.kept", _head(made_of, data) + b"\n" + data)
-                folder.thin_out(".kept", _MOST)
+            owned.write(self.folder, f"{name}.kept", _head(made_of, data) + b"\n" + data)
+            owned.thin_out(self.folder, ".kept", _MOST)
 
 
 def written(value: Any) -> bytes:
