@@ -33,7 +33,7 @@ FLOORS = {
     "spec": 2,
     "core": 3,
     "transport": 4,
-    "toml": 5, "folders": 5, "config": 5, "asking": 5, "account": 5, "accounts": 5, "images": 5, "advice": 5, "running": 5, "renewal": 5, "client": 5,
+    "toml": 5, "folders": 5, "config": 5, "asking": 5, "keys": 5, "account": 5, "accounts": 5, "images": 5, "advice": 5, "running": 5, "renewal": 5, "client": 5,
     "doctor": 6, "emulator": 6, "conformance": 6, "probe": 6, "cli": 6, "__main__": 6, "__init__": 6,
 }  # fmt: skip
 # Plain words that are also a provider's id or alias, with why they may stand in the code.

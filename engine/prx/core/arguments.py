@@ -212,10 +212,10 @@ def strict(text: str) -> str:
 def begins_json(text: str) -> bool:
     """Whether a text is JSON, or could become JSON by what follows."""
     try:
-        json.loads(text, strict=False)
+        _decode(text)
     except json.JSONDecodeError as error:
         return _ends_early(text, error)
-    except RecursionError:
+    except (RecursionError, ValueError):
         return False
     return True
 

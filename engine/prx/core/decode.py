@@ -141,12 +141,12 @@ class Decoder:
         if text == self.spec.stream.done and text:
             self.complete = True
         elif text and not text.isspace():
+            if frame.name == "error":
+                raise self._error(text, "stream")
             try:
                 event = read_json(text)
             except ValueError:
                 return self._no_json(frame)
-            if frame.name == "error":
-                raise self._error(text, "stream")
             if isinstance(event, dict):
                 self._event(event, frame, source, out)
             for each in event if isinstance(event, list) else ():
@@ -158,7 +158,7 @@ class Decoder:
         """An event of a kind that nobody reads may hold anything; any other is part of the answer."""
         if frame.data.strip() == self.spec.stream.done:
             self.complete = True
-        elif frame.name in ("", "error") or frame.name in self.spec.stream.events:
+        elif not frame.name or frame.name in self.spec.stream.events:
             raise ProtocolError(f"an event of the stream is no JSON: {self._safe(frame.data)[:120]}")
 
     def _event(self, event: dict[str, Any], frame: Frame, source: bytes, out: list[Delta]) -> None:
@@ -251,7 +251,7 @@ class Decoder:
 
 
 _ONLY_TEXT = NOTHING[2:]
-_SSE = (b"data:", b"event:", b"id:", b": ")
+_SSE = (b"data:", b"event:", b"id:", b"error:", b": ")
 
 
 def _framing(start: bytes, asked: str) -> str | None:

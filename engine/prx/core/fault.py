@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -14,11 +15,13 @@ from prx.chat import Call
 from prx.errors import KINDS, Error, ProtocolError, ServerError
 from prx.lang.program import Function
 from prx.spec.model import Rule, Spec
-from prx.wire import Head, Secret, Target, redact, redact_json, redact_value
+from prx.wire import Head, Secret, Target, parsed, redact, redact_json, redact_value
 from prx.words import clean
 
 Stage = Literal["status", "body", "stream"]
 
+_MAX_BODY = 1 << 20
+_MAX_WRAPPED = 6  # texts and objects in one another that are looked into
 _MAX_MESSAGE = 2000  # characters of the provider's words that an error repeats
 
 
@@ -26,7 +29,7 @@ def refused(spec: Spec, call: Call, target: Target, head: Head, body: bytes, sta
     """The error that a response is: by its status, or by an error object in a 200."""
     if 300 <= head.status < 400:
         return _elsewhere(spec, call, target, head)
-    safe, text = redact_json(body.decode("utf-8", "replace"), target.secrets)
+    safe, text = redact_json(_unframed(body.decode("utf-8", "replace")), target.secrets)
     return classify(spec, call, head, safe, text, stage)
 
 
@@ -49,20 +52,61 @@ def without_keys(error: Error, secrets: Sequence[Secret]) -> Error:
 
 def classify(spec: Spec, call: Call, head: Head, body: Any, text: str, stage: Stage) -> Error:
     """The error in a body (parsed, and as text without secrets)."""
-    message, code, kind_text, inner, pause = safely(spec.errors.found.run, body, spec)
-    words = clean(_words(message) or _excerpt(text, head))
-    said = [words if message else text[:_MAX_MESSAGE], _words(code), _words(kind_text)]
+    message, reason, code, kind_text, inner, pause = safely(spec.errors.found.run, body, spec)
+    words, behind = _behind(spec, _words(message), reason)
+    words = clean(words or _excerpt(text, head))
+    said = [words if message or behind else text[:_MAX_MESSAGE], _words(code), _words(kind_text), *behind]
     status = head.status if stage == "status" else _status(inner) or _status(code) or 200
     seen = {
         "status": status, "code": code, "type": kind_text, "message": words, "text": "\n".join(said).lower(),
         "headers": dict(head.headers), "body": body, "stage": stage, "call": _call_view(call),
     }  # fmt: skip
-    rule = next((rule for rule in spec.errors.rules if _holds(rule.when.run, seen, spec)), None)
+    rule = next((rule for rule in spec.errors.rules if _applies(rule, seen, spec)), None)
     error = _error(spec, rule, status, words, seen)
     error.status = head.status if stage == "status" else (status if status != 200 else None)
     asked = retry_after(head)
     error.retry_after = _seconds(pause) if asked is None else asked
     return error
+
+
+def _behind(spec: Spec, message: str, reason: Any) -> tuple[str, list[str]]:
+    """The message with what stands behind it, and the codes and types that were found on the way.
+
+    A gateway wraps what the server behind it said: as text, as an object, or as JSON in a text, and sometimes more than once.
+    """
+    codes: list[str] = []
+    found = [message]
+    wrapped = deque([_json_in(message), reason])
+    while wrapped and len(found) < _MAX_WRAPPED:
+        value = wrapped.popleft()
+        inner = _json_in(value) if isinstance(value, str) else value
+        if isinstance(inner, dict):
+            value, further, code, kind_text, *_ = safely(spec.errors.found.run, inner, spec)
+            codes += [_words(code), _words(kind_text)]
+            wrapped += [_json_in(value), further]
+        words = _words(value)
+        if words and not any(words in other for other in found if _json_in(other) is None):
+            found.append(words)
+    told = [words for words in found if words and _json_in(words) is None]
+    return ": ".join(told or found[:1])[:_MAX_MESSAGE], codes
+
+
+def _json_in(text: Any) -> Any:
+    """The object or list that a text is, or None."""
+    text = text.strip() if isinstance(text, str) else ""
+    value = parsed(text) if text[:1] in ("{", "[") else None
+    return value[0] if isinstance(value, list) and value else value
+
+
+def _unframed(text: str) -> str:
+    """The body of an error; of one that came as an event of a stream, which it was to be, its data."""
+    if not text.lstrip().startswith(("data:", "event:", "error:", ":")):
+        return text
+    from prx.core.framing import SseFramer, frames_in
+
+    framer = SseFramer(_MAX_BODY)
+    frames = [*frames_in(framer, text.encode()), *framer.tail()]
+    return next((frame.data for frame in frames if isinstance(parsed(frame.data), dict)), text)
 
 
 def _error(spec: Spec, rule: Rule | None, status: int, words: str, seen: dict[str, Any]) -> Error:
@@ -87,6 +131,13 @@ def protocol(spec: Spec, call: Call, head: Head, message: str) -> ProtocolError:
 def holds(condition: Function, error: Error, spec: Spec) -> bool:
     """Whether a fallback's condition holds for an error. Without a response there is nothing to hold."""
     return bool(error.view) and _holds(condition, error.view, spec)
+
+
+def _applies(rule: Rule, seen: dict[str, Any], spec: Spec) -> bool:
+    text = seen["text"]
+    if rule.says and not any(phrase in text for phrase in rule.says):
+        return False
+    return not any(phrase in text for phrase in rule.unless) and _holds(rule.when.run, seen, spec)
 
 
 def _holds(condition: Function, seen: dict[str, Any], spec: Spec) -> bool:

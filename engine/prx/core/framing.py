@@ -128,6 +128,8 @@ def _fields(event: bytes) -> Iterator[Frame]:
     for line in lines:
         if line[0] == "{":
             yield Frame("", line)
+        elif line.startswith("error:"):  # a field that there is not, in which some servers say why they stop
+            yield Frame("error", line[6:].strip())
     if any(is_data):
         yield Frame(
             names[-1] if names else "", "\n".join(each.data for each, data in zip(found, is_data, strict=True) if data)

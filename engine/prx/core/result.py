@@ -45,13 +45,14 @@ class Assembly:
     def add_counts(self, found: Any) -> dict[str, Any]:
         """The provider's own usage object, of a provider that reports it in parts."""
         if isinstance(found, dict):
-            self.counts = {**self.counts, **{name: count for name, count in found.items() if count is not None}}
+            new = {name: count for name, count in found.items() if count or self.counts.get(name) is None}
+            self.counts = {**self.counts, **{name: count for name, count in new.items() if count is not None}}
         return self.counts
 
     def add_usage(self, found: Usage) -> Usage:
-        """A later report replaces the fields that it has."""
+        """A later report replaces the fields that it has; a later 0 replaces no count."""
         old = self.usage or Usage()
-        self.usage = Usage(*(new if new is not None else kept for new, kept in zip(found, old, strict=True)))
+        self.usage = Usage(*(new if new or kept is None else kept for new, kept in zip(found, old, strict=True)))
         return self.usage
 
     def reply(self) -> Reply:

@@ -140,11 +140,13 @@ def _errors(raw: Mapping[str, Any]) -> model.Errors:
         found=Query(("errors",), raw, FAULT),
         rules=tuple(
             model.Rule(
-                name,
-                Query(("errors", "rules", name), row, ("when",)),
-                row.get("kind", ""),
-                row.get("retryable"),
-                row.get("hint", ""),
+                name=name,
+                when=Query(("errors", "rules", name), {"when": row.get("when") or ("`true`" if row.get("says") else "`false`")}, ("when",)),
+                kind=row.get("kind", ""),
+                says=tuple(phrase.lower() for phrase in row.get("says", ())),
+                unless=tuple(phrase.lower() for phrase in row.get("unless", ())),
+                retryable=row.get("retryable"),
+                hint=row.get("hint", ""),
             )
             for name, row in raw.get("rules", {}).items()
         ),

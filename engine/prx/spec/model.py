@@ -36,7 +36,7 @@ FOUND = (
 )
 CALL = ("index", "item", "id", "name", "arguments", "free_form")
 TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "reasoning_tokens")
-FAULT = ("message", "code", "type", "status", "retry_after")
+FAULT = ("message", "reason", "code", "type", "status", "retry_after")
 # What the formulas of a request's body see.
 VIEW = (
     "model",
@@ -164,9 +164,13 @@ class Stream(Reader):
 
 
 class Rule(Record):
+    """See the schema. says, unless: phrases in small letters."""
+
     name: str
     when: Query
     kind: str
+    says: tuple[str, ...] = ()
+    unless: tuple[str, ...] = ()
     retryable: bool | None = None
     hint: str = ""
 
