@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from weakref import WeakValueDictionary
 
 from prx.lang import codegen
@@ -33,11 +34,21 @@ class QueryError(Exception):
 
 
 class Formula(Record):
-    """A formula of a template: what it finds, the parameters it reads ("*": all of them), and every root name."""
+    """A formula of a template: the parameters it reads ("*": all of them), every root name, and what it finds."""
 
-    run: Function
+    text: str
     params: tuple[str, ...]
     reads: tuple[str, ...]
+
+    @cached_property
+    def run(self) -> Function:
+        """From a JSON value to what the formula finds in it."""
+        try:
+            return build([_checked(self.text)], single=True)
+        except TooDeepError:
+            from prx.lang import query
+
+            return query.compile_query(self.text)
 
 
 _packed: dict[str, str] = {}  # trees from disk, by expression: a call needs a tenth of them
@@ -111,22 +122,21 @@ def _made(key: Key) -> Function:
 
 def formula(text: str) -> Formula:
     """A formula of a template. Raises QueryError."""
-    return _formulas.get(text) or _formulas.setdefault(text, _made_formula(text))
+    found = _formulas.get(text)
+    if found is None:
+        tree = _checked(text)
+        params, reads = sorted(trees.names_under(tree, "params")), sorted(trees.root_names(tree))
+        found = _formulas.setdefault(text, Formula(text, tuple(params), tuple(reads)))
+    return found
 
 
-def _made_formula(text: str) -> Formula:
+def _checked(text: str) -> Node:
     found = tree(text)
     if found is None:
         from prx.lang import query
 
         found = query.checked(text)
-    params, reads = tuple(sorted(trees.names_under(found, "params"))), tuple(sorted(trees.root_names(found)))
-    try:
-        return Formula(build([found], single=True), params, reads)
-    except TooDeepError:
-        from prx.lang import query
-
-        return Formula(query.compile_query(text), params, reads)
+    return found
 
 
 def any_of(alternatives: str | Sequence[str]) -> str:

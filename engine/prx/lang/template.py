@@ -16,12 +16,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable
+from functools import cached_property
 from typing import Any
 
 from prx.lang import program
 from prx.words import nearest
 
 Render = Callable[[Any], Any]
+Build = Callable[[], Render]  # makes a part of a template ready, at its first use
 Path = tuple[str | int, ...]
 
 WORDS = ("when", "value", "each", "item", "match", "cases", "else", "merge")
@@ -36,7 +38,9 @@ class TemplateError(Exception):
 
 
 class Template:
-    """A compiled template: call it with the value that its formulas look at, which has the names `known`.
+    """A template, checked: call it with the value that its formulas look at, which has the names `known`.
+
+    What a call comes to for the first time is compiled then: most calls need a tenth of a long template.
 
     params    names of the parameters that its formulas read ("*" where one reads them all)
     reads     every root name that its formulas read
@@ -50,123 +54,180 @@ class Template:
         self.reads: set[str] = set()
         self.formulas: dict[str, program.Formula] = {}
         self.problems: list[tuple[Path, str, int | None]] = []
-        self._render = self._compile(source, path, at_root=True)
+        self._build = self._checked(source, path, at_root=True)
 
     def __call__(self, value: Any) -> Any:
         return self._render(value)
 
-    def _compile(self, node: Any, path: Path, *, at_root: bool) -> Render:
-        if isinstance(node, str):
-            return self._formula(node[1:], path, at_root) if node.startswith("=") else lambda _: node
+    @cached_property
+    def _render(self) -> Render:
+        return self._build()
+
+    def _checked(self, node: Any, path: Path, *, at_root: bool) -> Build:
+        if isinstance(node, str) and node.startswith("="):
+            return self._formula(node[1:], path, at_root)
         if isinstance(node, list):
             return self._list(node, path, at_root)
         if not isinstance(node, dict):
-            return lambda _: node
-        for word, compile_word in (
+            return lambda: lambda _: node
+        for word, check in (
             ("when", self._when),
             ("each", self._each),
             ("match", self._match),
             ("merge", self._merge),
         ):
             if word in node:
-                return compile_word(node, path, at_root)
+                return check(node, path, at_root)
         return self._mapping(node, path, at_root)
 
-    def _formula(self, text: Any, path: Path, at_root: bool) -> Render:
+    def _formula(self, text: Any, path: Path, at_root: bool) -> Build:
         try:
             formula = program.formula(str(text).removeprefix("="))
         except program.QueryError as error:
             self.problems.append((path, str(error), error.column))
-            return lambda _: None
-        self.formulas[str(text).removeprefix("=")] = formula
+            return lambda: lambda _: None
+        self.formulas[formula.text] = formula
         if at_root:
             self.params.update(formula.params)
             self.reads.update(formula.reads)
             self._refuse_strangers(formula.reads, path)
-        return formula.run
+        return lambda: formula.run
 
     def _refuse_strangers(self, names: Iterable[str], path: Path) -> None:
         for name in sorted({*names} - set(self._known)) if self._known else ():
             near = nearest(name, self._known) or f"; there are {', '.join(self._known)}"
             self.problems.append((path, f"{name!r} is nothing that a formula sees here{near}", None))
 
-    def _mapping(self, node: dict[str, Any], path: Path, at_root: bool) -> Render:
-        items = [(key, self._compile(child, (*path, key), at_root=at_root)) for key, child in node.items()]
+    def _mapping(self, node: dict[str, Any], path: Path, at_root: bool) -> Build:
+        builds = [(key, self._checked(child, (*path, key), at_root=at_root)) for key, child in node.items()]
 
-        def render(value: Any) -> Any:
-            made = {key: found for key, child in items if (found := child(value)) is not None}
-            return made if made or not items else None
+        def build() -> Render:
+            items = [(key, build_child()) for key, build_child in builds]
 
-        return render
+            def render(value: Any) -> Any:
+                made = {key: found for key, child in items if (found := child(value)) is not None}
+                return made if made or not items else None
 
-    def _list(self, node: list[Any], path: Path, at_root: bool) -> Render:
-        items = [
-            (isinstance(child, dict) and "each" in child, self._compile(child, (*path, place), at_root=at_root))
+            return render
+
+        return build
+
+    def _list(self, node: list[Any], path: Path, at_root: bool) -> Build:
+        builds = [
+            (isinstance(child, dict) and "each" in child, self._checked(child, (*path, place), at_root=at_root))
             for place, child in enumerate(node)
         ]
 
-        def render(value: Any) -> Any:
-            made: list[Any] = []
-            for spliced, child in items:
-                found = child(value)
-                if found is not None:
-                    made.extend(found) if spliced else made.append(found)
-            return made if made or not items else None
+        def build() -> Render:
+            items = [(spliced, build_child()) for spliced, build_child in builds]
 
-        return render
+            def render(value: Any) -> Any:
+                made: list[Any] = []
+                for spliced, child in items:
+                    found = child(value)
+                    if found is not None:
+                        made.extend(found) if spliced else made.append(found)
+                return made if made or not items else None
 
-    def _when(self, node: dict[str, Any], path: Path, at_root: bool) -> Render:
-        condition = self._formula(node["when"], (*path, "when"), at_root)
+            return render
+
+        return build
+
+    def _when(self, node: dict[str, Any], path: Path, at_root: bool) -> Build:
+        build_condition = self._formula(node["when"], (*path, "when"), at_root)
         rest = {key: child for key, child in node.items() if key != "when"}
         plain = rest.keys() == {"value"}
-        inner = self._compile(rest["value"] if plain else rest, (*path, "value") if plain else path, at_root=at_root)
-        return lambda value: inner(value) if holds(condition(value)) else None
+        child, below = (rest["value"], (*path, "value")) if plain else (rest, path)
+        build_inner = self._checked(child, below, at_root=at_root)
 
-    def _each(self, node: dict[str, Any], path: Path, at_root: bool) -> Render:
+        def build() -> Render:
+            condition, inner = build_condition(), None
+
+            def render(value: Any) -> Any:
+                nonlocal inner
+                if not holds(condition(value)):
+                    return None
+                inner = inner or build_inner()
+                return inner(value)
+
+            return render
+
+        return build
+
+    def _each(self, node: dict[str, Any], path: Path, at_root: bool) -> Build:
         self._only(node, path, {"each", "item"})
-        source = self._formula(node["each"], (*path, "each"), at_root)
-        item = self._compile(node.get("item", "=@"), (*path, "item"), at_root=False)
+        build_source = self._formula(node["each"], (*path, "each"), at_root)
+        build_item = self._checked(node.get("item", "=@"), (*path, "item"), at_root=False)
         flat = isinstance(node.get("item"), list)
 
-        def render(value: Any) -> Any:
-            made = [found for element in source(value) or () if (found := item(element)) is not None]
-            return ([part for found in made for part in found] if flat else made) or None
+        def build() -> Render:
+            source, item = build_source(), None
 
-        return render
+            def render(value: Any) -> Any:
+                nonlocal item
+                elements = source(value)
+                if not elements:
+                    return None
+                item = item or build_item()
+                made = [found for element in elements if (found := item(element)) is not None]
+                return ([part for found in made for part in found] if flat else made) or None
 
-    def _match(self, node: dict[str, Any], path: Path, at_root: bool) -> Render:
+            return render
+
+        return build
+
+    def _match(self, node: dict[str, Any], path: Path, at_root: bool) -> Build:
         self._only(node, path, {"match", "cases", "else"})
-        subject = self._formula(node["match"], (*path, "match"), at_root)
-        cases = {
-            str(name): self._compile(child, (*path, "cases", name), at_root=at_root)
+        build_subject = self._formula(node["match"], (*path, "match"), at_root)
+        builds: dict[str | None, Build] = {
+            str(name): self._checked(child, (*path, "cases", name), at_root=at_root)
             for name, child in self._shaped(node.get("cases") or {}, dict, (*path, "cases")).items()
         }
-        default = self._compile(node["else"], (*path, "else"), at_root=at_root) if "else" in node else None
+        known = ", ".join(map(str, builds))
+        if "else" in node:
+            builds[None] = self._checked(node["else"], (*path, "else"), at_root=at_root)
 
-        def render(value: Any) -> Any:
-            found = subject(value)
-            case = cases.get(found if isinstance(found, str) else json.dumps(found)) or default
-            if case is None and found is not None:
-                raise TemplateError(path, f"{found!r} has no form here; known: {', '.join(cases)}")
-            return case(value) if case else None
+        def build() -> Render:
+            subject, cases = build_subject(), dict[str | None, Render]()
 
-        return render
+            def case_of(name: str) -> Render | None:
+                key = name if name in builds else None
+                if key not in cases and key in builds:
+                    cases[key] = builds[key]()
+                return cases.get(key)
 
-    def _merge(self, node: dict[str, Any], path: Path, at_root: bool) -> Render:
+            def render(value: Any) -> Any:
+                found = subject(value)
+                name = found if isinstance(found, str) else json.dumps(found)
+                case = cases.get(name) or case_of(name)
+                if case is None and found is not None:
+                    raise TemplateError(path, f"{found!r} has no form here; known: {known}")
+                return case(value) if case else None
+
+            return render
+
+        return build
+
+    def _merge(self, node: dict[str, Any], path: Path, at_root: bool) -> Build:
         self._only(node, path, {"merge"})
-        parts = [
-            self._compile(child, (*path, "merge", i), at_root=at_root)
+        builds = [
+            self._checked(child, (*path, "merge", i), at_root=at_root)
             for i, child in enumerate(self._shaped(node["merge"], list, (*path, "merge")))
         ]
 
-        def render(value: Any) -> Any:
-            made: dict[str, Any] = {}
-            for part in parts:
-                found = part(value)
-                made.update(found if isinstance(found, dict) else {})
-            return made or None
+        def build() -> Render:
+            parts = [build_part() for build_part in builds]
 
-        return render
+            def render(value: Any) -> Any:
+                made: dict[str, Any] = {}
+                for part in parts:
+                    found = part(value)
+                    made.update(found if isinstance(found, dict) else {})
+                return made or None
+
+            return render
+
+        return build
 
     def _shaped(self, value: Any, shape: type, path: Path) -> Any:
         """The value, or an empty one with a problem noted where it has another shape."""

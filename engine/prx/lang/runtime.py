@@ -1,0 +1,30 @@
+"""What the functions that codegen writes call while they run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def call(name: str, arguments: list[Any]) -> Any:
+    """Run a function of JMESPath, or one of ours."""
+    from prx.lang.functions import FUNCTIONS
+
+    return FUNCTIONS.call_function(name, arguments)
+
+
+def equals(left: Any, right: Any) -> bool:
+    """JMESPath's ==: true is not 1, false is not 0."""
+    if isinstance(left, bool) != isinstance(right, bool):
+        return False
+    return bool(left == right)
+
+
+def comparable(value: Any) -> bool:
+    """Whether a value may stand on a side of < and the like."""
+    return isinstance(value, int | float | str) and not isinstance(value, bool)
+
+
+HELPERS: Mapping[str, Any] = {
+    "call": call, "equals": equals, "comparable": comparable, "numbers": (int, float), "nothing": {}.get,
+}  # fmt: skip
