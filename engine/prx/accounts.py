@@ -14,6 +14,7 @@ from prx import forks
 from prx.account import Account, open_account
 from prx.config import Config, Route, Settings
 from prx.errors import ConfigError
+from prx.keys import Asked
 from prx.record import Record
 from prx.spec.catalog import Catalog
 from prx.spec.definition import Definition
@@ -87,10 +88,10 @@ class Accounts:
             )
         with self._lock:
             if (name, route) not in self.opened:
-                definition, settings = self._definition(name)
+                definition, settings, base = self._definition(name)
                 if route and route.api_url and not route.provider:
                     settings = Settings(settings.name)  # another host: nobody's key or header goes there
-                account = open_account(definition, settings, route, self._env, lambda: self.catalog.claims)
+                account = open_account(definition, Asked(name, settings, route, base), self._env, self.catalog)
                 known = self._before.get((name, route))
                 self.opened[name, route] = known if known and known.same(account) else account
             return self.opened[name, route]
@@ -118,18 +119,19 @@ class Accounts:
             )
         return account, model
 
-    def _definition(self, name: str) -> tuple[Definition, Settings]:
-        """The file and the settings that a name stands for."""
+    def _definition(self, name: str) -> tuple[Definition, Settings, str]:
+        """The file and the settings that a name stands for, and what those build on instead of a file of their name."""
         settings = self.config.providers.get(name)
         if settings is None:
             definition = self.catalog.get(name)
             aliases = (
                 row for other, row in self.config.providers.items() if not row.extends and self._is(other, definition)
             )
-            return definition, next(aliases, Settings(definition.id))
+            return definition, next(aliases, Settings(definition.id)), ""
         if settings.extends or self.catalog.entry(name) is None:
-            return self.catalog.derived(name, settings.extends or _GENERIC), settings
-        return self.catalog.get(name), settings
+            base = settings.extends or _GENERIC
+            return self.catalog.derived(name, base), settings, base
+        return self.catalog.get(name), settings, ""
 
     def _is(self, name: str, definition: Definition) -> bool:
         entry = self.catalog.entry(name)

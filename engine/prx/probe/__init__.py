@@ -115,7 +115,7 @@ def _first(search: Search, draft: Draft, asked: str, model: str, order: Order) -
 
 def _env(order: Order, catalog: Catalog, findings: list[Finding]) -> dict[str, Any]:
     """The key's variable, unless a packaged provider has it for another host: there the file could not use it."""
-    homes = catalog.claims.get(order.key_env, ())
+    homes = catalog.claims.get(order.key_env.upper(), ())
     if not order.key or not homes or any("$" not in home and origin(home) == origin(order.url) for home in homes):
         return {"env": order.key_env} if order.key else {}
     how = f"{order.key_env} belongs to {homes[0]}, so this file does not name it; give the key in config.toml"

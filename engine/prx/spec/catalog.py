@@ -167,16 +167,27 @@ class Catalog:
 
     @cached_property
     def claims(self) -> Mapping[str, Sequence[str]]:
-        """Environment variables that packaged files name, and the base URLs each may go to."""
+        """Environment variables that packaged files name, in capitals, and the base URLs each may go to."""
         found: dict[str, list[str]] = {}
-        packaged = self.files.listed(self.folders[0])
-        if not packaged:
-            raise SpecError(f"{self.folders[0]}: cannot be listed, so nobody can say whose key is whose")
-        for path in packaged:
-            raw = self._index.get(path) or self._said(path)
+        for _, raw in self._packaged():
             for name in glancing.key_names(raw):
-                found.setdefault(name, []).append(raw.get("base_url", ""))
+                found.setdefault(name.upper(), []).append(raw.get("base_url", ""))
         return found
+
+    @cached_property
+    def homes(self) -> Mapping[str, str]:
+        """Names of packaged providers and dialects, and the base URL of each; "" for one that has none."""
+        rows = [(path.stem, raw) for path, raw in self._packaged()]
+        dialects = {path.stem: "" for path in self.files.listed(self.folders[0] / DIALECTS)}
+        aliases = {alias: raw.get("base_url", "") for _, raw in rows for alias in raw.get("aliases") or ()}
+        return dialects | aliases | {name: raw.get("base_url", "") for name, raw in rows}
+
+    def _packaged(self) -> list[tuple[Path, Raw]]:
+        """What packaged files say of themselves. Raises SpecError where one cannot be read."""
+        found = self.files.listed(self.folders[0])
+        if not found:
+            raise SpecError(f"{self.folders[0]}: cannot be listed, so nobody can say whose key is whose")
+        return [(path, self._index.get(path) or self._said(path)) for path in found]
 
     def _said(self, path: Path) -> Raw:
         try:
