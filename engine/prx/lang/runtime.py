@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from prx.lang.own import OWN
+
 
 def call(name: str, arguments: list[Any]) -> Any:
-    """Run a function of JMESPath, or one of ours."""
+    """Run a function of JMESPath, or one of ours; jmespath says what is wrong with arguments that do not fit."""
+    ours = OWN.get(name)
+    if ours is not None and ours.takes(arguments):
+        return ours.run(*arguments)
     from prx.lang.functions import FUNCTIONS
 
     return FUNCTIONS.call_function(name, arguments)

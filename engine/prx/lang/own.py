@@ -1,0 +1,118 @@
+"""What JMESPath lacks and a spec needs. Pure, closed, and at ease with null.
+
+Each gives null for null, so that a formula about a part that is not there is simply not there. Nothing here needs the
+jmespath package, which takes longer to import than many a call to make.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+from types import NoneType
+from typing import Any, NamedTuple, TypeVar
+
+from prx.wire import read_json
+
+F = TypeVar("F", bound=Callable[..., Any])
+Types = tuple[type, ...]  # of an argument; none of them: any
+_ANY: Types = ()
+_TEXT: Types = (str, NoneType)
+
+
+class Own(NamedTuple):
+    """A function of ours. more: the last of its arguments may come any number of times, and only once is looked at."""
+
+    run: Callable[..., Any]
+    wanted: tuple[Types, ...]
+    more: bool
+
+    def takes(self, arguments: Sequence[Any]) -> bool:
+        """Whether these are arguments for it, in number and type."""
+        number = len(arguments) >= len(self.wanted) if self.more else len(arguments) == len(self.wanted)
+        return number and all(
+            not types or type(given) in types for given, types in zip(arguments, self.wanted, strict=False)
+        )
+
+
+OWN: dict[str, Own] = {}
+
+
+def _own(*wanted: Types, more: bool = False) -> Callable[[F], F]:
+    def add(function: F) -> F:
+        OWN[function.__name__] = Own(function, wanted, more)
+        return function
+
+    return add
+
+
+@_own(_TEXT)
+def parse_json(text: str | None) -> Any:
+    """The value of a JSON text; the text itself where it is no JSON."""
+    try:
+        return None if text is None else read_json(text)
+    except ValueError:
+        return text
+
+
+@_own(_ANY)
+def to_json(value: Any) -> str | None:
+    """JSON text of a value; a text stays as it is."""
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+@_own(_ANY)
+def as_list(value: Any) -> list[Any] | None:
+    """A list as it is, anything else as a list of one."""
+    return value if value is None or isinstance(value, list) else [value]
+
+
+@_own(_TEXT)
+def lower(text: str | None) -> str | None:
+    return None if text is None else text.lower()
+
+
+@_own(_TEXT, _ANY, more=True)
+def says(text: str | None, *phrases: str) -> bool:
+    """Whether the text has one of the phrases in it, upper or lower case."""
+    low = (text or "").lower()
+    return any(isinstance(phrase, str) and phrase.lower() in low for phrase in phrases)
+
+
+@_own(_ANY, more=True)
+def total(*counts: Any) -> int | float | None:
+    """The sum of those that are numbers; null where none is."""
+    numbers = [count for count in counts if isinstance(count, int | float) and not isinstance(count, bool)]
+    return sum(numbers) if numbers else None
+
+
+@_own(_TEXT)
+def slug(text: str | None) -> str | None:
+    """A name in letters, digits, - and _; of one that has others, a name that no other one has."""
+    if text is None or re.fullmatch(r"[A-Za-z0-9_-]+", text):
+        return text
+    mark = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{re.sub(r'[^A-Za-z0-9_-]', '_', text)[:40]}_{mark}"
+
+
+@_own(_TEXT, (str,))
+def without_prefix(text: str | None, prefix: str) -> str | None:
+    return None if text is None else text.removeprefix(prefix)
+
+
+@_own(_TEXT, _ANY, more=True)
+def like(text: str | None, *patterns: str) -> bool:
+    """Whether the text fits one of the patterns, as file names do: * for anything, [0-5] for one of those."""
+    return any(isinstance(pattern, str) and fnmatchcase(text or "", pattern) for pattern in patterns)
+
+
+@_own(_ANY)
+def compact(value: Any) -> Any:
+    """A list without its nulls, an object without its null values; null where nothing is left."""
+    if isinstance(value, dict):
+        value = {key: item for key, item in value.items() if item is not None}
+    elif isinstance(value, list):
+        value = [item for item in value if item is not None]
+    return value or None
