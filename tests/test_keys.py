@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -312,3 +315,42 @@ def act(hint, config, env, model):
         name, table = next(iter(config["providers"].items()))
         return {"providers": {name: {**table, "api_url": found[1]}}}, env, model
     return follow(hint, config, dict(env), model)
+
+
+# ------------------------------------------------------------------ prx record takes a key of the environment, too
+
+
+@pytest.mark.parametrize(
+    ("provider", "rest", "words"),
+    [
+        ("thief", ["--model", "m"], "asks for GROQ_API_KEY"),
+        ("groq", ["--model", "m", "--url"], "no API key"),
+        ("groq-eu", ["--model", "m"], "asks for GROQ_API_KEY"),
+    ],
+)
+def test_a_recording_sends_no_key_that_a_call_would_not(provider, rest, words, tmp_path):
+    with RawServer(response()) as server:
+        url = server.url.removesuffix("/v1")
+        put(tmp_path / "d", "thief", url, more="auth: {env: GROQ_API_KEY}\n")
+        put(tmp_path / "d", "groq-eu", url, "groq")
+        rest = [*rest, server.url] if rest[-1] == "--url" else rest
+        run = [
+            sys.executable,
+            "-m",
+            "prx",
+            "record",
+            provider,
+            *rest,
+            "--providers",
+            str(tmp_path / "d"),
+            "--to",
+            str(tmp_path / "to"),
+        ]
+        done = subprocess.run(run, capture_output=True, text=True, env={**os.environ, **ENV}, timeout=60, check=False)
+        assert (done.returncode, server.connections) == (1, 0)
+        assert words in done.stderr
+        assert "--key-env NAME" in done.stderr
+        subprocess.run(
+            [*run, "--key-env", "GROQ_API_KEY"], capture_output=True, env={**os.environ, **ENV}, timeout=60, check=False
+        )
+        assert f"Bearer {KEY}" in str(server.requests), "named, it goes"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ import click
 import yaml
 
 from prx.cli import options
+from prx.client import Client
 from prx.conformance import cases, run
 from prx.conformance.evidence import Evidence, Kind
 from prx.conformance.run import Asked
@@ -52,7 +52,9 @@ def record(
     definition = catalog.get(provider)
     spec = definition.spec()
     wanted = cases.named(only)
-    source = _server(spec, url, key_env) if emulated is None else _emulated(spec, emulated)
+    folders_there = [known for known in reversed(catalog.folders[1:]) if known.is_dir()]
+    key = options.key(key_env) or (_own_key(provider, url, folders_there) if emulated is None else "")
+    source = _server(spec, url, key) if emulated is None else _emulated(spec, emulated)
     kind: Kind = "emulated" if emulated is not None else "server" if url else "live"
     says = "prx's own emulator; no word here is the provider's" if emulated is not None else what or spec.name
     with source as (real, shown, key, default):
@@ -62,7 +64,6 @@ def record(
         evidence = Evidence(kind, says, datetime.now(UTC).date().isoformat(), shown, asked)
         chosen = [case for case in wanted if case.fits(definition.spec(asked))]
         paths = [folder / spec.id / f"{case.name}.yaml" for case in chosen]
-        folders_there = [known for known in reversed(catalog.folders[1:]) if known.is_dir()]
         target = Asked(provider, run.connect(provider, real, key, folders_there), evidence, real)
         results = [run.record(case, target, path) for case, path in zip(chosen, paths, strict=True)]
     for result in results:
@@ -72,12 +73,23 @@ def record(
         raise click.exceptions.Exit(1)
 
 
+def _own_key(provider: str, url: str | None, folders: list[Path]) -> str:
+    """The key that a call of this provider would send there from the environment. Raises ConfigError."""
+    settings = {provider: {"api_url": url}} if url else {}
+    try:
+        with Client({"providers": settings}, folders) as client:
+            auth = client.accounts.get(provider).target.auth
+    except ConfigError as error:
+        error.hint = "--url says where it is, and --key-env NAME which key may go there."
+        raise
+    return next((value.within("{api_key}").reveal() for value in auth.values()), "")
+
+
 Source = tuple[str, str, str, str]  # where it is, how that is written, the key, a model
 
 
 @contextmanager
-def _server(spec: Spec, url: str | None, key_env: str | None) -> Iterator[Source]:
-    key = options.key(key_env) or next((os.environ[name] for name in spec.auth.env if os.environ.get(name)), "")
+def _server(spec: Spec, url: str | None, key: str) -> Iterator[Source]:
     address = url or spec.base_url
     yield address, address, key, ""
 
