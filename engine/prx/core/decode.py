@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from prx.chat import Call, Delta, Reply
 from prx.core import fault
 from prx.core.blocks import Key, Kind, key_of
+from prx.core.choices import Choices, Event
 from prx.core.reading import CUT_SHORT, NOTHING, Found, Reading
 from prx.core.result import Assembly
 from prx.errors import Error, OverflowedError, ProtocolError, TruncatedError, starved, unopened
@@ -33,7 +34,9 @@ class Decoder:
         self.into.request_id = next(
             (head.headers[name] for name in spec.response.request_id if name in head.headers), None
         )
-        self.reading = Reading(spec, self.into)
+        several = call.params.get("n")
+        self.choices = Choices(spec.response.choices, several=isinstance(several, int) and several > 1)
+        self.reading = Reading(spec, self.into, self.choices)
         self.complete = False
         self._moulds: Moulds | None = None
         self._body: list[bytes] = []
@@ -148,10 +151,12 @@ class Decoder:
             except ValueError:
                 return self._no_json(frame)
             if isinstance(event, dict):
-                self._event(event, frame, source, out)
+                for ready in self.choices.ready(Event(event, frame, source)):
+                    self._event(*ready, out)
             for each in event if isinstance(event, list) else ():
                 if isinstance(each, dict):
-                    self._event(each, frame, b"", out)
+                    for ready in self.choices.ready(Event(each, frame, b"")):
+                        self._event(*ready, out)
         return None
 
     def _no_json(self, frame: Frame) -> None:
@@ -167,7 +172,7 @@ class Decoder:
             kind = self._kind(event, frame.name)
             reader = self.spec.stream.events.get(kind)
             self._stranger = self._stranger or ("" if reader else kind or "no kind at all")
-        whole, event = event, self.reading.one_choice(event)
+        whole, event = event, self.choices.one(event)
         found = self.reading.run(reader.found.run if reader else self.spec.errors.detect.run, event)
         if found[0]:
             raise self._error(frame.data, "stream")
@@ -189,7 +194,7 @@ class Decoder:
 
         def read(event: dict[str, Any]) -> Any:
             same = not events or events.get(self._kind(event, name)) is reader
-            return self.reading.only_text(self.reading.one_choice(event), reader, kind, key) if same else None
+            return self.reading.only_text(self.choices.one(event), reader, kind, key) if same else None
 
         if self._moulds is not None and self.spec.stream.done[:1] != "{":  # else a text may be the end
             self._moulds.miss(source, read, kind, key)
@@ -198,6 +203,8 @@ class Decoder:
         for frame in () if self.complete else framer.tail():
             if frame.data == self.spec.stream.done or parsed(frame.data) is not None:
                 self._frame(frame, b"", out)
+        for event in self.choices.rest():
+            self._event(*event, out)
         out += [delta for delta in (self.reading.held_back(), self.reading.fill_in()) if delta != NOTHING]
         if not self.finished or self.into.empty:
             raise TruncatedError(self._truncated())
@@ -216,7 +223,7 @@ class Decoder:
         body = parsed(text)
         if not isinstance(body, dict):
             raise self._protocol("the answer is no JSON object", text)
-        self.into.raw, body = body, self.reading.one_choice(body)
+        self.into.raw, body = body, self.choices.one(body)
         found = self.reading.found(self.reading.run(self.spec.response.found.run, body))
         if found.detect:
             raise self._error(text, "body")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from prx.chat import Delta, JsonText, ToolCallDelta, Usage
 from prx.core.arguments import begins_json
 from prx.core.blocks import Key, Kind, key_of
+from prx.core.choices import Choices
 from prx.core.fault import safely
 from prx.core.result import Assembly, text_of
 from prx.core.think import Split, ThinkSplitter, split_whole
@@ -58,16 +59,15 @@ class _Block(NamedTuple):
 class Reading:
     """Reads for one answer. `splitter` and `surrogate` hold back what the next piece will decide."""
 
-    def __init__(self, spec: Spec, into: Assembly) -> None:
+    def __init__(self, spec: Spec, into: Assembly, choices: Choices) -> None:
         self.spec = spec
         self.into = into
+        self.choices = choices
         self.final: Any = None
         self.surrogate = ""
         self._calls_placed = 0
         tags = spec.response.think_tags
         self.splitter = ThinkSplitter(tags, inside=spec.stream.reasoning_first) if tags else None
-        several = into.call.params.get("n")
-        self._several = isinstance(several, int) and several > 1
 
     def run(self, function: Callable[[Any], Any], value: Any) -> Any:
         return safely(function, value, self.spec)
@@ -80,18 +80,6 @@ class Reading:
         if found.older_call and not found.tool_calls and self.into.call.tools:
             return found._replace(tool_calls=found.older_call)
         return found
-
-    def one_choice(self, value: dict[str, Any]) -> dict[str, Any]:
-        """A body or an event with one of its choices. Where several were asked for, the first one is numbered 0; else
-        there is one, whatever its number: servers count up with each piece.
-        """
-        key = self.spec.response.choices
-        choices = value.get(key) if key else None
-        if not isinstance(choices, list) or (len(choices) < 2 and not self._several):
-            return value
-        first = [each for each in choices if not isinstance(each, dict) or each.get("index") in (None, 0)]
-        kept = first[:1] if first or self._several else choices[:1]
-        return value if kept == choices else {**value, key: kept}
 
     # -------------------------------------------------------------- events
 
@@ -230,7 +218,7 @@ class Reading:
         """Whatever the stream itself did not bring, from the whole answer in one of its events."""
         if not isinstance(self.final, dict):
             return NOTHING
-        into, reader, final = self.into, self.spec.response, self.one_choice(self.final)
+        into, reader, final = self.into, self.spec.response, self.choices.one(self.final)
         found = self.found(self.run(reader.found.run, final))
         nothing_came = not (into.blocks or into.calls)
         delta = self._whole_blocks(final, found) if nothing_came else self._missing_kinds(found)

@@ -1,0 +1,80 @@
+"""Which of several alternative answers is read: one, and pieces of another never get into it.
+
+Where several were asked for (n), the first is numbered 0. Where one was asked for, its number says nothing: servers count
+up with each piece, or begin at 1. A few send a second answer all the same. The two look alike until the next event: a
+number that goes on growing is the count of pieces, and a 0 that comes back means that there were two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from prx.core.framing import Frame
+
+
+class Event(NamedTuple):
+    """An event of a stream, parsed; its frame, and its bytes where it came alone."""
+
+    value: dict[str, Any]
+    frame: Frame
+    source: bytes
+
+
+class Choices:
+    """key: of the list of alternatives, "" for an API that has none. several: whether more than one was asked for."""
+
+    def __init__(self, key: str, *, several: bool) -> None:
+        self._key, self._several = key, several
+        self._held: list[Event] = []
+        self._first_seen = False  # whether a piece numbered 0 has brought something
+        self._numbers_matter: bool | None = None  # None until two numbers have been seen
+
+    def one(self, value: dict[str, Any]) -> dict[str, Any]:
+        """A body or an event with one of its alternatives."""
+        choices = value.get(self._key) if self._key else None
+        if not isinstance(choices, list) or (len(choices) < 2 and not (self._several or self._numbers_matter)):
+            return value
+        first = [each for each in choices if not isinstance(each, dict) or each.get("index") in (None, 0)]
+        kept = first[:1] if first or self._several or self._numbers_matter else choices[:1]
+        return value if kept == choices else {**value, self._key: kept}
+
+    def ready(self, event: Event) -> Sequence[Event]:
+        """The events that can be read now that this one is here."""
+        if self._several or self._numbers_matter is not None or not self._key:
+            return (event,)
+        number = self._number(event.value)
+        if number is None:
+            return (event,)
+        if number == 0:
+            self._first_seen = self._first_seen or bool(self._output(event.value))
+            if self._held:
+                self._numbers_matter, self._held = True, []
+            return (event,)
+        return self._told(event, number)
+
+    def rest(self) -> Sequence[Event]:
+        """At the end: what waited for another number, which never came."""
+        held, self._held = self._held, []
+        return held
+
+    def _told(self, event: Event, number: int) -> Sequence[Event]:
+        """An event numbered above 0: with the one before it, the count goes on, or is the same from the start."""
+        before = self._number(self._held[-1].value) if self._held else None
+        self._held.append(event)
+        if before is None or (number == before and self._first_seen):
+            return ()
+        self._numbers_matter = False
+        return self.rest()
+
+    def _number(self, value: dict[str, Any]) -> int | None:
+        choices = value.get(self._key)
+        only = choices[0] if isinstance(choices, list) and len(choices) == 1 else None
+        number = only.get("index") if isinstance(only, dict) else None
+        return number if isinstance(number, int) and number >= 0 else None
+
+    def _output(self, value: dict[str, Any]) -> Any:
+        delta = value[self._key][0].get("delta") or value[self._key][0].get("content")
+        return (
+            delta.get("content") or delta.get("tool_calls") or delta.get("parts") if isinstance(delta, dict) else delta
+        )
