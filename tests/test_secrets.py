@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import copy
 import html
 import json
 import logging
@@ -17,6 +19,8 @@ import pytest
 from raw import FIN, HANG, RST, RawServer, response
 
 import prx
+from prx.accounts import Accounts
+from prx.core.request import build
 from prx.wire import Secret
 
 KEY = "sk-very-secret-0123456789"
@@ -175,3 +179,72 @@ def test_a_faulty_setting_is_not_quoted(settings):
         prx.Client(config=config, env={}).chat("hi", model="compatible/m", retries=0)
     for secret in ("12345678901234", "SECRETSECRET", "secretpw"):
         assert secret not in str(caught.value)
+
+
+PASSWORD = "proxy-pa55word"
+PROXIES = [
+    f"http://user:{PASSWORD}@127.0.0.1:9",
+    f"http://user:{PASSWORD}\\@127.0.0.1:9",
+    f"http://user:{PASSWORD}@[::1",
+    f"user:{PASSWORD}@:x",
+]
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+def test_the_password_of_a_proxy_is_not_shown(proxy):
+    settings = {"api_url": "http://198.51.100.7:9/v1", "api_key": KEY}
+    by_config = prx.Client({"providers": {"compatible": {**settings, "proxy": proxy}}}, env={})
+    by_environment = prx.Client({"providers": {"compatible": settings}}, env={"HTTP_PROXY": proxy})
+    for api in (by_config, by_environment):
+        account, _ = api.plan("hi", "compatible/m")
+        for shown in (account, account.settings, account.target, api.config):
+            assert PASSWORD not in repr(shown)
+        for kept in (account.settings, account.target, account.network, api.config):
+            assert PASSWORD.encode() not in pickle.dumps(kept)
+            assert KEY.encode() not in pickle.dumps(kept)
+        with pytest.raises(prx.Error) as caught:
+            api.chat("hi", "compatible/m", retries=0)
+        with pytest.raises(prx.Error) as listing:
+            api.models("compatible")
+        for error in (caught.value, listing.value):
+            assert PASSWORD not in f"{error} {vars(error)}"
+
+
+LOGIN = base64.b64encode(f"user:{PASSWORD}".encode()).decode()
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("said", [PASSWORD, f"user:{PASSWORD}", LOGIN])
+def test_a_proxy_that_says_its_password(scheme, said):
+    refusal = f"HTTP/1.1 407 no {said}\r\ncontent-length: {len(said)}\r\nx-said: {said}\r\n\r\n{said}".encode()
+    with RawServer(refusal) as server:
+        proxy = f"http://user:{PASSWORD}@127.0.0.1:{server.port}"
+        settings = {"api_url": f"{scheme}://198.51.100.7/v1", "api_key": KEY, "proxy": proxy}
+        with pytest.raises(prx.Error) as caught:
+            prx.Client({"providers": {"compatible": settings}}, env={}).chat("hi", "compatible/m", retries=0)
+        assert LOGIN in str(server.requests)
+    assert said not in f"{caught.value} {vars(caught.value)}"
+
+
+def test_a_copy_keeps_the_key_and_a_pickle_has_none():
+    """What comes out of a pickle sends nothing."""
+    with RawServer() as server:
+        settings = {"api_url": server.url, "api_key": KEY, "headers": {"x-team": "t"}}
+        api = prx.Client({"providers": {"compatible": settings}}, env={})
+        account, call = api.plan("hi", "compatible/m")
+        for again in (copy.copy(account), copy.deepcopy(account)):
+            assert (
+                build(again.definition.spec(), call, again.target).headers["authorization"].reveal() == f"Bearer {KEY}"
+            )
+            assert again.same(account)
+        for kept in (account.target, account.settings, api.config.providers["compatible"]):
+            assert KEY.encode() not in pickle.dumps(kept)
+            assert repr(pickle.loads(pickle.dumps(kept))) != ""
+        lost = account._replace(target=pickle.loads(pickle.dumps(account.target)))
+        assert lost.target != account.target
+        with pytest.raises(prx.ConfigError, match="pickle"):
+            list(api._run(lost, call, None, None, None, ()))
+        again = pickle.loads(pickle.dumps(api.config))
+        with pytest.raises(prx.ConfigError, match="pickle"):
+            Accounts(again, api.catalog, {}).get("compatible")
+        assert server.connections == 0

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import base64
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from prx import keys, variables
 from prx.config import Settings, expand
@@ -23,14 +25,14 @@ Env = Mapping[str, str]
 class Account(Record):
     """A provider that can be called.
 
-    network   its proxy and its file of certificate authorities, "" for none
+    network   its proxy, whose URL may have a password, and its file of certificate authorities; empty for none
     memory    fallbacks that worked, by model
     """
 
     definition: Definition
     settings: Settings
     target: Target
-    network: tuple[str, str]
+    network: tuple[Secret, str]
     memory: dict[str, tuple[str, ...]]
 
     @property
@@ -88,14 +90,35 @@ def _target(asked: Asked, way: Way) -> Target:
         auth=auth,
         in_query=spec.auth.style == "query",
         headers=said.headers,
+        unsaid=_passwords(asked.settings, way.env),
         values={name: Secret(usable[name]) for name in keys.named(way.definition.raw) if name in usable},
     )
 
 
-def _network(settings: Settings, env: Env) -> tuple[str, str]:
-    name = f"providers.{settings.name}"
+def _network(settings: Settings, env: Env) -> tuple[Secret, str]:
+    name = keys.in_table(settings.name)
     ca_file = expand(settings.ca_file or "", env, f"{name}.ca_file")
-    return expand(settings.proxy or "", env, f"{name}.proxy"), _readable(ca_file, f"{name}.ca_file")
+    return Secret(_proxy(settings, env)), _readable(ca_file, f"{name}.ca_file")
+
+
+def _proxy(settings: Settings, env: Env) -> str:
+    text = settings.proxy.reveal() if settings.proxy else ""
+    return expand(text, env, f"{keys.in_table(settings.name)}.proxy")
+
+
+def _passwords(settings: Settings, env: Env) -> tuple[Secret, ...]:
+    """Those of every proxy that a call may go through: a proxy may say them back, and so may whoever reads its URL."""
+    proxies = [_proxy(settings, env), *(env[name] for name in env if name.lower().endswith("_proxy"))]
+    return tuple(map(Secret, sorted({text for url in proxies for text in _login(url)}, key=len, reverse=True)))
+
+
+def _login(url: str) -> Iterator[str]:
+    """The user and password of a URL, as it is written and as it goes out, and wherever a reader may see their end."""
+    rest = url.partition("//")[2] or url
+    for login in {rest.partition("@")[0], rest.rpartition("@")[0]} if "@" in rest else ():
+        yield base64.b64encode(unquote(login).encode()).decode()
+        for text in (login, login.partition(":")[2]):
+            yield from (text, unquote(text), text.rstrip("\\"))
 
 
 def _overlay(settings: Settings) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from prx.running import Stream, limits
 from prx.spec import store
 from prx.spec.catalog import Catalog
 from prx.spec.files import Files, Renewal
-from prx.wire import parsed
+from prx.wire import Secret, parsed
 
 if TYPE_CHECKING:
     from prx.renewal import Watch
@@ -61,7 +61,7 @@ class Client:
             self._watch = _watch([*Catalog(found).folders, *configuration.files(config, self.env)]) if watch else None
             catalog = Catalog(found, Files().renewed(found) if watch else None, cache=store.folder(self.env))
             self._accounts = Accounts(configuration.load(config, self.env), catalog, self.env)
-        self._https: dict[tuple[str, str], Http] = {}
+        self._https: dict[tuple[Secret, str], Http] = {}
         self._watchdog: Watchdog | None = None
         self._lock = threading.Lock()
         self._reloading = threading.Lock()
@@ -254,7 +254,8 @@ class Client:
             with OPENING:
                 from prx.transport.http import Http
             with self._lock:
-                http = self._https.setdefault(account.network, Http(*account.network, self.env))
+                proxy, ca_file = account.network
+                http = self._https.setdefault(account.network, Http(proxy.reveal(), ca_file, self.env))
         return http
 
     def _dog(self) -> Watchdog:

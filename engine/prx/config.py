@@ -33,7 +33,7 @@ class Settings(Record):
     auth_template: str | None = None
     headers: Mapping[str, Secret] = NONE
     ca_file: str | None = None
-    proxy: str | None = None
+    proxy: Secret | None = None
     timeout: float | None = None
     deadline: float | None = None
     retries: int | None = None
@@ -148,9 +148,7 @@ def _framing(document: Document) -> list[Problem]:
 
 def _wrapped(row: Mapping[str, Any]) -> dict[str, Any]:
     """A table with what may be a key in it as a Secret."""
-    wrapped = dict(row)
-    if "api_key" in row:
-        wrapped["api_key"] = Secret(row["api_key"])
+    wrapped = dict(row) | {key: Secret(row[key]) for key in ("api_key", "proxy") if key in row}
     if "headers" in row:
         wrapped["headers"] = {name: Secret(text) for name, text in row["headers"].items()}
     return wrapped

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 
 from prx import variables
 from prx.chat import NONE
+from prx.errors import ConfigError
 from prx.record import Record
 from prx.words import clean
 
@@ -68,7 +69,7 @@ class Secret:
         return bool(self._value)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and self.reveal() == other.reveal()
+        return isinstance(other, Secret) and not isinstance(other, LostSecret) and self.reveal() == other.reveal()
 
     def __hash__(self) -> int:
         return hash(self.reveal())
@@ -79,8 +80,44 @@ class Secret:
     def __repr__(self) -> str:
         return f"Secret({self!s})"
 
-    def __reduce__(self) -> tuple[type, tuple[str]]:
-        return (Secret, (MASK,))  # a pickled key is a key in a file
+    def __copy__(self) -> Secret:
+        return self  # it never changes
+
+    def __deepcopy__(self, _memo: object) -> Secret:
+        return self
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return (LostSecret, ())  # a pickled key is a key in a file
+
+
+class LostSecret(Secret):
+    """What a key has become where it went through a pickle. It is never sent: to ask it for its text is an error."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(MASK, MASK)
+
+    def within(self, template: str) -> Secret:
+        return self
+
+    @property
+    def sendable(self) -> bool:
+        return bool(self.reveal())
+
+    def reveal(self) -> str:
+        raise ConfigError(
+            "a key that went through a pickle is not in it", hint="Make a Client where the call is made, with its key."
+        )
+
+    def redact(self, text: str) -> str:
+        return text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LostSecret)
+
+    def __hash__(self) -> int:
+        return hash(MASK)
 
 
 def _spellings(value: str) -> re.Pattern[str]:
@@ -211,6 +248,7 @@ class Target(Record):
     auth       header or query parameter name -> key in its text; in_query says which of the two
     headers    further headers, from the configuration
     values     environment variables that the spec's headers and query name
+    unsaid     what is not sent to it, and must not be shown either: passwords of proxies
     """
 
     provider: str
@@ -220,8 +258,9 @@ class Target(Record):
     in_query: bool = False
     headers: Mapping[str, str | Secret] = NONE
     values: Mapping[str, Secret] = NONE
+    unsaid: tuple[Secret, ...] = ()
 
     @property
     def secrets(self) -> list[Secret]:
         extra = [value for value in self.headers.values() if isinstance(value, Secret)]
-        return [*self.auth.values(), *extra, *self.values.values()]
+        return [*self.auth.values(), *extra, *self.values.values(), *self.unsaid]
