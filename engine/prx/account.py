@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from prx import keys, variables
 from prx.config import Settings, expand
-from prx.errors import ConfigError
+from prx.errors import ConfigError, sealed
 from prx.keys import Asked, Way
 from prx.record import Record
 from prx.spec.catalog import Catalog
@@ -58,6 +58,7 @@ class Account(Record):
         )
 
 
+@sealed
 def open_account(definition: Definition, asked: Asked, env: Env, catalog: Catalog) -> Account:
     """Put file, settings, route and environment together. Raises ConfigError."""
     definition = definition.with_overlay(_overlay(asked.settings))

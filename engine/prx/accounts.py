@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from prx import forks
 from prx.account import Account, open_account
 from prx.config import Config, Route, Settings
-from prx.errors import ConfigError
+from prx.errors import ConfigError, sealed
 from prx.keys import Asked
 from prx.record import Record
 from prx.spec.catalog import Catalog
@@ -58,6 +58,7 @@ class Accounts:
         """After a fork: nobody has the lock any more who could give it back."""
         self._lock = threading.Lock()
 
+    @sealed
     def choose(self, model: str | Named | None) -> tuple[Account, str]:
         """Who is asked, and for which model by its own name. Raises ConfigError or SpecError."""
         config = self.config
@@ -80,6 +81,7 @@ class Accounts:
             hint="Write provider/model, or set [default] provider in config.toml; `prx providers` lists the providers.",
         )
 
+    @sealed
     def get(self, name: str, route: Route | None = None) -> Account:
         """The account of a provider, by id, alias or name in the configuration. Raises ConfigError or SpecError."""
         if not name:

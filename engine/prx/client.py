@@ -20,7 +20,7 @@ from prx.core.exchange import Policy, exchange
 from prx.core.fault import refused, safely, without_keys
 from prx.core.messages import expand_images
 from prx.core.request import build_models
-from prx.errors import OPENING, ConfigError, Error, ProtocolError
+from prx.errors import OPENING, ConfigError, Error, ProtocolError, sealed
 from prx.folders import folders
 from prx.running import Stream, limits
 from prx.spec import store
@@ -46,6 +46,7 @@ class Client:
     Raises ConfigError for a configuration with faults.
     """
 
+    @sealed
     def __init__(
         self,
         config: str | Path | Mapping[str, Any] | None = None,
@@ -80,6 +81,7 @@ class Client:
     def catalog(self) -> Catalog:
         return self._accounts.catalog
 
+    @sealed
     def chat(
         self,
         messages: Messages,
@@ -110,6 +112,7 @@ class Client:
             pass
         return running.reply
 
+    @sealed
     def stream(
         self,
         messages: Messages,
@@ -127,6 +130,7 @@ class Client:
         account, call = self.plan(messages, model, tools=tools, tool_choice=tool_choice, params=params, stream=True)
         return self._run(account, call, timeout, deadline, retries, fallbacks)
 
+    @sealed
     def plan(
         self,
         messages: Messages,
@@ -146,6 +150,7 @@ class Client:
         given, offered = asking.params(params or {}), asking.tools(tools)
         return account, Call(name, tuple(listed), offered, asking.plain(tool_choice) if tools else None, given, stream)
 
+    @sealed
     def models(self, provider: str | None = None, *, timeout: float | None = 20.0) -> list[str]:
         """The provider's own list of its models. Raises Error."""
         with OPENING:
@@ -168,6 +173,7 @@ class Client:
             raise ProtocolError("the list of models is not where models.list says", provider=spec.id)
         return list(dict.fromkeys(name.strip() for name in found if isinstance(name, str) and name.strip()))
 
+    @sealed
     def reload(self) -> Renewal:
         """Take in the configuration and the provider files as they are now; calls that run go on as they began.
 
@@ -268,12 +274,16 @@ class Client:
 
 
 def _locator(allowed: configuration.Images) -> Callable[[str], str | None]:
-    """What finds a picture; most calls have none to find."""
+    """What finds the pictures of one call; most calls have none to find."""
+    locator: Callable[[str], str | None] | None = None
 
     def locate(reference: str) -> str | None:
-        from prx.images import Locator
+        nonlocal locator
+        if locator is None:
+            from prx.images import Locator
 
-        return Locator(allowed)(reference)
+            locator = Locator(allowed)
+        return locator(reference)
 
     return locate
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from prx import variables
 from prx.chat import NONE
-from prx.errors import ConfigError
+from prx.errors import ConfigError, sealed
 from prx.record import Record
 from prx.spec import schema
 from prx.spec.compile import FRAMING, OWN_HEADER
@@ -67,6 +67,8 @@ class Images(Record):
     urls: bool = False
     folder: str | None = None
     max_bytes: int = 5_000_000
+    max_count: int = 100
+    max_total_bytes: int = 20_000_000
 
 
 class Config(Record):
@@ -80,6 +82,7 @@ class Config(Record):
     images: Images = Images()
 
 
+@sealed
 def load(source: str | Path | Mapping[str, Any] | None, env: Mapping[str, str]) -> Config:
     """A configuration from a path, from a mapping of its shape, or from where it usually is."""
     if isinstance(source, Mapping):

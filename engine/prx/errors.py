@@ -24,11 +24,15 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     from prx.chat import Reply
 
+P = ParamSpec("P")
+R = TypeVar("R")
 Kind = Literal[
     "config", "spec", "capability", "auth", "quota", "rate_limit", "bad_request", "not_found", "overflow",
     "content_filter", "server", "timeout", "connection", "protocol", "truncated",
@@ -152,6 +156,33 @@ class ProtocolError(Error):
 class TruncatedError(Error):
     kind = "truncated"
     retryable = True
+
+
+def frameless(error: Error) -> Error:
+    """The error without the frames it came through, and without those of what it came of.
+
+    They hold what no report may show: keys, the environment, a provider's raw words. Its sentence says what there is to say.
+    """
+    error.__cause__ = error.__context__ = error.__traceback__ = None
+    return error
+
+
+def sealed(function: Callable[P, R]) -> Callable[P, R]:
+    """The same function, whose Errors come from here: no frame below, and no argument, is in their traceback."""
+
+    @wraps(function)
+    def call(*args: P.args, **named: P.kwargs) -> R:
+        try:
+            return function(*args, **named)
+        except Error as error:
+            failed = frameless(error)
+        del args, named
+        try:
+            raise failed
+        finally:
+            del failed  # this frame is in its traceback: neither would be freed
+
+    return call
 
 
 def starved(error: BaseException | None) -> bool:

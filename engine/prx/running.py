@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from prx.chat import Delta, Reply
 from prx.core.exchange import Ask, Emit, Flow, Read, Send, Wait
-from prx.errors import OPENING, ConfigError, Error
+from prx.errors import OPENING, ConfigError, Error, frameless
 from prx.spec.model import Transport
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Stream:
         except Error as error:
             self._on_end(error)
             # Frames below this one hold the provider's raw words, which may repeat a key, and tell a caller nothing.
-            raise error.with_traceback(None) from None
+            raise frameless(error) from None
         finally:
             if self._guard is not None:
                 self._watchdog.cancel(self._guard)

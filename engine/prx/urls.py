@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import SplitResult, urlsplit
 
 from prx.errors import ConfigError
 
+# A scheme, or a host that is followed by a port or has a dot; the words of a host are shorter than a key.
+_ADDRESS = r"(?:[a-z]{2,8}://|(?:[a-z0-9-]{1,20}\.)+[a-z]{2,12}(?=[:/]|$)|[a-z0-9.-]{1,20}:\d{1,5}(?=/|$))"
+
 
 def check_url(url: str, provider: str = "") -> SplitResult:
     """A URL that can be called: http or https, a host, no user name in it. Raises ConfigError."""
-    shown = url if "@" not in url else "***@" + url.rpartition("@")[2]
     try:
         parts = urlsplit(url)
         fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         fits = False
     if not fits or any(ord(character) <= 32 for character in url):
-        example = "https://" + url.partition("//")[2] if "//" in url else f"http://{url}"
-        hint = (
-            f"Write it with http:// or https:// and a host, for example {example}."
-            if "@" not in url and url.strip()
-            else ""
-        )
-        raise ConfigError(f"{shown!r} is no URL that can be called", provider=provider, hint=hint)
+        raise ConfigError(f"{_shown(url)} is no URL that can be called", provider=provider, hint=_example(url))
     if "@" in parts.netloc:
         raise ConfigError(
-            f"{shown!r} has a user name or password in it",
+            f"{_shown(url)} has a user name or password in it",
             provider=provider,
             hint="Put the key into api_key; URLs are logged.",
         )
     return parts
+
+
+def _shown(url: str) -> str:
+    """A URL for an error. What is none may be a key that stands in the wrong place, and a query or a user may have one."""
+    address = url.rpartition("@")[2].partition("?")[0].partition("#")[0]
+    if not re.match(_ADDRESS, address):
+        return "what stands for the URL"
+    return repr(f"***@{address}" if "@" in url else address)
+
+
+def _example(url: str) -> str:
+    said = "Write it with http:// or https:// and a host"
+    if "@" in url or not re.match(_ADDRESS, url):
+        return f"{said}, for example http://localhost:8000/v1."
+    address = url.partition("?")[0]
+    return f"{said}, for example {'https://' + address.partition('//')[2] if '//' in address else f'http://{address}'}."
 
 
 def origin(url: str) -> tuple[str, str | None, int | None]:

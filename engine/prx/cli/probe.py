@@ -13,7 +13,7 @@ import click
 
 from prx import probe as probing
 from prx.cli import options
-from prx.errors import ConfigError
+from prx.errors import ConfigError, sealed
 from prx.probe import Finding, Order
 from prx.probe.questions import THINKING
 from prx.spec.catalog import Catalog
@@ -36,6 +36,7 @@ _SIGNS = {"yes": "yes", "no": "no", "open": "?"}
 @click.option("--yes", is_flag=True, help="Do not ask before requests are sent.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON, with the file in it.")
 @options.settings
+@sealed
 def probe(
     url: str, key_env: str | None, model: str, name: str | None, out: Path | None, force: bool, max_requests: int, yes: bool,
     as_json: bool, config: str | None, folders: tuple[str, ...],

@@ -17,7 +17,7 @@ from prx.conformance import cases, run
 from prx.conformance.evidence import Evidence, Kind
 from prx.conformance.run import Asked
 from prx.emulator.server import Emulator
-from prx.errors import ConfigError
+from prx.errors import ConfigError, sealed
 from prx.spec.model import Spec
 
 _EMULATED_HOST = "http://emulator.invalid"  # a name that nobody can mistake for the provider
@@ -39,6 +39,7 @@ _EMULATED_KEY = "sk-emulated-0000"
 @click.option("--case", "only", multiple=True, help="Only this case.")
 @click.option("--to", "folder", default="cassettes", type=click.Path(path_type=Path), help="Folder of recordings.")
 @options.settings
+@sealed
 def record(
     provider: str, url: str | None, model: str | None, key_env: str | None, what: str | None, emulated: Path | None,
     only: tuple[str, ...], folder: Path, config: str | None, folders: tuple[str, ...],

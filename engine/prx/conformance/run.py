@@ -13,7 +13,7 @@ from prx.client import Client
 from prx.conformance import cases
 from prx.conformance.cases import Case
 from prx.conformance.evidence import Evidence, recorded
-from prx.errors import ConfigError, ProtocolError
+from prx.errors import ConfigError, ProtocolError, sealed
 from prx.spec.model import Spec
 
 Outcome = Literal["passed", "failed", "skipped", "unrecorded", "limited", "error"]
@@ -65,6 +65,7 @@ class Asked:
 def connect(provider: str, url: str, key: str, folders: list[Path]) -> Callable[[bool], Client]:
     """Makes clients of a provider at an address, with that key or with a wrong one."""
 
+    @sealed
     def client(wrong: bool) -> Client:
         settings = {"api_url": url, "api_key": WRONG_KEY if wrong else key}
         return Client(config={"providers": {provider: settings}}, providers=list(folders), env={})

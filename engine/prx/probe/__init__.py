@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from prx.errors import sealed
 from prx.probe import write
 from prx.probe.doors import Search
 from prx.probe.draft import Draft
@@ -38,13 +39,13 @@ class Order:
 
     url: str
     id: str
-    key: str = ""
+    key: str = field(default="", repr=False)
     key_env: str = ""
     model: str = ""
     limit: int = 40
     pause: float = 0.2
     date: str = ""
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
     folders: tuple[str, ...] = ()
     say: Callable[[Finding], None] = lambda _finding: None
     wait: Callable[[str], None] = lambda _sentence: None
@@ -71,6 +72,7 @@ class Report:
         return {**rows, "findings": [finding.plain() for finding in self.findings], "file": self.text}
 
 
+@sealed
 def probe(order: Order, catalog: Catalog) -> Report:
     """Ask, and write. Raises Error where nothing chats at the URL."""
     with tempfile.TemporaryDirectory(prefix="prx-probe-") as name:

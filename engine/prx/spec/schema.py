@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -49,7 +50,7 @@ def problems(document: Document, name: str = "provider") -> list[Problem]:
 def _faults(name: str, value: Any) -> Iterator[tuple[Keys, str]]:
     if not accept.accepts(load(name), value):
         for error in _validator(name).iter_errors(value):
-            yield from _sentences(error)
+            yield from _sentences(error, quiet=name == "config")
 
 
 @cache
@@ -75,7 +76,8 @@ def _endless(value: Any, keys: Keys) -> Iterator[Keys]:
         yield from _endless(child, (*keys, key))
 
 
-def _sentences(error: Any) -> Iterator[tuple[Keys, str]]:
+def _sentences(error: Any, *, quiet: bool) -> Iterator[tuple[Keys, str]]:
+    """A fault as sentences. quiet: with no value that may be a key which stands in the wrong place."""
     keys: Keys = tuple(error.absolute_path)
     rule = error.validator
     if rule == "additionalProperties" and isinstance(error.instance, dict):
@@ -87,7 +89,7 @@ def _sentences(error: Any) -> Iterator[tuple[Keys, str]]:
         missing = next(key for key in error.validator_value if key not in error.instance)
         yield keys, f"{missing!r} is missing{_reason(error.schema, missing)}"
     else:
-        yield keys, _SENTENCES.get(rule, _plain)(error)
+        yield keys, _SENTENCES.get(rule, _plain)(error, quiet and not _ordinary(error.instance))
 
 
 def _list(known: list[str]) -> str:
@@ -104,43 +106,48 @@ def _example(error: Any) -> str:
     return f"; for example {json.dumps(examples[0], ensure_ascii=False)}" if examples else ""
 
 
+def _ordinary(value: Any) -> bool:
+    """Whether a value is too short for a key: a word, a small number, a truth."""
+    return bool(re.fullmatch(r'"[a-z]{1,8}"|[\w.+-]{1,6}', json.dumps(value, ensure_ascii=False, default=str)))
+
+
 def _may_be_secret(error: Any) -> bool:
     return bool(_SECRETIVE & {str(key) for key in error.absolute_path})
 
 
-def _short(error: Any) -> str:
-    """The value that is wrong, unless it stands where keys do."""
-    if _may_be_secret(error):
+def _short(error: Any, quiet: bool) -> str:
+    """The value that is wrong, unless it stands where keys do, or may be one."""
+    if quiet or _may_be_secret(error):
         return "what is there"
     text = json.dumps(error.instance, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else f"{text[:60]}…"
 
 
-def _type(error: Any) -> str:
+def _type(error: Any, quiet: bool) -> str:
     wanted = error.validator_value if isinstance(error.validator_value, list) else [error.validator_value]
-    return f"must be {' or '.join(_TYPES[kind] for kind in wanted)}, not {_short(error)}{_example(error)}"
+    return f"must be {' or '.join(_TYPES[kind] for kind in wanted)}, not {_short(error, quiet)}{_example(error)}"
 
 
-def _enum(error: Any) -> str:
+def _enum(error: Any, quiet: bool) -> str:
     known = [str(word) for word in error.validator_value]
-    return f"{_short(error)} is not one of {', '.join(known)}{nearest(str(error.instance), known)}"
+    return f"{_short(error, quiet)} is not one of {', '.join(known)}{nearest(str(error.instance), known)}"
 
 
-def _const(error: Any) -> str:
-    return f"version {_short(error)} is not known to this prx; it reads version {error.validator_value}"
+def _const(error: Any, quiet: bool) -> str:
+    return f"version {_short(error, quiet)} is not known to this prx; it reads version {error.validator_value}"
 
 
-def _pattern(error: Any) -> str:
-    return f"{_short(error)} has not the form of this key{_example(error)}"
+def _pattern(error: Any, quiet: bool) -> str:
+    return f"{_short(error, quiet)} has not the form of this key{_example(error)}"
 
 
-def _plain(error: Any) -> str:
-    if _may_be_secret(error):
+def _plain(error: Any, quiet: bool) -> str:
+    if quiet or _may_be_secret(error):
         return f"is not as it should be{_example(error)}"
     return str(error.message).splitlines()[0][:200]
 
 
-def _too_many(error: Any) -> str:
+def _too_many(error: Any, _quiet: bool) -> str:
     return f"has {len(error.instance)} entries, and at most {error.validator_value} are read"
 
 
