@@ -86,9 +86,8 @@ def test_pictures(emulator, tmp_path):
     assert "3 by 2" in opened.chat(asked.format(tmp_path / "a.png"), model="compatible/words").content
     assert "https://x.example/a" in opened.chat(asked.format("https://x.example/a"), model="compatible/words").content
     assert "[IMAGE:none.png]" in opened.chat(asked.format("none.png"), model="compatible/words").content
-    for reference, words in (("../outside.png", "is outside"), ("a.txt", "neither PNG"), ("big.png", "at most 100")):
-        with pytest.raises(prx.ConfigError, match=words):
-            opened.chat(asked.format(reference), model="compatible/words")
+    for reference in ("../outside.png", "a.txt", "big.png"):
+        assert f"[IMAGE:{reference}]" in opened.chat(asked.format(reference), model="compatible/words").content
 
 
 def test_reasoning_is_kept_apart(emulator):

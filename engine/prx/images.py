@@ -1,13 +1,21 @@
-"""What an [IMAGE:…] marker may name: a data: URL always; a web address or a file only by configuration."""
+"""What an [IMAGE:…] marker may name: a data: URL always; a web address or a file only by configuration.
+
+A marker may stand in text that somebody else wrote. So it cannot fail a call by what it names, nor tell which files
+there are: what is no picture that may be sent stays text, whatever the reason. Only too many of them are an error.
+"""
 
 from __future__ import annotations
 
 import base64
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from prx.config import Images
 from prx.core.messages import data_url
-from prx.errors import ConfigError
+from prx.errors import ConfigError, starved
 from prx.spec.files import data_of
 
 # By their first bytes: a file's name says nothing about what is in it.
@@ -15,13 +23,17 @@ _MAGIC = (
     (b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"GIF87a", "image/gif"), (b"GIF89a", "image/gif"),
     (b"BM", "image/bmp"),
 )  # fmt: skip
+_MOST_LETTERS = 4096  # of a path; systems allow no more
+_BY_DESCRIPTOR = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW") and hasattr(os, "O_DIRECTORY")
+_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # a pipe would be waited for
 
 
 class Locator:
-    """Gives the URL to send for what a marker names, or None where it stays text."""
+    """Gives the URL to send for what a marker names, or None where it stays text. It counts what one call names."""
 
     def __init__(self, allowed: Images) -> None:
         self.allowed = allowed
+        self._count = self._bytes = 0
 
     def __call__(self, reference: str) -> str | None:
         if url := data_url(reference):
@@ -29,34 +41,102 @@ class Locator:
         if reference.startswith(("http://", "https://")):
             return reference if self.allowed.urls else None
         if self.allowed.folder and reference:
-            return self._file(reference, Path(self.allowed.folder).resolve())
+            return self._file(reference, self.allowed.folder)
         return None
 
-    def _file(self, reference: str, folder: Path) -> str | None:
-        try:
-            path = (folder / reference).resolve()
-            if not path.is_file():
-                return None
-        except (OSError, ValueError, RuntimeError):  # RuntimeError: links in a circle
+    def _file(self, reference: str, folder: str) -> str | None:
+        self._count += 1
+        if self._count > self.allowed.max_count:
+            raise _too_many(f"more than {self.allowed.max_count} files are named", "max_count")
+        steps = _steps(reference, folder)
+        data = _inside(folder, steps, self.allowed.max_bytes) if steps else None
+        kind = _kind(data) if data else None
+        if data is None or kind is None:
             return None
-        if not path.is_relative_to(folder):
-            raise ConfigError(
-                f"picture {reference!r} is outside {folder}", hint="images.folder sets where pictures may come from."
-            )
-        return read(path, self.allowed.max_bytes)
+        self._bytes += len(data)
+        if self._bytes > self.allowed.max_total_bytes:
+            raise _too_many(f"they have more than {self.allowed.max_total_bytes} bytes together", "max_total_bytes")
+        return _url(kind, data)
 
 
 def read(path: Path, max_bytes: int = 20_000_000) -> str:
-    """A picture as a data: URL. Raises ConfigError for one that is unreadable, too large, or no picture."""
+    """A picture that the user names, as a data: URL. Raises ConfigError for one that is unreadable, too large, or no picture."""
     try:
         data = data_of(path, max_bytes)
     except OSError as error:
         raise ConfigError(f"picture {path}: cannot be read: {error.strerror}") from None
     if len(data) > max_bytes:
         raise ConfigError(f"picture {path}: too large; at most {max_bytes} bytes are sent")
-    kind = next((kind for magic, kind in _MAGIC if data.startswith(magic)), None)
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        kind = "image/webp"
+    kind = _kind(data)
     if kind is None:
         raise ConfigError(f"picture {path}: neither PNG, JPEG, GIF, WebP nor BMP")
+    return _url(kind, data)
+
+
+def _too_many(what: str, key: str) -> ConfigError:
+    return ConfigError(f"pictures of one call: {what}", hint=f"images.{key} in config.toml sets the limit.")
+
+
+def _kind(data: bytes) -> str | None:
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "image/webp"
+    return next((kind for magic, kind in _MAGIC if data.startswith(magic)), None)
+
+
+def _url(kind: str, data: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _steps(reference: str, folder: str) -> list[str]:
+    """The way to a file from the folder, by its text alone; empty for one that leads, or might lead, outside."""
+    if len(reference) > _MOST_LETTERS or "\0" in reference:
+        return []
+    path = Path(reference)
+    if path.is_absolute():
+        places = (Path(os.path.abspath(folder)), Path(os.path.realpath(folder)))  # noqa: PTH100
+        path = next((path.relative_to(place) for place in places if path.is_relative_to(place)), Path())
+    return [] if ".." in path.parts or path.drive or path.root else [*path.parts]
+
+
+def _inside(folder: str, steps: list[str], limit: int) -> bytes | None:
+    """The bytes of an ordinary file that has this name alone, reached without a link; None for any other."""
+    try:
+        with _opened(folder, steps) as descriptor:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_size > limit:
+                return None
+            with os.fdopen(descriptor, "rb", closefd=False) as stream:
+                data = stream.read(limit + 1)
+            return data if len(data) <= limit else None
+    except (OSError, ValueError) as error:
+        if starved(error):
+            raise
+        return None
+
+
+@contextmanager
+def _opened(folder: str, steps: list[str]) -> Iterator[int]:
+    """A descriptor of a file, opened step by step: nobody can put a link on the way between a look and the opening."""
+    if not _BY_DESCRIPTOR:
+        descriptor = _opened_by_name(folder, steps)
+    else:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        for place, name in enumerate(steps, 1):
+            above = descriptor
+            try:
+                flags = _READ if place == len(steps) else os.O_RDONLY | os.O_DIRECTORY
+                descriptor = os.open(name, flags | os.O_NOFOLLOW, dir_fd=above)
+            finally:
+                os.close(above)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _opened_by_name(folder: str, steps: list[str]) -> int:
+    """For systems without such descriptors. Raises OSError."""
+    place = Path(os.path.realpath(folder))
+    if (place / Path(*steps)).resolve() != place / Path(*steps):
+        raise OSError(0, "leads by way of a link")
+    return os.open(place / Path(*steps), _READ)

@@ -46,16 +46,15 @@ def _split_part(part: Any, locate: Callable[[str], str | None]) -> list[Any]:
 def _split_markers(text: str, locate: Callable[[str], str | None]) -> list[Part]:
     """Text and picture parts. A marker without its bracket, or empty, or not to be loaded, stays text."""
     parts: list[Part] = []
-    plain = ""
-    while (start := text.find(MARKER)) >= 0 and (end := text.find("]", start)) >= 0:
-        url = locate(text[start + len(MARKER) : end].strip())
-        plain += text[:start] if url else text[: end + 1]
-        if url:
+    begin = at = 0  # of the text that is in no part yet; of what has not been looked at yet
+    while (start := text.find(MARKER, at)) >= 0 and (end := text.find("]", start)) >= 0:
+        at = end + 1
+        if url := locate(text[start + len(MARKER) : end].strip()):
+            plain = text[begin:start]
             parts += [_text(plain)] if plain.strip() else []
             parts.append({"type": "image_url", "image_url": {"url": url}})
-            plain = ""
-        text = text[end + 1 :]
-    plain += text
+            begin = at
+    plain = text[begin:]
     return [*parts, _text(plain)] if plain.strip() or not parts else parts
 
 
