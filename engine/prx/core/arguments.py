@@ -15,7 +15,6 @@ from prx.wire import read_json
 _CONTROL = r"[\x00-\x1f]"
 _MARKS = r'(?s:\\.)|["{}\[\]]'
 _NO_JSON = object()
-_MAY_END = "}] \t\r\n"  # what the text of an object or a list can end in
 
 
 def _no_number(word: str) -> NoReturn:
@@ -28,12 +27,13 @@ _decode = json.JSONDecoder(strict=False, parse_constant=_no_number).decode
 class Arguments:
     """What has come so far. free: the text is no JSON (of a tool that takes any text), so every piece is new."""
 
-    __slots__ = ("_again", "_broken", "_cumulative", "_nesting", "_pieces", "_size", "free")
+    __slots__ = ("_again", "_broken", "_cumulative", "_last", "_nesting", "_pieces", "_size", "free")
 
     def __init__(self, *, free: bool = False) -> None:
         self.free = free
         self._pieces: list[str] = []
         self._size = 0
+        self._last = ""  # the last character that is no space: only behind a bracket can the text be whole
         self._nesting = _Nesting()
         self._broken = False  # brackets were closed, and it was no JSON: it will be none
         self._cumulative = False  # a piece has begun from the beginning: the next ones will, too
@@ -63,11 +63,11 @@ class Arguments:
         """Take in a piece that can be nothing but the next one; False where it may be something else."""
         if self._again is not None or not self._pieces or not piece:
             return False
-        last, first = self._pieces[-1][-1], self._pieces[0][0]
-        if not self.free and (last in _MAY_END or (piece[0] == first and len(piece) >= self._size)):
+        if not self.free and (self._last in "}]" or (len(piece) >= self._size and piece[0] == self._pieces[0][0])):
             return False
         self._pieces.append(piece)
         self._size += len(piece)
+        self._last = piece.rstrip()[-1:] or self._last
         return True
 
     def add(self, piece: str) -> str:
@@ -114,7 +114,7 @@ class Arguments:
         """Whether these are a whole JSON object or array; asked of each piece, so it parses only where brackets are closed."""
         if self._again is not None:
             return self._is_all()
-        if self.free or self._broken or not self._pieces or self._pieces[-1].rstrip()[-1:] not in ("}", "]"):
+        if self.free or self._broken or self._last not in ("}", "]"):
             return False
         self._nesting.follow(self._pieces)
         if not self._nesting.closed:
@@ -150,6 +150,7 @@ class Arguments:
         if piece:
             self._pieces.append(piece)
             self._size += len(piece)
+            self._last = piece.rstrip()[-1:] or self._last
         return piece
 
 

@@ -132,9 +132,10 @@ class Blocks:
         if block is None:
             block = Block(kind, key, said)
             self._blocks.append(block)
-            self._known[kind, key] = block
-            between = _blank_line(said[-1]) if kind == "reasoning" and key and said else ""
-            said += [between] if between else []
+            if key:
+                self._known[kind, key] = block
+                between = _blank_line(said[-1]) if kind == "reasoning" and said else ""
+                said += [between] if between else []
         block.begin()
         self.at = block
         return between

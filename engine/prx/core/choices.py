@@ -27,8 +27,21 @@ class Choices:
     def __init__(self, key: str, *, several: bool) -> None:
         self._key, self._several = key, several
         self._held: list[Event] = []
-        self._first_seen = False  # whether a piece numbered 0 has brought something
+        self._zero_seen = False
         self._numbers_matter: bool | None = None  # None until two numbers have been seen
+
+    def plain(self, value: dict[str, Any]) -> bool:
+        """Whether an event can be read as it is, as nearly all can: its one alternative is numbered 0, or not at all."""
+        choices = value.get(self._key)
+        if not choices:
+            return True
+        if self._several or self._held or type(choices) is not list or len(choices) != 1:
+            return not self._key
+        only = choices[0]
+        number = only.get("index") if type(only) is dict else None
+        if number == 0:
+            self._zero_seen = True
+        return not number or self._numbers_matter is False
 
     def one(self, value: dict[str, Any]) -> dict[str, Any]:
         """A body or an event with one of its alternatives."""
@@ -40,16 +53,14 @@ class Choices:
         return value if kept == choices else {**value, self._key: kept}
 
     def ready(self, event: Event) -> Sequence[Event]:
-        """The events that can be read now that this one is here."""
-        if self._several or self._numbers_matter is not None or not self._key:
+        """The events that can be read now that this one is here, which is not plain."""
+        if self._several or self._numbers_matter is not None:
             return (event,)
         number = self._number(event.value)
         if number is None:
             return (event,)
         if number == 0:
-            self._first_seen = self._first_seen or bool(self._output(event.value))
-            if self._held:
-                self._numbers_matter, self._held = True, []
+            self._numbers_matter, self._held = True, []
             return (event,)
         return self._told(event, number)
 
@@ -62,7 +73,7 @@ class Choices:
         """An event numbered above 0: with the one before it, the count goes on, or is the same from the start."""
         before = self._number(self._held[-1].value) if self._held else None
         self._held.append(event)
-        if before is None or (number == before and self._first_seen):
+        if before is None or (number == before and self._zero_seen):
             return ()
         self._numbers_matter = False
         return self.rest()
@@ -72,9 +83,3 @@ class Choices:
         only = choices[0] if isinstance(choices, list) and len(choices) == 1 else None
         number = only.get("index") if isinstance(only, dict) else None
         return number if isinstance(number, int) and number >= 0 else None
-
-    def _output(self, value: dict[str, Any]) -> Any:
-        delta = value[self._key][0].get("delta") or value[self._key][0].get("content")
-        return (
-            delta.get("content") or delta.get("tool_calls") or delta.get("parts") if isinstance(delta, dict) else delta
-        )

@@ -150,13 +150,9 @@ class Decoder:
                 event = read_json(text)
             except ValueError:
                 return self._no_json(frame)
-            if isinstance(event, dict):
-                for ready in self.choices.ready(Event(event, frame, source)):
-                    self._event(*ready, out)
-            for each in event if isinstance(event, list) else ():
+            for each in event if isinstance(event, list) else (event,):
                 if isinstance(each, dict):
-                    for ready in self.choices.ready(Event(each, frame, b"")):
-                        self._event(*ready, out)
+                    self._parsed(each, frame, source if each is event else b"", out)
         return None
 
     def _no_json(self, frame: Frame) -> None:
@@ -166,19 +162,27 @@ class Decoder:
         elif not frame.name or frame.name in self.spec.stream.events:
             raise ProtocolError(f"an event of the stream is no JSON: {self._safe(frame.data)[:120]}")
 
-    def _event(self, event: dict[str, Any], frame: Frame, source: bytes, out: list[Delta]) -> None:
+    def _parsed(self, value: dict[str, Any], frame: Frame, source: bytes, out: list[Delta]) -> None:
+        if self.choices.plain(value):
+            return self._event(value, value, frame, source, out)
+        for event in self.choices.ready(Event(value, frame, source)):
+            self._event(self.choices.one(event.value), *event, out)
+        return None
+
+    def _event(
+        self, event: dict[str, Any], whole: dict[str, Any], frame: Frame, source: bytes, out: list[Delta]
+    ) -> None:
         reader: Reader | None = self.spec.stream
         if self.spec.stream.events:
             kind = self._kind(event, frame.name)
             reader = self.spec.stream.events.get(kind)
             self._stranger = self._stranger or ("" if reader else kind or "no kind at all")
-        whole, event = event, self.choices.one(event)
         found = self.reading.run(reader.found.run if reader else self.spec.errors.detect.run, event)
         if found[0]:
             raise self._error(frame.data, "stream")
         if reader is not None:
             delta = self.reading.event(event, found, reader, whole)
-            if delta != NOTHING:
+            if delta is not NOTHING and delta != NOTHING:
                 out.append(delta)
                 if delta[2:] == _ONLY_TEXT:
                     self._alike(frame.name, source, reader, "text" if found[2] else "reasoning", key_of(found[1]))
@@ -204,7 +208,7 @@ class Decoder:
             if frame.data == self.spec.stream.done or parsed(frame.data) is not None:
                 self._frame(frame, b"", out)
         for event in self.choices.rest():
-            self._event(*event, out)
+            self._event(self.choices.one(event.value), *event, out)
         out += [delta for delta in (self.reading.held_back(), self.reading.fill_in()) if delta != NOTHING]
         if not self.finished or self.into.empty:
             raise TruncatedError(self._truncated())

@@ -108,19 +108,33 @@ class Reading:
 
     def event(self, event: dict[str, Any], values: tuple[Any, ...], reader: Reader, raw: dict[str, Any]) -> Delta:
         """One event, with what `reader` found in it; raw: as it came. Gives NOTHING for an event without output."""
-        found = _new(Found, values)
-        if found.older_call:
-            found = self.found(values)
-        into, key = self.into, key_of(found.block) if found.block is not None else ()
-        if found.model and not into.model:
-            into.model = str(found.model)
-        if found.final:
-            self.final = found.final
-        if not (found.content or found.reasoning) or any(found[_CALLS:_MODEL]):
+        _, block, content, reasoning, *others, model, final, _ = values
+        into, key = self.into, key_of(block) if block is not None else ()
+        if model and not into.model:
+            into.model = str(model)
+        if final:
+            self.final = final
+        if any(others):
             into.raw.append(raw)
+            return self._many(event, self.found(values), reader, key)
+        if not (content or reasoning):
+            into.raw.append(raw)
+        if reader.blocks or reader.replay.names:
+            return self._blocks(reader, event, _new(Found, values), key)
+        if content or reasoning:
+            text, thought = self._pieces(content, reasoning, key)
+            if text or thought:
+                return _new(Delta, (text or None, thought or None, (), None, None, None, None))
+        return NOTHING
+
+    def _many(self, event: dict[str, Any], found: Found, reader: Reader, key: Key) -> Delta:
+        """An event that brings more than text."""
         if found.server_calls:
             self._not_ours(reader, found.server_calls)
-        delta = self._blocks(reader, event, found, key)
+        if reader.blocks or reader.replay.names:
+            delta = self._blocks(reader, event, found, key)
+        else:
+            delta = self._block(reader, found, key, None)
         if found.whole or found.whole_calls:
             delta = _with(delta, self._wholes(reader, found, key))
         if found.finish_reason or found.usage:
@@ -183,7 +197,7 @@ class Reading:
                 self.splitter = None
             thought = self.into.blocks.write("reasoning", thought, key)
         text = self._text(content) if content else ""
-        if not text or self.splitter is None:
+        if not text or self.splitter is None or self.splitter.passes(text):
             return (self.into.blocks.write("text", text, key) if text else ""), thought
         said, thinks = self._written(self.splitter.feed(text), key)
         return said, thought + thinks
@@ -246,14 +260,15 @@ class Reading:
 
     def body(self, body: dict[str, Any], found: Found) -> Delta:
         """A whole answer, with what the spec's response found in it."""
-        delta = self._whole_blocks(body, found)
+        text, thought, fragments, _, _, refused, replay = self._whole_blocks(body, found)
         reason = self._finish_reason(found.finish_reason)
         counts = self._usage(self.spec.response, found.usage) if found.usage else None
         self.into.model = str(found.model or "")
-        return delta._replace(finish_reason=reason, usage=counts)
+        return Delta(text, thought, fragments, reason, counts, refused, replay)
 
     def _whole_blocks(self, body: dict[str, Any], found: Found) -> Delta:
-        into, reader, replay = self.into, self.spec.response, self._found(self.spec.response.replay, body)
+        into, reader = self.into, self.spec.response
+        replay = self._found(reader.replay, body) if reader.replay.names else {}
         listed = _at(body, reader.blocks)
         if listed is None:
             delta = self._whole_block(
@@ -263,7 +278,8 @@ class Reading:
             delta = NOTHING
             for place, block in enumerate(self._each(reader, body, listed)):
                 delta = _with(delta, self._whole_block(block, (place,)))
-        into.replay.add(replay, reader.grows)
+        if replay:
+            into.replay.add(replay, reader.grows)
         return delta
 
     def _whole_block(self, block: _Block, key: Key) -> Delta:
