@@ -33,6 +33,7 @@ from prx.core.framing import FRAMINGS, frames_in
 from prx.core.request import build
 from prx.core.toolcalls import Piece, ToolCalls
 from prx.errors import KINDS, Error
+from prx.keys import Asked
 from prx.lang import query
 from prx.lang.functions import SpecFunctions
 from prx.lang.template import holds
@@ -244,7 +245,7 @@ def _asked(definition: Definition) -> None:
 
 def _account(definition: Definition) -> Account | None:
     try:
-        return open_account(definition, Settings(definition.id), None, _Everything(), dict)
+        return open_account(definition, Asked(definition.id, Settings(definition.id)), _Everything(), playing.CATALOG)
     except Error as error:
         sound_error(error)
         return None

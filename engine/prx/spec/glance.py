@@ -46,6 +46,11 @@ def glance(path: Path, take: Callable[[Path], bytes] = data_of) -> Raw:
 @lru_cache(maxsize=1024)
 def mapping(data: bytes) -> Raw:
     """The mapping that is in a file's bytes. Nobody changes it."""
+    return read(data)
+
+
+def read(data: bytes) -> Raw:
+    """As `mapping`, for who keeps it: a file that changes often would fill the memory with what it was."""
     try:
         raw = parsed(data)
     except Exception as error:  # a tag that its constructor stumbles over raises whatever Python raises there

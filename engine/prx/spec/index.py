@@ -31,7 +31,7 @@ def _row(path: Path, files: Files, before: _Rows) -> list[Any]:
     if known is not None and at is not None and known[0] == at:
         return known
     try:
-        raw = glance.mapping(files.data(path))
+        raw = glance.read(files.data(path))
     except OSError as error:
         if starved(error):
             raise
