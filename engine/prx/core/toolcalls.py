@@ -244,8 +244,13 @@ class ToolCalls:
 
     def _standing(self) -> list[_Call]:
         """All calls but those that nothing was ever said of, by their places."""
-        found = [call for call in self._calls if call.name is not None or call.arguments]
+        found = [call for call in self._calls if not self._is_placeholder(call)]
         return sorted(found, key=lambda call: self._places if call.place is None else call.place)
+
+    @staticmethod
+    def _is_placeholder(call: _Call) -> bool:
+        """Servers put an empty call beside the text: without a name, and with no arguments or "{}"."""
+        return call.place is None and call.name is None and (not call.arguments or call.arguments.is_empty_object)
 
     @staticmethod
     def _is_empty(piece: Piece) -> bool:
@@ -295,11 +300,11 @@ class ToolCalls:
         if call.doubt is not None:
             return self._resolved(call)
         if call.place is None:
-            if not (call.name or call.arguments):
-                return None  # a placeholder, until more is said of it
+            if self._is_placeholder(call):
+                return None  # until more is said of it
             call.place, self._places = self._places, self._places + 1
             given, name, call.held = call.id, call.name, holds and call.arguments.is_empty_object
-            text = None if call.held else text
+            text = None if call.held else call.arguments.text or text
         elif call.held or (holds and text == "{}" and call.arguments.is_empty_object):
             text = self._held(call)
         return self._delta(call, given, name, text) if given or name or text else None
@@ -338,7 +343,7 @@ class ToolCalls:
         assert call.doubt is not None
         if call.unfinished:
             return None
-        if not call.doubt.arguments.says(call.arguments.text):
+        if not (call.doubt.arguments.says(call.arguments.text) or self._is_placeholder(call)):
             return self._stands(call)
         self._calls.remove(call)
         for key in call.keys:
@@ -351,7 +356,7 @@ class ToolCalls:
         return self._delta(call, call.id, call.name, call.arguments.text)
 
     def _released(self, call: _Call, *, end: bool) -> ToolCallDelta | None:
-        if end and call.doubt is not None:
+        if end and call.doubt is not None and not self._is_placeholder(call):
             return self._stands(call)
         rest = call.arguments.settle() if end else ""
         if call.held:
