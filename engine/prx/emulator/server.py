@@ -10,7 +10,11 @@ Keys of a persona beside those of shapes and reads:
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import socket
+import sys
 import threading
 import time
 from collections import deque
@@ -18,11 +22,13 @@ from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
-from prx.emulator import shapes
-from prx.emulator.brain import answer
+from prx.emulator import gate, shapes
+from prx.emulator.brain import Answer, answer
 from prx.emulator.common import Asked, RefusedError
+from prx.wire import parsed
 
 _HEARD = 100
+_DRAINED = 1 << 20  # bytes of a request that is turned away: a connection closed on unread ones loses the answer
 
 
 class Emulator:
@@ -31,8 +37,7 @@ class Emulator:
     def __init__(self, persona: Mapping[str, Any] | None = None, port: int = 0) -> None:
         self.heard: deque[Asked] = deque(maxlen=_HEARD)
         handler = type("Handler", (_Handler,), {"persona": persona or {}, "heard": self.heard})
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", port), handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
 
     def __enter__(self) -> Self:
@@ -44,8 +49,19 @@ class Emulator:
         self._server.server_close()
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a connection that was lost."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    request_version = protocol_version  # until a request says its own
+    requestline = ""
     disable_nagle_algorithm = True
     server_version = "prx-emulator"
     persona: Mapping[str, Any] = {}
@@ -54,6 +70,34 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *args: Any) -> None:
         """Say nothing: the terminal is the conversation's."""
 
+    def setup(self) -> None:
+        super().setup()
+        self.rfile.close()
+        self._timed = gate.Timed(self.connection)
+        self.rfile: io.BufferedReader = io.BufferedReader(self._timed)
+
+    def handle_one_request(self) -> None:
+        if not self._has_begun():
+            self.close_connection = True
+            return
+        try:
+            self._timed.allow(gate.HEAD)
+            super().handle_one_request()
+        except gate.LateError:
+            self._turn_away(gate.TurnedAwayError(408, "the request was not there in time"))
+
+    def _has_begun(self) -> bool:
+        self._timed.allow(gate.IDLE)
+        try:
+            return bool(self.rfile.peek(1))
+        except gate.LateError:
+            return False
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What the class above says of a head that is none: in the same form as all else."""
+        self.request_version = self.protocol_version  # without one, no status would be sent
+        self._turn_away(gate.TurnedAwayError(int(code), message or explain or "this is no request"))
+
     def do_GET(self) -> None:
         self._guarded(self._models)
 
@@ -61,19 +105,41 @@ class _Handler(BaseHTTPRequestHandler):
         self._guarded(self._post)
 
     def _guarded(self, handle: Callable[[dict[str, str]], None]) -> None:
-        body, path = (
-            self.rfile.read(int(self.headers.get("content-length") or 0)),
-            self.path.partition("?")[0].rstrip("/"),
-        )
-        self.body = body
+        try:
+            gate.check_host(self.headers, self.request_version)
+            self.body = self._read(gate.length(self.headers))
+        except gate.TurnedAwayError as refused:
+            return self._turn_away(refused)
+        self.connection.settimeout(gate.WRITE)
+        path = self.path.partition("?")[0].rstrip("/")
         self.api, said = shapes.find(self.command, path, self.persona)
         try:
             self._check_key()
             handle(self._known(said, path))
         except RefusedError as refused:
             self._json(*self.api.error(refused, self.persona))
-        except (BrokenPipeError, ConnectionResetError):
+        except OSError:  # nobody reads the answer
             self.close_connection = True
+        return None
+
+    def _read(self, length: int) -> bytes:
+        self._timed.allow(gate.BODY)
+        body = self.rfile.read(length)
+        if len(body) < length:
+            raise gate.TurnedAwayError(400, "the body is shorter than its Content-Length")
+        return body
+
+    def _turn_away(self, refused: gate.TurnedAwayError) -> None:
+        """Answer, and close, whatever else was sent."""
+        self.close_connection = True
+        with contextlib.suppress(OSError, gate.LateError):
+            self.connection.settimeout(gate.WRITE)
+            self._json(refused.status, {"error": {"message": str(refused), "type": "invalid_request_error"}})
+            self.connection.shutdown(socket.SHUT_WR)
+            self._timed.allow(1)
+            left = _DRAINED
+            while left > 0 and (data := self.rfile.read1(1 << 16)):
+                left -= len(data)
 
     def _known(self, said: dict[str, str] | None, path: str) -> dict[str, str]:
         if said is None:
@@ -100,21 +166,33 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _post(self, said: dict[str, str]) -> None:
         try:
-            request = json.loads(self.body)
-        except ValueError:
+            request = parsed(self.body.decode())
+        except UnicodeDecodeError:
             request = None
         if not isinstance(request, dict):
             raise RefusedError("request", "the body is no JSON object")
         model = said.get("model") or request.get("model")
         if model not in self._names():
             raise RefusedError("model", f"The model `{model}` does not exist", "model_not_found", str(model))
-        asked = self.api.read(request, said, self.persona)
+        asked, found = self._understood(request, said)
         self.heard.append(asked)
-        found = answer(asked.messages, asked.tools, reason=asked.reason, limit=asked.limit, stop=asked.stop)
         if asked.stream:
             self._events(self.api.events(found, asked, self.persona))
         else:
             self._json(200, self.api.whole(found, asked, self.persona))
+
+    def _understood(self, request: dict[str, Any], said: dict[str, str]) -> tuple[Asked, Answer]:
+        try:
+            asked = self.api.read(request, said, self.persona)
+            found = answer(asked.messages, asked.tools, reason=asked.reason, limit=asked.limit, stop=asked.stop)
+        except (
+            TypeError,
+            ValueError,
+            LookupError,
+            AttributeError,
+        ):  # a value of another type than the one that is read
+            raise RefusedError("request", "something in the body has another type than it should have") from None
+        return asked, found
 
     # -------------------------------------------------------------- HTTP
 
@@ -124,6 +202,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(data)))
         self.send_header("x-request-id", "req_1")
+        if self.close_connection:
+            self.send_header("connection", "close")
         self.end_headers()
         self.wfile.write(data)
 
