@@ -14,6 +14,7 @@ from prx.core.replay import Grows, Replay
 
 Kind = Literal["reasoning", "text", "refusal", "tool_call"]
 Key = tuple[Any, ...]  # what a provider calls a block: numbers from the outer to the inner; () where it says nothing
+_LOOKED_AT = 64  # blocks in which a whole is looked for that is not numbered as its pieces were
 _USUAL = {"reasoning": 0, "text": 1, "refusal": 2, "tool_call": 3}
 
 
@@ -56,6 +57,9 @@ class Blocks:
         self._known: dict[tuple[Kind, Key], Block] = {}
         self.at: Block | None = None
         self.said: dict[Kind, list[str]] = {"reasoning": [], "text": [], "refusal": []}
+        self._under: dict[tuple[Kind, Key], list[Block]] = {}  # by a key and by each beginning of it
+        self._filled: dict[Kind, int] = dict.fromkeys(self.said, 0)  # pieces in `said` that came as wholes
+        self._measured: dict[Kind, tuple[int, int]] = dict.fromkeys(self.said, (0, 0))  # pieces counted, their length
 
     def __bool__(self) -> bool:
         return bool(self._blocks)
@@ -70,18 +74,33 @@ class Blocks:
 
     def fill(self, kind: Kind, whole: str, key: Key = ()) -> str:
         """Take in what the server says is all of a block; gives what its pieces lacked, as it is handed on."""
-        under = [block for block in self._blocks if block.kind == kind and block.key[: len(key)] == key]
-        between = "\n\n" if kind == "reasoning" else ""
-        came = between.join(block.text for block in under)
-        if not came and self._said_elsewhere(kind, whole):
-            return ""
-        missing = whole[len(came) :] if whole.startswith(came) else ""
-        if came and not missing and not key and all(block.said_whole for block in under) and came != whole:
-            missing = whole  # a server that sends messages in place of pieces
+        missing = self._missing(kind, whole, key) if key else self._missing_of_all(kind, whole)
+        under = self._under.get((kind, key)) if key else None
         handed = self.write(kind, missing, under[-1].key if under else key) if missing else ""
-        for block in under or ([self.at] if self.at and missing else ()):
+        self._filled[kind] += bool(missing)
+        for block in self._under.get((kind, key), ()):
             block.said_whole = True
         return handed
+
+    def _missing(self, kind: Kind, whole: str, key: Key) -> str:
+        """What the blocks of this key, or within it, lack of a whole."""
+        under = self._under.get((kind, key), ())
+        came = ("\n\n" if kind == "reasoning" else "").join([block.text for block in under])
+        if came:
+            return whole[len(came) :] if whole.startswith(came) else ""
+        return "" if self._said_elsewhere(kind, whole) else whole
+
+    def _missing_of_all(self, kind: Kind, whole: str) -> str:
+        """The same where the server does not say which block it means. One that sends messages in place of pieces says
+        each time what is new, or all from the beginning; after pieces a whole says them again.
+        """
+        said = self.said[kind]
+        counted, size = self._measured[kind]
+        size += sum(map(len, said[counted:]))
+        self._measured[kind] = len(said), size
+        if len(whole) >= size and whole.startswith("".join(said)):
+            return whole[size:]
+        return whole if self._filled[kind] == len(said) else ""
 
     def call(self, place: int) -> None:
         """A tool call has begun. place: its place among the calls."""
@@ -90,8 +109,8 @@ class Blocks:
 
     def wants_back(self, found: dict[str, Any], grows: Grows, key: Key = ()) -> None:
         """Note what the provider wants back with a block: the one of this key, or the last one."""
-        known = (block for block in self._blocks if key and block.key[: len(key)] == key)
-        block = next(known, None) or (self.at if not key else None)
+        known = [each for kind in self.said for each in self._under.get((kind, key), ())[:1]]
+        block = known[0] if known else (self.at if not key else None)
         if block is None:
             self._open("reasoning", key)
             block = self._blocks[-1]
@@ -114,7 +133,7 @@ class Blocks:
 
     def _said_elsewhere(self, kind: Kind, whole: str) -> bool:
         """Whether another block has just this text from pieces: servers number the end of a block otherwise than its pieces."""
-        for block in self._blocks:
+        for block in self._blocks[-_LOOKED_AT:]:
             if block.kind == kind and not block.said_whole and block.text == whole:
                 block.said_whole = True
                 return True
@@ -134,6 +153,8 @@ class Blocks:
             self._blocks.append(block)
             if key:
                 self._known[kind, key] = block
+                for size in range(1, len(key) + 1):
+                    self._under.setdefault((kind, key[:size]), []).append(block)
                 between = _blank_line(said[-1]) if kind == "reasoning" and said else ""
                 said += [between] if between else []
         block.begin()
