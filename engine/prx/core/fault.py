@@ -21,7 +21,8 @@ from prx.words import clean
 Stage = Literal["status", "body", "stream"]
 
 _MAX_BODY = 1 << 20
-_MAX_WRAPPED = 6  # texts and objects in one another that are looked into
+_MAX_WRAPPED = 16  # texts and objects in one another that are looked into
+_SAYS_NOTHING = ("", "{}", "[DONE]")
 _MAX_MESSAGE = 2000  # characters of the provider's words that an error repeats
 
 
@@ -53,7 +54,9 @@ def without_keys(error: Error, secrets: Sequence[Secret]) -> Error:
 def classify(spec: Spec, call: Call, head: Head, body: Any, text: str, stage: Stage) -> Error:
     """The error in a body (parsed, and as text without secrets)."""
     message, reason, code, kind_text, inner, pause = safely(spec.errors.found.run, body, spec)
-    words, behind = _behind(spec, _words(message), reason)
+    if isinstance(body, str):
+        message = body
+    words, behind = _behind(spec, message, reason)
     words = clean(words or _excerpt(text, head))
     said = [words if message or behind else text[:_MAX_MESSAGE], _words(code), _words(kind_text), *behind]
     status = head.status if stage == "status" else _status(inner) or _status(code) or 200
@@ -69,44 +72,52 @@ def classify(spec: Spec, call: Call, head: Head, body: Any, text: str, stage: St
     return error
 
 
-def _behind(spec: Spec, message: str, reason: Any) -> tuple[str, list[str]]:
+def _behind(spec: Spec, message: Any, reason: Any) -> tuple[str, list[str]]:
     """The message with what stands behind it, and the codes and types that were found on the way.
 
     A gateway wraps what the server behind it said: as text, as an object, or as JSON in a text, and sometimes more than once.
     """
     codes: list[str] = []
-    found = [message]
-    wrapped = deque([_json_in(message), reason])
-    while wrapped and len(found) < _MAX_WRAPPED:
-        value = wrapped.popleft()
-        inner = _json_in(value) if isinstance(value, str) else value
+    told: list[str] = []
+    wrapped = deque([message, reason])
+    for _ in range(_MAX_WRAPPED):
+        value = wrapped.popleft() if wrapped else None
+        before, inner, after = _json_in(value) if isinstance(value, str) else ("", value, "")
         if isinstance(inner, dict):
-            value, further, code, kind_text, *_ = safely(spec.errors.found.run, inner, spec)
-            codes += [_words(code), _words(kind_text)]
-            wrapped += [_json_in(value), further]
+            found, further = _inside(spec, inner, codes)
+            wrapped.extendleft(reversed([*further, after] if found else []))
+            value = before if found else value if isinstance(value, str) else None
         words = _words(value)
-        if words and not any(words in other for other in found if _json_in(other) is None):
-            found.append(words)
-    told = [words for words in found if words and _json_in(words) is None]
-    return ": ".join(told or found[:1])[:_MAX_MESSAGE], codes
+        if words and not any(words in other for other in told):
+            told.append(words)
+    return ": ".join(told or [_words(message)])[:_MAX_MESSAGE], codes
 
 
-def _json_in(text: Any) -> Any:
-    """The object or list that a text is, or None."""
-    text = text.strip() if isinstance(text, str) else ""
-    value = parsed(text) if text[:1] in ("{", "[") else None
-    return value[0] if isinstance(value, list) and value else value
+def _inside(spec: Spec, inner: dict[str, Any], codes: list[str]) -> tuple[bool, list[Any]]:
+    """Whether an object is an error, and what in it may say why. Its code and type are added to `codes`."""
+    message, reason, code, kind_text, *_ = safely(spec.errors.found.run, inner, spec)
+    codes += [_words(code), _words(kind_text)]
+    return bool(_words(message) or reason), [message, reason]
+
+
+def _json_in(text: str) -> tuple[str, Any, str]:
+    """The object (or the first of a list) that stands in a text, with the words before and after it; None where there is none."""
+    start, end = text.find("{"), text.rfind("}") + 1
+    value = parsed(text[start:end]) if 0 <= start < end else None
+    before = text[: max(start, 0)].removesuffix("b'").rstrip(" \n:-'[")
+    return before, value, text[end:].strip(" \n.,;'\"]")
 
 
 def _unframed(text: str) -> str:
-    """The body of an error; of one that came as an event of a stream, which it was to be, its data."""
-    if not text.lstrip().startswith(("data:", "event:", "error:", ":")):
+    """The body of an error; of one that came as events of a stream, which it was to be, the data that says something."""
+    if not text.lstrip("\ufeff \r\n\t").startswith(("data:", "event:", "error:", "id:", "retry:", ":")):
         return text
     from prx.core.framing import SseFramer, frames_in
 
     framer = SseFramer(_MAX_BODY)
-    frames = [*frames_in(framer, text.encode()), *framer.tail()]
-    return next((frame.data for frame in frames if isinstance(parsed(frame.data), dict)), text)
+    data = [frame.data for frame in (*frames_in(framer, text.encode()), *framer.tail())]
+    objects = [each for each in data if isinstance(parsed(each), dict) and parsed(each)]
+    return next(iter(objects or [each for each in data if each.strip() not in _SAYS_NOTHING]), text)
 
 
 def _error(spec: Spec, rule: Rule | None, status: int, words: str, seen: dict[str, Any]) -> Error:

@@ -128,7 +128,7 @@ def _fields(event: bytes) -> Iterator[Frame]:
     for line in lines:
         if line[0] == "{":
             yield Frame("", line)
-        elif line.startswith("error:"):  # a field that there is not, in which some servers say why they stop
+        elif line[:6].lower() == "error:":  # a field that there is not, in which some servers say why they stop
             yield Frame("error", line[6:].strip())
     if any(is_data):
         yield Frame(
