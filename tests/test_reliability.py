@@ -73,7 +73,9 @@ GONE = "http://127.0.0.1:9/v1"
 # By the words of the page: what happens, in one or several ways. The page says the kind, and whether it is tried again.
 FAILURES = {
     "401, 403": [refusal(401), refusal(403)],
-    "402; 429 that speaks of money or of a plan": [refusal(402), refusal(429, "You exceeded your current quota")],
+    "402; a refusal with any status that says that money is missing; 429 that speaks of a plan": [
+        refusal(402), refusal(401, "insufficient balance"), refusal(500, "insufficient balance"), refusal(429, "You exceeded your current quota"),
+    ],
     "404; a model that the provider does not know": [refusal(404), refusal(400, "The model `m` does not exist")],
     "408": [refusal(408)],
     "413; a context that is too long; an answer beyond the limits": [
@@ -82,7 +84,7 @@ FAILURES = {
     "429": [refusal(429)],
     "any other 4xx": [refusal(status) for status in (400, 405, 409, 422, 451)],
     "5xx": [refusal(status) for status in (500, 501, 502, 503, 504, 520, 524, 529)],
-    "an answer refused by the provider's filter": [refusal(400, "blocked", code="content_filter")],
+    "a request refused by the provider's filter": [refusal(400, "blocked", code="content_filter")],
     "no connection, or one that was lost before an answer began": [[RST], [FIN], [b"HTTP/1.", FIN]],
     "a silence, or the deadline": [[HANG]],
     "an answer that stopped before its end": [[response()[:-5], FIN], [*stream(delta("", None))]],
