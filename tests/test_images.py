@@ -185,6 +185,14 @@ def test_any_other_marker_stays_text(folder, why):
     assert pictures(plan(f"{prompt} [IMAGE:a.png]", folder=str(folder), max_bytes=1000)) == [URL]
 
 
+@pytest.mark.parametrize("why", [why for why in REFUSED if why != "not readable"])
+def test_a_system_without_descriptors_of_folders(folder, why, monkeypatch):
+    """The same there, but for what is swapped in between a look and the opening."""
+    monkeypatch.setattr(images, "_BY_DESCRIPTOR", False)
+    test_a_picture_inside_is_sent(folder, "deep/b.png")
+    test_any_other_marker_stays_text(folder, why)
+
+
 def test_a_folder_that_is_not_there(tmp_path):
     assert plan("[IMAGE:a.png]", folder=str(tmp_path / "none")) == "[IMAGE:a.png]"
 

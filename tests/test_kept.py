@@ -19,7 +19,7 @@ from jmespath.exceptions import JMESPathError
 import prx
 from prx.lang import program
 from prx.resources import folder as packaged
-from prx.spec import store
+from prx.spec import owned, store
 from prx.spec.catalog import Catalog
 from prx.spec.keeper import Keeper
 
@@ -266,6 +266,16 @@ def test_what_is_no_ordinary_file_is_not_read(deep, thing, monkeypatch):
         path.unlink()
         path.mkdir() if thing == "folder" else os.mkfifo(path)
     assert deep.get("x", "m") is None
+
+
+def test_a_system_without_owners(tmp_path, monkeypatch):
+    monkeypatch.setattr(owned, "_HAS_OWNERS", False)
+    monkeypatch.delattr(os, "geteuid")
+    kept = store.Store(tmp_path / "a" / "prx")
+    kept.put("x", "m", [1])
+    assert kept.get("x", "m") == [1]
+    assert owned.is_ours(tmp_path / "a" / "prx")
+    assert not owned.is_ours(tmp_path / "none")
 
 
 def test_what_json_would_change_is_not_kept(tmp_path):

@@ -108,7 +108,7 @@ def _inside(folder: str, steps: list[str], limit: int) -> bytes | None:
             with os.fdopen(descriptor, "rb", closefd=False) as stream:
                 data = stream.read(limit + 1)
             return data if len(data) <= limit else None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: links in a circle, to some systems
         if starved(error):
             raise
         return None
