@@ -259,7 +259,7 @@ def test_a_stream_tells_when_it_is_over(emulator):
     with pytest.raises(prx.ConfigError, match="has not ended yet"):
         _ = pieces.reply
     first = next(pieces)
-    assert pieces.partial.content == first.content
+    assert pieces.partial.content.startswith(first.content), "what has come may be more than what was handed on"
     rest = "".join(piece.content or "" for piece in pieces)
     assert pieces.reply.content == first.content + rest
     assert pieces.partial is pieces.reply

@@ -1,4 +1,6 @@
-"""After a fork: a lock that another thread of the parent had would never be free again in the child."""
+"""After a fork. A lock that another thread of the parent had would never be free again in the child; and what one of the
+two reads of a connection that both have, the other will miss, so the child lets go of all of them.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,11 @@ if TYPE_CHECKING:  # to make a protocol costs more than the rest of this
 
     class HasLocks(Protocol):
         def unlock(self) -> None:
-            """Have new locks."""
+            """Have new locks, and nothing that is the parent's."""
 
 
 _all: weakref.WeakSet[HasLocks] = weakref.WeakSet()
+_generation = 0
 
 
 def register(one: HasLocks) -> None:
@@ -22,7 +25,14 @@ def register(one: HasLocks) -> None:
     _all.add(one)
 
 
+def generation() -> int:
+    """How many forks lie between this process and the first one: what was made in an earlier one is the parent's."""
+    return _generation
+
+
 def _in_child() -> None:
+    global _generation  # noqa: PLW0603 - a process has one
+    _generation += 1
     for one in list(_all):
         one.unlock()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator
+from threading import get_ident
+from types import GeneratorType
 from typing import TYPE_CHECKING, Any, Self
 
 from prx.chat import Delta, Reply
@@ -42,8 +44,9 @@ class Stream:
         self._so_far: Callable[[], Reply] = Reply
         self._response: Response | None = None
         self._guard: Guard | None = None
-        self._deltas = self._run()
+        self._deltas: GeneratorType[Any, None, None] = self._run()
         self._started = False
+        self._reader = 0  # the thread that iterates
 
     @property
     def reply(self) -> Reply:
@@ -56,12 +59,19 @@ class Stream:
         return self._reply or self._so_far()
 
     def __iter__(self) -> Iterator[Delta]:
+        me = get_ident()
+        if self._reader not in (0, me) and self._deltas.gi_frame is not None:
+            raise _another_reads()
+        self._reader = me
         self._start()
         return self._deltas
 
     def __next__(self) -> Delta:
         self._start()
-        delta: Delta = next(self._deltas)
+        try:
+            delta: Delta = next(self._deltas)
+        except ValueError:  # the generator's own word for it; whatever goes wrong inside is an Error
+            raise _another_reads() from None
         return delta
 
     def __enter__(self) -> Self:
@@ -73,20 +83,26 @@ class Stream:
 
     def close(self) -> None:
         """Stop reading. A stream that has ended is not changed by it."""
+        self._started = True
         try:
             self._deltas.close()
-        except ValueError:  # another thread is reading: its wait is ended, and it closes
-            if (response := self._response) is not None:
-                response.abort()
+        except ValueError:  # another thread is reading: its wait is ended, whatever it waits for, and it closes
+            while self._deltas.gi_running and self._guard is None:
+                time.sleep(0)  # it has only just begun
+            if (guard := self._guard) is not None:
+                guard.stop()
 
     def _start(self) -> None:
         if not self._started:
             self._started = True
-            next(self._deltas)  # stops where the first response's head has come
+            try:
+                next(self._deltas)  # stops where the first response's head has come
+            except ValueError:
+                raise _another_reads() from None
 
-    def _run(self) -> Generator[Any, None, None]:
+    def _run(self) -> Any:
         """The deltas; before them one None, when the first response's head has come."""
-        self._guard = self._watchdog.guard(self._deadline) if self._deadline is not None else None
+        self._guard = self._watchdog.guard(self._deadline) if self._deadline is not None else self._watchdog.unwatched()
         try:
             with OPENING:
                 yield from self._pump()
@@ -129,7 +145,8 @@ class Stream:
             assert self._response is not None
             return self._response.read()
         if type(ask) is Wait:
-            return _wait(ask.seconds, self._guard)
+            assert self._guard is not None
+            return self._guard.wait(ask.seconds)
         assert type(ask) is Send
         if self._response is not None:
             self._response.close(complete=True)
@@ -138,12 +155,8 @@ class Stream:
         return self._response.head
 
 
-def _wait(seconds: float, guard: Guard | None) -> bool:
-    """Sleep, unless the deadline comes first."""
-    if guard is not None and seconds >= guard.remaining:
-        return False
-    time.sleep(seconds)
-    return True
+def _another_reads() -> ConfigError:
+    return ConfigError("another thread reads this stream", hint="A stream is read by one thread; any thread may close it.")
 
 
 def limits(given: Transport, timeout: float | None) -> Transport:

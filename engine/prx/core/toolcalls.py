@@ -249,8 +249,10 @@ class ToolCalls:
 
     @staticmethod
     def _is_placeholder(call: _Call) -> bool:
-        """Servers put an empty call beside the text: without a name, and with no arguments or "{}"."""
-        return call.place is None and call.name is None and (not call.arguments or call.arguments.is_empty_object)
+        """Servers put an empty call beside the text: without a name, and with no arguments, or without an id and with "{}"."""
+        if call.place is not None or call.name is not None:
+            return False
+        return not call.arguments or (call.id is None and call.arguments.is_empty_object)
 
     @staticmethod
     def _is_empty(piece: Piece) -> bool:

@@ -39,6 +39,9 @@ def _made(error: Exception, url: str, phase: Phase, limits: Transport, guard: Gu
     place = "{0.scheme}://{0.netloc}".format(urlsplit(url))
     if isinstance(error, Error):
         return error
+    if guard is not None and guard.stopped:
+        closed = TruncatedError if phase == "idle" else ProviderConnectionError
+        return closed(f"the stream from {place} was closed while it was read", retryable=False)
     if guard is not None and (guard.fired or guard.remaining <= 0):
         return ProviderTimeoutError(f"the deadline passed while waiting for {place}")
     if isinstance(error, TimeoutError | UrllibTimeout) and not isinstance(error, NewConnectionError):

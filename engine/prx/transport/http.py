@@ -9,16 +9,22 @@ with its query. vcrpy records and replays below both, so it sees these calls lik
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import re
+import socket
 import ssl
+import weakref
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 from requests.utils import should_bypass_proxies
+from urllib3.util.connection import is_connection_dropped
 from urllib3.util.wait import wait_for_read
 
+from prx import forks
 from prx.errors import ConfigError, Error, OverflowedError
 from prx.record import Record
 from prx.spec.model import Transport
@@ -31,18 +37,29 @@ from prx.wire import Head, HttpRequest, Secret
 _BLOCK = 65536
 _SEND_AT_ONCE = 4 * _BLOCK
 _POOLS = 1000  # origins; a pool beyond them would be closed under its callers
-_POOL_SIZE = 256
+_MOST_KEPT = 256  # connections of one origin
 _SMALL = 16 << 20
 _URLLIB3 = "urllib3.connection"  # where its own connections are from; another's are used through their methods alone
-_LOOPBACK = ("localhost", "127.", "::1")
 
 
 class Route(Record):
-    """How a URL is reached: pool, request target, and the headers that belong to the way."""
+    """How a URL is reached: who makes connections, those that are kept, request target, headers that belong to the way."""
 
     pool: Any
+    kept: deque[Any]
     target: str
     headers: Mapping[str, str]
+
+    def connection(self) -> Any:
+        """One that is kept and still stands, or a new one, which has no socket yet."""
+        while self.kept:
+            with contextlib.suppress(IndexError):  # another thread took the last one
+                connection = self.kept.pop()
+                # vcrpy puts a class of its own in place of urllib3's, and back
+                if isinstance(connection, self.pool.ConnectionCls) and not is_connection_dropped(connection):
+                    return connection
+                connection.close()
+        return self.pool._new_conn()
 
 
 class Http:
@@ -61,7 +78,20 @@ class Http:
         self._session.mount("https://", self._adapter)
         self._session.mount("http://", self._adapter)
         self._routes: dict[str, Route] = {}
-        self._pools: set[Any] = set()
+        # Connections that wait for a call, by the pool that made them. Not in urllib3's queue: an interrupt at the wrong
+        # moment leaves its lock taken for ever, and what a deque does cannot be interrupted.
+        self._kept: dict[Any, deque[Any]] = {}
+        self._standing: weakref.WeakSet[Any] = weakref.WeakSet()  # kept or in use
+        self._closed = False
+        forks.register(self)
+        weakref.finalize(self, _close_kept, self._kept)  # a client may be forgotten in place of closed
+
+    def unlock(self) -> None:
+        """For the child of a fork: the parent goes on with its connections. To close one closes no more than our end."""
+        for connection in list(self._standing):
+            connection.close()
+        for kept in self._kept.values():
+            kept.clear()
 
     def send(self, request: HttpRequest, limits: Transport, guard: Guard | None = None) -> Response:
         """Send a request and read the head of its response. Raises Error."""
@@ -75,11 +105,14 @@ class Http:
         failed: Error | None = None
         connection: Any = None
         try:
-            connection = route.pool._get_conn()  # fails where another thread has closed the client
+            connection = route.connection()
+            if connection.sock is None:
+                self._standing.add(connection)
             _connect(route.pool, connection, limits, guard)
             sock, phase = connection.sock, "first_byte"
             ask = _ask if type(connection).__module__ == _URLLIB3 else _ask_replaced
-            response = Response(ask(connection, request, route, limits), connection, route.pool, request, limits, guard)
+            incoming = ask(connection, request, route, limits)
+            response = Response(incoming, connection, self._keep, route.kept, request, limits, guard)
         except Exception as error:
             if connection is not None:
                 connection.close()
@@ -106,9 +139,17 @@ class Http:
 
     def close(self) -> None:
         """Close what is kept; what is in use is closed at the end of its call."""
-        for pool in tuple(self._pools):  # urllib3 itself does so when nobody has the pool any more, whenever that is
-            pool.close()
+        self._closed = True
+        _close_kept(self._kept)
         self._session.close()
+
+    def _keep(self, connection: Any, kept: deque[Any]) -> None:
+        if self._closed or len(kept) >= _MOST_KEPT:
+            connection.close()
+            return
+        kept.append(connection)
+        if self._closed:  # just now, by another thread, which may have missed it
+            self.close()
 
     def _route(self, url: str) -> Route:
         """How a URL is reached, worked out once."""
@@ -124,25 +165,50 @@ class Http:
             prepared = requests.Request("POST", url).prepare()
             proxies = {"all": proxy} if (proxy := self._proxy or self._environment_proxy(url)) else {}
             pool: Any = self._adapter.get_connection_with_tls_context(prepared, self._verify, proxies)
-            if (places := pool.pool) is not None:  # else another thread has closed it
-                places.maxsize = _POOL_SIZE  # of a pool of so many, urllib3 would fill each place at its start
             target = self._adapter.request_url(prepared, proxies)
         except (requests.RequestException, OSError, ValueError) as error:
             said = re.sub(r"//[^/@\s]*@", "//***@", str(error))
             raise ConfigError(f"{url}: {said}", hint="Check api_url, proxy and ca_file.") from None
-        self._pools.add(pool)
         plain_proxy = pool.proxy is not None and pool.scheme == "http"
         host = _host_header(str(prepared.url))
-        return Route(pool, target, {"host": host, **(dict(pool.proxy_headers) if plain_proxy else {})})
+        return Route(pool, self._kept.setdefault(pool, deque()), target, {"host": host, **(dict(pool.proxy_headers) if plain_proxy else {})})
 
     def _environment_proxy(self, url: str) -> str:
         parts, env = urlsplit(url), self._environ
-        if (parts.hostname or "").startswith(_LOOPBACK) or should_bypass_proxies(
+        if is_loopback(parts.hostname or "") or should_bypass_proxies(
             url, env.get("no_proxy") or env.get("NO_PROXY") or ""
         ):
             return ""
         names = (f"{parts.scheme}_proxy", "all_proxy")
         return next((env[name] for base in names for name in (base, base.upper()) if env.get(name)), "")
+
+
+def _close_kept(by_pool: Mapping[Any, deque[Any]]) -> None:
+    for kept in list(by_pool.values()):
+        while kept:
+            with contextlib.suppress(IndexError):
+                kept.pop().close()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, in any of its spellings; nothing is asked of a name server."""
+    name = host.lower().rstrip(".").partition("%")[0].strip("[]")
+    if name in _LOOPBACK or name.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        if not re.fullmatch(r"[0-9a-fx.]+", name):  # inet_aton would take what follows a space
+            return False
+        try:
+            address = ipaddress.IPv4Address(socket.inet_aton(name))  # 127.1, 2130706433, 0x7f.1, 0177.0.0.1
+        except OSError:
+            return False
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return mapped.is_loopback or mapped.is_unspecified
+
+
+_LOOPBACK = ("localhost", "localhost.localdomain", "localhost6", "ip6-localhost", "ip6-loopback")
 
 
 def _host_header(url: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from prx.errors import ProtocolError, TruncatedError
 
 _STEP = 1 << 20  # bytes at most from one step
+_MOST_MEMBERS = 1000  # packed bodies one after the other: empty ones would go on for ever and never be an answer
 
 
 class Inflate:
@@ -18,6 +19,7 @@ class Inflate:
         self._stream: Any = None
         self._known = self._encoding in ("", "identity")
         self._tail = b""
+        self._members = 1
         self._garbage = False
 
     def pending(self) -> bytes:
@@ -47,6 +49,9 @@ class Inflate:
         """A packed body may be several, one after the other."""
         self._garbage = data[:1] != b"\x1f"
         if not self._garbage:
+            self._members += 1
+            if self._members > _MOST_MEMBERS:
+                raise ProtocolError(f"the answer is packed in more than {_MOST_MEMBERS} pieces")
             self._stream = zlib.decompressobj(31)
         return not self._garbage
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
 import time
+from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from prx.errors import OPENING
+from prx.errors import OPENING, OverflowedError, ProviderConnectionError
+from prx.forks import generation
 from prx.spec.model import Transport
 from prx.transport.failures import translated
 from prx.transport.http11 import Incoming
-from prx.transport.watchdog import Guard
+from prx.transport.watchdog import Guard, shut
 from prx.wire import Head, HttpRequest
 
 if TYPE_CHECKING:
@@ -54,12 +55,15 @@ class Response:
         self,
         incoming: Incoming | Replaced,
         connection: Any,
-        pool: Any,
+        keep: Callable[[Any, deque[Any]], None],
+        kept: deque[Any],
         request: HttpRequest,
         limits: Transport,
         guard: Guard | None,
     ) -> None:
-        self._incoming, self._connection, self._pool, self._guard = incoming, connection, pool, guard
+        self._incoming, self._connection, self._guard = incoming, connection, guard
+        self._keep, self._kept = keep, kept
+        self._made_in, self._packed = generation(), 0
         self._url, self._limits = request.url, limits
         self.head = Head(incoming.status, incoming.headers, time.time())
         refused = not 200 <= incoming.status < 300
@@ -73,7 +77,7 @@ class Response:
         if inflate is None:
             return self._read()
         while True:
-            data = inflate.pending() or self._read()
+            data = inflate.pending() or self._read_packed()
             if not data:
                 inflate.finish()
                 return b""
@@ -81,13 +85,6 @@ class Response:
                 return piece
             if inflate.over:
                 return b""
-
-    def abort(self) -> None:
-        """End a reading that another thread waits in."""
-        sock = getattr(self._connection, "sock", None)
-        if isinstance(sock, socket.socket):
-            with contextlib.suppress(OSError):
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     def close(self, *, complete: bool) -> None:
         """Give the connection back where its response is used up; otherwise close it, and stop the provider.
@@ -104,6 +101,7 @@ class Response:
             until = time.monotonic() + _DRAIN_SECONDS
             while (
                 complete
+                and self._made_in == generation()
                 and not incoming.ended
                 and (left := until - time.monotonic()) > 0
                 and connection.sock is not None
@@ -114,10 +112,12 @@ class Response:
             used_up = incoming.ended and incoming.reusable and not (self._guard is not None and self._guard.fired)
         except Exception:  # whatever it is, this connection is not used again
             used_up = False
-        if used_up:
-            self._pool._put_conn(connection)
-        else:
-            connection.close()
+        if used_up and self._made_in == generation():
+            self._keep(connection, self._kept)
+            return
+        if self._made_in == generation():
+            shut(connection.sock)  # the provider stops, though a child of a fork may have the connection, too
+        connection.close()
 
     def _soon(self, until: float) -> bytes:
         """Of an error's body what comes in time: one that drips would have no end, in a chunk's size or a trailer, too."""
@@ -126,9 +126,19 @@ class Response:
             data = self._incoming.step()
         return data
 
+    def _read_packed(self) -> bytes:
+        """Packed bytes; more of them than an answer may have unpacked are no answer, however little they unpack to."""
+        data = self._read()
+        self._packed += len(data)
+        if self._packed > self._limits.max_body:
+            raise OverflowedError(f"an answer of more than {self._limits.max_body} bytes; transport.max_body sets the limit")
+        return data
+
     def _read(self) -> bytes:
         if self._incoming.ended:
             return b""
+        if self._made_in != generation():
+            raise ProviderConnectionError("this stream was begun before a fork, and is read by the process that began it", retryable=False)
         failed: Exception | None = None
         data = b""
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
+import math
 import socket
 import threading
 import time
@@ -17,6 +18,7 @@ from typing import Any
 from prx import forks
 from prx.errors import ConfigError
 
+_NAP = 0.05  # seconds until a sleeper looks whether it is still wanted: to be woken takes a lock that an interrupt may leave
 _LINGER = 5.0  # seconds that the thread waits for another deadline
 _CROWD = 256  # guards, before those cancelled are looked for
 
@@ -26,11 +28,12 @@ class Guard:
     known: a connection lets go of its socket while a body that ends with it is still being read.
     """
 
-    def __init__(self, at: float) -> None:
+    def __init__(self, at: float = math.inf) -> None:
         self.at = at
         self.connection: Any = None
         self.sock: Any = None
         self.fired = False
+        self.stopped = False  # by the caller, not by the time
         self.cancelled = False
 
     @property
@@ -39,16 +42,36 @@ class Guard:
 
     def fire(self) -> None:
         self.fired = True
-        sock = self.sock or getattr(self.connection, "sock", None)
-        sock = getattr(sock, "socket", sock)  # TLS within a proxy's TLS wraps the socket
-        if isinstance(sock, socket.socket):
-            with contextlib.suppress(OSError):
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not SSLSocket's own: it would unwrap under the reader
+        shut(self.sock or getattr(self.connection, "sock", None))
+
+    def stop(self) -> None:
+        """End the call, in whatever phase it is: no further connection is made, and a wait on this one is over."""
+        self.stopped = True
+        self.fire()
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep; False where the deadline comes first, or somebody stops the call."""
+        if seconds >= self.remaining:
+            return False
+        until = time.monotonic() + seconds
+        while not self.stopped and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, _NAP))
+        return not self.stopped
+
+
+def shut(sock: Any) -> None:
+    """End what anybody reads or writes on a socket, also in a process that has it from a fork."""
+    sock = getattr(sock, "socket", sock)  # TLS within a proxy's TLS wraps the socket
+    if isinstance(sock, socket.socket):
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not SSLSocket's own: it would unwrap under the reader
 
 
 class Watchdog:
     def __init__(self) -> None:
-        self._wake = threading.Condition()
+        # Taken by itself, not through the condition, whose own `with` can be interrupted between taking it and noting so.
+        self._lock = threading.Lock()
+        self._wake = threading.Condition(self._lock)
         self._order = itertools.count()
         self._guards: list[tuple[float, int, Guard]] = []  # a heap; those cancelled stay until their time or a tidying
         self._tidy_at = _CROWD
@@ -63,7 +86,7 @@ class Watchdog:
     def guard(self, seconds: float) -> Guard:
         """A guard that fires in so many seconds, unless cancelled."""
         guard = Guard(time.monotonic() + seconds)
-        with self._wake:
+        with self._lock:
             if len(self._guards) >= self._tidy_at:
                 self._tidy()
             heapq.heappush(self._guards, (guard.at, next(self._order), guard))
@@ -72,6 +95,11 @@ class Watchdog:
             elif guard.at < self._wakes_at:  # to wake a thread costs more than the rest of this
                 self._wake.notify()
         return guard
+
+    @staticmethod
+    def unwatched() -> Guard:
+        """A guard without a deadline, by which a call can be stopped all the same."""
+        return Guard()
 
     def _start(self) -> None:
         try:
@@ -91,7 +119,7 @@ class Watchdog:
 
     def _watch(self) -> None:
         while True:
-            with self._wake:
+            with self._lock:
                 due = self._due()
                 if not due and not self._sleep():
                     self._running = False
