@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -354,3 +355,49 @@ def test_a_recording_sends_no_key_that_a_call_would_not(provider, rest, words, t
             [*run, "--key-env", "GROQ_API_KEY"], capture_output=True, env={**os.environ, **ENV}, timeout=60, check=False
         )
         assert f"Bearer {KEY}" in str(server.requests), "named, it goes"
+
+
+# ------------------------------------------------------------------ advice to a call that was refused for want of a key
+
+
+@pytest.mark.parametrize(
+    ("provider", "more"),
+    [
+        ("vllm", {"providers": {"vllm": {"api_url": "URL"}}}),
+        ("v-llm", {"providers": {"v-llm": {"api_url": "URL"}}}),
+        ("mine", {}),
+        ("vllm", {"providers": {"v-llm": {"model": "m"}}}),
+        ("vllm", {"model_routes": [{"pattern": "vllm/*", "provider": "vllm", "api_url": "URL"}]}),
+        ("vllm", {"model_routes": [{"pattern": "vllm/*", "api_url": "URL"}]}),
+    ],
+)
+def test_advice_to_a_call_without_a_key_works(provider, more, tmp_path):
+    refusal, good = response(401, {"error": {"message": "no key"}}), response()
+    with RawServer(refusal, good) as server:
+        config = json.loads(json.dumps(more).replace("URL", server.url))
+        put(tmp_path / "d", "mine", server.url.removesuffix("/v1"), more="auth: {required: false}\n")
+        if "api_url" not in str(more):
+            put(tmp_path / "d", "vllm", server.url.removesuffix("/v1"), "vllm", "aliases: [v-llm]\n")
+        with pytest.raises(prx.AuthError) as caught:
+            prx.Client(config, tmp_path / "d", env={}).chat("hi", f"{provider}/m", retries=0)
+        assert "No key was sent" in caught.value.hint
+        config, env, model = follow(caught.value.hint.replace("…", KEY), config, {}, f"{provider}/m")
+        env |= dict.fromkeys(re.findall(r"\$\{(\w+)\}", str(config)), KEY)
+        assert prx.Client(config, tmp_path / "d", env=env).chat("hi", model, retries=0).content == "hello"
+        assert "authorization" in str(server.requests[-1]).lower()
+
+
+def test_a_header_of_the_table_stands_for_the_files(tmp_path):
+    """A file's variable does not go to an api_url; a header of the same name does."""
+    put(tmp_path / "d", "mine", "https://mine.example", more="request: {headers: {X-Team: '${TEAM}'}}\n")
+    with RawServer() as server:
+        settings = {"api_url": server.url}
+        with pytest.raises(prx.ConfigError, match="by a header in the provider's table"):
+            prx.Client({"providers": {"mine": settings}}, tmp_path / "d", env={"TEAM": "t"}).chat("hi", "mine/m")
+        settings["headers"] = {"x-team": "${TEAM}"}
+        assert (
+            prx.Client({"providers": {"mine": settings}}, tmp_path / "d", env={"TEAM": "t"})
+            .chat("hi", "mine/m")
+            .content
+        )
+        assert server.requests[-1]["headers"]["x-team"] == "t"

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from prx import keys, variables
-from prx.config import Settings, expand
+from prx.config import Route, Settings, expand
 from prx.errors import ConfigError, sealed
 from prx.keys import Asked, Way
 from prx.record import Record
@@ -27,6 +27,7 @@ class Account(Record):
 
     network   its proxy, whose URL may have a password, and its file of certificate authorities; empty for none
     memory    fallbacks that worked, by model
+    route     the route that led to it
     """
 
     definition: Definition
@@ -34,6 +35,7 @@ class Account(Record):
     target: Target
     network: tuple[Secret, str]
     memory: dict[str, tuple[str, ...]]
+    route: Route | None = None
 
     @property
     def id(self) -> str:
@@ -72,7 +74,7 @@ def open_account(definition: Definition, asked: Asked, env: Env, catalog: Catalo
         )
     check_url(base_url, definition.id)
     way = Way(definition, base_url, env, catalog)
-    return Account(definition, asked.settings, _target(asked, way), _network(asked.settings, env), {})
+    return Account(definition, asked.settings, _target(asked, way), _network(asked.settings, env), {}, asked.route)
 
 
 def _target(asked: Asked, way: Way) -> Target:
@@ -82,7 +84,7 @@ def _target(asked: Asked, way: Way) -> Target:
     usable = keys.usable(asked, way, said, trusted=trusted)
     key = said.key.reveal() or next((usable[name].strip() for name in spec.auth.env if name in usable), "")
     if not key and spec.auth.required and spec.auth.style != "none":
-        raise keys.required(asked, way, trusted=trusted)
+        raise ConfigError("no API key", provider=way.definition.id, hint=keys.to_set(asked, way))
     auth = {spec.auth.name: Secret(key, spec.auth.template)} if key and spec.auth.style != "none" else {}
     return Target(
         provider=way.definition.id,

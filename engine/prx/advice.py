@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from prx import urls
+from prx import keys, urls
 from prx.account import Account
 from prx.errors import Error
 from prx.spec.catalog import Catalog
@@ -21,15 +21,15 @@ def advise(error: Error, account: Account, catalog: Catalog) -> Error:
 def _auth(_error: Error, account: Account, catalog: Catalog) -> str:
     target, auth = account.target, account.definition.spec().auth
     if not target.auth:
-        names = " or ".join(auth.env) or "the key"
-        return f"No key was sent. Set {names}, or providers.{account.id}.api_key." + _owner(account, catalog)
+        way = keys.Way(account.definition, target.base_url, {}, catalog)
+        asked = keys.Asked(account.settings.name, account.settings, account.route)
+        return f"No key was sent. {keys.to_set(asked, way)}" + _owner(account, catalog)
     (name, value), *_ = target.auth.items()
     place = f"the query parameter {name}" if target.in_query else f"the header {name}: {value}"
-    other = "x-api-key" if auth.style == "bearer" else "bearer"
+    table, other = keys.in_table(account.settings.name), "x-api-key" if auth.style == "bearer" else "bearer"
     return (
         f"The key went out in {place}. If it is right, the provider may want another style "
-        f'(providers.{account.id}.auth_style = "{other}") or further headers (providers.{account.id}.headers).'
-        + _owner(account, catalog)
+        f'({table}.auth_style = "{other}") or further headers ({table}.headers).' + _owner(account, catalog)
     )
 
 

@@ -191,19 +191,16 @@ def in_config(asked: Asked, way: Way, key: str, value: str) -> str:
     return f"{in_table(settings.name)}.api_url = {quoted(way.file_url)} and {line}"
 
 
-def required(asked: Asked, way: Way, *, trusted: bool) -> ConfigError:
-    """The error for a provider that needs a key and has none."""
+def to_set(asked: Asked, way: Way) -> str:
+    """What to set so that a key goes there."""
     names = way.definition.spec().auth.env
     value = f'"${{{names[0]}}}"' if names else '"…"'
-    free = [name for name in names if trusted and may_have(way, name)]
     route = asked.route
-    line = (
-        f"api_key = {value} in {_in_route(route)}"
-        if route and route.api_url and not way.at(asked.settings.api_url or "")
-        else f"{in_config(asked, way, 'api_key', value)} in config.toml"
-    )
+    if route and route.api_url and not way.at(asked.settings.api_url or way.file_url):
+        return f"Set api_key = {value} in {_in_route(route)}."
+    free = [name for name in names if way.at(way.file_url) and may_have(way, name)]
     also = f"{' or '.join(free)} in the environment, or " if free else ""
-    return ConfigError("no API key", provider=way.definition.id, hint=f"Set {also}{line}.")
+    return f"Set {also}{in_config(asked, way, 'api_key', value)} in config.toml."
 
 
 def may_have(way: Way, name: str) -> bool:

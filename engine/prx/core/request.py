@@ -68,7 +68,8 @@ def _request(
     }
     if body:
         headers["content-type"] = "application/json"
-    headers.update({name.lower(): _expanded(text, target, spec) for name, text in spec.request.headers.items()})
+    named = {name.lower(): text for name, text in spec.request.headers.items() if name.lower() not in target.headers}
+    headers.update({name: _expanded(text, target, spec) for name, text in named.items()})
     headers.update(target.headers)
     if not target.in_query:
         headers.update(target.auth)
@@ -84,7 +85,7 @@ def _expanded(text: str, target: Target, spec: Spec) -> str | Secret:
     try:
         return Secret.filled(text, target.values)
     except variables.MissingError as missing:
-        hint = f"Set it: export {missing.name}=…"
+        hint = f"Set it: export {missing.name}=…; to an api_url it goes only by a header in the provider's table of config.toml."
         raise ConfigError(
             f"the environment has no {missing.name}, which the provider's file asks for", provider=spec.id, hint=hint
         ) from None
