@@ -28,7 +28,7 @@ from prx.spec.glance import glance
 ENGINE = Path(__file__).parents[1] / "engine" / "prx"
 FILES = sorted(ENGINE.rglob("*.py"))
 FLOORS = {
-    "errors": 0, "chat": 0, "wire": 0, "record": 0, "forks": 0, "variables": 0, "words": 0, "urls": 0, "resources": 0,
+    "errors": 0, "chat": 0, "wire": 0, "spellings": 0, "mask": 0, "record": 0, "forks": 0, "variables": 0, "words": 0, "urls": 0, "resources": 0,
     "lang": 1,
     "spec": 2,
     "core": 3,

@@ -6,7 +6,6 @@ A Secret shows itself only to `reveal()`. Only a transport calls that, at the mo
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
@@ -15,13 +14,12 @@ from prx import variables
 from prx.chat import NONE
 from prx.errors import ConfigError
 from prx.record import Record
+from prx.spellings import Spellings
 from prx.words import clean
 
 MASK = "***"
 BOM = b"\xef\xbb\xbf"
 MAX_DEPTH = 200  # of JSON: no answer needs a tenth of it, and Python's stack ends before 1,000
-# As html.escape, whose import is dear.
-_IN_PAGE = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"}
 _SHORTEST = 4  # a key of fewer characters is a placeholder, and masking it would eat ordinary words
 
 
@@ -36,7 +34,7 @@ class Secret:
     def __init__(self, value: str, template: str = "{api_key}") -> None:
         self._value = value
         self._template = template
-        self._spellings: re.Pattern[str] | None = None  # made where it is first looked for, which is in an error
+        self._spellings: Spellings | None = None  # made where it is first looked for, which is in an error
 
     @staticmethod
     def filled(text: str, values: Mapping[str, Secret]) -> str | Secret:
@@ -52,12 +50,21 @@ class Secret:
         return self._template.replace("{api_key}", self._value)
 
     def redact(self, text: str) -> str:
-        """`text` with every spelling of the key replaced: plain, inside JSON, inside a URL, inside a page."""
-        if len(self._value) < _SHORTEST:
-            return text
-        if self._spellings is None:
-            self._spellings = _spellings(self._value)
-        return self._spellings.sub(MASK, text)
+        """`text` with every spelling of the key replaced: plain, inside JSON, inside a URL, inside a page, in base64."""
+        found = self.spellings
+        return found.replaced(text, MASK) if found else text
+
+    @property
+    def spellings(self) -> Spellings | None:
+        """The ways of writing it; None for what is too short to be a key."""
+        if self._spellings is None and len(self._value) >= _SHORTEST:
+            self._spellings = Spellings(self._value)
+        return self._spellings
+
+    @property
+    def plain(self) -> str:
+        """The key itself, for who looks for it in what a server says."""
+        return self._value
 
     @property
     def sendable(self) -> bool:
@@ -113,40 +120,15 @@ class LostSecret(Secret):
     def redact(self, text: str) -> str:
         return text
 
+    @property
+    def spellings(self) -> None:
+        return None
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, LostSecret)
 
     def __hash__(self) -> int:
         return hash(MASK)
-
-
-def _spellings(value: str) -> re.Pattern[str]:
-    """A pattern for a text however it was escaped, in part, or more than once.
-
-    No repetition gives back what it has taken: what a provider sends cannot make the search take long.
-    """
-    first, *rest = (found[0] for found in re.finditer(r"\\+|.", value, re.DOTALL))
-    return re.compile(_spelled(first) + "".join(map(_spelled_within, rest)))
-
-
-def _spelled_within(char: str) -> str:
-    return _spelled(char) if char.isalnum() or char[0] == "\\" else rf"\\*+{_spelled(char)}"
-
-
-def _spelled(char: str) -> str:
-    """A pattern for a character, or for a run of backslashes: how many there are says how often they were escaped."""
-    if char[0] == "\\":
-        return r"(?i:\\++|(?:%(?:25)*+5c)++)"
-    if char.isascii() and char.isalnum():
-        return char
-    page, number = _IN_PAGE.get(char, re.escape(char)), ord(char)
-    plus = r"|\+" * (char == " ")
-    return f"(?i:{re.escape(char)}|{_in_url(char)}|u{number:04x}|{page}|&#0*{number};{plus})"
-
-
-def _in_url(char: str) -> str:
-    octets = char.encode("utf-8", "replace")
-    return "".join("%(?:25)++" if octet == 0x25 else f"%(?:25)*+{octet:02x}" for octet in octets)
 
 
 def redact(text: str, secrets: Iterable[Secret]) -> str:
