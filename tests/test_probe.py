@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import pty
@@ -548,6 +549,34 @@ def test_a_key_that_is_told_back_is_masked(tmp_path, meddle):
         made = Made(tmp_path, emulator.url)
     assert KEY not in json.dumps(made.report.plain())
     assert "tools not supported for ***" in made.report.text
+
+
+SPELLED = {
+    "plain": KEY,
+    "in capitals": KEY.upper(),
+    "in base64": base64.b64encode(f"user:{KEY}".encode()).decode(),
+    "in JSON": "".join(f"\\u{ord(char):04x}" for char in KEY),
+    "before a line break": f"{KEY}\nbase_url: http://127.0.0.1:9/",
+    "before an escape": f"{KEY}\x1b]0;x\x07",
+}
+
+
+@pytest.mark.parametrize("said", SPELLED.values(), ids=SPELLED)
+def test_a_key_in_an_answer_is_masked(tmp_path, meddle, said):
+    """Wherever it stands: in text that is cut when it is repeated, in calls, reasons and names of models."""
+    text = f"{'x' * (30 - len(said) // 2)}{said}"
+    call = {"id": said, "type": "function", "function": {"name": f"get_weather{said}", "arguments": f'"{said}"'}}
+    message = {"content": f"get_weather {text}", "reasoning_content": text, "tool_calls": [call]}
+    body = {"id": said, "model": said, "choices": [{"message": message, "finish_reason": said}]}
+    meddle(lambda _: (200, body))
+    with Emulator({"key": KEY, "models": [f"m-{said}", "words"]}) as emulator:
+        made = Made(tmp_path, emulator.url)
+    everything = f"{made.report.text} {made.report.plain()}"
+    for part in (KEY, said[:12], said):
+        assert part not in everything, everything
+    assert made.raw["models"] == {"default": "words"}
+    assert made.raw["base_url"] == emulator.url
+    assert "\x1b" not in made.report.text
 
 
 def test_a_variable_of_another_provider_is_not_named(tmp_path):

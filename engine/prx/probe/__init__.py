@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from prx.errors import sealed
+from prx.mask import Mask
 from prx.probe import write
 from prx.probe.doors import Search
 from prx.probe.draft import Draft
@@ -21,8 +22,8 @@ from prx.probe.interview import Interview
 from prx.probe.line import Line
 from prx.spec.catalog import Catalog
 from prx.spec.check import check_file
+from prx.spec.document import printable
 from prx.urls import origin
-from prx.wire import Secret
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ def probe(order: Order, catalog: Catalog) -> Report:
         folder = Path(name)
         line = Line(order.key, folder, order.folders, order.env, order.limit, order.pause, order.wait)
         try:
-            return _report(replace(order, say=lambda finding: order.say(_safe(finding, order))), catalog, line, folder)
+            told = replace(order, say=lambda finding: order.say(_safe(finding, line.mask)))
+            return _report(told, catalog, line, folder)
         finally:
             line.close()
 
@@ -92,7 +94,7 @@ def _report(order: Order, catalog: Catalog, line: Line, folder: Path) -> Report:
     interview = Interview(line, found, order.say)
     interview.run()
     learned = [first, *interview.findings, *write.uncounted(interview.findings), *_not_asked()]
-    findings = [_safe(finding, order) for finding in learned]
+    findings = [_safe(finding, line.mask) for finding in learned]
     draft = interview.draft.with_auth({**interview.draft.auth, **_env(order, catalog, findings)})
     count = len(found.names.names) if found.names else 0
     text = _text(order, draft, write.flagged(findings, found.model, count))
@@ -125,9 +127,9 @@ def _env(order: Order, catalog: Catalog, findings: list[Finding]) -> dict[str, A
     return {}
 
 
-def _safe(finding: Finding, order: Order) -> Finding:
-    """Without the key, should the server have told it back."""
-    return replace(finding, how=Secret(order.key).redact(finding.how)) if order.key else finding
+def _safe(finding: Finding, mask: Mask) -> Finding:
+    """Without the key, should the server have told it back, and on one line: it becomes a comment of a file."""
+    return replace(finding, how=printable(mask.text(finding.how)))
 
 
 def _not_asked() -> list[Finding]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -23,15 +23,18 @@ from prx.client import Client
 from prx.conformance.run import WRONG_KEY
 from prx.core.request import endpoint_url
 from prx.errors import Error
+from prx.mask import Mask
 from prx.probe.draft import Draft
 from prx.spec.definition import Definition
 from prx.spec.model import Spec
+from prx.wire import Secret
 
 TIMEOUT, DEADLINE = 60.0, 180.0  # seconds without a byte, and for one answer
 _VARIABLE = "PRX_PROBE_KEY"  # what the key is called in the configuration that the client is given
 _WAITS = 2  # how often a question waits for a busy server
 _LONGEST_WAIT = 30.0
 _BUSY = (503, 529)
+_WORD = 8  # characters: a shorter key may be part of the name of a model
 _PLAIN = ("messages", "temperature", "max_tokens")
 
 How = Literal["chat", "stream", "models"]
@@ -73,7 +76,10 @@ class Answer:
 
 @dataclass
 class Line:
-    """See the module. folder: for drafts; folders: further ones of the client; say: takes a sentence about waiting."""
+    """See the module. folder: for drafts; folders: further ones of the client; say: takes a sentence about waiting.
+
+    What comes through it is without the key: it may end in a file.
+    """
 
     key: str
     folder: Path
@@ -97,6 +103,10 @@ class Line:
             time.sleep(seconds)
         return answer
 
+    @property
+    def mask(self) -> Mask:
+        return Mask([Secret(self.key)])
+
     def definition(self, draft: Draft) -> Definition:
         """The draft, resolved and ready to be compiled."""
         return self._client(draft, "right").accounts.get(draft.id).definition
@@ -114,11 +124,17 @@ class Line:
         client = self._client(draft, ask.key)
         asked = _request(client, draft, ask)
         try:
-            return _sent(client, draft, ask, asked, ask.model or self.model)
+            return self._masked(_sent(client, draft, ask, asked, ask.model or self.model))
         except Error as error:
             unsent = error.kind == "capability"  # the dialect has no word for it
             self.spent -= unsent
             return Answer("" if unsent else asked, error=error)
+
+    def _masked(self, answer: Answer) -> Answer:
+        """Without the key. A model whose name has it is none, but where the key is a word as local servers want one."""
+        word = len(self.key) < _WORD
+        names = tuple(name for name in answer.names if word or self.mask.text(name) == name)
+        return replace(answer, names=names, reply=answer.reply and _safe(answer.reply, self.mask))
 
     def _client(self, draft: Draft, key: Key) -> Client:
         """A client of its own for each draft and key: nothing is remembered from one to the other."""
@@ -158,6 +174,13 @@ def _sent(client: Client, draft: Draft, ask: Ask, asked: str, model: str) -> Ans
             deltas = tuple(stream)
         return Answer(asked, stream.reply, deltas=deltas, spec=spec)
     return Answer(asked, client.chat(model=Named(draft.id, model), **limits, **ask.call), spec=spec)
+
+
+def _safe(reply: Reply, mask: Mask) -> Reply:
+    """Without the key in what a finding repeats the beginning of: of half a key, nobody knows later what it is."""
+    calls = tuple(call._replace(arguments=mask.text(call.arguments)) for call in reply.tool_calls)
+    reasoning = reply.reasoning and mask.text(reply.reasoning)
+    return reply._replace(content=mask.text(reply.content), reasoning=reasoning, tool_calls=calls)
 
 
 def _wait(error: Error | None, turn: int) -> float | None:
