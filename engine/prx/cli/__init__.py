@@ -13,9 +13,8 @@ from pathlib import Path
 
 import click
 
-from prx.cli import chat, completion, conformance, demo, doctor, probe, providers, record
+from prx.cli import chat, completion, conformance, demo, doctor, output, probe, providers, record
 from prx.errors import Error
-from prx.spec.document import printable
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -71,7 +70,7 @@ def _streams() -> None:
 def _say(text: str) -> None:
     """A sentence for people. What a server or a file put into it commands no terminal."""
     with contextlib.suppress(OSError):
-        click.echo("\n".join(map(printable, text.split("\n"))), err=True)
+        output.echo(text, err=True)
 
 
 def _closed_pipe() -> int:

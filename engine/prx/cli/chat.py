@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import click
 from prx import images
 from prx.accounts import Named
 from prx.chat import Message, Reply
-from prx.cli import options, show
+from prx.cli import options, output, show
 from prx.client import Client
 from prx.errors import ConfigError, Error, NotFoundError
 from prx.words import nearest
@@ -53,6 +54,7 @@ from prx.words import nearest
 @click.option("--retries", type=click.IntRange(0), metavar="N", help="Attempts beyond the first.")
 @click.option("--no-fallbacks", is_flag=True, help="Try no fallback.")
 @click.option("--no-stream", is_flag=True, help="Ask for one whole answer.")
+@click.option("--raw", is_flag=True, help="Print the text as it came, control characters and all, also on a terminal.")
 @click.option("--json", "as_json", is_flag=True, help="Print the reply as JSON.")
 @click.option("--events", is_flag=True, help="Print each piece as a line of JSON, as it arrives.")
 @click.option("--dry-run", is_flag=True, help="Print the request, with its key masked, and send nothing.")
@@ -60,7 +62,7 @@ from prx.words import nearest
 def chat(
     prompt: tuple[str, ...], model: str | None, provider: str | None, system: str | None, several: bool, pictures: tuple[Path, ...],
     tools_file: Path | None, params: tuple[str, ...], timeout: float | None, deadline: float | None, retries: int | None,
-    no_fallbacks: bool, no_stream: bool, as_json: bool, events: bool, dry_run: bool, config: str | None, folders: tuple[str, ...],
+    no_fallbacks: bool, no_stream: bool, raw: bool, as_json: bool, events: bool, dry_run: bool, config: str | None, folders: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Ask a model. The prompt is the argument, or what comes on standard input.
 
@@ -80,7 +82,9 @@ def chat(
             "fallbacks": () if no_fallbacks else None,
         }
         conversation: list[Message] = [{"role": "system", "content": system}] if system else []
-        shown: Callable[..., Reply] = show.as_json if as_json else show.as_events if events else show.as_text
+        shown: Callable[..., Reply] = (
+            show.as_json if as_json else show.as_events if events else partial(show.as_text, raw=raw)
+        )
         for text in _prompts(prompt, several):
             conversation.append(_user(text, pictures))
             if dry_run:
@@ -92,7 +96,7 @@ def chat(
                 _near_models(error, client, name)
                 if not several or not sys.stdin.isatty():
                     raise
-                click.echo(f"prx: {error}", err=True)
+                output.echo(f"prx: {error}", err=True)
                 conversation.pop()
                 continue
             conversation.append(reply.message)

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from prx.cli import options
+from prx.cli import options, output
 from prx.conformance import cases, report, run, suite
 from prx.conformance.cases import Case
 from prx.errors import ConfigError, Error
@@ -63,7 +63,7 @@ def conformance(
         whole = _report(plan, definitions, state)
         _write(whole, junit, html)
     if as_json:
-        options.print_json(whole)
+        output.print_json(whole)
     else:
         _summary(whole)
     if not report.succeeded(state.rows):
@@ -98,7 +98,7 @@ def _run(plan: suite.Plan, definition: Definition, state: report.State, corpus: 
         click.echo()
         for row in state.rows:
             if row["provider"] == spec.id and row["outcome"] in ("failed", "error", "limited"):
-                click.echo(f"  {row['outcome']}: {row['case']}: {row['why']}")
+                output.echo(f"  {row['outcome']}: {row['case']}: {row['why']}")
 
 
 def _rows(plan: suite.Plan, spec: Spec, left: list[Case], corpus: Path | None) -> Iterator[dict[str, Any]]:

@@ -13,7 +13,7 @@ import click
 
 from prx import emulator as emulator_package
 from prx.chat import Delta, Reply
-from prx.cli import options
+from prx.cli import output
 from prx.client import Client
 from prx.emulator.server import Emulator
 from prx.errors import ConfigError
@@ -82,7 +82,7 @@ def _converse(client: Client) -> None:
     messages += [{"role": "tool", "tool_call_id": call.id, "content": "sunny, 21 degrees"} for call in reply.tool_calls]
     _turn(client, messages, None)
     _turn(client, messages, "Are you still there?", model=_ONLY_RESPONSES)
-    options.note("\nNext: the README has the three steps to a provider of your own.")
+    output.note("\nNext: the README has the three steps to a provider of your own.")
 
 
 def _turn(
@@ -99,7 +99,7 @@ def _turn(
     for call in stream.reply.tool_calls:
         click.echo(f"{call.name}({call.arguments})")
     if stream.reply.fallbacks:
-        options.note(f"(Chat Completions was 404 here; answered by way of: {', '.join(stream.reply.fallbacks)})")
+        output.note(f"(Chat Completions was 404 here; answered by way of: {', '.join(stream.reply.fallbacks)})")
     messages.append(stream.reply.message)
     return stream.reply
 

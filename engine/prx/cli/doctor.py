@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from prx import doctor as checks
-from prx.cli import options
+from prx.cli import options, output
 
 
 @click.command()
@@ -17,11 +17,11 @@ def models(name: str | None, as_json: bool, config: str | None, folders: tuple[s
     with options.client(config, folders) as client:
         found = client.models(name)
     if as_json:
-        options.print_json(found)
+        output.print_json(found)
     else:
-        click.echo("\n".join(found), nl=bool(found))
+        output.echo("\n".join(found), nl=bool(found))
         if not found:
-            options.note("(the list is empty)")
+            output.note("(the list is empty)")
 
 
 @click.command()
@@ -41,10 +41,10 @@ def doctor(
     with options.client(config, folders) as client:
         rows = [checks.examine(client, name, chat=what is None) for name in only or checks.configured(client)]
     if as_json:
-        options.print_json([row.plain() for row in rows])
+        output.print_json([row.plain() for row in rows])
     else:
         for row in rows:
-            click.echo("\n".join(row.lines()))
+            output.echo("\n".join(row.lines()))
     if not rows:
         click.echo(
             "prx: no provider is configured; name one with --provider, or write [default] into config.toml", err=True

@@ -1,16 +1,15 @@
-"""Options that several commands share, and what they print with."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
-import json
 import os
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
 
 from prx import asking
+from prx.cli import output
 from prx.client import Client
 from prx.errors import ConfigError
 
@@ -30,12 +29,12 @@ def settings(command: Command) -> Command:
 
 
 def client(config: str | None, folders: Sequence[str]) -> Client:
-    return Client(config=config, providers=list(folders))
+    return output.watch(Client(config=config, providers=list(folders)))
 
 
 def key(variable: str | None) -> str:
     """The key in the variable that --key-env names, "" where it names none. Raises ConfigError for an empty one."""
-    found = os.environ.get(variable, "").strip() if variable else ""
+    found = output.guard(os.environ.get(variable, "").strip() if variable else "")
     if variable and not found:
         raise ConfigError(f"the environment has no {variable}")
     return found
@@ -57,34 +56,3 @@ def seconds(text: str) -> float:
         return asking.seconds("it", float(text)) or 0.0
     except (ValueError, ConfigError):
         raise click.BadParameter(f"{text!r} is no number of seconds above 0") from None
-
-
-def print_json(value: Any) -> None:
-    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
-    lone = any("\ud800" <= character <= "\udfff" for character in text) if not text.isascii() else False
-    click.echo(json.dumps(value, indent=2, default=str) if lone else text)
-
-
-def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table for eyes on a terminal, lines with tabs for programs elsewhere."""
-    if not sys.stdout.isatty():
-        for row in rows:
-            click.echo("\t".join(" ".join(cell.split()) for cell in row))
-        return
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    rows = list(rows)
-    table = Table(box=box.SIMPLE, header_style="bold")
-    for place, header in enumerate(headers):
-        table.add_column(header, min_width=max(len(row[0]) for row in rows) if rows and not place else None)
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
-
-
-def note(text: str) -> None:
-    """Something beside the answer: on stderr, dimmed where a terminal shows it."""
-    sys.stdout.flush()
-    click.secho(text, dim=True, err=True)

@@ -12,13 +12,14 @@ from urllib.parse import urlsplit
 import click
 
 from prx import probe as probing
-from prx.cli import options
+from prx.cli import options, output
 from prx.errors import ConfigError, sealed
 from prx.probe import Finding, Order
 from prx.probe.questions import THINKING
 from prx.spec.catalog import Catalog
 from prx.spec.files import SUFFIXES
 from prx.urls import check_url
+from prx.wire import redact
 
 _SIGNS = {"yes": "yes", "no": "no", "open": "?"}
 
@@ -55,15 +56,15 @@ def probe(
     _agree(url, key_env, max_requests, yes=yes)
     order = Order(
         url, found, key, key_env or "", model, max_requests, date=datetime.now(UTC).date().isoformat(),
-        env=os.environ, folders=folders, say=_say, wait=options.note,
+        env=os.environ, folders=folders, say=_say, wait=output.note,
     )  # fmt: skip
     report = probing.probe(order, catalog)
     if out is not None:
-        _write(out, report.text)
+        _write(out, redact(report.text, output.secrets()))
     if as_json:
-        options.print_json(report.plain())
+        output.print_json(report.plain())
     elif out is None:
-        click.echo(report.text, nl=False)
+        output.echo(report.text, nl=False)
     _end(report, out)
 
 
@@ -103,7 +104,7 @@ def _agree(url: str, key_env: str | None, requests: int, *, yes: bool) -> None:
     keyed = f"the key from ${key_env}" if key_env else "no key"
     sentence = f"up to {requests} requests with max_tokens {THINKING} or less to {host} with {keyed}"
     if yes:
-        return options.note(sentence)
+        return output.note(sentence)
     if not sys.stdin.isatty():
         raise click.UsageError(f"this would send {sentence}; say --yes for that where nobody can be asked")
     click.confirm(f"{sentence}; go on?", default=False, abort=True, err=True)
@@ -112,7 +113,7 @@ def _agree(url: str, key_env: str | None, requests: int, *, yes: bool) -> None:
 
 def _say(finding: Finding) -> None:
     asked = f"  ({finding.asked})" if finding.asked else ""
-    options.note(f"{finding.name:16}{_SIGNS[finding.verdict]:5}{finding.how}{asked}")
+    output.note(f"{finding.name:16}{_SIGNS[finding.verdict]:5}{finding.how}{asked}")
 
 
 def _write(out: Path, text: str) -> None:
@@ -128,7 +129,7 @@ def _write(out: Path, text: str) -> None:
 
 
 def _end(report: probing.Report, out: Path | None) -> None:
-    options.note(
+    output.note(
         f"\n{report.requests} requests; {report.dialect} at {report.base_url}" + (f"; written to {out}" if out else "")
     )
-    options.note("Not learned:\n" + "\n".join(f"  {line}" for line in report.open))
+    output.note("Not learned:\n" + "\n".join(f"  {line}" for line in report.open))

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from prx import resources
-from prx.cli import options
+from prx.cli import options, output
 from prx.client import Client
 from prx.conformance import cases
 from prx.conformance.evidence import kinds, known
@@ -48,7 +48,7 @@ def providers(
         if search is not None:
             rows = _found(search, rows)
     if as_json:
-        options.print_json(rows)
+        output.print_json(rows)
     else:
         _print(rows)
 
@@ -62,7 +62,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
     room = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDE[-1][0]
     shown = next(places for least, places in reversed(_WIDE) if room >= least)
     headers = ("id", "aliases", "dialect", "evidence", "base URL")
-    options.print_table([headers[place] for place in shown], [[row[place] for place in shown] for row in cells])
+    output.print_table([headers[place] for place in shown], [[row[place] for place in shown] for row in cells])
 
 
 def _rows(client: Client, recordings: Path) -> list[dict[str, Any]]:
@@ -72,7 +72,7 @@ def _rows(client: Client, recordings: Path) -> list[dict[str, Any]]:
         try:
             spec = client.catalog.load(entry).spec()
         except Error as error:
-            click.echo(f"prx: {error}", err=True)
+            output.echo(f"prx: {error}", err=True)
             continue
         rows.append(
             {
@@ -128,7 +128,7 @@ def show(
     if evidence:
         _evidence(definition, cassettes or resources.folder("cassettes"), as_json=as_json)
     elif as_json:
-        options.print_json(definition.raw)
+        output.print_json(definition.raw)
     elif resolved:
         click.echo(_yaml(definition.raw), nl=False)
     else:
@@ -140,10 +140,10 @@ def _evidence(definition: Definition, recordings: Path, *, as_json: bool) -> Non
     spec = definition.spec()
     found = known(spec, cases.load(), recordings / spec.id)
     if as_json:
-        options.print_json({name: row._asdict() for name, row in found.items()})
+        output.print_json({name: row._asdict() for name, row in found.items()})
         return
     says = {True: "yes", False: "no", None: "not said"}
-    options.print_table(
+    output.print_table(
         ("capability", "", "known", "from", "date"),
         [(name, says[row.value], row.kind, row.what, row.date) for name, row in found.items()],
     )
@@ -166,7 +166,7 @@ def check(files: tuple[Path, ...], as_json: bool, config: str | None, folders: t
         found = {path: check_file(path, client.catalog)[1] for path in _files(files)}
     problems = [problem for row in found.values() for problem in row]
     if as_json:
-        options.print_json([_plain(problem) for problem in problems])
+        output.print_json([_plain(problem) for problem in problems])
     else:
         for path, row in found.items():
             click.echo("\n".join(map(str, row)) if row else f"{path}: good")

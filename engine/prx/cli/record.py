@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import click
 import yaml
 
-from prx.cli import options
+from prx.cli import options, output
 from prx.client import Client
 from prx.conformance import cases, run
 from prx.conformance.evidence import Evidence, Kind
@@ -69,7 +69,7 @@ def record(
         results = [run.record(case, target, path) for case, path in zip(chosen, paths, strict=True)]
     for result in results:
         said = "recorded" if result.evidence else "not recorded, and what was there is kept"
-        click.echo(f"{spec.id}/{result.case}: {said}{result.why and ': ' + result.why}")
+        output.echo(f"{spec.id}/{result.case}: {said}{result.why and ': ' + result.why}")
     if any(result.outcome != "passed" for result in results):
         raise click.exceptions.Exit(1)
 

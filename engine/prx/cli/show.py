@@ -10,23 +10,29 @@ import click
 
 from prx.accounts import Named
 from prx.chat import Delta, Message, Reply, plain
-from prx.cli import options
+from prx.cli import output
 from prx.client import Client
 from prx.core.request import build
 from prx.errors import ConfigError, Error
 
 
 def as_text(
-    client: Client, messages: list[Message], model: str | Named | None, asked: dict[str, Any], *, stream: bool
+    client: Client,
+    messages: list[Message],
+    model: str | Named | None,
+    asked: dict[str, Any],
+    *,
+    stream: bool,
+    raw: bool = False,
 ) -> Reply:
     """The text as it arrives on stdout; reasoning and remarks, dimmed, on stderr."""
     if not stream:
         reply = client.chat(messages, model, **asked)
-        printer = _Printer()
+        printer = _Printer(raw=raw)
         printer.piece(Delta(reply.message.get("content"), reply.reasoning))
         printer.end(reply)
         return reply
-    printer = _Printer()
+    printer = _Printer(raw=raw)
     with client.stream(messages, model, **asked) as deltas:
         try:
             for delta in deltas:
@@ -41,17 +47,18 @@ def as_text(
 class _Printer:
     """Keeps text and reasoning apart: a line break between them, nothing lost when one is piped."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, raw: bool) -> None:
         self.open = ""  # "text" or "thought": what the cursor stands behind
+        self._text = output.Running(raw=raw or not sys.stdout.isatty())
+        self._thought = output.Running(raw=raw or not sys.stderr.isatty(), err=True, dim=True)
 
     def piece(self, delta: Delta) -> None:
         if delta.reasoning:
             self._to("thought")
-            click.secho(delta.reasoning, dim=True, nl=False, err=True)
+            self._thought.piece(delta.reasoning)
         if delta.content:
             self._to("text")
-            click.echo(delta.content, nl=False)
-            sys.stdout.flush()
+            self._text.piece(delta.content)
 
     def _to(self, kind: str) -> None:
         if self.open and self.open != kind:
@@ -60,6 +67,7 @@ class _Printer:
 
     def newline(self) -> None:
         if self.open:
+            (self._thought if self.open == "thought" else self._text).end()
             click.echo(err=self.open == "thought")
         self.open = ""
 
@@ -70,11 +78,11 @@ class _Printer:
             self.piece(Delta(content=reply.refusal))
         self.newline()
         for call in reply.tool_calls:
-            click.echo(f"{call.name}({call.arguments})")
+            output.echo(f"{call.name}({call.arguments})")
         if reply.finish_reason in ("length", "content_filter"):
-            options.note(f"(ended early: {reply.finish_reason})")
+            output.note(f"(ended early: {reply.finish_reason})")
         if sys.stderr.isatty():
-            options.note(_summary(reply))
+            output.note(_summary(reply))
 
 
 def _summary(reply: Reply) -> str:
@@ -93,7 +101,7 @@ def as_json(
             for _ in deltas:
                 pass
         reply = deltas.reply
-    options.print_json(plain(reply))
+    output.print_json(plain(reply))
     return reply
 
 
@@ -105,10 +113,7 @@ def as_events(
     with client.stream(messages, model, **asked) as deltas:
         for delta in deltas:
             click.echo(
-                json.dumps(
-                    {name: value for name, value in plain(delta).items() if value not in (None, [])},
-                    ensure_ascii=False,
-                )
+                output.json_text({name: value for name, value in plain(delta).items() if value not in (None, [])})
             )
             sys.stdout.flush()
     return deltas.reply
@@ -122,8 +127,8 @@ def request(
         messages, model, tools=asked.get("tools"), tool_choice=asked.get("tool_choice"), params=params, stream=stream
     )
     built = build(account.definition.spec(call.model), call, account.target)
-    click.echo(f"{built.method} {built.full_url()}")
+    output.echo(f"{built.method} {built.full_url()}")
     for name, value in built.headers.items():
-        click.echo(f"{name}: {value}")
+        output.echo(f"{name}: {value}")
     click.echo()
-    options.print_json(json.loads(built.body))
+    output.print_json(json.loads(built.body))

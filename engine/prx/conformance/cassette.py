@@ -14,8 +14,10 @@ from typing import Any
 import vcr
 import yaml
 
+from prx.conformance import masked
 from prx.conformance.evidence import Evidence, digest_of
-from prx.wire import Secret, redact, redact_json
+from prx.mask import Mask
+from prx.wire import Secret
 
 _REQUEST_HEADERS = {"accept", "content-type"}
 _RESPONSE_HEADERS = {"content-type", "retry-after", "retry-after-ms", "x-request-id"}
@@ -49,21 +51,23 @@ def recorder(secrets: Iterable[Secret], *, real: str = "", shown: str = "", evid
     secrets      whose values are masked wherever they stand
     real, shown  a base URL that is written as another (an emulator's port changes from run to run)
     """
-    secrets = list(secrets)
+    mask = Mask(secrets)
 
     def request(found: Any) -> Any:
-        found.uri = redact(found.uri.replace(real, shown) if real else found.uri, secrets)
+        found.uri = mask.text(found.uri.replace(real, shown) if real else found.uri)
         found.headers = {
-            name: redact(_text(value), secrets) for name, value in found.headers.items() if _kept(name, value, secrets)
+            name: mask.text(_text(value)) for name, value in found.headers.items() if _kept(name, value, mask)
         }
+        found.body = found.body and _without_keys(found.body, mask)
         return found
 
     def response(found: dict[str, Any]) -> dict[str, Any]:
         headers = {
-            name.lower(): values for name, values in found["headers"].items() if name.lower() in _RESPONSE_HEADERS
+            name.lower(): [mask.text(_text(value)) for value in values]
+            for name, values in found["headers"].items()
+            if name.lower() in _RESPONSE_HEADERS
         }
-        text = redact_json(found["body"]["string"].decode("utf-8", "surrogateescape"), secrets)[1]
-        return {**found, "headers": headers, "body": {"string": text.encode("utf-8", "surrogateescape")}}
+        return {**found, "headers": headers, "body": {"string": _without_keys(found["body"]["string"], mask)}}
 
     made = vcr.VCR(before_record_request=request, before_record_response=response, serializer="readable")
     made.register_serializer("readable", Serializer(evidence))
@@ -72,12 +76,13 @@ def recorder(secrets: Iterable[Secret], *, real: str = "", shown: str = "", evid
     return made
 
 
-def _kept(name: str, value: Any, secrets: list[Secret]) -> bool:
-    return (
-        name.lower() in _REQUEST_HEADERS
-        or name.lower().endswith("-version")
-        or redact(_text(value), secrets) != _text(value)
-    )
+def _without_keys(data: bytes, mask: Mask) -> bytes:
+    return masked.body(data.decode("utf-8", "surrogateescape"), mask).encode("utf-8", "surrogateescape")
+
+
+def _kept(name: str, value: Any, mask: Mask) -> bool:
+    known = name.lower() in _REQUEST_HEADERS or name.lower().endswith("-version")
+    return known or mask.text(_text(value)) != _text(value)
 
 
 def _text(value: Any) -> str:

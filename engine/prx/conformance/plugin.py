@@ -46,6 +46,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.args += [folder for folder in config.getoption("--prx-providers") if folder not in config.args]
 
 
+def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """A folder of --prx-providers is looked into for provider files alone: it may be anybody's, and nothing of it is run."""
+    if path not in [Path(folder).resolve() for folder in parent.config.getoption("--prx-providers")]:
+        return None
+    made: ProviderFolder = ProviderFolder.from_parent(parent, path=path)
+    return made
+
+
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     if file_path.suffix not in (".yaml", ".yml") or file_path.parent not in _folders(parent.config):
         return None
@@ -58,7 +66,26 @@ def _folders(config: pytest.Config) -> list[Path]:
     return [folder.resolve() for folder in (*given, *config.getini("prx_providers"))]
 
 
-class ProviderFile(pytest.File):
+class _NothingOfTheFolder:
+    """pytest loads the conftest.py of a node's folder when it looks for the node's hooks; these have the general ones."""
+
+    config: pytest.Config
+
+    @property
+    def ihook(self) -> Any:
+        return self.config.hook
+
+
+class ProviderFolder(_NothingOfTheFolder, pytest.File):  # of a pytest.Directory the conftest.py is loaded in any case
+    """The provider files of a folder, and nothing else of it."""
+
+    def collect(self) -> Iterable[pytest.Collector]:
+        for path in sorted(self.path.iterdir()):
+            if path.suffix in (".yaml", ".yml") and path.is_file():
+                yield ProviderFile.from_parent(self, path=path)
+
+
+class ProviderFile(_NothingOfTheFolder, pytest.File):
     """One provider's file: a test for each case that it says it can do."""
 
     def collect(self) -> Iterable[pytest.Item]:
@@ -93,7 +120,7 @@ class ProviderFile(pytest.File):
         return suite.Plan(mode, (), folders, recordings), spec
 
 
-class ProviderCase(pytest.Item):
+class ProviderCase(_NothingOfTheFolder, pytest.Item):
     """One case of one provider."""
 
     def __init__(self, *, plan: Plan, case: Case | None, spec: Spec, **more: Any) -> None:

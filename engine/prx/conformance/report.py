@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from xml.etree import ElementTree as ET
 
 from prx.conformance.cases import Case
 from prx.conformance.evidence import Known, known
-from prx.conformance.run import Result
+from prx.conformance.run import Outcome, Result
 from prx.errors import ConfigError
 from prx.spec.definition import Definition
 from prx.spec.model import Spec
@@ -116,7 +116,36 @@ def _testcase(suite: ET.Element, row: Row) -> None:
 def _xml(text: str) -> str:
     """A text without the characters that XML cannot carry at all."""
     return "".join(
-        character for character in text if character in "\t\n" or " " <= character <= "\ud7ff" or character > "\udfff"
+        character
+        for character in text
+        if character in "\t\n"
+        or " " <= character <= "\ud7ff"
+        or (character > "\udfff" and character not in "\ufffe\uffff")
+    )
+
+
+_TYPES = {
+    "provider": str,
+    "case": str,
+    "outcome": str,
+    "why": str,
+    "failures": list,
+    "seconds": int | float,
+    "exchanges": list,
+}
+
+
+def _is_row(row: Any) -> bool:
+    """Whether a line of a file is a result as `row_of` makes one."""
+    if not isinstance(row, dict) or not all(isinstance(row.get(name), kind) for name, kind in _TYPES.items()):
+        return False
+    evidence = row.get("evidence")
+    texts = all(isinstance(text, str) for text in row["failures"]) and all(
+        isinstance(each, dict) for each in row["exchanges"]
+    )
+    known = row["outcome"] in get_args(Outcome) and not isinstance(row["seconds"], bool)
+    return (
+        texts and known and (evidence is None or (isinstance(evidence, dict) and isinstance(evidence.get("kind"), str)))
     )
 
 
@@ -152,10 +181,11 @@ class State:
         try:
             whole, _, torn = self.path.read_text(encoding="utf-8").rpartition("\n")
             rows = [json.loads(line) for line in whole.splitlines()]
-            if (torn and not rows) or not all(
-                isinstance(row, dict) and {"provider", "case"} <= row.keys() for row in rows
-            ):
-                raise ValueError("its lines are no results")  # noqa: TRY301 - one sentence for all that is wrong with it
+            odd = next(
+                (number for number, row in enumerate(rows, 1) if not _is_row(row)), 1 if torn and not rows else 0
+            )
+            if odd:
+                raise ValueError(f"line {odd} is no result")  # noqa: TRY301 - one sentence for all that is wrong with it
             if torn:
                 self.path.write_text(f"{whole}\n", encoding="utf-8")
         except (OSError, ValueError) as error:
