@@ -13,6 +13,7 @@ from prx.wire import parsed
 from prx.words import clean
 
 _LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
+_OPENS = ("{", "[", '"')
 _DATA = re.compile(r"data: ?")
 
 
@@ -20,7 +21,10 @@ def body(text: str, mask: Mask) -> str:
     """A body without keys: JSON, or lines of it, or events; what is untouched stays as it was, to the last space."""
     value = parsed(text)
     pieces = list(_pieces(text)) if value is None else [_Piece(text, "", value, "")]
-    values = mask.value([piece.value for piece in pieces])
+    said = [piece.value for piece in pieces]
+    values = mask.value(said)
+    if values == said and mask.text(text) == text:
+        return text
     return "".join(piece.safe(value, mask) for piece, value in zip(pieces, values, strict=True))
 
 
@@ -66,5 +70,5 @@ def _event(lines: list[str]) -> _Piece:
 
 def _piece(raw: str, lead: str, said: str) -> _Piece:
     end = raw[len(raw.rstrip("\r\n")) :]
-    value = parsed(said)
+    value = parsed(said) if said.lstrip()[:1] in _OPENS else None
     return _Piece(raw, lead, said.rstrip("\r\n") if value is None else value, end, value is not None)
