@@ -153,12 +153,20 @@ class Catalog:
 
     @cached_property
     def _index(self) -> dict[Path, Raw]:
+        found = dict(self._index_of_packaged)
+        for folder in self.folders[1:]:
+            found |= self._index_of(folder)
+        return found
+
+    @cached_property
+    def _index_of_packaged(self) -> dict[Path, Raw]:
+        """By itself: whose key is whose is asked for each call, and needs no other file."""
+        return self._index_of(self.folders[0])
+
+    def _index_of(self, folder: Path) -> dict[Path, Raw]:
         from prx.spec.index import index
 
-        found: dict[Path, Raw] = {}
-        for folder in self.folders:
-            found |= index(folder, self.files, self.store_for(folder))
-        return found
+        return index(folder, self.files, self.store_for(folder))
 
     def store_for(self, path: Path) -> store.Store:
         """Where results of a file, or of a folder, are kept."""
@@ -187,7 +195,7 @@ class Catalog:
         found = self.files.listed(self.folders[0])
         if not found:
             raise SpecError(f"{self.folders[0]}: cannot be listed, so nobody can say whose key is whose")
-        return [(path, self._index.get(path) or self._said(path)) for path in found]
+        return [(path, self._index_of_packaged.get(path) or self._said(path)) for path in found]
 
     def _said(self, path: Path) -> Raw:
         try:
