@@ -7,6 +7,7 @@ import http.server
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -17,7 +18,7 @@ import pytest
 from raw import DONE, HANG, RawServer, delta, response, stream
 
 import prx
-from prx.transport.http import is_loopback
+from prx.transport.proxies import is_loopback, of_environment
 
 FORKS = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 QUIET = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
@@ -27,6 +28,7 @@ class Echo(http.server.BaseHTTPRequestHandler):
     """Says back what it was asked."""
 
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body go out at once
 
     def do_POST(self):
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -169,6 +171,101 @@ def test_a_stream_that_waits_can_be_closed(script, retries):
         assert len(server.requests) == asked, "nothing is sent after it was closed"
 
 
+@contextlib.contextmanager
+def full_queue():
+    """The port of a listener that lets nobody connect."""
+    with socket.socket() as full, contextlib.ExitStack() as stack:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):
+            blocker = stack.enter_context(socket.socket())
+            blocker.setblocking(False)
+            blocker.connect_ex(full.getsockname())
+        time.sleep(0.1)
+        yield full.getsockname()[1]
+
+
+@contextlib.contextmanager
+def deaf():
+    """The port of a listener that takes connections and never says a word, nor reads one."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+@contextlib.contextmanager
+def reading(work):
+    """What another thread, which does this, has failed with; it ends promptly once the block has."""
+    failed = []
+
+    def run():
+        try:
+            work()
+        except prx.Error as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    time.sleep(0.4)
+    yield failed
+    started = time.monotonic()
+    thread.join(5)
+    assert time.monotonic() - started < 1.5
+
+
+@pytest.mark.parametrize("how", ["stream", "client", "deadline"])
+@pytest.mark.parametrize(
+    ("listener", "scheme", "size"),
+    [(full_queue, "http", 2), (full_queue, "https", 2), (deaf, "https", 2), (deaf, "http", 30_000_000)],
+    ids=["connecting", "connecting for TLS", "in the handshake", "in an upload"],
+)
+def test_what_has_no_answer_yet_can_be_ended(listener, scheme, size, how):
+    with listener() as port, client(f"{scheme}://127.0.0.1:{port}/v1") as api:
+        more = {"deadline": 0.8} if how == "deadline" else {}
+        pieces = api.stream("x" * size, "compatible/m", timeout=30, retries=0, **more)
+        with reading(lambda: list(pieces)) as failed:
+            {"stream": pieces.close, "client": api.close, "deadline": lambda: None}[how]()
+        assert [error.kind for error in failed] == ["timeout" if how == "deadline" else "connection"]
+
+
+@pytest.mark.parametrize("script", [[HANG], response(500, {"error": {"message": "busy"}})], ids=["head", "pause"])
+def test_closing_the_client_ends_its_calls(script):
+    with RawServer(script) as server, client(server.url) as api:
+        with reading(lambda: api.chat("hi", "compatible/m", timeout=30, retries=20)) as failed:
+            api.close()
+        assert len(failed) == 1
+        with RawServer() as other:
+            assert client(other.url).chat("hi", "compatible/m").content == "hello"
+
+
+@pytest.mark.parametrize("how", ["stream", "client"])
+@pytest.mark.parametrize("by", ["loop", "next"])
+def test_a_stream_that_is_closed_between_two_pieces(by, how):
+    """Its reader is told: what it has is not the whole answer."""
+    script = stream(delta("hel"), *[delta("."), 0.02] * 400)
+    with RawServer(script) as server, client(server.url) as api:
+        pieces = api.stream("hi", "compatible/m", retries=0)
+        got, closed = threading.Event(), threading.Event()
+
+        def read():
+            if by == "next":
+                next(pieces)
+                got.set()
+                closed.wait(5)
+                while True:
+                    next(pieces)
+            for _ in pieces:
+                got.set()
+                closed.wait(5)
+
+        with reading(read) as failed:
+            assert got.wait(5)
+            (pieces if how == "stream" else api).close()
+            closed.set()
+        assert [error.kind for error in failed] == ["truncated"]
+        assert failed[0].partial.content.startswith("hel")
+        assert server.left.wait(3), "the provider was not told"
+
+
 def test_a_stream_is_read_by_one_thread():
     with RawServer(stream(delta("hel"), 0.5, delta("lo", "stop"), DONE)) as server, client(server.url) as api:
         pieces = api.stream("hi", "compatible/m")
@@ -230,13 +327,58 @@ def test_calls_work_after_interrupts_at_any_moment(echo):
     assert (done.stdout, done.returncode) == ("ok\n", 0), done.stderr[-2000:]
 
 
+EACH_STEP = """
+    import faulthandler, itertools, sys
+    import prx
+    api = prx.Client(config={"providers": {"compatible": {"api_url": sys.argv[1], "api_key": "k"}}}, env={})
+    class Interrupt(KeyboardInterrupt): pass
+    def ask(text):
+        assert api.chat(text, "compatible/m", retries=0, deadline=20).content == text
+    def interrupted(step):
+        steps = itertools.count()
+        def watch(frame, event, argument):
+            if event in ("call", "c_return") and next(steps) == step:  # where Python itself looks for signals
+                sys.setprofile(None)
+                raise Interrupt
+        sys.setprofile(watch)
+        try:
+            ask(f"q{step}")
+            return False
+        except Interrupt:
+            return True
+        finally:
+            sys.setprofile(None)
+    faulthandler.dump_traceback_later(60, exit=True)
+    ask("warm")
+    step = 0
+    while interrupted(step):
+        ask(f"z{step}")
+        step += 1
+    assert step > 300, step
+    print("ok")
+"""
+
+
+@pytest.mark.parametrize("echo", ["http"], indirect=True)
+def test_calls_work_after_an_interrupt_at_each_step(echo):
+    """At the beginning of each function of Python that a call goes through, and behind each of C."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(EACH_STEP), echo[0]],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.stdout, done.returncode) == ("ok\n", 0), done.stderr[-2000:]
+
+
 # ------------------------------------------------------------------ this machine by any name
 
 
 @pytest.mark.parametrize(
     "host",
     ["localhost", "LOCALHOST", "localhost.", "a.localhost", "127.0.0.1", "127.8.9.1", "127.1", "2130706433", "0x7f000001", "0x7f.1", "0177.0.0.1",
-     "::1", "0:0:0:0:0:0:0:1", "::ffff:127.0.0.1", "0.0.0.0", "0", "::", "ip6-localhost", "ip6-loopback", "::1%lo"],
+     "::1", "0:0:0:0:0:0:0:1", "::ffff:127.0.0.1", "0.0.0.0", "0", "::", "ip6-localhost", "ip6-loopback", "::1%lo", "::ffff:7f00:1", "[::1]", "127.0.0.1.", "IP6-Loopback.", "a.b.localhost."],
 )  # fmt: skip
 def test_this_machine(host):
     assert is_loopback(host)
@@ -268,6 +410,39 @@ def test_no_proxy_of_the_environment_for_this_machine(host):
     with RawServer() as proxy, RawServer() as server:
         url = server.url.replace("127.0.0.1", host)
         env = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY"), proxy.url[:-3])
-        with contextlib.suppress(prx.ProviderConnectionError):  # not every system takes every spelling; none goes to the proxy
+        with contextlib.suppress(
+            prx.ProviderConnectionError
+        ):  # not every system takes every spelling; none goes to the proxy
             client(url, env=env).chat("hi", "compatible/m", retries=0, timeout=3)
         assert not proxy.requests
+
+
+@pytest.mark.parametrize(
+    ("said", "url", "excepted"),
+    [
+        ("host.test:443", "https://host.test/v1", True),
+        ("host.test:8443", "https://host.test/v1", False),
+        ("host.test:8443", "https://a.host.test:8443/v1", True),
+        ("host.test.", "https://host.test/v1", True),
+        (".host.test", "https://host.test./v1", True),
+        ("*.host.test", "https://A.Host.test/v1", True),
+        ("host.test", "https://nothost.test/v1", False),
+        ("other.test, host.test", "https://host.test/v1", True),
+        ("*", "https://host.test/v1", True),
+        ("[fd00::]/8", "https://[fd00::7]/v1", True),
+        ("fd00::/8", "https://[fd00::7]/v1", True),
+        ("[fd00::7]:443", "https://[fd00::7]/v1", True),
+        ("[fd00::7]:8443", "https://[fd00::7]/v1", False),
+        ("fd00::7", "https://[fd00:0::7]/v1", True),
+        ("10.0.0.0/8", "https://10.1.2.3/v1", True),
+        ("10.0.0.0/8", "https://[::ffff:10.1.2.3]/v1", True),
+        ("10.0.0.0/8", "https://11.1.2.3/v1", False),
+        ("3", "https://10.1.2.3/v1", False),
+        ("10.1.2.3:443", "https://10.1.2.3/v1", True),
+        ("", "https://host.test/v1", False),
+        (" ,:, .", "https://host.test/v1", False),
+    ],
+)
+def test_no_proxy(said, url, excepted):
+    found = of_environment(url, {"ALL_PROXY": "http://proxy.test:1", "NO_PROXY": said})
+    assert found == ("" if excepted else "http://proxy.test:1")

@@ -640,7 +640,7 @@ def test_empty_members_are_no_answer():
     empty = gzip.compress(b"")
     with RawServer([b"HTTP/1.1 200 X\r\ncontent-encoding: gzip\r\n\r\n", *[empty * 500] * 2000]) as server:
         started = time.monotonic()
-        with pytest.raises(prx.ProtocolError, match="more than 1000 pieces"):
+        with pytest.raises(prx.ProtocolError, match="more than 100000 pieces"):
             ask(server.url)
         assert time.monotonic() - started < 10
 
@@ -655,3 +655,30 @@ def test_packed_bytes_count_where_they_unpack_to_nothing(tmp_path):
         config = {"providers": {"small": {"api_url": server.url, "api_key": "k"}}}
         with prx.Client(config=config, providers=tmp_path, env={}) as api, pytest.raises(prx.OverflowedError):
             api.chat("hi", "small/m", retries=0)
+
+
+EVENTS = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (EVENTS + b"\r\n5\n: hi\n\r\n0\r\n\r\n", "truncated"),
+        (EVENTS + b"\r\n5\r\n: hi\n\n0\r\n\r\n", "truncated"),
+        (EVENTS + b"\r\n5\r\n: hi\n\r\n0\n\n", "truncated"),
+        (EVENTS + b"x: a\rb\r\n\r\n0\r\n\r\n", "connection"),
+        (EVENTS + b"x: a\r\r\n\r\n0\r\n\r\n", "connection"),
+        (EVENTS + b"x: a\0b\r\n\r\n0\r\n\r\n", "connection"),
+    ],
+    ids=["LF behind a size", "LF behind a chunk", "LF at the end", "CR in a value", "CR at its end", "NUL in a value"],
+)
+def test_what_two_readers_could_understand_differently(answer, kind):
+    with RawServer([answer, FIN]) as server:
+        assert fails(server.url) == kind
+
+
+def test_a_packed_body_may_have_a_member_for_each_event():
+    pieces = [delta("x") for _ in range(1500)] + [delta("", "stop") + DONE]
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-encoding: gzip\r\n\r\n"
+    with RawServer([head, b"".join(gzip.compress(piece) for piece in pieces), FIN]) as server:
+        assert ask(server.url).content == "x" * 1500

@@ -199,7 +199,9 @@ class Client:
         return self._accounts
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection. A call that another thread is in, or a stream that is being read, ends with an Error."""
+        if self._watchdog is not None:
+            self._watchdog.stop_all()
         with self._lock:
             for http in self._https.values():
                 http.close()

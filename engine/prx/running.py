@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from threading import get_ident
@@ -10,13 +11,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 from prx.chat import Delta, Reply
 from prx.core.exchange import Ask, Emit, Flow, Read, Send, Wait
-from prx.errors import OPENING, ConfigError, Error, frameless
+from prx.errors import OPENING, ConfigError, Error, TruncatedError, frameless
 from prx.spec.model import Transport
 
 if TYPE_CHECKING:
     from prx.transport.http import Http
     from prx.transport.response import Response
     from prx.transport.watchdog import Guard, Watchdog
+
+_BEGINNING = 1.0  # seconds that a thread has between the first step of a call and its guard
 
 
 class Stream:
@@ -46,7 +49,7 @@ class Stream:
         self._guard: Guard | None = None
         self._deltas: GeneratorType[Any, None, None] = self._run()
         self._started = False
-        self._reader = 0  # the thread that iterates
+        self._reader = self._looper = 0  # the thread that has read last; the one that is in a loop over it
 
     @property
     def reply(self) -> Reply:
@@ -59,14 +62,15 @@ class Stream:
         return self._reply or self._so_far()
 
     def __iter__(self) -> Iterator[Delta]:
-        me = get_ident()
-        if self._reader not in (0, me) and self._deltas.gi_frame is not None:
-            raise _another_reads()
-        self._reader = me
+        self._not_beside_another()
+        self._reader = self._looper = get_ident()
         self._start()
         return self._deltas
 
     def __next__(self) -> Delta:
+        self._reader = me = get_ident()
+        if self._looper not in (0, me):
+            self._not_beside_another()
         self._start()
         try:
             delta: Delta = next(self._deltas)
@@ -82,15 +86,28 @@ class Stream:
         self.close()
 
     def close(self) -> None:
-        """Stop reading. A stream that has ended is not changed by it."""
+        """Stop reading. A stream that has ended is not changed by it; what another thread reads of one next is an Error."""
         self._started = True
+        if self._guard is not None and self._reader != get_ident() and self._runs_in(self._reader):
+            self._guard.stop()  # that thread closes: it may be about to read on
+            return
         try:
             self._deltas.close()
         except ValueError:  # another thread is reading: its wait is ended, whatever it waits for, and it closes
-            while self._deltas.gi_running and self._guard is None:
+            until = time.monotonic() + _BEGINNING
+            while self._deltas.gi_running and self._guard is None and time.monotonic() < until:
                 time.sleep(0)  # it has only just begun
             if (guard := self._guard) is not None:
                 guard.stop()
+
+    def _runs_in(self, reader: int) -> bool:
+        """Whether the stream has not ended, and the thread that reads it neither."""
+        return self._deltas.gi_frame is not None and any(thread.ident == reader for thread in threading.enumerate())
+
+    def _not_beside_another(self) -> None:
+        """Raise where another thread's loop reads this stream: each would miss what the other takes."""
+        if self._looper not in (0, get_ident()) and self._runs_in(self._looper):
+            raise _another_reads()
 
     def _start(self) -> None:
         if not self._started:
@@ -99,6 +116,9 @@ class Stream:
                 next(self._deltas)  # stops where the first response's head has come
             except ValueError:
                 raise _another_reads() from None
+            except StopIteration:
+                if self._reply is None:
+                    raise _closed() from None
 
     def _run(self) -> Any:
         """The deltas; before them one None, when the first response's head has come."""
@@ -143,6 +163,8 @@ class Stream:
     def _do(self, ask: Ask) -> Any:
         if type(ask) is Read:
             assert self._response is not None
+            if self._guard is not None and self._guard.stopped:
+                raise _closed()
             return self._response.read()
         if type(ask) is Wait:
             assert self._guard is not None
@@ -156,7 +178,13 @@ class Stream:
 
 
 def _another_reads() -> ConfigError:
-    return ConfigError("another thread reads this stream", hint="A stream is read by one thread; any thread may close it.")
+    return ConfigError(
+        "another thread reads this stream", hint="A stream is read by one thread; any thread may close it."
+    )
+
+
+def _closed() -> TruncatedError:
+    return TruncatedError("the stream was closed before its end", retryable=False)
 
 
 def limits(given: Transport, timeout: float | None) -> Transport:

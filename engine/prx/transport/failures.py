@@ -41,7 +41,7 @@ def _made(error: Exception, url: str, phase: Phase, limits: Transport, guard: Gu
         return error
     if guard is not None and guard.stopped:
         closed = TruncatedError if phase == "idle" else ProviderConnectionError
-        return closed(f"the stream from {place} was closed while it was read", retryable=False)
+        return closed(f"the call was closed while it waited for {place}", retryable=False)
     if guard is not None and (guard.fired or guard.remaining <= 0):
         return ProviderTimeoutError(f"the deadline passed while waiting for {place}")
     if isinstance(error, TimeoutError | UrllibTimeout) and not isinstance(error, NewConnectionError):
@@ -74,7 +74,7 @@ def _tls(error: Exception, place: str) -> Error:
 
 
 def _connection(error: Exception, place: str) -> Error:
-    if isinstance(error, NameResolutionError) or isinstance(error.__cause__, socket.gaierror):
+    if isinstance(error, NameResolutionError | socket.gaierror) or isinstance(error.__cause__, socket.gaierror):
         return ProviderConnectionError(
             f"the name of {place} cannot be resolved", hint="Check the host in api_url, and the network."
         )

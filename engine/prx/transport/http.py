@@ -9,10 +9,9 @@ with its query. vcrpy records and replays below both, so it sees these calls lik
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import re
-import socket
 import ssl
+import sys
 import weakref
 from collections import deque
 from collections.abc import Mapping
@@ -20,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from requests.utils import should_bypass_proxies
+from urllib3.connection import HTTPSConnection
 from urllib3.util.connection import is_connection_dropped
 from urllib3.util.wait import wait_for_read
 
@@ -28,10 +27,12 @@ from prx import forks
 from prx.errors import ConfigError, Error, OverflowedError
 from prx.record import Record
 from prx.spec.model import Transport
+from prx.transport import proxies
+from prx.transport.dialing import dial
 from prx.transport.failures import Phase, translated
 from prx.transport.http11 import Incoming, head_of
 from prx.transport.response import Replaced, Response
-from prx.transport.watchdog import Guard
+from prx.transport.watchdog import Guard, shut
 from prx.wire import Head, HttpRequest, Secret
 
 _BLOCK = 65536
@@ -117,6 +118,10 @@ class Http:
             if connection is not None:
                 connection.close()
             failed = translated(error, request.url, phase, limits, guard)
+        except BaseException:  # an interrupt, which leaves half a request or half an answer
+            if connection is not None:
+                connection.close()
+            raise
         if failed is not None:
             raise failed  # outside the handler: what the libraries' frames hold, the key among it, stays behind
         with contextlib.suppress(OSError, AttributeError):  # a replayed connection has no socket of its own
@@ -163,52 +168,33 @@ class Http:
     def _new_route(self, url: str) -> Route:
         try:
             prepared = requests.Request("POST", url).prepare()
-            proxies = {"all": proxy} if (proxy := self._proxy or self._environment_proxy(url)) else {}
-            pool: Any = self._adapter.get_connection_with_tls_context(prepared, self._verify, proxies)
-            target = self._adapter.request_url(prepared, proxies)
+            through = (
+                {"all": proxy}
+                if (proxy := self._proxy or proxies.of_environment(str(prepared.url), self._environ))
+                else {}
+            )
+            pool: Any = self._adapter.get_connection_with_tls_context(prepared, self._verify, through)
+            target = self._adapter.request_url(prepared, through)
         except (requests.RequestException, OSError, ValueError) as error:
             said = re.sub(r"//[^/@\s]*@", "//***@", str(error))
             raise ConfigError(f"{url}: {said}", hint="Check api_url, proxy and ca_file.") from None
         plain_proxy = pool.proxy is not None and pool.scheme == "http"
         host = _host_header(str(prepared.url))
-        return Route(pool, self._kept.setdefault(pool, deque()), target, {"host": host, **(dict(pool.proxy_headers) if plain_proxy else {})})
-
-    def _environment_proxy(self, url: str) -> str:
-        parts, env = urlsplit(url), self._environ
-        if is_loopback(parts.hostname or "") or should_bypass_proxies(
-            url, env.get("no_proxy") or env.get("NO_PROXY") or ""
-        ):
-            return ""
-        names = (f"{parts.scheme}_proxy", "all_proxy")
-        return next((env[name] for base in names for name in (base, base.upper()) if env.get(name)), "")
+        return Route(
+            pool,
+            self._kept.setdefault(pool, deque()),
+            target,
+            {"host": host, **(dict(pool.proxy_headers) if plain_proxy else {})},
+        )
 
 
 def _close_kept(by_pool: Mapping[Any, deque[Any]]) -> None:
     for kept in list(by_pool.values()):
         while kept:
             with contextlib.suppress(IndexError):
-                kept.pop().close()
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine, in any of its spellings; nothing is asked of a name server."""
-    name = host.lower().rstrip(".").partition("%")[0].strip("[]")
-    if name in _LOOPBACK or name.endswith(".localhost"):
-        return True
-    try:
-        address = ipaddress.ip_address(name)
-    except ValueError:
-        if not re.fullmatch(r"[0-9a-fx.]+", name):  # inet_aton would take what follows a space
-            return False
-        try:
-            address = ipaddress.IPv4Address(socket.inet_aton(name))  # 127.1, 2130706433, 0x7f.1, 0177.0.0.1
-        except OSError:
-            return False
-    mapped = getattr(address, "ipv4_mapped", None) or address
-    return mapped.is_loopback or mapped.is_unspecified
-
-
-_LOOPBACK = ("localhost", "localhost.localdomain", "localhost6", "ip6-localhost", "ip6-loopback")
+                connection = kept.pop()
+                shut(connection.sock)  # a child of a fork may have it, too
+                connection.close()
 
 
 def _host_header(url: str) -> str:
@@ -226,14 +212,43 @@ def _connect(pool: Any, connection: Any, limits: Transport, guard: Guard | None)
             raise TimeoutError
     if connection.sock is None:
         connection.timeout = limits.connect if guard is None else min(limits.connect, guard.remaining)
-        if pool.proxy is not None and pool.scheme == "https":
-            pool._prepare_proxy(connection)
+        if guard is not None and type(connection).__module__ == _URLLIB3:
+            _open_guarded(pool, connection, guard)
         else:
-            connection.connect()
+            _open(pool, connection)
     if guard is not None:
         guard.sock = connection.sock
-        if guard.fired:  # while there was no socket yet, or TLS had it
-            raise TimeoutError
+        _go_on(guard)
+
+
+def _open_guarded(pool: Any, connection: Any, guard: Guard) -> None:
+    """Dial for urllib3, and keep a second handle on the socket while TLS or a proxy has it: the guard can end that, too."""
+    sock = dial(connection._dns_host, connection.port, connection.socket_options, connection.timeout, guard)
+    sys.audit("http.client.connect", connection, connection.host, connection.port)  # as urllib3 does
+    with sock.dup() if isinstance(connection, HTTPSConnection) else contextlib.nullcontext(sock) as handle:
+        connection._new_conn = lambda: sock
+        try:
+            guard.sock = handle
+            _go_on(guard)
+            _open(pool, connection)
+        except BaseException:
+            sock.close()
+            raise
+        finally:
+            guard.sock = None
+            del connection._new_conn
+
+
+def _go_on(guard: Guard) -> None:
+    if guard.fired:  # while there was no socket yet
+        raise TimeoutError
+
+
+def _open(pool: Any, connection: Any) -> None:
+    if pool.proxy is not None and pool.scheme == "https":
+        pool._prepare_proxy(connection)
+    else:
+        connection.connect()
 
 
 def _ask(connection: Any, request: HttpRequest, route: Route, limits: Transport) -> Incoming:

@@ -104,7 +104,10 @@ class Incoming:
                 raise RemoteDisconnected("Remote end closed connection without response")
             self._buffer += data
         head, self._buffer = self._buffer[: end.start()], self._buffer[end.end() :]
-        return head.decode("latin-1").replace("\r\n", "\n").removesuffix("\r").split("\n")
+        text = head.decode("latin-1").replace("\r\n", "\n").removesuffix("\r")
+        if "\r" in text or "\0" in text:  # some take a bare CR for the end of a line
+            raise HTTPException("a control character in the head")
+        return text.split("\n")
 
     def _frame(self) -> Chunks | None:
         """Set how long the body is; its chunks, where it comes in such."""
@@ -188,7 +191,9 @@ class Chunks:
             end = data.find(b"\n", place)
             if end < 0:
                 break
-            self._line(data[place:end].removesuffix(b"\r"))
+            if data[end - 1 : end] != b"\r" or end == place:
+                raise HTTPException("a line between chunks does not end with CR LF")
+            self._line(data[place : end - 1])
             place = end + 1
         self.rest = data[place:]
         if not self.ended and len(self.rest) > _MAX_CHUNK_LINE:

@@ -8,7 +8,7 @@ from typing import Any
 from prx.errors import ProtocolError, TruncatedError
 
 _STEP = 1 << 20  # bytes at most from one step
-_MOST_MEMBERS = 1000  # packed bodies one after the other: empty ones would go on for ever and never be an answer
+_MOST_MEMBERS = 100_000  # packed bodies one after the other, as for each event: empty ones would go on for ever
 
 
 class Inflate:

@@ -115,7 +115,7 @@ class Response:
         if used_up and self._made_in == generation():
             self._keep(connection, self._kept)
             return
-        if self._made_in == generation():
+        if self._made_in == generation() and not incoming.ended:
             shut(connection.sock)  # the provider stops, though a child of a fork may have the connection, too
         connection.close()
 
@@ -131,14 +131,18 @@ class Response:
         data = self._read()
         self._packed += len(data)
         if self._packed > self._limits.max_body:
-            raise OverflowedError(f"an answer of more than {self._limits.max_body} bytes; transport.max_body sets the limit")
+            raise OverflowedError(
+                f"an answer of more than {self._limits.max_body} bytes; transport.max_body sets the limit"
+            )
         return data
 
     def _read(self) -> bytes:
         if self._incoming.ended:
             return b""
         if self._made_in != generation():
-            raise ProviderConnectionError("this stream was begun before a fork, and is read by the process that began it", retryable=False)
+            raise ProviderConnectionError(
+                "this stream was begun before a fork, and is read by the process that began it", retryable=False
+            )
         failed: Exception | None = None
         data = b""
         try:

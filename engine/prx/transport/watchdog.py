@@ -18,7 +18,7 @@ from typing import Any
 from prx import forks
 from prx.errors import ConfigError
 
-_NAP = 0.05  # seconds until a sleeper looks whether it is still wanted: to be woken takes a lock that an interrupt may leave
+NAP = 0.05  # seconds until a sleeper looks whether it is still wanted: to be woken takes a lock that an interrupt may leave
 _LINGER = 5.0  # seconds that the thread waits for another deadline
 _CROWD = 256  # guards, before those cancelled are looked for
 
@@ -55,7 +55,7 @@ class Guard:
             return False
         until = time.monotonic() + seconds
         while not self.stopped and (left := until - time.monotonic()) > 0:
-            time.sleep(min(left, _NAP))
+            time.sleep(min(left, NAP))
         return not self.stopped
 
 
@@ -77,10 +77,13 @@ class Watchdog:
         self._tidy_at = _CROWD
         self._wakes_at = 0.0
         self._running = False
+        self._open: set[Guard] = set()  # of the calls that run
         forks.register(self)
 
     def unlock(self) -> None:
         """For the child of a fork, which takes no thread along: there is nothing to watch yet."""
+        for guard in self._open:  # its sockets are the parent's: to shut one down would end the parent's call
+            guard.connection = guard.sock = None
         self.__init__()  # type: ignore[misc]
 
     def guard(self, seconds: float) -> Guard:
@@ -94,12 +97,19 @@ class Watchdog:
                 self._start()
             elif guard.at < self._wakes_at:  # to wake a thread costs more than the rest of this
                 self._wake.notify()
+        self._open.add(guard)
         return guard
 
-    @staticmethod
-    def unwatched() -> Guard:
+    def unwatched(self) -> Guard:
         """A guard without a deadline, by which a call can be stopped all the same."""
-        return Guard()
+        guard = Guard()
+        self._open.add(guard)
+        return guard
+
+    def stop_all(self) -> None:
+        """End every call that runs."""
+        for guard in list(self._open):
+            guard.stop()
 
     def _start(self) -> None:
         try:
@@ -110,6 +120,7 @@ class Watchdog:
 
     def cancel(self, guard: Guard) -> None:
         guard.cancelled = True
+        self._open.discard(guard)
         guard.connection = guard.sock = None
 
     def _tidy(self) -> None:
