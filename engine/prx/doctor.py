@@ -17,6 +17,7 @@ from prx.client import Client
 from prx.core.request import endpoint_url
 from prx.errors import CapabilityError, Error
 from prx.spec.definition import Entry
+from prx.spec.document import printable
 from prx.spec.glance import key_names
 from prx.words import nearest
 
@@ -50,7 +51,7 @@ class Examination:
     def lines(self) -> list[str]:
         made = [self.provider]
         for check in self.checks:
-            made.append(f"  {check.verdict:5}{check.name:9}{check.text}")
+            made.append(f"  {check.verdict:5}{check.name:9}{printable(check.text)}")
             made += [f"{'':16}{line}" for line in check.hint.splitlines()]
         return made
 

@@ -90,14 +90,14 @@ def _turn(
 ) -> Reply:
     if text is not None:
         messages.append({"role": "user", "content": text})
-        click.secho(f"\n> {text.partition(';base64,')[0]}{'…]' if ';base64,' in text else ''}", bold=True)
+        output.echo(f"\n> {text.partition(';base64,')[0]}{'…]' if ';base64,' in text else ''}", bold=True)
     with client.stream(messages, model, **asked) as stream:
         last = ""
         for delta in stream:
             last = _show(delta, last)
     click.echo(nl=bool(last))
     for call in stream.reply.tool_calls:
-        click.echo(f"{call.name}({call.arguments})")
+        output.echo(f"{call.name}({call.arguments})")
     if stream.reply.fallbacks:
         output.note(f"(Chat Completions was 404 here; answered by way of: {', '.join(stream.reply.fallbacks)})")
     messages.append(stream.reply.message)
@@ -107,9 +107,9 @@ def _turn(
 def _show(delta: Delta, last: str) -> str:
     """Print a piece; gives what the line now ends with: "thought", "text", or as before."""
     if delta.reasoning:
-        click.secho(delta.reasoning, dim=True, nl=False)
+        output.echo(delta.reasoning, dim=True, nl=False)
         return "thought"
     if delta.content:
-        click.echo(("\n" if last == "thought" else "") + delta.content, nl=False)
+        output.echo(("\n" if last == "thought" else "") + delta.content, nl=False)
         return "text"
     return last

@@ -19,7 +19,7 @@ def models(name: str | None, as_json: bool, config: str | None, folders: tuple[s
     if as_json:
         output.print_json(found)
     else:
-        output.echo("\n".join(found), nl=bool(found))
+        output.echo("\n".join(map(output.line, found)), nl=bool(found))
         if not found:
             output.note("(the list is empty)")
 

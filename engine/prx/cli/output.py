@@ -16,11 +16,15 @@ from typing import Any
 import click
 
 from prx.client import Client
-from prx.spec.document import printable
-from prx.wire import MASK, Secret, redact, redact_value
+from prx.mask import Flow, Mask
+from prx.wire import Secret
 
 _clients: list[Client] = []
 _keys: list[Secret] = []
+# All but tabs and line breaks that a terminal obeys, or by which what stands beside them changes its place.
+_COMMANDS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\U000e0000-\U000e007f]"
+)
 # In JSON a reader sees what they do: they change a terminal's state, or the direction of what stands beside them.
 _UNSEEN = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 
@@ -38,16 +42,24 @@ def guard(key: str) -> str:
     return key
 
 
-def secrets() -> list[Secret]:
-    """The keys that this process may have sent."""
+def mask() -> Mask:
+    """Of the keys that this process may have sent."""
     accounts = [account for client in _clients for account in tuple(client.accounts.opened.values())]
-    return [*_keys, *(secret for account in accounts for secret in account.target.secrets)]
+    return Mask([*_keys, *(secret for account in accounts for secret in account.target.secrets)])
 
 
 def safe(text: str) -> str:
     """A text without keys, whose lines and tabs are all that it does to a terminal."""
-    masked = redact(text, secrets())
-    return "".join(part if part in ("\n", "\t") else printable(part) for part in re.split(r"([\n\t])", masked))
+    return _tame(mask().text(text))
+
+
+def line(text: str) -> str:
+    """The same on one line: a name that a server gives makes no second one."""
+    return _tame(mask().text(text)).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def _tame(text: str) -> str:
+    return _COMMANDS.sub(lambda found: found[0].encode("unicode_escape").decode(), text.replace("\r\n", "\n"))
 
 
 def echo(text: str = "", *, nl: bool = True, err: bool = False, **style: Any) -> None:
@@ -58,6 +70,11 @@ def _print(text: str, *, nl: bool, err: bool, **style: Any) -> None:
     click.echo(click.style(text, **style) if style else text, nl=nl, err=err)  # without a style, it would end one
 
 
+def file(text: str) -> None:
+    """A file, as it is; on a terminal, nothing in it commands it."""
+    click.echo(_tame(text) if sys.stdout.isatty() else text, nl=False, color=True)
+
+
 def note(text: str) -> None:
     """Something beside the answer: on stderr, dimmed where a terminal shows it."""
     sys.stdout.flush()
@@ -66,9 +83,7 @@ def note(text: str) -> None:
 
 def json_text(value: Any, indent: int | None = None) -> str:
     """JSON that every reader takes: without keys, and without the numbers that JSON does not have, which are null."""
-    text = json.dumps(
-        _finite(redact_value(value, secrets())), indent=indent, ensure_ascii=False, allow_nan=False, default=str
-    )
+    text = json.dumps(_finite(mask().value(value)), indent=indent, ensure_ascii=False, allow_nan=False, default=str)
     return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
@@ -112,34 +127,27 @@ class Running:
 
     def __init__(self, *, err: bool = False, raw: bool, **style: Any) -> None:
         self._err, self._raw, self._style = err, raw, style
-        self._held = ""
-        self._plain: list[str] | None = None  # the keys, once somebody answers
+        self._flow: Flow | None = None  # there are keys once somebody answers
+        self._return = ""  # one that the last piece ended with: a line break may follow
 
     def piece(self, text: str) -> None:
-        if self._plain is None:
-            self._plain = [value for secret in secrets() if len(value := secret.plain) > 3]
-        text = self._held + text
-        for value in self._plain:
-            text = text.replace(value, MASK)
-        keep = max((_overlap(text, value) for value in self._plain), default=0)
-        self._held = text[len(text) - keep :]
-        self._print(text[: len(text) - keep])
+        self._flow = self._flow or mask().flow()
+        self._show(self._flow.piece(text))
 
     def end(self) -> None:
-        held, self._held = self._held, ""
-        self._print(held)
+        """Nothing more comes."""
+        rest = self._flow.rest() if self._flow else ""
+        self._show(rest if self._raw else _tame(self._return + rest), tame=False)
+        self._return = ""
 
-    def _print(self, text: str) -> None:
+    def _show(self, text: str, *, tame: bool = True) -> None:
+        if tame and not self._raw:
+            text = self._return + text
+            self._return = text[len(text.removesuffix("\r")) :]
+            text = _tame(text.removesuffix("\r"))
         if text:
-            shown = redact(text, secrets()) if self._raw else safe(text)
-            styled = self._style and (sys.stderr if self._err else sys.stdout).isatty()
+            stream = sys.stderr if self._err else sys.stdout
+            styled = click.style(text, **self._style) if self._style and stream.isatty() else text
             # Else click would take a text's own escapes out where no terminal is, and it is to be as it came.
-            click.echo(
-                click.style(shown, **self._style) if styled else shown, nl=False, err=self._err, color=self._raw or None
-            )
-            (sys.stderr if self._err else sys.stdout).flush()
-
-
-def _overlap(text: str, value: str) -> int:
-    """How many characters at the end of a text may be the beginning of a value."""
-    return next((size for size in range(min(len(value) - 1, len(text)), 0, -1) if text.endswith(value[:size])), 0)
+            click.echo(styled, nl=False, err=self._err, color=self._raw or None)
+            stream.flush()

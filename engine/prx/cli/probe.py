@@ -19,7 +19,6 @@ from prx.probe.questions import THINKING
 from prx.spec.catalog import Catalog
 from prx.spec.files import SUFFIXES
 from prx.urls import check_url
-from prx.wire import redact
 
 _SIGNS = {"yes": "yes", "no": "no", "open": "?"}
 
@@ -60,11 +59,11 @@ def probe(
     )  # fmt: skip
     report = probing.probe(order, catalog)
     if out is not None:
-        _write(out, redact(report.text, output.secrets()))
+        _write(out, report.text)
     if as_json:
         output.print_json(report.plain())
     elif out is None:
-        output.echo(report.text, nl=False)
+        output.file(report.text)
     _end(report, out)
 
 

@@ -130,9 +130,9 @@ def show(
     elif as_json:
         output.print_json(definition.raw)
     elif resolved:
-        click.echo(_yaml(definition.raw), nl=False)
+        output.file(_yaml(definition.raw))
     else:
-        click.echo(definition.entry.path.read_text(encoding="utf-8"), nl=False)
+        output.file(definition.entry.path.read_text(encoding="utf-8"))
 
 
 def _evidence(definition: Definition, recordings: Path, *, as_json: bool) -> None:
@@ -169,7 +169,7 @@ def check(files: tuple[Path, ...], as_json: bool, config: str | None, folders: t
         output.print_json([_plain(problem) for problem in problems])
     else:
         for path, row in found.items():
-            click.echo("\n".join(map(str, row)) if row else f"{path}: good")
+            output.echo("\n".join(map(str, row)) if row else f"{path}: good")
     if problems:
         raise click.exceptions.Exit(1)
 

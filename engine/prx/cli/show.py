@@ -9,11 +9,14 @@ from typing import Any
 import click
 
 from prx.accounts import Named
-from prx.chat import Delta, Message, Reply, plain
+from prx.chat import Delta, Message, Reply, ToolCallDelta, plain
 from prx.cli import output
 from prx.client import Client
 from prx.core.request import build
 from prx.errors import ConfigError, Error
+from prx.mask import Flow
+
+_TEXTS = ("content", "reasoning", "refusal")  # of a delta: those that continue
 
 
 def as_text(
@@ -110,13 +113,50 @@ def as_events(
 ) -> Reply:
     if not stream:
         raise ConfigError("events are what a stream is made of", hint="Leave out --no-stream, or ask for --json.")
+    pieces = _Pieces()
     with client.stream(messages, model, **asked) as deltas:
-        for delta in deltas:
-            click.echo(
-                output.json_text({name: value for name, value in plain(delta).items() if value not in (None, [])})
-            )
-            sys.stdout.flush()
+        try:
+            for delta in deltas:
+                pieces.show(delta)
+        finally:
+            pieces.end()
     return deltas.reply
+
+
+class _Pieces:
+    """Deltas as lines of JSON. What may be the beginning of a key comes with the next piece of its text."""
+
+    def __init__(self) -> None:
+        self._flows: dict[tuple[str, int], Flow] = {}
+
+    def show(self, delta: Delta) -> None:
+        texts: dict[str, Any] = {name: self._piece(name, text) for name in _TEXTS if (text := getattr(delta, name))}
+        calls = tuple(
+            call._replace(arguments=call.arguments and self._piece("arguments", call.arguments, call.index))
+            for call in delta.tool_calls
+        )
+        replay = {
+            name: self._piece(name, text) if isinstance(text, str) else text
+            for name, text in (delta.replay or {}).items()
+        }
+        self._line(delta._replace(tool_calls=calls, replay=replay or delta.replay, **texts))
+
+    def end(self) -> None:
+        """What was held back."""
+        for (name, index), flow in self._flows.items():
+            if rest := flow.rest():
+                calls = (ToolCallDelta(index, arguments=rest),) if name == "arguments" else ()
+                texts = {name: rest} if name in _TEXTS else {} if calls else {"replay": {name: rest}}
+                self._line(Delta(tool_calls=calls, **texts))
+
+    def _piece(self, name: str, text: str, index: int = 0) -> str:
+        flow = self._flows.setdefault((name, index), output.mask().flow())
+        return flow.piece(text)
+
+    def _line(self, delta: Delta) -> None:
+        rows = {name: value for name, value in plain(delta).items() if value not in (None, [])}
+        click.echo(output.json_text(rows))
+        sys.stdout.flush()
 
 
 def request(
