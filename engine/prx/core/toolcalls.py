@@ -243,9 +243,8 @@ class ToolCalls:
         return next(((call.name or "?", call.arguments.text) for call in broken), None)
 
     def _standing(self) -> list[_Call]:
-        """All calls but those that nothing was ever said of, by their places."""
-        found = [call for call in self._calls if not self._is_placeholder(call)]
-        return sorted(found, key=lambda call: self._places if call.place is None else call.place)
+        """The calls that have been handed on, by their places: no placeholder, and none that may be another said again."""
+        return sorted((call for call in self._calls if call.place is not None), key=lambda call: call.place or 0)
 
     @staticmethod
     def _is_placeholder(call: _Call) -> bool:
