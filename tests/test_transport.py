@@ -479,9 +479,9 @@ def test_a_large_body_may_take_its_time():
         threading.Thread(target=serve, args=(listener,), daemon=True).start()
         api = client(f"http://127.0.0.1:{listener.getsockname()[1]}/v1")
         started = time.monotonic()
-        reply = api.chat("x" * 24_000_000, model="compatible/m", retries=0, timeout=0.6)
+        reply = api.chat("x" * 24_000_000, model="compatible/m", retries=0, timeout=1.0)
     assert reply.content == "hello"
-    assert time.monotonic() - started > 0.6, "the server was too quick to prove anything"
+    assert time.monotonic() - started > 1.0, "the server was too quick to prove anything"
 
 
 @pytest.mark.parametrize("start", [b"data: ", b"event: x\ndata: ", b": hi\n\ndata: ", b"\xef\xbb\xbfdata: "])

@@ -17,7 +17,8 @@ if TYPE_CHECKING:  # to make a protocol costs more than the rest of this
 
 
 _all: weakref.WeakSet[HasLocks] = weakref.WeakSet()
-_generation = 0
+# How many forks lie between this process and the first one: what was made in an earlier one is the parent's.
+generation = 0
 
 
 def register(one: HasLocks) -> None:
@@ -25,14 +26,9 @@ def register(one: HasLocks) -> None:
     _all.add(one)
 
 
-def generation() -> int:
-    """How many forks lie between this process and the first one: what was made in an earlier one is the parent's."""
-    return _generation
-
-
 def _in_child() -> None:
-    global _generation  # noqa: PLW0603 - a process has one
-    _generation += 1
+    global generation  # noqa: PLW0603 - a process has one
+    generation += 1
     for one in list(_all):
         one.unlock()
 

@@ -62,7 +62,8 @@ class Stream:
         return self._reply or self._so_far()
 
     def __iter__(self) -> Iterator[Delta]:
-        self._not_beside_another()
+        if self._looper:
+            self._not_beside_another()
         self._reader = self._looper = get_ident()
         self._start()
         return self._deltas

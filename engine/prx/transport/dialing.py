@@ -14,7 +14,7 @@ from prx.transport.watchdog import NAP, Guard
 
 
 def dial(host: str, port: int, options: Any, seconds: float, guard: Guard) -> socket.socket:
-    """A socket to the first address of a host that answers; as many seconds for each. Raises OSError."""
+    """A socket to the first address of a host that answers, which does not block; as many seconds for each. Raises OSError."""
     failed: OSError = OSError("the name has no address")
     for family, kind, protocol, _, address in socket.getaddrinfo(
         host.strip("[]"), port, allowed_gai_family(), socket.SOCK_STREAM
@@ -37,7 +37,6 @@ def _dialled(sock: socket.socket, address: Any, options: Any, seconds: float, gu
             sock.setsockopt(*option)
         sock.setblocking(False)
         _connect(sock, address, seconds, guard)
-        sock.settimeout(seconds)
     except BaseException:
         sock.close()
         raise

@@ -218,14 +218,18 @@ def _connect(pool: Any, connection: Any, limits: Transport, guard: Guard | None)
             _open(pool, connection)
     if guard is not None:
         guard.sock = connection.sock
-        _go_on(guard)
+        if guard.fired:  # while TLS had the socket
+            raise TimeoutError
 
 
 def _open_guarded(pool: Any, connection: Any, guard: Guard) -> None:
     """Dial for urllib3, and keep a second handle on the socket while TLS or a proxy has it: the guard can end that, too."""
     sock = dial(connection._dns_host, connection.port, connection.socket_options, connection.timeout, guard)
     sys.audit("http.client.connect", connection, connection.host, connection.port)  # as urllib3 does
-    with sock.dup() if isinstance(connection, HTTPSConnection) else contextlib.nullcontext(sock) as handle:
+    tls = isinstance(connection, HTTPSConnection)
+    if tls:
+        sock.settimeout(connection.timeout)
+    with sock.dup() if tls else contextlib.nullcontext(sock) as handle:
         connection._new_conn = lambda: sock
         try:
             guard.sock = handle

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from prx import forks
 from prx.errors import OPENING, OverflowedError, ProviderConnectionError
-from prx.forks import generation
 from prx.spec.model import Transport
 from prx.transport.failures import translated
 from prx.transport.http11 import Incoming
@@ -63,7 +63,7 @@ class Response:
     ) -> None:
         self._incoming, self._connection, self._guard = incoming, connection, guard
         self._keep, self._kept = keep, kept
-        self._made_in, self._packed = generation(), 0
+        self._made_in, self._packed = forks.generation, 0
         self._url, self._limits = request.url, limits
         self.head = Head(incoming.status, incoming.headers, time.time())
         refused = not 200 <= incoming.status < 300
@@ -101,7 +101,7 @@ class Response:
             until = time.monotonic() + _DRAIN_SECONDS
             while (
                 complete
-                and self._made_in == generation()
+                and self._made_in == forks.generation
                 and not incoming.ended
                 and (left := until - time.monotonic()) > 0
                 and connection.sock is not None
@@ -112,10 +112,10 @@ class Response:
             used_up = incoming.ended and incoming.reusable and not (self._guard is not None and self._guard.fired)
         except Exception:  # whatever it is, this connection is not used again
             used_up = False
-        if used_up and self._made_in == generation():
+        if used_up and self._made_in == forks.generation:
             self._keep(connection, self._kept)
             return
-        if self._made_in == generation() and not incoming.ended:
+        if self._made_in == forks.generation and not incoming.ended:
             shut(connection.sock)  # the provider stops, though a child of a fork may have the connection, too
         connection.close()
 
@@ -139,7 +139,7 @@ class Response:
     def _read(self) -> bytes:
         if self._incoming.ended:
             return b""
-        if self._made_in != generation():
+        if self._made_in != forks.generation:
             raise ProviderConnectionError(
                 "this stream was begun before a fork, and is read by the process that began it", retryable=False
             )
