@@ -32,7 +32,9 @@ def main(folder: str, report: str) -> int:
         left = [problem for problem in row["problems"] if not on_purpose(problem, usage)]
         meant += bool(row["problems"]) and not left
         bad += [f"{row['id']} ({row['way']}): {'; '.join(left)}"] if left else []
-    sys.stdout.write("\n".join([*bad, f"{meant} readings differ by reasoning that is counted in; {len(bad)} for no reason", ""]))
+    sys.stdout.write(
+        "\n".join([*bad, f"{meant} readings differ by reasoning that is counted in; {len(bad)} for no reason", ""])
+    )
     return 1 if bad else 0
 
 

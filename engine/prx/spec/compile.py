@@ -141,7 +141,11 @@ def _errors(raw: Mapping[str, Any]) -> model.Errors:
         rules=tuple(
             model.Rule(
                 name=name,
-                when=Query(("errors", "rules", name), {"when": row.get("when") or ("`true`" if row.get("says") else "`false`")}, ("when",)),
+                when=Query(
+                    ("errors", "rules", name),
+                    {"when": row.get("when") or ("`true`" if row.get("says") else "`false`")},
+                    ("when",),
+                ),
                 kind=row.get("kind", ""),
                 says=tuple(phrase.lower() for phrase in row.get("says", ())),
                 unless=tuple(phrase.lower() for phrase in row.get("unless", ())),
