@@ -254,23 +254,59 @@ def test_a_run_that_cannot_be_taken_up_is_said_in_a_sentence(tmp_path, odd):
     assert path.read_text() == text, "nothing is lost"
 
 
-def test_the_plugin_runs_nothing_of_a_folder(tmp_path):
+RUN = """import pathlib
+with pathlib.Path({ran!r}).open("a") as file: file.write(__file__)
+def test_theirs(): pass
+"""
+PLACES = {
+    "beside": ("empty", "../theirs"),
+    "beside, and a slash": ("empty", "../theirs/"),
+    "by a link": ("empty", "../link"),
+    "as a package": ("empty", "../package"),
+    "inside": ("home", "providers"),
+    "inside, with the name of tests": ("home", "tests_too"),
+    "here": ("theirs", "."),
+    "twice": ("home", "providers"),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_the_plugin_runs_nothing_of_a_folder(tmp_path, place):
     """A folder of provider files may be anybody's."""
-    folder, empty = tmp_path / "theirs", tmp_path / "empty"
-    folder.mkdir()
-    empty.mkdir()
-    for name in ("conftest.py", "test_theirs.py"):
-        (folder / name).write_text(
-            f"import pathlib\npathlib.Path({str(tmp_path / name)!r}).write_text('ran')\ndef test_it(): pass\n"
+    where, given = PLACES[place]
+    (tmp_path / "home").mkdir()
+    for folder in ("theirs", "theirs/sub", "theirs/tests", "package", *([f"home/{given}"] if where == "home" else [])):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        for name in ("conftest.py", "test_theirs.py"):
+            (tmp_path / folder / name).write_text(RUN.format(ran=str(tmp_path / "ran")))
+        (tmp_path / folder / "mine.yaml").write_text(
+            "spec: 1\nid: mine\nname: Mine\nextends: openai-chat\nbase_url: https://mine.example/v1\n"
         )
-    (folder / "mine.yaml").write_text(
-        "spec: 1\nid: mine\nname: Mine\nextends: openai-chat\nbase_url: https://mine.example/v1\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--prx-providers", "../theirs", "-rs", "-v"], cwd=empty, capture_output=True, text=True,
-        timeout=120, check=False,
-    )  # fmt: skip
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("theirs")
+    (tmp_path / "package" / "__init__.py").write_text("")
+    (tmp_path / "home" / "test_own.py").write_text("def test_own(): pass\n")
+    done = pytest_in(tmp_path / where, "-v", *["--prx-providers", given] * (2 if place == "twice" else 1))
     assert "mine-recordings" in done.stdout, done.stdout + done.stderr
-    assert "test_it" not in done.stdout
-    assert not (tmp_path / "conftest.py").exists()
-    assert not (tmp_path / "test_theirs.py").exists()
+    assert "test_theirs" not in done.stdout
+    assert ("test_own" in done.stdout) == (where == "home")
+    assert not (tmp_path / "ran").exists(), (tmp_path / "ran").read_text()
+
+
+def test_the_plugin_takes_no_settings_of_a_folder(tmp_path):
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "theirs" / "pytest.ini").write_text(f"[pytest]\naddopts = --junit-xml={tmp_path / 'ran'}\n")
+    done = pytest_in(tmp_path / "empty", "--prx-providers", "../theirs")
+    assert done.returncode != 0
+    assert "write --prx-providers=../theirs" in done.stderr
+    pytest_in(tmp_path / "empty", "--prx-providers=../theirs")
+    assert not (tmp_path / "ran").exists()
+    assert "no such folder" in pytest_in(tmp_path / "empty", "--prx-providers", "../nobodys").stderr
+
+
+def pytest_in(folder, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rs", *arguments], cwd=folder, capture_output=True, text=True,
+        timeout=120, check=False, env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST")},
+    )  # fmt: skip

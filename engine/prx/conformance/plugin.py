@@ -16,6 +16,7 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -42,20 +43,46 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("prx_ledger", "YAML file with the reasons for what is not recorded", default="")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Before pytest loads what lies where it begins: a conftest.py that it knows already is not loaded."""
+    for given in early_config.known_args_namespace.prx_providers:
+        folder = Path(given)
+        _refuse_settings_of(given, early_config)
+        for place in (folder, *folder.glob("test*")):
+            for path in {str((place / "conftest.py").absolute()), str((place / "conftest.py").resolve())}:
+                if not early_config.pluginmanager.has_plugin(path):
+                    early_config.pluginmanager.register(ModuleType("conftest"), path)
+
+
+def _refuse_settings_of(folder: str, config: pytest.Config) -> None:
+    """The word behind an option that pytest does not know yet is a path to it, near which it looks for its settings."""
+    named = config.known_args_namespace.inifilename or folder not in config.invocation_params.args
+    if named or config.inipath is None:
+        return
+    settings, theirs = config.inipath.resolve().parent, Path(folder).resolve()
+    near = settings.is_relative_to(theirs) or theirs.is_relative_to(settings)
+    if near and not config.invocation_params.dir.resolve().is_relative_to(settings):
+        raise pytest.UsageError(f"pytest would take {config.inipath} for its settings: write --prx-providers={folder}")
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    config.args += [folder for folder in config.getoption("--prx-providers") if folder not in config.args]
+    given: list[str] = config.getoption("--prx-providers")
+    if wrong := [folder for folder in given if not Path(folder).is_dir()]:
+        raise pytest.UsageError(f"--prx-providers {wrong[0]}: no such folder")
+    config.args += [folder for folder in given if folder not in config.args]
 
 
 def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     """A folder of --prx-providers is looked into for provider files alone: it may be anybody's, and nothing of it is run."""
-    if path not in [Path(folder).resolve() for folder in parent.config.getoption("--prx-providers")]:
+    if path.resolve() not in [Path(folder).resolve() for folder in parent.config.getoption("--prx-providers")]:
         return None
     made: ProviderFolder = ProviderFolder.from_parent(parent, path=path)
     return made
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    if file_path.suffix not in (".yaml", ".yml") or file_path.parent not in _folders(parent.config):
+    if file_path.suffix not in (".yaml", ".yml") or file_path.parent.resolve() not in _folders(parent.config):
         return None
     made: ProviderFile = ProviderFile.from_parent(parent, path=file_path)
     return made
