@@ -137,6 +137,10 @@ def _openai_tools(tools: list[Json]) -> list[Json]:
     made: list[Json] = []
     for tool in tools:
         kind, rest = tool["type"], {key: value for key, value in tool.items() if key != "type" and value is not None}
+        if isinstance(
+            rest.get("function"), dict
+        ):  # a client's slip: the form of Chat Completions, which the server overlooks
+            rest = rest["function"]
         form = rest.get("format", {})
         if kind == "custom" and form.get("type") == "grammar":
             rest["format"] = {"type": "grammar", "grammar": {key: form[key] for key in ("syntax", "definition")}}
