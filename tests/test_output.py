@@ -7,41 +7,50 @@ import http.server
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 import threading
+import zlib
 from urllib.parse import quote
 from xml.etree import ElementTree as ET
 
 import pytest
+import yaml
 
 from prx.cli import output
 from prx.conformance import report
+from prx.conformance.run import Result
+from prx.errors import ConfigError
 from prx.wire import Secret
 
 KEY = "sk-Zx9/Qw+7=Tn4_abc"
 ESCAPES = "\x1b]52;c;aGk=\x07\x1b[2J\x1b]0;title\x07\x9b2J\x08\x7f\u202e"
-SPELLINGS = {
-    "plain": KEY,
-    "in a URL": quote(KEY, safe=""),
-    "letter by letter": "".join(f"\\u{ord(letter):04x}" for letter in KEY),
-    "in base64": base64.b64encode(KEY.encode()).decode(),
-    "in base64 behind one letter": base64.b64encode(f"u:{KEY}"[1:].encode()).decode(),
-    "in base64 behind a name": base64.b64encode(f"user:{KEY}:x".encode()).decode(),
-    "in base64 for URLs": base64.urlsafe_b64encode(f"ab{KEY}".encode()).decode(),
-}
+
+
+def spelled(key):
+    return {
+        "plain": key,
+        "in a URL": quote(key, safe=""),
+        "letter by letter": "".join(f"\\u{ord(letter):04x}" for letter in key),
+        "in base64": base64.b64encode(key.encode()).decode(),
+        "in base64 behind one letter": base64.b64encode(f":{key}".encode()).decode(),
+        "in base64 behind a name": base64.b64encode(f"user:{key}:x".encode()).decode(),
+        "in base64 for URLs": base64.urlsafe_b64encode(f"ab{key}".encode()).decode(),
+        "in capitals": key.upper(),
+        "with what nobody sees": "\u200b".join(key),
+        "as hexadecimal digits": key.encode().hex(),
+        "by numbers in a page": "".join(f"&#{ord(letter)};" for letter in key),
+    }
+
+
+SPELLINGS = spelled(KEY)
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
 @pytest.mark.parametrize("key", [KEY, "sk-abcdefghij0123456789", "gsk_" + "aB3" * 12])
 def test_every_spelling_is_masked(spelling, key):
-    made = {
-        "plain": key, "in a URL": quote(key, safe=""), "letter by letter": "".join(f"\\u{ord(letter):04x}" for letter in key),
-        "in base64": base64.b64encode(key.encode()).decode(),
-        "in base64 behind one letter": base64.b64encode(f":{key}".encode()).decode(),
-        "in base64 behind a name": base64.b64encode(f"user:{key}:x".encode()).decode(),
-        "in base64 for URLs": base64.urlsafe_b64encode(f"ab{key}".encode()).decode(),
-    }[spelling]  # fmt: skip
+    made = spelled(key)[spelling]
     masked = Secret(key).redact(f"it was {made}, was it not")
     assert made not in masked
     assert "***" in masked
@@ -86,8 +95,9 @@ class Echo(http.server.BaseHTTPRequestHandler):
 
     def _answer(self, body, kind):
         self.send_response_only(200)
-        self.send_header("content-type", f"{kind}; x={self.server.spelling}")
-        self.send_header("x-request-id", self.server.spelling)
+        said = self.server.spelling.encode().decode("latin-1")
+        self.send_header("content-type", f"{kind}; x={said}")
+        self.send_header("x-request-id", said)
         self.send_header("content-length", str(len(body.encode())))
         self.end_headers()
         self.wfile.write(body.encode())
@@ -100,11 +110,11 @@ class Echo(http.server.BaseHTTPRequestHandler):
 def echo(tmp_path):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Echo)
     server.daemon_threads = True
-    server.spelling = KEY
+    server.spelling, server.url = KEY, f"http://127.0.0.1:{server.server_port}/v1"
     threading.Thread(target=server.serve_forever, daemon=True).start()
     (tmp_path / "config.toml").write_text(
         f'[default]\nprovider = "compatible"\nmodel = "m"\n[providers.compatible]\n'
-        f'api_url = "http://127.0.0.1:{server.server_port}/v1"\napi_key = "{KEY}"\n'
+        f'api_url = "{server.url}"\napi_key = "{KEY}"\n'
     )
     yield server, str(tmp_path / "config.toml")
     server.shutdown()
@@ -117,26 +127,36 @@ COMMANDS = [
 ]  # fmt: skip
 
 
-def run(*arguments, env=None):
+def run(*arguments, env=None, cwd=None):
     return subprocess.run(
         [sys.executable, "-m", "prx", *arguments], capture_output=True, text=True, timeout=60, check=False,
-        env={**os.environ, "HOME": "/nonexistent", **(env or {})},
+        env={**os.environ, "HOME": "/nonexistent", **(env or {})}, cwd=cwd,
     )  # fmt: skip
+
+
+def assert_no_key(said):
+    """Not in any spelling, also where JSON has escaped it once more, and not its first half either."""
+    small = said.lower()
+    for spelling in SPELLINGS.values():
+        for text in (spelling, json.dumps(spelling)[1:-1]):
+            assert text.lower() not in small
+            assert text[: len(text) // 2].lower() not in small, "half a key"
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 @pytest.mark.parametrize("spelling", ["plain", "letter by letter", "in base64 behind a name"])
 def test_no_command_says_a_key_back(echo, command, spelling):
     server, config = echo
-    if command in {("chat", "hi"), ("chat", "hi", "--raw")}:
-        spelling = "plain"  # of a text that runs in pieces, the key itself: its other spellings may be cut anywhere
     server.spelling = SPELLINGS[spelling]
     done = run(*command, "--config", config)
     said = done.stdout + done.stderr
     assert said.strip()
-    assert SPELLINGS[spelling] not in said
-    assert KEY not in said
+    assert_no_key(said)
     assert "Traceback" not in said
+    if "--events" in command:
+        assert_no_key(
+            "".join(piece for line in done.stdout.splitlines() for piece in json.loads(line).get("content", ""))
+        )
     if "--json" in command:
         json.loads(done.stdout, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
 
@@ -178,26 +198,60 @@ def test_raw_text_is_as_it_came(echo):
     assert "\x1b[2J" in run("chat", "hi", "--config", config).stdout, "and so it is in a pipe"
 
 
-def test_a_recording_has_no_key_in_any_header(echo, tmp_path):
+CASES = ("chat", "stream", "stream_tools", "tools", "models")
+
+
+def unpacked(page):
+    """All that a report's page says, with what it shows only where somebody looks."""
+    blocks = re.findall(r"[A-Za-z0-9+/]{40,}={0,2}", page)
+    return page + "".join(
+        zlib.decompress(base64.b64decode(block)).decode() for block in blocks if block.startswith("eJ")
+    )
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_no_report_and_no_recording_has_a_key(echo, tmp_path, spelling):
     server, _ = echo
-    what = [
-        "--model",
-        "m",
-        "--url",
-        f"http://127.0.0.1:{server.server_port}/v1",
-        "--what",
-        "echo 1",
-        "--to",
-        str(tmp_path / "c"),
-    ]
-    for spelling in SPELLINGS.values():
-        server.spelling = spelling
-        run("record", "compatible", "--case", "chat", "--key-env", "THE_KEY", *what, env={"THE_KEY": KEY})
-        (file,) = (tmp_path / "c").rglob("chat.yaml")
-        text = file.read_text()
-        assert spelling not in text
-        assert KEY not in text
-        assert "x-request-id" in text
+    server.spelling = SPELLINGS[spelling]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "mine.yaml").write_text(
+        f"spec: 1\nid: mine\nname: Mine\nextends: openai-chat\nbase_url: {server.url}\nauth: {{style: bearer, env: MINE_KEY}}\n"
+    )
+    env = {"MINE_KEY": KEY}
+    cases = [word for case in CASES for word in ("--case", case)]
+    files = {name: tmp_path / name for name in ("state.jsonl", "out.xml", "out.html")}
+    reports = ["--resume", files["state.jsonl"], "--junit", files["out.xml"], "--html", files["out.html"]]
+    asked = ["mine/mine.yaml", *cases, "--cassettes", "kept", *map(str, reports), "--json"]
+    said = [run("conformance", *asked, "--record", env=env, cwd=tmp_path)]
+    files["state.jsonl"].unlink()
+    said.append(run("conformance", *asked, "--live", env=env, cwd=tmp_path))
+    said.append(run("conformance", "mine/mine.yaml", *cases, "--cassettes", "kept", cwd=tmp_path))
+    made = run("record", "mine", "--providers", "mine", *cases, "--to", "made", "--url", server.url, "--key-env", "MINE_KEY", "--model", "m", env=env, cwd=tmp_path)  # fmt: skip
+    kept = [path.read_text() for path in (*tmp_path.glob("kept/*/*.yaml"), *tmp_path.glob("made/*/*.yaml"))]
+    assert len(kept) == 2 * len(CASES), made
+    for done in (*said, made):
+        assert "Traceback" not in done.stderr
+        assert_no_key(done.stdout + done.stderr)
+    for text in (*kept, *(path.read_text() for path in files.values())):
+        assert_no_key(unpacked(text))
+        assert_no_key("".join(re.findall(r'"content": ?"([^"]*)', text)))
+    assert "x-request-id" in kept[0]
+    replayed = {
+        row["case"]: row["outcome"] for row in json.loads(run("conformance", *asked, cwd=tmp_path).stdout)["results"]
+    }
+    live = {row["case"]: row["outcome"] for row in json.loads(said[1].stdout)["results"]}
+    assert replayed == live, "and a recording without the key is played as what was recorded"
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_no_probe_says_or_writes_a_key(echo, tmp_path, spelling):
+    server, _ = echo
+    server.spelling = SPELLINGS[spelling]
+    env = {"MINE_KEY": KEY}
+    asked = ["probe", server.url, "--key-env", "MINE_KEY", "--yes", "--id", "mine"]
+    done = run(*asked, "--json", "--out", "mine.yaml", env=env, cwd=tmp_path)
+    assert_no_key(done.stdout + done.stderr + (tmp_path / "mine.yaml").read_text())
+    assert yaml.safe_load((tmp_path / "mine.yaml").read_text())["models"]["default"] == "other"
 
 
 def test_a_key_that_is_cut_in_two_is_masked(capsys):
@@ -213,17 +267,13 @@ def test_a_key_that_is_cut_in_two_is_masked(capsys):
 
 
 def test_junit_is_xml_whatever_a_server_says():
-    for code in [*range(0x250), *range(0xD7F0, 0xE010), *range(0xFFF0, 0x10010), 0x1FFFE, 0x10FFFF]:
-        row = {
-            "provider": "p",
-            "case": "c",
-            "outcome": "failed",
-            "why": f"a{chr(code)}b",
-            "failures": [f"a{chr(code)}b"],
-            "seconds": 0.1,
-        }
+    """Every code point, in every place of the report."""
+    for start in range(0, 0x110000, 0x1000):
+        said = "".join(map(chr, range(start, start + 0x1000)))
+        row = {**GOOD, "case": said, "outcome": "failed", "why": said, "failures": [said]}
         text = report.junit({"providers": [{"id": "p"}], "results": [row]})
-        ET.fromstring(text.encode("utf-8", "replace"))
+        (case,) = ET.fromstring(text.encode("utf-8", "replace")).iter("testcase")
+        assert len(case.get("name")) >= len(said), "what cannot be said is written as a number"
 
 
 GOOD = {
@@ -238,20 +288,80 @@ GOOD = {
 }
 
 
+HEAD = {"kind": "live", "what": "w", "date": "d", "base_url": "u", "model": "m", "digest": "d"}
+EXCHANGE = {
+    "request": {"method": "GET", "uri": "u", "headers": {}},
+    "response": {"status": 200, "headers": {}, "text": ""},
+}
+ODD = [
+    [], 1, 1.5, True, "x", {}, None, [1], [[]], [{}], -1, float("nan"), float("inf"), {"kind": "live"}, {**HEAD, "kind": "none"}, {**HEAD, "model": 1},
+    [{**EXCHANGE, "request": {}}], [{**EXCHANGE, "response": 1}], [{"request": EXCHANGE["request"]}],
+]  # fmt: skip
+RIGHT = [("provider", "x"), ("case", "x"), ("why", "x"), ("seconds", 1), ("seconds", 1.5), ("failures", ["x"])]
+
+
 @pytest.mark.parametrize(
     "odd",
-    [[], 1, "x", {}, {"provider": "p"}, {**GOOD, "outcome": "x"}, {**GOOD, "provider": 1}, {**GOOD, "case": ["c"]}, {**GOOD, "seconds": "x"},
-     {**GOOD, "evidence": 3}, {**GOOD, "evidence": {}}, {**GOOD, "failures": [1]}, {**GOOD, "exchanges": {}}, {**GOOD, "why": None}],
+    [
+        *({**GOOD, name: value} for name in GOOD for value in ODD if value != GOOD[name] and (name, value) not in RIGHT),
+        *({key: value for key, value in GOOD.items() if key != name} for name in GOOD if name != "evidence"),
+        *ODD,
+    ],
     ids=repr,
 )  # fmt: skip
 def test_a_run_that_cannot_be_taken_up_is_said_in_a_sentence(tmp_path, odd):
     path = tmp_path / "run.jsonl"
     text = json.dumps(GOOD) + "\n" + json.dumps(odd) + "\n"
     path.write_text(text)
+    with pytest.raises(ConfigError, match="no run that could be taken up: line 2 is no result"):
+        report.State(path)
+    assert path.read_text() == text, "nothing is lost"
+
+
+WHOLE = json.dumps(GOOD)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"\xff\xfe", b"{", b"[" * 100000, b'{"a":' * 50000, f"{WHOLE}\n{'9' * 5000}\n".encode(), b"\0", WHOLE.encode()[:-1] + b"\n", b"x\n" + WHOLE.encode(),
+     f"{WHOLE} {WHOLE}\n".encode()],
+    ids=lambda text: repr(text[:12]),
+)  # fmt: skip
+def test_a_file_of_something_else_is_not_taken_up(tmp_path, text):
+    path = tmp_path / "run.jsonl"
+    path.write_bytes(text)
     done = run("conformance", "groq", "--resume", str(path))
     assert done.returncode == 1
-    assert f"prx: {path}: no run that could be taken up: line 2 is no result" in done.stderr
-    assert path.read_text() == text, "nothing is lost"
+    assert done.stderr.startswith(f"prx: {path}: no run that could be taken up: ")
+    assert path.read_bytes() == text, "nothing is lost"
+
+
+@pytest.mark.parametrize(
+    ("text", "after", "count"),
+    [("", "", 0), ("\n", "\n", 0), (f"{WHOLE}\n", f"{WHOLE}\n", 1), (WHOLE, f"{WHOLE}\n", 1), (f'{WHOLE}\n{{"prov', f"{WHOLE}\n", 1), (f"{WHOLE}\r\n\n", f"{WHOLE}\r\n\n", 1)],
+)  # fmt: skip
+def test_a_run_that_was_interrupted_is_taken_up(tmp_path, text, after, count):
+    path = tmp_path / "run.jsonl"
+    path.write_bytes(text.encode())
+    state = report.State(path)
+    assert (len(state.rows), path.read_bytes()) == (count, after.encode())
+    state.add({**GOOD, "case": "another"})
+    assert len(report.State(path).rows) == count + 1
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path):
+        assert "no run that could be taken up" in run("conformance", "groq", "--resume", str(path)).stderr
+
+
+def test_a_number_that_json_does_not_have_breaks_no_report(tmp_path):
+    exchange = {**EXCHANGE, "response": {"status": 200, "headers": {}, "json": {"a": [float("nan"), float("inf")]}}}
+    row = report.row_of(Result("p", "c", exchanges=(exchange,)))
+    state = report.State(tmp_path / "run.jsonl")
+    state.add(row)
+    text = (tmp_path / "run.jsonl").read_text()
+    assert json.loads(text, parse_constant=pytest.fail)["exchanges"][0]["response"]["json"] == {"a": [None, None]}
 
 
 RUN = """import pathlib

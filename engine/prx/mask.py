@@ -5,6 +5,7 @@ A key is known in every spelling, and where it is cut: over the events of a stre
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import takewhile
@@ -87,6 +88,15 @@ class Flow:
         """What was held back, once nothing more comes."""
         rest, self._held = self._held, ""
         return rest
+
+
+def strict(value: Any) -> Any:
+    """A JSON value without the numbers that JSON does not have: NaN and the infinite ones are null."""
+    if isinstance(value, dict):
+        return {name: strict(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _gather(value: Any, path: Path, texts: dict[Path, list[str]]) -> None:

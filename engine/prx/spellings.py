@@ -15,13 +15,14 @@ _LAYERS = 5  # escapes of escapes of escapes
 _SHORTEST = 4  # of a plain text that is looked for: a shorter one would be found in ordinary words
 # Backslashes, characters that nobody sees, and the ends of lines say nothing: they may stand between any two others.
 _UNSEEN = "\\r\\n\u00ad\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+_OCTETS_UNSEEN = "\xe2\x80[\x8b-\x8f\xa8-\xae]|\xe2\x81[\xa0-\xaf]|\xef\xbb\xbf|\xc2\xad"  # the same in a header: each octet is a character
 _HEX = "[0-9a-fA-F]"
 _WIDE = rf"%(?:25)*+[c-fC-F]{_HEX}(?:%(?:25)*+[89abAB]{_HEX}){{1,3}}"  # a character of several octets
 _ESCAPE = re.compile(
     rf"\\++(?:u\{{?({_HEX}{{1,6}})\}}|u({_HEX}{{4}})|x({_HEX}{{2}}))?|({_WIDE})|%(?:25)*({_HEX}{{2}})"
-    rf"|&(?:amp;)*+(?:#0*+([0-9]{{1,7}});|#[xX]0*+({_HEX}{{1,6}});|(lt|gt|amp|quot|apos);|((?<=amp;)))|[{_UNSEEN}]++"
+    rf"|&(?:amp;)*+(?:#0*+([0-9]{{1,7}});|#[xX]0*+({_HEX}{{1,6}});|(lt|gt|amp|quot|apos);|((?<=amp;)))|[{_UNSEEN}]++|{_OCTETS_UNSEEN}"
 )
-_SIGN = re.compile(rf"[\\%&{_UNSEEN}]")
+_SIGN = re.compile(rf"[\\%&\xc2\xe2\xef{_UNSEEN}]")
 _NAMES = {"lt": "<", "gt": ">", "amp": "&", "quot": '"', "apos": "'"}
 # An escape that is not over yet: what follows may make it a character.
 _UNFINISHED = re.compile(rf"(?:\\(?:u\{{?{_HEX}*+|x{_HEX}?)?|%{_HEX}*+|&(?:amp;)*+#?\w*+)\Z")

@@ -7,7 +7,6 @@ repeats of it is a text like any other here. Colours are the command's own, and 
 from __future__ import annotations
 
 import json
-import math
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -16,7 +15,7 @@ from typing import Any
 import click
 
 from prx.client import Client
-from prx.mask import Flow, Mask
+from prx.mask import Flow, Mask, strict
 from prx.wire import Secret
 
 _clients: list[Client] = []
@@ -83,16 +82,8 @@ def note(text: str) -> None:
 
 def json_text(value: Any, indent: int | None = None) -> str:
     """JSON that every reader takes: without keys, and without the numbers that JSON does not have, which are null."""
-    text = json.dumps(_finite(mask().value(value)), indent=indent, ensure_ascii=False, allow_nan=False, default=str)
+    text = json.dumps(strict(mask().value(value)), indent=indent, ensure_ascii=False, allow_nan=False, default=str)
     return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _finite(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def print_json(value: Any) -> None:

@@ -57,7 +57,7 @@ def recorded(path: Path) -> tuple[Evidence, list[dict[str, Any]]]:
         value = parsed(_data(path, MAX_BYTES))
         evidence, interactions = _evidence(value), value["interactions"]
         digest = digest_of(interactions)
-        if not all(_is_exchange(row) for row in interactions):
+        if not all(is_exchange(row) for row in interactions):
             raise ValueError("an exchange has a request and a response, as `prx record` writes them")
     except _NONE as error:
         raise _no_recording(path, error) from None
@@ -81,7 +81,7 @@ def _evidence(value: Any) -> Evidence:
     return evidence
 
 
-def _is_exchange(row: Any) -> bool:
+def is_exchange(row: Any) -> bool:
     """Whether something can be played. Raises KeyError or TypeError."""
     request, response = row["request"], row["response"]
     texts = isinstance(request["method"], str) and isinstance(request["uri"], str)

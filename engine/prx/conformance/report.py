@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 from xml.etree import ElementTree as ET
 
+from prx.conformance import resumed
 from prx.conformance.cases import Case
 from prx.conformance.evidence import Known, known
-from prx.conformance.run import Outcome, Result
-from prx.errors import ConfigError
+from prx.conformance.run import Result
+from prx.mask import strict
 from prx.spec.definition import Definition
 from prx.spec.model import Spec
 
@@ -32,7 +33,7 @@ def row_of(result: Result) -> Row:
         "failures": list(result.failures),
         "evidence": asdict(result.evidence) if result.evidence else None,
         "seconds": round(result.seconds, 3),
-        "exchanges": list(result.exchanges),
+        "exchanges": strict(list(result.exchanges)),
     }
 
 
@@ -106,7 +107,7 @@ _TAGS = {"failed": "failure", "error": "error", "limited": "error", "skipped": "
 
 def _testcase(suite: ET.Element, row: Row) -> None:
     case = ET.SubElement(
-        suite, "testcase", classname=f"prx.{row['provider']}", name=row["case"], time=str(row["seconds"])
+        suite, "testcase", classname=_xml(f"prx.{row['provider']}"), name=_xml(row["case"]), time=str(row["seconds"])
     )
     if row["outcome"] in _TAGS:
         tag = ET.SubElement(case, _TAGS[row["outcome"]], message=_xml(row["why"]))
@@ -114,39 +115,11 @@ def _testcase(suite: ET.Element, row: Row) -> None:
 
 
 def _xml(text: str) -> str:
-    """A text without the characters that XML cannot carry at all."""
-    return "".join(
-        character
-        for character in text
-        if character in "\t\n"
-        or " " <= character <= "\ud7ff"
-        or (character > "\udfff" and character not in "\ufffe\uffff")
-    )
+    """A text whose characters XML can carry: those that it cannot are written as numbers."""
+    return _NO_XML.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
-_TYPES = {
-    "provider": str,
-    "case": str,
-    "outcome": str,
-    "why": str,
-    "failures": list,
-    "seconds": int | float,
-    "exchanges": list,
-}
-
-
-def _is_row(row: Any) -> bool:
-    """Whether a line of a file is a result as `row_of` makes one."""
-    if not isinstance(row, dict) or not all(isinstance(row.get(name), kind) for name, kind in _TYPES.items()):
-        return False
-    evidence = row.get("evidence")
-    texts = all(isinstance(text, str) for text in row["failures"]) and all(
-        isinstance(each, dict) for each in row["exchanges"]
-    )
-    known = row["outcome"] in get_args(Outcome) and not isinstance(row["seconds"], bool)
-    return (
-        texts and known and (evidence is None or (isinstance(evidence, dict) and isinstance(evidence.get("kind"), str)))
-    )
+_NO_XML = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class State:
@@ -157,7 +130,7 @@ class State:
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self._rows: dict[tuple[str, str], Row] = {}
-        for row in self._read() if path and path.exists() else ():
+        for row in resumed.rows(path) if path and path.exists() else ():
             self._rows[row["provider"], row["case"]] = row
 
     @property
@@ -172,22 +145,4 @@ class State:
         self._rows.pop((row["provider"], row["case"]), None)
         self._rows[row["provider"], row["case"]] = row
         if self.path:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-
-    def _read(self) -> list[Row]:
-        """The rows of the file, which is left with whole lines only. Raises ConfigError for a file of something else."""
-        assert self.path is not None
-        try:
-            whole, _, torn = self.path.read_text(encoding="utf-8").rpartition("\n")
-            rows = [json.loads(line) for line in whole.splitlines()]
-            odd = next(
-                (number for number, row in enumerate(rows, 1) if not _is_row(row)), 1 if torn and not rows else 0
-            )
-            if odd:
-                raise ValueError(f"line {odd} is no result")  # noqa: TRY301 - one sentence for all that is wrong with it
-            if torn:
-                self.path.write_text(f"{whole}\n", encoding="utf-8")
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{self.path}: no run that could be taken up: {error}") from None
-        return rows
+            resumed.add(self.path, row)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from prx.conformance import cases
 from prx.conformance.cases import Case
 from prx.conformance.evidence import Evidence, recorded
 from prx.errors import ConfigError, ProtocolError, sealed
+from prx.mask import Mask
 from prx.spec.model import Spec
 
 Outcome = Literal["passed", "failed", "skipped", "unrecorded", "limited", "error"]
@@ -78,7 +79,10 @@ def record(case: Case, asked: Asked, path: Path) -> Result:
     started = time.monotonic()
     client = asked.client(case.key == "wrong")
     secrets = client.accounts.get(asked.provider).target.secrets
-    made = _recorder(secrets, real=asked.real, shown=asked.evidence.base_url, evidence=asked.evidence)
+    model = Mask(secrets).text(asked.evidence.model)  # of the server's own list, it may be
+    made = _recorder(
+        secrets, real=asked.real, shown=asked.evidence.base_url, evidence=replace(asked.evidence, model=model)
+    )
     fresh = path.with_suffix(".new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
