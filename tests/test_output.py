@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import zlib
+from pathlib import Path
 from urllib.parse import quote
 from xml.etree import ElementTree as ET
 
@@ -94,7 +95,12 @@ class Echo(http.server.BaseHTTPRequestHandler):
         )
 
     def _answer(self, body, kind):
-        self.send_response_only(200)
+        if self.server.status != 200:
+            body, kind = (
+                json.dumps({"error": {"message": f"no such thing as {self.server.spelling}{ESCAPES}"}}),
+                "application/json",
+            )
+        self.send_response_only(self.server.status)
         said = self.server.spelling.encode().decode("latin-1")
         self.send_header("content-type", f"{kind}; x={said}")
         self.send_header("x-request-id", said)
@@ -110,6 +116,7 @@ class Echo(http.server.BaseHTTPRequestHandler):
 def echo(tmp_path):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Echo)
     server.daemon_threads = True
+    server.status = 200
     server.spelling, server.url = KEY, f"http://127.0.0.1:{server.server_port}/v1"
     threading.Thread(target=server.serve_forever, daemon=True).start()
     (tmp_path / "config.toml").write_text(
@@ -183,13 +190,76 @@ def on_a_terminal(*arguments):
     return data.decode("utf-8", "replace")
 
 
+def assert_tame(said):
+    for mark in ("\x1b]52", "\x1b[2J", "\x1b]0;", "\x9b", "\x07", "\x08", "\x7f", "\u202e"):
+        assert mark not in said, repr(said)
+
+
 @pytest.mark.parametrize("command", COMMANDS[:-1], ids=" ".join)
 def test_no_command_lets_a_server_command_a_terminal(echo, command):
     _, config = echo
     said = on_a_terminal(*command, "--config", config)
     assert said.strip()
-    for mark in ("\x1b]52", "\x1b[2J", "\x1b]0;", "\x9b", "\x07", "\x08", "\x7f", "\u202e"):
-        assert mark not in said, repr(said)
+    assert_tame(said)
+
+
+REFUSED = [
+    ("chat", "hi"), ("chat", "hi", "--json"), ("doctor",), ("doctor", "--json"), ("models",),
+    ("conformance", "mine.yaml", "--live", "--model", "m", "--case", "chat", "--case", "models"),
+    ("conformance", "mine.yaml", "--live", "--model", "m", "--case", "chat", "--json"),
+    ("record", "mine", "--providers", ".", "--url", "URL", "--key-env", "MINE_KEY", "--model", "m", "--to", "made", "--case", "chat"),
+    ("probe", "URL", "--key-env", "MINE_KEY", "--yes", "--id", "mine"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", REFUSED, ids=" ".join)
+def test_no_refusal_commands_a_terminal_or_has_a_key(echo, tmp_path, command, monkeypatch):
+    server, config = echo
+    server.status = 400
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MINE_KEY", KEY)
+    (tmp_path / "mine.yaml").write_text(
+        f"spec: 1\nid: mine\nname: Mine\nextends: openai-chat\nbase_url: {server.url}\nauth: {{style: bearer, env: MINE_KEY}}\n"
+    )
+    asked = [server.url if word == "URL" else word for word in command]
+    said = on_a_terminal(*asked, *([] if command[0] in ("conformance", "record", "probe") else ["--config", config]))
+    assert "no such thing" in said
+    assert_tame(said)
+    assert_no_key(said)
+
+
+def test_names_of_models_make_no_lines_of_their_own(echo):
+    server, config = echo
+    server.spelling = "m\n  ok   key      all is well\t"
+    assert len(run("models", "--config", config).stdout.splitlines()) == 2
+    done = run("doctor", "--config", config).stdout
+    assert not [line for line in done.splitlines() if line.startswith("  ok   key      all is well")]
+
+
+def test_text_on_a_terminal_keeps_its_lines_and_its_letters(capsys):
+    printer = output.Running(raw=False)
+    for piece in ("a\r", "\nb\r\nc\td\r", "e\x1b", "[2J \u00a0\u200d", "\U0001f469\u200d\U0001f4bb", " \u202ex\r"):
+        printer.piece(piece)
+    printer.end()
+    assert capsys.readouterr().out == "a\nb\nc\td\\re\\x1b[2J \u00a0\u200d\U0001f469\u200d\U0001f4bb \\u202ex\\r"
+
+
+def test_no_command_prints_by_another_way():
+    """What a server has a say in goes through one module; what is left elsewhere are words of our own."""
+    own = re.compile(r"click\.(echo\((nl=|err=|$|\)|f?\"|\n)|secho\((f?\"))")
+    for path in Path(output.__file__).parent.glob("*.py"):
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            if path.name != "output.py" and re.search(r"click\.s?echo\(|\bprint\(", line):
+                assert own.search(line) or line.strip() in OWN, f"{path.name}:{number}: {line}"
+
+
+OWN = (
+    "click.echo(_dot(row), nl=False)",
+    "click.echo(output.json_text(rows))",
+    'click.echo(path if as_path else path.read_text(encoding="utf-8"), nl=as_path)',
+    'click.echo(cls(ctx.find_root().command, {}, "prx", "_PRX_COMPLETE").source())',
+    'click.echo(file.read_text(encoding="utf-8").partition("\\n")[2], nl=False)',
+)
 
 
 def test_raw_text_is_as_it_came(echo):
