@@ -30,7 +30,8 @@ TOOLS = [
         },
     }
 ]
-LIMITS: dict[str, Any] = {"max_tokens": 60, "temperature": 0, "retries": 0, "timeout": 60}
+# Once more: a server may close a kept connection in the moment in which the next question goes out.
+LIMITS: dict[str, Any] = {"max_tokens": 60, "temperature": 0, "retries": 1, "timeout": 60}
 
 
 def whole(client: prx.Client, model: str, messages: list[dict[str, Any]], **asked: Any) -> prx.Reply:
