@@ -377,7 +377,6 @@ RIGHT = [("provider", "x"), ("case", "x"), ("why", "x"), ("seconds", 1), ("secon
         *({key: value for key, value in GOOD.items() if key != name} for name in GOOD if name != "evidence"),
         *ODD,
     ],
-    ids=repr,
 )  # fmt: skip
 def test_a_run_that_cannot_be_taken_up_is_said_in_a_sentence(tmp_path, odd):
     path = tmp_path / "run.jsonl"

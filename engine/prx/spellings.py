@@ -18,14 +18,15 @@ _UNSEEN = "\\r\\n\u00ad\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
 _OCTETS_UNSEEN = "\xe2\x80[\x8b-\x8f\xa8-\xae]|\xe2\x81[\xa0-\xaf]|\xef\xbb\xbf|\xc2\xad"  # the same in a header: each octet is a character
 _HEX = "[0-9a-fA-F]"
 _WIDE = rf"%(?:25)*+[c-fC-F]{_HEX}(?:%(?:25)*+[89abAB]{_HEX}){{1,3}}"  # a character of several octets
-_ESCAPE = re.compile(
+# Patterns are compiled where they are first needed: that is dear, and few calls ever need them.
+_ESCAPE = (
     rf"\\++(?:u\{{?({_HEX}{{1,6}})\}}|u({_HEX}{{4}})|x({_HEX}{{2}}))?|({_WIDE})|%(?:25)*({_HEX}{{2}})"
     rf"|&(?:amp;)*+(?:#0*+([0-9]{{1,7}});|#[xX]0*+({_HEX}{{1,6}});|(lt|gt|amp|quot|apos);|((?<=amp;)))|[{_UNSEEN}]++|{_OCTETS_UNSEEN}"
 )
-_SIGN = re.compile(rf"[\\%&\xc2\xe2\xef{_UNSEEN}]")
+_SIGN = rf"[\\%&\xc2\xe2\xef{_UNSEEN}]"
 _NAMES = {"lt": "<", "gt": ">", "amp": "&", "quot": '"', "apos": "'"}
 # An escape that is not over yet: what follows may make it a character.
-_UNFINISHED = re.compile(rf"(?:\\(?:u\{{?{_HEX}*+|x{_HEX}?)?|%{_HEX}*+|&(?:amp;)*+#?\w*+)\Z")
+_UNFINISHED = rf"(?:\\(?:u\{{?{_HEX}*+|x{_HEX}?)?|%{_HEX}*+|&(?:amp;)*+#?\w*+)\Z"
 _STANDARD = str.maketrans("-_", "+/")  # base64 for URLs as any other
 _SPACED = str.maketrans("+", " ")  # a space in the query of a URL
 
@@ -97,9 +98,9 @@ class Spellings:
 def _plain(text: str) -> str:
     """A text without its escapes, however often they were escaped."""
     for _ in range(_LAYERS):
-        if not _SIGN.search(text):
+        if not re.search(_SIGN, text):
             break
-        text, before = _ESCAPE.sub(_character, text), text
+        text, before = re.sub(_ESCAPE, _character, text), text
         if text == before:
             break
     return text
@@ -121,7 +122,7 @@ def _going_on(text: str) -> tuple[str, list[int], int]:
     """The same for a text that goes on, up to an escape in it, of any layer, that is not over yet; and where that begins."""
     starts, end = list(range(len(text))), len(text)
     for _ in range(_LAYERS):
-        if found := _UNFINISHED.search(text):
+        if found := re.search(_UNFINISHED, text):
             text, starts, end = text[: found.start()], starts[: found.start()], starts[found.start()]
         plain, first, _ = _layer(text)
         text, starts = plain, [starts[place] for place in first]
@@ -134,7 +135,7 @@ def _layer(text: str) -> tuple[str, list[int], list[int]]:
     first: list[int] = []
     last: list[int] = []
     done = 0
-    for found in _ESCAPE.finditer(text):
+    for found in re.finditer(_ESCAPE, text):
         char = _character(found)
         out += [text[done : found.start()], char]
         first += [*range(done, found.start()), *[found.start()] * len(char)]
@@ -155,11 +156,11 @@ def _of_digits(digits: str, base: int = 16) -> str:
 
 
 def _of_octets(text: str) -> str:
-    char = bytes(int(each, 16) for each in _OCTETS.findall(text)).decode("utf-8", "replace")
+    char = bytes(int(each, 16) for each in re.findall(_OCTETS, text)).decode("utf-8", "replace")
     return char if len(char) == 1 else "\ufffd"
 
 
-_OCTETS = re.compile(rf"%(?:25)*+({_HEX}{{2}})")
+_OCTETS = rf"%(?:25)*+({_HEX}{{2}})"
 _READ: dict[int, Callable[[str], str]] = {
     **dict.fromkeys((1, 2, 3, 5, 7), _of_digits),  # as the groups of _ESCAPE
     4: _of_octets,

@@ -62,11 +62,6 @@ class Secret:
         return self._spellings
 
     @property
-    def plain(self) -> str:
-        """The key itself, for who looks for it in what a server says."""
-        return self._value
-
-    @property
     def sendable(self) -> bool:
         """Whether a header can carry it: printable ASCII, no space around it."""
         value = self._value
