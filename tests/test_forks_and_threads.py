@@ -266,6 +266,79 @@ def test_a_stream_that_is_closed_between_two_pieces(by, how):
         assert server.left.wait(3), "the provider was not told"
 
 
+@pytest.mark.parametrize("read", [list, next], ids=["loop", "next"])
+@pytest.mark.parametrize("entered", [False, True], ids=["not begun", "entered"])
+def test_a_stream_that_is_closed_before_its_first_piece(entered, read):
+    """It is no empty answer."""
+    with RawServer(stream(delta("hel"), delta("lo", "stop"), DONE)) as server, client(server.url) as api:
+        pieces = api.stream("hi", "compatible/m", retries=0)
+        if entered:
+            pieces.__enter__()
+        closer = threading.Thread(target=pieces.close)
+        closer.start()
+        closer.join()
+        with pytest.raises(prx.TruncatedError, match="was closed"):
+            read(pieces)
+        assert len(server.requests) == entered
+
+
+def test_a_stream_that_its_reader_has_closed_is_no_shorter_answer():
+    with RawServer(stream(delta("hel"), delta("lo", "stop"), DONE)) as server, client(server.url) as api:
+        pieces = api.stream("hi", "compatible/m")
+        assert next(pieces).content == "hel"
+        pieces.close()
+        for read in (list, next, list):
+            with pytest.raises(prx.TruncatedError, match="was closed"):
+                read(pieces)
+        whole = api.stream("hi", "compatible/m")
+        assert len(list(whole)) == 2
+        whole.close()
+        assert (list(whole), whole.reply.content) == ([], "hello")
+
+
+def test_a_loop_over_a_stream_that_another_thread_waits_for():
+    with RawServer(stream(delta("hel"), 0.5, delta("lo", "stop"), DONE)) as server, client(server.url) as api:
+        pieces = api.stream("hi", "compatible/m")
+        assert next(pieces).content == "hel"
+        with reading(lambda: next(pieces)) as failed, pytest.raises(prx.ConfigError, match="another thread reads"):
+            list(pieces)
+        assert not failed
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers on this system")
+def test_a_handler_of_a_signal_may_close_the_client():
+    """Whatever it interrupts: the first call, which makes the connections, too."""
+    code = """
+        import faulthandler, signal, sys
+        import prx
+        faulthandler.dump_traceback_later(50, exit=True)
+        api = None
+        def client():
+            global api
+            api = prx.Client(config={"providers": {"compatible": {"api_url": sys.argv[1], "api_key": "k"}}}, env={})
+        signal.signal(signal.SIGALRM, lambda *_: api.close())
+        from prx.transport import http
+        made = http.Http.__init__
+        def slowly(*given):
+            signal.raise_signal(signal.SIGALRM)
+            made(*given)
+        http.Http.__init__ = slowly
+        client()
+        assert api.chat("hi", "compatible/m").content == "hello"
+        api.close()
+        print("ok")
+    """
+    with RawServer() as server:
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code), server.url],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (done.stdout, done.returncode) == ("ok\n", 0), done.stderr[-2000:]
+
+
 def test_a_stream_is_read_by_one_thread():
     with RawServer(stream(delta("hel"), 0.5, delta("lo", "stop"), DONE)) as server, client(server.url) as api:
         pieces = api.stream("hi", "compatible/m")

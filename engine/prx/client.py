@@ -202,10 +202,9 @@ class Client:
         """Close every connection. A call that another thread is in, or a stream that is being read, ends with an Error."""
         if self._watchdog is not None:
             self._watchdog.stop_all()
-        with self._lock:
-            for http in self._https.values():
-                http.close()
-            self._https.clear()
+        https, self._https = self._https, {}  # without the lock: a signal's handler may close what it has interrupted
+        for http in list(https.values()):
+            http.close()
 
     def unlock(self) -> None:
         """For the child of a fork: a lock that another thread of the parent had would never be free again."""

@@ -49,6 +49,7 @@ class Stream:
         self._guard: Guard | None = None
         self._deltas: GeneratorType[Any, None, None] = self._run()
         self._started = False
+        self._cut = False  # closed before its end
         self._reader = self._looper = 0  # the thread that has read last; the one that is in a loop over it
 
     @property
@@ -62,10 +63,13 @@ class Stream:
         return self._reply or self._so_far()
 
     def __iter__(self) -> Iterator[Delta]:
-        if self._looper:
+        me = get_ident()
+        if self._looper or self._deltas.gi_running:
             self._not_beside_another()
-        self._reader = self._looper = get_ident()
+        self._reader = self._looper = me
         self._start()
+        if self._cut:
+            raise _closed()
         return self._deltas
 
     def __next__(self) -> Delta:
@@ -77,9 +81,14 @@ class Stream:
             delta: Delta = next(self._deltas)
         except ValueError:  # the generator's own word for it; whatever goes wrong inside is an Error
             raise _another_reads() from None
+        except StopIteration:
+            if self._cut:
+                raise _closed() from None
+            raise
         return delta
 
     def __enter__(self) -> Self:
+        self._reader = get_ident()
         self._start()
         return self
 
@@ -87,13 +96,14 @@ class Stream:
         self.close()
 
     def close(self) -> None:
-        """Stop reading. A stream that has ended is not changed by it; what another thread reads of one next is an Error."""
-        self._started = True
+        """Stop reading. A stream that has ended is not changed by it; to read on in another one is an Error."""
         if self._guard is not None and self._reader != get_ident() and self._runs_in(self._reader):
             self._guard.stop()  # that thread closes: it may be about to read on
             return
+        unread = self._deltas.gi_frame is not None
         try:
             self._deltas.close()
+            self._cut = self._cut or unread
         except ValueError:  # another thread is reading: its wait is ended, whatever it waits for, and it closes
             until = time.monotonic() + _BEGINNING
             while self._deltas.gi_running and self._guard is None and time.monotonic() < until:
@@ -107,7 +117,7 @@ class Stream:
 
     def _not_beside_another(self) -> None:
         """Raise where another thread's loop reads this stream: each would miss what the other takes."""
-        if self._looper not in (0, get_ident()) and self._runs_in(self._looper):
+        if self._deltas.gi_running or (self._looper not in (0, get_ident()) and self._runs_in(self._looper)):
             raise _another_reads()
 
     def _start(self) -> None:
