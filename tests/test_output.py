@@ -332,6 +332,19 @@ def test_no_probe_says_or_writes_a_key(echo, tmp_path, spelling):
     assert yaml.safe_load((tmp_path / "mine.yaml").read_text())["models"]["default"] == "other"
 
 
+def test_an_ordinary_value_of_a_header_spoils_no_json(echo, tmp_path):
+    server, _ = echo
+    (tmp_path / "c.toml").write_text(
+        f'[default]\nprovider = "compatible"\nmodel = "m"\n[providers.compatible]\napi_url = "{server.url}"\n'
+        'headers = {x-a = "content", x-b = "function", x-c = "verdict"}\n'
+    )
+    reply = json.loads(run("chat", "hi", "--json", "--no-stream", "--config", str(tmp_path / "c.toml")).stdout)
+    assert reply.keys() >= {"content", "content_source", "message", "tool_calls"}
+    assert KEY in reply["message"]["content"]
+    rows = json.loads(run("doctor", "--json", "--config", str(tmp_path / "c.toml")).stdout)
+    assert {check["verdict"] for check in rows[0]["checks"]} <= {"ok", "warn", "fail", "skip"}
+
+
 def test_a_key_that_is_cut_in_two_is_masked(capsys):
     output._keys[:] = [Secret("sk-cut-in-two")]
     try:

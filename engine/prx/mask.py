@@ -11,10 +11,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import takewhile
 from typing import Any
 
+from prx.chat import Delta, Part, Reply, ToolCallDelta, Usage
 from prx.wire import MASK, Secret
 
 Path = tuple[Any, ...]
 _MARKS = ("type", "kind", "index", "output_index")  # by which streams say what a piece continues
+
+
+# Names that stay where the value of a configured header is an ordinary word: a reader looks for them.
+_OWN = {name for kind in (Reply, Delta, Part, ToolCallDelta, Usage) for name in kind._fields} | {
+    "role", "function", "type", "choices", "delta", "data", "error", "code", "provider", "case", "outcome", "why",
+    "failures", "evidence", "seconds", "exchanges", "request", "response", "method", "uri", "headers", "json",
+    "status", "what", "date", "base_url", "ok", "checks", "verdict", "hint", "asked", "how", "capability",
+    "findings", "file", "dialect", "requests", "prx", "made", "mode", "cases", "providers", "results", "counts",
+}  # fmt: skip
 
 
 class Mask:
@@ -68,7 +78,7 @@ class Mask:
         return value
 
     def _name(self, name: Any) -> Any:
-        return self.text(name) if isinstance(name, str) else name
+        return self.text(name) if isinstance(name, str) and name not in _OWN else name
 
 
 class Flow:
