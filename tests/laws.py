@@ -22,10 +22,11 @@ import playing
 from jmespath.exceptions import JMESPathError
 from jmespath.visitor import Options
 
-from prx import config
-from prx.account import Account, open_account
+from prx.accounts import config
+from prx.accounts.account import Account, open_account
+from prx.accounts.config import Settings
+from prx.accounts.keys import Asked
 from prx.chat import Call, Delta, Reply, ToolCall, ToolCallDelta, plain
-from prx.config import Settings
 from prx.conformance import cases
 from prx.core.decode import Decoder
 from prx.core.fault import refused
@@ -33,7 +34,6 @@ from prx.core.framing import FRAMINGS, frames_in
 from prx.core.request import build
 from prx.core.toolcalls import Piece, ToolCalls
 from prx.errors import KINDS, Error
-from prx.keys import Asked
 from prx.lang import query
 from prx.lang.functions import SpecFunctions
 from prx.lang.template import holds
@@ -118,12 +118,12 @@ def given(dialect: str) -> tuple[Spec, Target]:
     return definition.spec(), playing.target(definition, KEY)
 
 
-def read(dialect: str, parts: Iterable[bytes], *, stream: bool, moulds: bool = True) -> Outcome:
-    """An answer, read as the exchange reads it; raises what is no prx.Error. Without moulds every event is parsed."""
+def read(dialect: str, parts: Iterable[bytes], *, stream: bool, repeats: bool = True) -> Outcome:
+    """An answer, read as the exchange reads it; raises what is no prx.Error. Without repeats every event is parsed."""
     spec, target = given(dialect)
     ids = itertools.count(1)
     decoder = Decoder(spec, call(stream=stream), target, Head(200, {}, 0.0), lambda: f"made_{next(ids)}")
-    if not moulds:
+    if not repeats:
         decoder._alike = lambda *_, **__: None
     found: list[Delta] = []
     for part in parts:
@@ -176,8 +176,8 @@ def read_alike(dialect: str, data: bytes, parts: Sequence[bytes], *, stream: boo
     """The same answer however its bytes are cut, and however its events are read."""
     whole, cut = read(dialect, [data], stream=stream), read(dialect, parts, stream=stream)
     assert cut.same() == whole.same(), f"{dialect}: {parts} gives {cut}, and the whole {whole}"
-    slow = read(dialect, [data], stream=stream, moulds=False)
-    assert slow.same() == whole.same(), f"{dialect}: {data} gives {whole}, and without moulds {slow}"
+    slow = read(dialect, [data], stream=stream, repeats=False)
+    assert slow.same() == whole.same(), f"{dialect}: {data} gives {whole}, and without repeats {slow}"
     return whole
 
 

@@ -14,10 +14,11 @@ from prx.core.exchange import Emit, Policy, Read, Send, Wait, exchange
 from prx.core.messages import data_url, expand_images
 from prx.errors import KINDS, Error
 from prx.lang.query import compile_query
+from prx.secret import Secret
 from prx.spec import resolve
 from prx.spec.catalog import Catalog
 from prx.spec.definition import Definition, Entry, Resolved
-from prx.wire import Head, Secret, Target
+from prx.wire import Head, Target
 
 CATALOG = Catalog()
 COMPLETION = {

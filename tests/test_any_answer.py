@@ -17,7 +17,7 @@ import recorded
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from prx import wire
+from prx import json_text
 from prx.core.framing import BOM
 from prx.errors import Error
 
@@ -236,7 +236,7 @@ def stands(piece: str, texts: list[str]) -> bool:
     return (
         any(piece in text for text in texts)
         or any(piece.startswith(text) and stands(piece[len(text) :], texts) for text in texts if text)
-        or (piece[:1] in "[{" and all(text in texts for text in anything.leaves(wire.parsed(piece))))
+        or (piece[:1] in "[{" and all(text in texts for text in anything.leaves(json_text.parsed(piece))))
     )
 
 

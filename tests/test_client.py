@@ -10,7 +10,7 @@ import pytest
 from raw import RawServer, response
 
 import prx
-from prx.advice import advise
+from prx.accounts.hints import advise
 from prx.emulator.server import Emulator
 
 WEATHER = {

@@ -12,7 +12,7 @@ import pytest
 from raw import FIN, HANG, RST, RawServer, response
 
 import prx
-from prx.accounts import Accounts
+from prx.accounts.choose import Accounts
 from prx.probe import Order, probe
 
 KEY = "sk-in-no-frame-0123456789"

@@ -21,10 +21,11 @@ import pytest
 from raw import RawServer, response
 
 import prx
-from prx import images, resources, toml
-from prx.accounts import Named
+from prx import images, resources
+from prx.accounts import toml
+from prx.accounts.choose import ModelRef
 from prx.conformance import cases, evidence
-from prx.lang import growth, query
+from prx.lang import bounds, query
 from prx.lang.functions import SpecFunctions
 from prx.spec.catalog import Catalog
 from prx.spec.check import check_file
@@ -316,7 +317,7 @@ def test_an_expression_is_refused_or_runs(text):
             assert str(error).isprintable()  # noqa: PT017 - one sentence; the other way out is to run
             return
         found = query.compile_query(text)({"a": [{"a": [1]}] * 3})
-    assert len(json.dumps(found)) < 600 + 100 * growth.of_query(tree)
+    assert len(json.dumps(found)) < 600 + 100 * bounds.of_query(tree)
 
 
 def test_what_is_let_through_stays_small():
@@ -331,7 +332,7 @@ def test_what_is_let_through_stays_small():
         "join('--', b)",
         "a || b",
     ):
-        assert len(json.dumps(query.compile_query(text)(value))) <= (size + 20) * growth.of_query(query.checked(text))
+        assert len(json.dumps(query.compile_query(text)(value))) <= (size + 20) * bounds.of_query(query.checked(text))
 
 
 @pytest.mark.parametrize(
@@ -436,9 +437,9 @@ def test_a_models_name_in_a_path_stays_a_name(name, tmp_path):
         client = prx.Client(config={}, providers=tmp_path, env={})
         if NAMES[name] is None:
             with pytest.raises(prx.ConfigError, match="cannot stand in a path"):
-                client.chat("hi", model=Named("x", name))
+                client.chat("hi", model=ModelRef("x", name))
         else:
-            client.chat("hi", model=Named("x", name))
+            client.chat("hi", model=ModelRef("x", name))
             assert server.requests[0]["line"] == f"POST /v1{NAMES[name]}:go HTTP/1.1"
 
 

@@ -14,7 +14,7 @@ import pytest
 
 import prx
 from prx import images
-from prx.config import Images
+from prx.accounts.config import Images
 from prx.core.messages import data_url, expand_images
 
 PNG = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + struct.pack(">II", 3, 2) + b"\x08\0\0\0\0"

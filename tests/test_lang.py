@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jmespath.exceptions import JMESPathError
 
-from prx.lang import codegen, growth, query, tree
+from prx.lang import bounds, codegen, query, tree
 from prx.lang.functions import OWN
 from prx.lang.template import WORDS, Template, TemplateError, holds
 
@@ -181,7 +181,7 @@ def test_a_tree_goes_to_disk_and_back(expression, value):
         return
     again = tree.unpacked(json.loads(json.dumps(tree.packed(parsed))))
     assert tree.packed(again) == tree.packed(parsed)
-    assert growth.of_query(again) == growth.of_query(parsed)
+    assert bounds.of_query(again) == bounds.of_query(parsed)
     with contextlib.suppress(codegen.TooDeepError):
         written = codegen.build([again], single=True)
         assert laws.answer(written, value) == laws.answer(query.compile_query(expression), value)

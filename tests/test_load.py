@@ -52,7 +52,7 @@ prx.Error.partial = property(lambda self: None, lambda self, reply: None)
     "reload.py": (
         """
 import prx
-from prx.renewal import renew
+from prx.reload import renew
 prx.Client.reload = lambda self: renew(self.catalog)[1]
 """,
         ["--count", "60", "--files", "2", "--threads", "2", "--rounds", "1"],

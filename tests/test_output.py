@@ -23,7 +23,7 @@ from prx.cli import output
 from prx.conformance import report
 from prx.conformance.run import Result
 from prx.errors import ConfigError
-from prx.wire import Secret
+from prx.secret import Secret
 
 KEY = "sk-Zx9/Qw+7=Tn4_abc"
 ESCAPES = "\x1b]52;c;aGk=\x07\x1b[2J\x1b]0;title\x07\x9b2J\x08\x7f\u202e"

@@ -13,7 +13,7 @@ import pytest
 from page.made_up import report
 
 from prx.conformance import page
-from prx.wire import Secret, redact, redact_json
+from prx.secret import Secret, redact, redact_json
 
 NASTY = "</script><!--<script>alert(1)</script>\u2028\u2029\ud800 & <b> @data@ @script@ @style@"
 

@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 import prx
-from prx.config import Settings
+from prx.accounts.config import Settings
 from prx.record import Record
 
 

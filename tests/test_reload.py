@@ -10,7 +10,7 @@ import time
 import pytest
 
 import prx
-from prx import renewal
+from prx import reload
 from prx.resources import folder as packaged
 from prx.spec import files
 
@@ -53,7 +53,7 @@ def test_on_request(client, tmp_path):
 def test_nothing_changed(client):
     account = client.accounts.get("one")
     client.reload()
-    assert client.reload() == prx.Renewal()
+    assert client.reload() == prx.Reload()
     assert client.accounts.get("one") is account, "with what it remembers"
 
 
@@ -140,7 +140,7 @@ def test_a_new_key_is_taken(tmp_path):
 
 
 def test_watching(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(renewal, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(reload, "_LOOK_SECONDS", 0.0)
     write(tmp_path, "one", FIRST)
     client = prx.Client({}, tmp_path, env={}, watch=True)
     assert asked(client, "one") == FIRST
@@ -160,9 +160,9 @@ def test_watching(tmp_path, caplog, monkeypatch):
 
 
 def test_a_file_that_is_being_written_waits(tmp_path, monkeypatch):
-    monkeypatch.setattr(renewal, "_LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(renewal, "_SETTLED_SECONDS", 3600.0)
-    monkeypatch.setattr(renewal, "_PATIENCE", 3600.0)
+    monkeypatch.setattr(reload, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(reload, "_SETTLED_SECONDS", 3600.0)
+    monkeypatch.setattr(reload, "_PATIENCE", 3600.0)
     path = write(tmp_path, "one", FIRST)
     client = prx.Client({}, tmp_path, env={}, watch=True)
     write(tmp_path, "one", SECOND)
@@ -173,8 +173,8 @@ def test_a_file_that_is_being_written_waits(tmp_path, monkeypatch):
 
 def test_no_folder_is_looked_at_for_every_call(tmp_path, monkeypatch):
     looks = []
-    monkeypatch.setattr(renewal, "_LOOK_SECONDS", 3600.0)
-    monkeypatch.setattr(renewal, "survey", lambda places: looks.append(places) or {})
+    monkeypatch.setattr(reload, "_LOOK_SECONDS", 3600.0)
+    monkeypatch.setattr(reload, "survey", lambda places: looks.append(places) or {})
     write(tmp_path, "one", FIRST)
     client = prx.Client({}, tmp_path, env={}, watch=True)
     for _ in range(20):

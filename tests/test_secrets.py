@@ -19,10 +19,10 @@ import pytest
 from raw import FIN, HANG, RST, RawServer, response
 
 import prx
-from prx.accounts import Accounts
+from prx.accounts.choose import Accounts
 from prx.core.request import build
 from prx.mask import Mask
-from prx.wire import Secret
+from prx.secret import Secret
 
 KEY = "sk-very-secret-0123456789"
 STYLES = [

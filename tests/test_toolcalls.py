@@ -12,8 +12,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prx.core import arguments
-from prx.core.arguments import Arguments
+from prx.core import call_arguments
+from prx.core.call_arguments import Arguments
 from prx.core.toolcalls import Piece, ToolCalls
 
 CASES = yaml.safe_load((Path(__file__).parent / "toolcalls.yaml").read_text())
@@ -60,12 +60,12 @@ def pieces(count, *, name):
 def test_the_work_grows_with_the_pieces_and_not_with_their_square():
     """Counted, not timed: how often a text is parsed whole does not depend on how many pieces it has."""
     parsed = []
-    original = arguments.is_json
-    arguments.is_json = lambda text: parsed.append(len(text)) or original(text)
+    original = call_arguments.is_json
+    call_arguments.is_json = lambda text: parsed.append(len(text)) or original(text)
     try:
         pieces(2000, name="f")
     finally:
-        arguments.is_json = original
+        call_arguments.is_json = original
     assert len(parsed) <= 2
 
 

@@ -30,7 +30,7 @@ from prx.errors import (
     TruncatedError,
 )
 from prx.running import Stream
-from prx.spec.files import Renewal
+from prx.spec.files import Reload
 
 __all__ = (
     "AuthError",
@@ -50,7 +50,7 @@ __all__ = (
     "ProviderTimeoutError",
     "QuotaError",
     "RateLimitError",
-    "Renewal",
+    "Reload",
     "Reply",
     "ServerError",
     "SpecError",

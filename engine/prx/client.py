@@ -10,26 +10,27 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from prx import asking, forks
-from prx import config as configuration
-from prx.account import Account
-from prx.accounts import Accounts, Named
-from prx.asking import Messages
+from prx import arguments, forks
+from prx.accounts import config as configuration
+from prx.accounts.account import Account
+from prx.accounts.choose import Accounts, ModelRef
+from prx.accounts.config import folders
+from prx.arguments import Messages
 from prx.chat import Call, Reply
 from prx.core.exchange import Policy, exchange
 from prx.core.fault import refused, safely, without_keys
 from prx.core.messages import expand_images
 from prx.core.request import build_models
 from prx.errors import OPENING, ConfigError, Error, ProtocolError, sealed
-from prx.folders import folders
+from prx.json_text import parsed
 from prx.running import Stream, limits
+from prx.secret import Secret
 from prx.spec import store
 from prx.spec.catalog import Catalog
-from prx.spec.files import Files, Renewal
-from prx.wire import Secret, parsed
+from prx.spec.files import Files, Reload
 
 if TYPE_CHECKING:
-    from prx.renewal import Watch
+    from prx.reload import Watch
     from prx.transport.http import Http
     from prx.transport.watchdog import Watchdog
 
@@ -85,7 +86,7 @@ class Client:
     def chat(
         self,
         messages: Messages,
-        model: str | Named | None = None,
+        model: str | ModelRef | None = None,
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
         tool_choice: Any = None,
@@ -116,7 +117,7 @@ class Client:
     def stream(
         self,
         messages: Messages,
-        model: str | Named | None = None,
+        model: str | ModelRef | None = None,
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
         tool_choice: Any = None,
@@ -134,7 +135,7 @@ class Client:
     def plan(
         self,
         messages: Messages,
-        model: str | Named | None = None,
+        model: str | ModelRef | None = None,
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
         tool_choice: Any = None,
@@ -142,13 +143,15 @@ class Client:
         stream: bool = False,
     ) -> tuple[Account, Call]:
         """Who would be asked, and for what. Nothing is sent."""
-        given_messages = asking.messages(messages)
+        given_messages = arguments.messages(messages)
         with OPENING:
             accounts = self._current()
-            account, name = accounts.choose(asking.model(model))
+            account, name = accounts.choose(arguments.model(model))
             listed = expand_images(given_messages, _locator(accounts.config.images))
-        given, offered = asking.params(params or {}), asking.tools(tools)
-        return account, Call(name, tuple(listed), offered, asking.plain(tool_choice) if tools else None, given, stream)
+        given, offered = arguments.params(params or {}), arguments.tools(tools)
+        return account, Call(
+            name, tuple(listed), offered, arguments.plain(tool_choice) if tools else None, given, stream
+        )
 
     @sealed
     def models(self, provider: str | None = None, *, timeout: float | None = 20.0) -> list[str]:
@@ -174,16 +177,16 @@ class Client:
         return list(dict.fromkeys(name.strip() for name in found if isinstance(name, str) and name.strip()))
 
     @sealed
-    def reload(self) -> Renewal:
+    def reload(self) -> Reload:
         """Take in the configuration and the provider files as they are now; calls that run go on as they began.
 
         A broken file changes nothing: its last good version stays, and `problems` says why.
         """
         with self._reloading, OPENING:
-            from prx.renewal import renew
+            from prx.reload import reload
 
             old = self._accounts
-            catalog, found = renew(old.catalog)
+            catalog, found = reload(old.catalog)
             try:
                 config = configuration.load(self._source, self.env)
             except ConfigError as error:
@@ -227,8 +230,8 @@ class Client:
     ) -> Stream:
         settings = account.settings
         policy = Policy(
-            retries=settings.retries if retries is None else asking.retries(retries),
-            fallbacks=asking.fallbacks(fallbacks),
+            retries=settings.retries if retries is None else arguments.retries(retries),
+            fallbacks=arguments.fallbacks(fallbacks),
             remembered=account.memory.get(call.model, ()),
             new_id=_new_id,
             chance=random.random,
@@ -241,10 +244,10 @@ class Client:
                 account.remember(call.model, ())
                 _advise(result, account, self.catalog)
 
-        timeout = asking.seconds("timeout", settings.timeout if timeout is None else timeout)
+        timeout = arguments.seconds("timeout", settings.timeout if timeout is None else timeout)
         if deadline is None:
             deadline = settings.deadline or account.definition.spec(call.model).transport.total
-        deadline = asking.seconds("deadline", deadline)
+        deadline = arguments.seconds("deadline", deadline)
         return Stream(
             exchange(account.definition, call, account.target, policy),
             self._http(account),
@@ -290,16 +293,16 @@ def _locator(allowed: configuration.Images) -> Callable[[str], str | None]:
 
 
 def _watch(places: Sequence[Path]) -> Watch:
-    from prx.renewal import Watch
+    from prx.reload import Watch
 
     return Watch(places)
 
 
 def _advise(error: Error, account: Account, catalog: Catalog) -> Error:
     try:
-        from prx import advice
+        from prx.accounts import hints
 
-        return advice.advise(error, account, catalog)
+        return hints.advise(error, account, catalog)
     except OSError:  # no file can be opened: the error stands without advice
         return error
 

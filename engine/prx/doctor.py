@@ -11,15 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from prx.account import Account
-from prx.accounts import Named
+from prx.accounts.account import Account
+from prx.accounts.choose import ModelRef
 from prx.client import Client
 from prx.core.request import endpoint_url
 from prx.errors import CapabilityError, Error
 from prx.spec.definition import Entry
 from prx.spec.document import printable
 from prx.spec.glance import key_names
-from prx.words import nearest
+from prx.text import nearest
 
 Verdict = Literal["ok", "warn", "fail", "skip"]
 
@@ -162,12 +162,12 @@ _SMALL: dict[str, Any] = {"max_tokens": 16, "timeout": 60.0, "retries": 0}
 
 
 def _asked(client: Client, messages: list[dict[str, Any]], name: str, model: str) -> str:
-    reply = client.chat(messages, Named(name, model), **_SMALL)
+    reply = client.chat(messages, ModelRef(name, model), **_SMALL)
     return f"{reply.model} answered{_with(reply.fallbacks)}"
 
 
 def _streamed(client: Client, messages: list[dict[str, Any]], name: str, model: str) -> str:
-    with client.stream(messages, Named(name, model), **_SMALL) as stream:
+    with client.stream(messages, ModelRef(name, model), **_SMALL) as stream:
         count = sum(1 for delta in stream if delta.content or delta.reasoning)
     return (
         f"{count} pieces{_with(stream.reply.fallbacks)}"

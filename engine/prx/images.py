@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from prx.config import Images
+from prx.accounts.config import Images
 from prx.core.messages import data_url
 from prx.errors import ConfigError, starved
 from prx.spec.files import data_of

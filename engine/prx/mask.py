@@ -12,7 +12,7 @@ from itertools import takewhile
 from typing import Any
 
 from prx.chat import Delta, Part, Reply, ToolCallDelta, Usage
-from prx.wire import MASK, Secret
+from prx.secret import MASK, Secret
 
 Path = tuple[Any, ...]
 _MARKS = ("type", "kind", "index", "output_index")  # by which streams say what a piece continues

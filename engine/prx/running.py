@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from prx.chat import Delta, Reply
 from prx.core.exchange import Ask, Emit, Flow, Read, Send, Wait
 from prx.errors import OPENING, ConfigError, Error, TruncatedError, frameless
-from prx.spec.model import Transport
+from prx.spec.model import Limits
 
 if TYPE_CHECKING:
     from prx.transport.http import Http
@@ -198,6 +198,6 @@ def _closed() -> TruncatedError:
     return TruncatedError("the stream was closed before its end", retryable=False)
 
 
-def limits(given: Transport, timeout: float | None) -> Transport:
+def limits(given: Limits, timeout: float | None) -> Limits:
     """The spec's limits, or one timeout for every phase."""
     return given if timeout is None else given._replace(connect=timeout, first_byte=timeout, idle=timeout)

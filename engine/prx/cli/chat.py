@@ -12,12 +12,12 @@ from typing import Any
 import click
 
 from prx import images
-from prx.accounts import Named
+from prx.accounts.choose import ModelRef
 from prx.chat import Message, Reply
 from prx.cli import options, output, show
 from prx.client import Client
 from prx.errors import ConfigError, Error, NotFoundError
-from prx.words import nearest
+from prx.text import nearest
 
 
 @click.command()
@@ -106,7 +106,7 @@ def chat(
 # ------------------------------------------------------------------ what is asked
 
 
-def _model(client: Client, provider: str | None, model: str | None) -> str | Named | None:
+def _model(client: Client, provider: str | None, model: str | None) -> str | ModelRef | None:
     """The name to call by, from --provider and --model; None is the configuration's default."""
     if provider is None:
         return model
@@ -120,7 +120,7 @@ def _model(client: Client, provider: str | None, model: str | None) -> str | Nam
             provider=account.id,
             hint=f"Add --model; `prx models {account.id}` lists what there is.",
         )
-    return Named(provider, name)
+    return ModelRef(provider, name)
 
 
 def _prompts(prompt: tuple[str, ...], several: bool) -> Iterator[str]:
@@ -202,7 +202,7 @@ def _params(given: Sequence[str]) -> dict[str, Any]:
     return params
 
 
-def _near_models(error: Error, client: Client, model: str | Named | None) -> None:
+def _near_models(error: Error, client: Client, model: str | ModelRef | None) -> None:
     """For a model that the provider does not know: the nearest names of its own list."""
     if not isinstance(error, NotFoundError) or "model" not in error.message.lower():
         return

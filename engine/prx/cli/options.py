@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from prx import asking
+from prx import arguments
 from prx.cli import output
 from prx.client import Client
 from prx.errors import ConfigError
@@ -53,6 +53,6 @@ def complete_model(ctx: click.Context, param: click.Parameter, start: str) -> li
 def seconds(text: str) -> float:
     """A limit on the command line: a finite number above 0."""
     try:
-        return asking.seconds("it", float(text)) or 0.0
+        return arguments.seconds("it", float(text)) or 0.0
     except (ValueError, ConfigError):
         raise click.BadParameter(f"{text!r} is no number of seconds above 0") from None

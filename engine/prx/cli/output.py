@@ -16,7 +16,7 @@ import click
 
 from prx.client import Client
 from prx.mask import Flow, Mask, strict
-from prx.wire import Secret
+from prx.secret import Secret
 
 _clients: list[Client] = []
 _keys: list[Secret] = []

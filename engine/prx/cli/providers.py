@@ -19,7 +19,7 @@ from prx.spec.check import check_file
 from prx.spec.definition import Definition
 from prx.spec.document import Problem
 from prx.spec.files import SUFFIXES
-from prx.words import nearest
+from prx.text import nearest
 
 _WIDE = ((0, [0, 2, 4]), (110, [0, 2, 3, 4]), (160, [0, 1, 2, 3, 4]))  # columns that fit, by the width of a terminal
 

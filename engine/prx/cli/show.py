@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from prx.accounts import Named
+from prx.accounts.choose import ModelRef
 from prx.chat import Delta, Message, Reply, ToolCallDelta, plain
 from prx.cli import output
 from prx.client import Client
@@ -22,7 +22,7 @@ _TEXTS = ("content", "reasoning", "refusal")  # of a delta: those that continue
 def as_text(
     client: Client,
     messages: list[Message],
-    model: str | Named | None,
+    model: str | ModelRef | None,
     asked: dict[str, Any],
     *,
     stream: bool,
@@ -95,7 +95,7 @@ def _summary(reply: Reply) -> str:
 
 
 def as_json(
-    client: Client, messages: list[Message], model: str | Named | None, asked: dict[str, Any], *, stream: bool
+    client: Client, messages: list[Message], model: str | ModelRef | None, asked: dict[str, Any], *, stream: bool
 ) -> Reply:
     if not stream:
         reply = client.chat(messages, model, **asked)
@@ -109,7 +109,7 @@ def as_json(
 
 
 def as_events(
-    client: Client, messages: list[Message], model: str | Named | None, asked: dict[str, Any], *, stream: bool
+    client: Client, messages: list[Message], model: str | ModelRef | None, asked: dict[str, Any], *, stream: bool
 ) -> Reply:
     if not stream:
         raise ConfigError("events are what a stream is made of", hint="Leave out --no-stream, or ask for --json.")
@@ -160,7 +160,7 @@ class _Pieces:
 
 
 def request(
-    client: Client, messages: list[Message], model: str | Named | None, asked: dict[str, Any], *, stream: bool
+    client: Client, messages: list[Message], model: str | ModelRef | None, asked: dict[str, Any], *, stream: bool
 ) -> None:
     params = {name: value for name, value in asked.items() if name not in ("tools", "tool_choice")}
     account, call = client.plan(

@@ -12,7 +12,7 @@ import yaml
 from jmespath.exceptions import JMESPathError
 
 from prx import resources
-from prx.accounts import Named
+from prx.accounts.choose import ModelRef
 from prx.chat import plain
 from prx.client import Client
 from prx.errors import ConfigError, Error
@@ -22,7 +22,7 @@ from prx.lang.template import holds
 from prx.spec import schema
 from prx.spec.load import read
 from prx.spec.model import Spec
-from prx.words import nearest
+from prx.text import nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +106,11 @@ def play(case: Case, client: Client, provider: str, model: str) -> dict[str, Any
         if case.ask == "models":
             seen["models"] = client.models(provider)
         elif case.ask == "stream":
-            with client.stream(model=Named(provider, case.model or model), **options) as stream:
+            with client.stream(model=ModelRef(provider, case.model or model), **options) as stream:
                 seen["deltas"] = [plain(delta) for delta in stream]
             seen["reply"] = plain(stream.reply)
         else:
-            seen["reply"] = plain(client.chat(model=Named(provider, case.model or model), **options))
+            seen["reply"] = plain(client.chat(model=ModelRef(provider, case.model or model), **options))
     except Error as error:
         names = ("kind", "status", "message", "retryable", "hint")
         seen["error"] = {name: getattr(error, name) for name in names} | {"partial": plain(error.partial)}

@@ -17,7 +17,7 @@ import yaml
 from prx.conformance import masked
 from prx.conformance.evidence import Evidence, digest_of
 from prx.mask import Mask
-from prx.wire import Secret
+from prx.secret import Secret
 
 _REQUEST_HEADERS = {"accept", "content-type"}
 _RESPONSE_HEADERS = {"content-type", "retry-after", "retry-after-ms", "x-request-id"}

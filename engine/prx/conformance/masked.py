@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from prx.json_text import parsed
 from prx.mask import Mask
-from prx.wire import parsed
-from prx.words import clean
+from prx.text import clean
 
 _LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
 _OPENS = ("{", "[", '"')

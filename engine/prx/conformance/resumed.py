@@ -12,9 +12,9 @@ from typing import Any, NoReturn, get_args
 from prx.conformance.evidence import Evidence, Kind, is_exchange
 from prx.conformance.run import Outcome
 from prx.errors import ConfigError
+from prx.json_text import read_json
 from prx.mask import strict
 from prx.spec.files import data_of
-from prx.wire import read_json
 
 Row = dict[str, Any]
 _MAX_BYTES = 1 << 30

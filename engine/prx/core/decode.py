@@ -17,12 +17,14 @@ from prx.core.choices import Choices, Event
 from prx.core.reading import CUT_SHORT, NOTHING, Found, Reading
 from prx.core.result import Assembly
 from prx.errors import Error, OverflowedError, ProtocolError, TruncatedError, starved, unopened
+from prx.json_text import BOM, parsed, read_json
+from prx.secret import redact_json
 from prx.spec.model import Reader, Spec
-from prx.wire import BOM, Head, Target, parsed, read_json, redact_json
+from prx.wire import Head, Target
 
 if TYPE_CHECKING:
     from prx.core.framing import Frame, Framer
-    from prx.core.mould import Moulds
+    from prx.core.repeats import Repeats
 
 
 class Decoder:
@@ -38,7 +40,7 @@ class Decoder:
         self.choices = Choices(spec.response.choices, several=isinstance(several, int) and several > 1)
         self.reading = Reading(spec, self.into, self.choices)
         self.complete = False
-        self._moulds: Moulds | None = None
+        self._repeats: Repeats | None = None
         self._body: list[bytes] = []
         self._size = 0
         self._framer: Framer | None = None
@@ -94,12 +96,12 @@ class Decoder:
                 return
             data, self._body = b"".join(self._body), []
         assert self._framer is not None
-        assert self._moulds is not None
-        moulds, more = self._moulds, self.reading.more
+        assert self._repeats is not None
+        repeats, more = self._repeats, self.reading.more
         for event in self._framer.events(data):
-            text = moulds.text(event)
+            text = repeats.text(event)
             if text is not None:
-                delta = more(text, moulds.kind, moulds.key)
+                delta = more(text, repeats.kind, repeats.key)
                 if delta is not NOTHING:
                     out.append(delta)
                 continue
@@ -121,9 +123,9 @@ class Decoder:
         self._is_body = framing is None
         if framing is not None:
             from prx.core.framing import FRAMINGS
-            from prx.core.mould import Moulds
+            from prx.core.repeats import Repeats
 
-            self._moulds = Moulds()
+            self._repeats = Repeats()
             self._framer = FRAMINGS[framing](self.spec.transport.max_event)
             self.into.streamed = self.call.stream
         return not self._is_body
@@ -200,8 +202,8 @@ class Decoder:
             same = not events or events.get(self._kind(event, name)) is reader
             return self.reading.only_text(self.choices.one(event), reader, kind, key) if same else None
 
-        if self._moulds is not None and self.spec.stream.done[:1] != "{":  # else a text may be the end
-            self._moulds.miss(source, read, kind, key)
+        if self._repeats is not None and self.spec.stream.done[:1] != "{":  # else a text may be the end
+            self._repeats.miss(source, read, kind, key)
 
     def _end_stream(self, framer: Framer, out: list[Delta]) -> None:
         for frame in () if self.complete else framer.tail():

@@ -22,15 +22,16 @@ from prx.core.decode import Decoder
 from prx.core.request import build
 from prx.errors import OPENING, ConfigError, Error
 from prx.record import Record
-from prx.spec.model import Fallback, Spec, Transport
-from prx.wire import Head, HttpRequest, Target, redact
+from prx.secret import redact
+from prx.spec.model import Fallback, Limits, Spec
+from prx.wire import Head, HttpRequest, Target
 
 _MAX_ERROR_BODY = 64 * 1024
 
 
 class Send(Record):
     request: HttpRequest
-    limits: Transport
+    limits: Limits
 
 
 class Read:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 from prx.errors import OverflowedError
-from prx.wire import BOM
+from prx.json_text import BOM
 
 
 class Frame(NamedTuple):

@@ -13,8 +13,8 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from prx.chat import Message
+from prx.json_text import read_json
 from prx.spec.model import Request
-from prx.wire import read_json
 
 Part = dict[str, Any]
 MARKER = "[IMAGE:"

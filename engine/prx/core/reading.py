@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from prx.chat import Delta, JsonText, ToolCallDelta, Usage
-from prx.core.arguments import begins_json
 from prx.core.blocks import Key, Kind, key_of
+from prx.core.call_arguments import begins_json
 from prx.core.choices import Choices
 from prx.core.fault import safely
 from prx.core.result import Assembly, text_of
@@ -15,7 +15,7 @@ from prx.core.think import Split, ThinkSplitter, split_whole
 from prx.core.toolcalls import How, Piece
 from prx.errors import ProtocolError, ServerError, TruncatedError
 from prx.spec.model import Query, Reader, Spec
-from prx.words import clean
+from prx.text import clean
 
 NOTHING = Delta()
 CUT_SHORT = ("length", "content_filter")  # ends that leave an answer unfinished, or leave none at all

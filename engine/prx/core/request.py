@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
-from prx import variables
 from prx.chat import Call
 from prx.core import messages as shaping
 from prx.errors import CapabilityError, ConfigError
 from prx.lang.template import TemplateError
+from prx.secret import Secret
 from prx.spec.model import Parameter, Spec
-from prx.wire import HttpRequest, Secret, Target
+from prx.text import MissingError
+from prx.wire import HttpRequest, Target
 
 USER_AGENT = "prx/0.1"
 _ACCEPT = {
@@ -84,7 +85,7 @@ def _expanded(text: str, target: Target, spec: Spec) -> str | Secret:
     """A text of the spec with its ${NAME}s; a Secret where it has one, since environments hold keys."""
     try:
         return Secret.filled(text, target.values)
-    except variables.MissingError as missing:
+    except MissingError as missing:
         hint = f"Set it: export {missing.name}=…; to an api_url it goes only by a header in the provider's table of config.toml."
         raise ConfigError(
             f"the environment has no {missing.name}, which the provider's file asks for", provider=spec.id, hint=hint

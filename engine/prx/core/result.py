@@ -12,7 +12,7 @@ from prx.core.blocks import Blocks, in_usual_order
 from prx.core.replay import Replay
 from prx.core.toolcalls import ToolCalls
 from prx.spec.model import Spec
-from prx.words import clean
+from prx.text import clean
 
 _RAW_EVENTS = 1000
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any, Literal, NamedTuple
 
 from prx.chat import ToolCall, ToolCallDelta
-from prx.core.arguments import Arguments, is_json, strict
+from prx.core.call_arguments import Arguments, is_json, strict
 from prx.errors import ProtocolError
-from prx.words import clean
+from prx.text import clean
 
 # How an element counts: a piece of a call · a call of its own, whatever it is called · a whole call, maybe said again
 _new = tuple.__new__  # a named tuple's own constructor takes three times as long

@@ -25,7 +25,7 @@ from typing import Any, Self
 from prx.emulator import gate, shapes
 from prx.emulator.brain import Answer, answer
 from prx.emulator.common import Asked, RefusedError
-from prx.wire import parsed
+from prx.json_text import parsed
 
 _HEARD = 100
 _DRAINED = 1 << 20  # bytes of a request that is turned away: a connection closed on unread ones loses the answer

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from types import NoneType
 from typing import Any, NamedTuple, TypeVar
 
-from prx.wire import read_json
+from prx.json_text import read_json
 
 F = TypeVar("F", bound=Callable[..., Any])
 Types = tuple[type, ...]  # of an argument; none of them: any

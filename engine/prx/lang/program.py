@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from weakref import WeakValueDictionary
 
+from prx.lang import bounds as growing
 from prx.lang import codegen
-from prx.lang import growth as growing
 from prx.lang import tree as trees
 from prx.lang.codegen import TooDeepError, build
 from prx.lang.tree import Node

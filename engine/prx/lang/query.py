@@ -18,12 +18,12 @@ from jmespath import compile as parse_expression
 from jmespath.exceptions import IncompleteExpressionError, JMESPathError
 from jmespath.visitor import Options
 
-from prx.lang import growth
+from prx.lang import bounds
 from prx.lang.codegen import Function, TooDeepError, build
 from prx.lang.functions import FUNCTIONS
 from prx.lang.program import QueryError
 from prx.lang.tree import MAX_DEPTH, Node, nodes_below
-from prx.words import nearest
+from prx.text import nearest
 
 MAX_LENGTH = 500  # characters; longer ones are no extractors
 _REMEMBERED = 1024  # expressions: those of a file are met again in each of its variants
@@ -49,8 +49,8 @@ def checked(expression: str) -> Node:
         raise QueryError(f"an expression has at most {MAX_LENGTH} characters, this one {len(expression)}")
     tree = parse(expression)
     _refuse_slips(tree)
-    if growth.of_query(tree) > growth.MAX_QUERY:
-        raise QueryError(f"may say what it looks at more than {growth.MAX_QUERY} times over; take less of it")
+    if bounds.of_query(tree) > bounds.MAX_QUERY:
+        raise QueryError(f"may say what it looks at more than {bounds.MAX_QUERY} times over; take less of it")
     return tree
 
 
@@ -77,7 +77,7 @@ def compile_query(expression: str) -> Function:
 def growth_of(text: str) -> int:
     """How many times over a formula of a template may say what it looks at; 1 for a faulty one."""
     try:
-        return growth.of_query(checked(text.removeprefix("=")))
+        return bounds.of_query(checked(text.removeprefix("=")))
     except QueryError:
         return 1
 

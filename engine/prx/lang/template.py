@@ -20,7 +20,7 @@ from functools import cached_property
 from typing import Any
 
 from prx.lang import program
-from prx.words import nearest
+from prx.text import nearest
 
 Render = Callable[[Any], Any]
 Build = Callable[[], Render]  # makes a part of a template ready, at its first use

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from prx.accounts import Named
+from prx.accounts.choose import ModelRef
 from prx.chat import Delta, Reply
 from prx.client import Client
 from prx.conformance.run import WRONG_KEY
@@ -25,9 +25,9 @@ from prx.core.request import endpoint_url
 from prx.errors import Error
 from prx.mask import Mask
 from prx.probe.draft import Draft
+from prx.secret import Secret
 from prx.spec.definition import Definition
 from prx.spec.model import Spec
-from prx.wire import Secret
 
 TIMEOUT, DEADLINE = 60.0, 180.0  # seconds without a byte, and for one answer
 _VARIABLE = "PRX_PROBE_KEY"  # what the key is called in the configuration that the client is given
@@ -170,10 +170,10 @@ def _sent(client: Client, draft: Draft, ask: Ask, asked: str, model: str) -> Ans
     if ask.how == "models":
         return Answer(asked, names=tuple(client.models(draft.id, timeout=TIMEOUT)))
     if ask.how == "stream":
-        with client.stream(model=Named(draft.id, model), **limits, **ask.call) as stream:
+        with client.stream(model=ModelRef(draft.id, model), **limits, **ask.call) as stream:
             deltas = tuple(stream)
         return Answer(asked, stream.reply, deltas=deltas, spec=spec)
-    return Answer(asked, client.chat(model=Named(draft.id, model), **limits, **ask.call), spec=spec)
+    return Answer(asked, client.chat(model=ModelRef(draft.id, model), **limits, **ask.call), spec=spec)
 
 
 def _safe(reply: Reply, mask: Mask) -> Reply:

@@ -19,7 +19,7 @@ from prx.spec.document import printable
 from prx.spec.files import DIALECTS, SUFFIXES, Files
 from prx.spec.keeper import Keeper
 from prx.spec.resolve import Raw
-from prx.words import nearest
+from prx.text import nearest
 
 _MOST_FOUND = 4096
 

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prx import urls, variables
+from prx import urls
 from prx.errors import ConfigError, SpecError
 from prx.spec import faults, resolve, schema
 from prx.spec.compile import compile_spec
 from prx.spec.document import Document, Keys, Problem, dotted
 from prx.spec.load import read
+from prx.text import fill, variable_names
 
 if TYPE_CHECKING:
     from prx.spec.catalog import Catalog
@@ -49,10 +50,10 @@ def _own(document: Document, path: Path, catalog: Catalog, found: Sequence[Probl
     base_url = value.get("base_url")
     if isinstance(base_url, str) and not any(problem.path == "base_url" for problem in found):
         try:
-            urls.check_url(variables.fill(base_url, dict.fromkeys(variables.names(base_url), "x")))
+            urls.check_url(fill(base_url, dict.fromkeys(variable_names(base_url), "x")))
         except ConfigError as error:
             yield document.problem(("base_url",), " ".join(str(error).splitlines()))
-    for name in variables.names(str(base_url or "")):
+    for name in variable_names(str(base_url or "")):
         if _SECRET_LIKE.search(name):
             yield document.problem(
                 ("base_url",), f"${{{name}}} looks like a secret, and URLs are logged; use auth for keys"

@@ -35,7 +35,7 @@ def compile_spec(raw: Mapping[str, Any]) -> Spec:
         errors=_errors(raw.get("errors", {})),
         fallbacks=tuple(_fallback(name, row) for name, row in raw.get("fallbacks", {}).items()),
         retry=model.Retry(**raw.get("retry", {})),
-        transport=model.Transport(**raw.get("transport", {})),
+        transport=model.Limits(**raw.get("transport", {})),
         models=_models(raw.get("models", {})),
         deviations=raw.get("deviations", {}),
         evidence=tuple(_source(row) for row in raw.get("evidence", ())),

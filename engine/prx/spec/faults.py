@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from prx.lang import growth, program
+from prx.lang import bounds, program
 from prx.spec import model
 from prx.spec.compile import FRAMING, OWN_HEADER, queries
 from prx.spec.model import Path, Spec
@@ -35,8 +35,8 @@ def _missing(spec: Spec) -> Iterator[Problem]:
 
 
 def _overgrown(request: model.Request) -> Iterator[Problem]:
-    if growth.of_template(request.body_source, program.growth) > growth.MAX_TEMPLATE:
-        yield ("request", "body"), f"may say a call more than {growth.MAX_TEMPLATE} times over; take less of it", None
+    if bounds.of_template(request.body_source, program.growth) > bounds.MAX_TEMPLATE:
+        yield ("request", "body"), f"may say a call more than {bounds.MAX_TEMPLATE} times over; take less of it", None
 
 
 def _crossed(request: model.Request) -> Iterator[Problem]:

@@ -21,7 +21,7 @@ DIALECTS = "_dialects"
 Stamp = tuple[int, int, int, int]
 
 
-class Renewal(Record):
+class Reload(Record):
     """What a reload found.
 
     added, changed, removed   provider files, by path; those that had not been looked at before count as added

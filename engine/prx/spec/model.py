@@ -195,7 +195,7 @@ class Retry(Record):
     max_wait: float = 60.0
 
 
-class Transport(Record):
+class Limits(Record):
     connect: float = 10.0
     first_byte: float = 300.0
     idle: float = 120.0
@@ -238,7 +238,7 @@ class Spec(Record):
     errors: Errors
     fallbacks: tuple[Fallback, ...]
     retry: Retry
-    transport: Transport
+    transport: Limits
     models: Models
     deviations: Mapping[str, list[str]]
     evidence: tuple[Source, ...] = ()

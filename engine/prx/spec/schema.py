@@ -15,7 +15,7 @@ from typing import Any
 from prx import resources
 from prx.spec import accept
 from prx.spec.document import Document, Keys, Problem
-from prx.words import nearest
+from prx.text import nearest
 
 _TYPES = {
     "string": "text", "integer": "a whole number", "number": "a number", "boolean": "true or false",

@@ -13,7 +13,7 @@ from urllib3.exceptions import SSLError as UrllibSSLError
 from urllib3.exceptions import TimeoutError as UrllibTimeout
 
 from prx.errors import ConfigError, Error, ProviderConnectionError, ProviderTimeoutError, TruncatedError
-from prx.spec.model import Transport
+from prx.spec.model import Limits
 from prx.transport.http11 import DrippingError
 from prx.transport.watchdog import Guard
 
@@ -21,7 +21,7 @@ Phase = Literal["connect", "first_byte", "idle"]  # by the limit that holds in i
 _BROKEN = (HTTPError, HTTPException, OSError)
 
 
-def translated(error: Exception, url: str, phase: Phase, limits: Transport, guard: Guard | None) -> Error:
+def translated(error: Exception, url: str, phase: Phase, limits: Limits, guard: Guard | None) -> Error:
     """A library's exception as ours. What is no failure of a connection is raised as it is."""
     made = _made(error, url, phase, limits, guard)
     _let_go(error)
@@ -35,7 +35,7 @@ def _let_go(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-def _made(error: Exception, url: str, phase: Phase, limits: Transport, guard: Guard | None) -> Error:
+def _made(error: Exception, url: str, phase: Phase, limits: Limits, guard: Guard | None) -> Error:
     place = "{0.scheme}://{0.netloc}".format(urlsplit(url))
     if isinstance(error, Error):
         return error

@@ -26,14 +26,15 @@ from urllib3.util.wait import wait_for_read
 from prx import forks
 from prx.errors import ConfigError, Error, OverflowedError
 from prx.record import Record
-from prx.spec.model import Transport
+from prx.secret import Secret
+from prx.spec.model import Limits
 from prx.transport import proxies
 from prx.transport.dialing import dial
 from prx.transport.failures import Phase, translated
 from prx.transport.http11 import Incoming, head_of
 from prx.transport.response import Replaced, Response
 from prx.transport.watchdog import Guard, shut
-from prx.wire import Head, HttpRequest, Secret
+from prx.wire import Head, HttpRequest
 
 _BLOCK = 65536
 _SEND_AT_ONCE = 4 * _BLOCK
@@ -94,7 +95,7 @@ class Http:
         for kept in self._kept.values():
             kept.clear()
 
-    def send(self, request: HttpRequest, limits: Transport, guard: Guard | None = None) -> Response:
+    def send(self, request: HttpRequest, limits: Limits, guard: Guard | None = None) -> Response:
         """Send a request and read the head of its response. Raises Error."""
         for secret in request.secrets():
             if not secret.sendable:
@@ -128,7 +129,7 @@ class Http:
             sock.settimeout(limits.idle)
         return response
 
-    def fetch(self, request: HttpRequest, limits: Transport, guard: Guard | None = None) -> tuple[Head, bytes]:
+    def fetch(self, request: HttpRequest, limits: Limits, guard: Guard | None = None) -> tuple[Head, bytes]:
         """A whole small response. Raises Error, OverflowedError for one that is not small."""
         response = self.send(request, limits, guard)
         body, complete = b"", False
@@ -204,7 +205,7 @@ def _host_header(url: str) -> str:
     return netloc.removesuffix({"http": ":80", "https": ":443"}.get(parts.scheme, ":"))
 
 
-def _connect(pool: Any, connection: Any, limits: Transport, guard: Guard | None) -> None:
+def _connect(pool: Any, connection: Any, limits: Limits, guard: Guard | None) -> None:
     """Have a connection that stands, under the guard's eyes."""
     if guard is not None:
         guard.connection = connection
@@ -255,7 +256,7 @@ def _open(pool: Any, connection: Any) -> None:
         connection.connect()
 
 
-def _ask(connection: Any, request: HttpRequest, route: Route, limits: Transport) -> Incoming:
+def _ask(connection: Any, request: HttpRequest, route: Route, limits: Limits) -> Incoming:
     """Send, and read the head."""
     sock, body = connection.sock, request.body
     head = head_of(request.method, _target(request, route), _revealed(request, route.headers))
@@ -279,7 +280,7 @@ def _ask(connection: Any, request: HttpRequest, route: Route, limits: Transport)
     return incoming
 
 
-def _ask_replaced(connection: Any, request: HttpRequest, route: Route, limits: Transport) -> Replaced:
+def _ask_replaced(connection: Any, request: HttpRequest, route: Route, limits: Limits) -> Replaced:
     connection.timeout = limits.first_byte
     connection.request(
         request.method,

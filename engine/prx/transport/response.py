@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from prx import forks
 from prx.errors import OPENING, OverflowedError, ProviderConnectionError
-from prx.spec.model import Transport
+from prx.spec.model import Limits
 from prx.transport.failures import translated
 from prx.transport.http11 import Incoming
 from prx.transport.watchdog import Guard, shut
@@ -58,7 +58,7 @@ class Response:
         keep: Callable[[Any, deque[Any]], None],
         kept: deque[Any],
         request: HttpRequest,
-        limits: Transport,
+        limits: Limits,
         guard: Guard | None,
     ) -> None:
         self._incoming, self._connection, self._guard = incoming, connection, guard

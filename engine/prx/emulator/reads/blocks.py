@@ -5,17 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from prx.emulator.common import (
-    Asked,
-    Json,
-    RefusedError,
-    assistant,
-    call,
-    check_calls,
-    listed,
-    picture,
-    sign,
-)
+from prx.emulator.common import Asked, Json, RefusedError, assistant, call, check_calls, listed, picture, sign
 from prx.emulator.strict import NUMBER, SOME, By, check
 
 _ID = re.compile("[a-zA-Z0-9_-]+")

@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from prx import keys, variables
-from prx.config import Route, Settings, expand
+from prx.accounts import keys
+from prx.accounts.config import Route, Settings, expand
+from prx.accounts.keys import Asked, Way
 from prx.errors import ConfigError, sealed
-from prx.keys import Asked, Way
 from prx.record import Record
+from prx.secret import Secret
 from prx.spec.catalog import Catalog
 from prx.spec.definition import Definition
 from prx.spec.files import data_of
+from prx.text import MissingError, fill, variable_names
 from prx.urls import check_url
-from prx.wire import Secret, Target
+from prx.wire import Target
 
 Env = Mapping[str, str]
 
@@ -144,8 +146,8 @@ def _configured_url(asked: Asked, env: Env) -> str:
 def _own_url(base_url: str, env: Env, definition: Definition, catalog: Catalog, table: str) -> str:
     _refuse_key_in_url(base_url, definition, catalog)
     try:
-        return variables.fill(base_url, env)
-    except variables.MissingError as missing:
+        return fill(base_url, env)
+    except MissingError as missing:
         raise ConfigError(
             f"the base URL needs {missing.name}, which the environment does not have",
             provider=definition.id,
@@ -155,7 +157,7 @@ def _own_url(base_url: str, env: Env, definition: Definition, catalog: Catalog, 
 
 def _refuse_key_in_url(base_url: str, definition: Definition, catalog: Catalog) -> None:
     """A URL is logged, and its host is looked up: no place for what a packaged file knows as a key."""
-    for name in () if keys.packaged(definition) else variables.names(base_url):
+    for name in () if keys.packaged(definition) else variable_names(base_url):
         if homes := keys.claimed(catalog, name):
             raise ConfigError(
                 f"{definition.entry.path} puts {name} into its URL, and that is the key of {homes[0] or 'another provider'}",

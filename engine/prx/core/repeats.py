@@ -1,11 +1,11 @@
 """Events that are alike but for their text, read without parsing each.
 
-Nearly every event of a stream repeats the one before it, byte for byte, around a few new letters. A mould is
+Nearly every event of a stream repeats the one before it, byte for byte, around a few new letters. A repeat is
 what two such events share. In an event that fits it JSON's tokens stand in the same places, so whoever reads
 it comes to the same, but for that text; and the text needs no unescaping, or the event does not fit.
 
-A mould is cast only where that is certain. The reader is run over an event with marked values in the places
-that differ. Nobody can look into a marked value: a reader that would decide by it fails, and there is no mould.
+A repeat is cast only where that is certain. The reader is run over an event with marked values in the places
+that differ. Nobody can look into a marked value: a reader that would decide by it fails, and there is no repeat.
 What fits none is parsed.
 """
 
@@ -24,7 +24,7 @@ _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[^\s"{}\[\]:,]+|[{}\[\]:,]')
 _MAX_HOLES = 4
 _MAX_EVENT = 4096  # longer ones have other costs than that of parsing
 _MAX_DIGITS = 20
-_FIRST_CAST = 4  # events of text without a mould before one is cast
+_FIRST_CAST = 4  # events of text without a repeat before one is cast
 
 
 class _LookedAtError(Exception):
@@ -58,7 +58,7 @@ class _Token(NamedTuple):
     kind: type
 
 
-class Mould:
+class Repeat:
     """What events share: pieces with a hole between each two. One hole has the text, the others nothing of interest."""
 
     def __init__(self, pieces: Sequence[bytes], text_at: int) -> None:
@@ -86,8 +86,8 @@ class Mould:
         return text if text and start == len(event) else None
 
 
-class Moulds:
-    """The mould of a stream; cast anew, more and more rarely, where the present one does not fit."""
+class Repeats:
+    """The repeat of a stream; cast anew, more and more rarely, where the present one does not fit."""
 
     def __init__(self) -> None:
         self.text: Callable[[bytes], str | None] = _no_text
@@ -97,14 +97,14 @@ class Moulds:
         self._missed, self._next = 0, _FIRST_CAST
 
     def miss(self, event: bytes, read: Read, kind: Kind, key: Key) -> None:
-        """An event that brought a text of one block and nothing else, and fits no mould yet."""
+        """An event that brought a text of one block and nothing else, and fits no repeat yet."""
         self._missed += 1
         self._first = self._first or event
         if self._missed >= self._next:
             self._next *= 2
-            mould = cast(self._first, event, read)
-            if mould is not None:
-                self.text, self.kind, self.key = mould.text, kind, key
+            repeat = cast(self._first, event, read)
+            if repeat is not None:
+                self.text, self.kind, self.key = repeat.text, kind, key
             else:
                 self._first = event
 
@@ -113,8 +113,8 @@ def _no_text(_event: bytes) -> str | None:
     return None
 
 
-def cast(first: bytes, second: bytes, read: Read) -> Mould | None:
-    """The mould of two events, or None where they have none, or where it is not certain that they have."""
+def cast(first: bytes, second: bytes, read: Read) -> Repeat | None:
+    """The repeat of two events, or None where they have none, or where it is not certain that they have."""
     start = _json_start(second)
     if start < 0 or start != _json_start(first) or max(len(first), len(second)) > _MAX_EVENT:
         return None
@@ -126,7 +126,7 @@ def cast(first: bytes, second: bytes, read: Read) -> Mould | None:
     pieces = [second[edges[place] : edges[place + 1]] for place in range(0, len(edges), 2)]
     for text_at, token in enumerate(differing):
         if token.kind is str and _is_all(pieces, differing, text_at, start, read):
-            return Mould(pieces, text_at)
+            return Repeat(pieces, text_at)
     return None
 
 

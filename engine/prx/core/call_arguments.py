@@ -10,7 +10,7 @@ import json
 import re
 from typing import Any, NoReturn
 
-from prx.wire import read_json
+from prx.json_text import read_json
 
 _CONTROL = r"[\x00-\x1f]"
 _MARKS = r'(?s:\\.)|["{}\[\]]'

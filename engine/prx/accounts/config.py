@@ -6,19 +6,19 @@ A ${NAME} without a value is no fault of the file: it fails the call that needs 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from prx import variables
 from prx.chat import NONE
 from prx.errors import ConfigError, sealed
 from prx.record import Record
+from prx.secret import Secret
 from prx.spec import schema
 from prx.spec.compile import FRAMING, OWN_HEADER
 from prx.spec.document import Document, Keys, Problem
-from prx.wire import Secret
+from prx.text import MissingError, fill
 
 
 class Settings(Record):
@@ -90,7 +90,7 @@ def load(source: str | Path | Mapping[str, Any] | None, env: Mapping[str, str]) 
     path = Path(source) if source is not None else _usual(env)
     if path is None:
         return Config()
-    from prx.toml import read
+    from prx.accounts.toml import read
 
     document = read(path)
     return _checked(document)
@@ -160,8 +160,21 @@ def _wrapped(row: Mapping[str, Any]) -> dict[str, Any]:
 def expand(text: str, env: Mapping[str, str], where: str) -> str:
     """A text of the configuration with its variables. `where`: its key, for the error."""
     try:
-        return variables.fill(text, env)
-    except variables.MissingError as missing:
+        return fill(text, env)
+    except MissingError as missing:
         raise ConfigError(
             f"{where}: the environment has no {missing.name}", hint=f"Set it: export {missing.name}=…"
         ) from None
+
+
+def folders(providers: str | Path | Sequence[str | Path] | None, env: Mapping[str, str]) -> list[Path]:
+    """Folders of provider files, the weakest first: the system's, the user's, $PRX_PROVIDERS, those given."""
+    own = home(env)
+    usual = [Path("/etc/prx/providers.d"), *([own / "providers.d"] if own else [])]
+    named = [Path(part) for part in env.get("PRX_PROVIDERS", "").split(os.pathsep) if part]
+    given = [Path(providers)] if isinstance(providers, str | Path) else [Path(part) for part in providers or ()]
+    for folder in (*named, *given):
+        if not folder.is_dir():
+            raise ConfigError(f"{folder}: no folder of provider files", hint="Check --providers and PRX_PROVIDERS.")
+    # Absolute, since a program may change its folder; not resolved, since messages name what was named.
+    return [Path(os.path.abspath(folder)) for folder in (*usual, *named, *given[::-1])]  # noqa: PTH100

@@ -11,19 +11,19 @@ import threading
 from collections.abc import Mapping
 
 from prx import forks
-from prx.account import Account, open_account
-from prx.config import Config, Route, Settings
+from prx.accounts.account import Account, open_account
+from prx.accounts.config import Config, Route, Settings
+from prx.accounts.keys import Asked
 from prx.errors import ConfigError, sealed
-from prx.keys import Asked
 from prx.record import Record
 from prx.spec.catalog import Catalog
 from prx.spec.definition import Definition
-from prx.words import nearest
+from prx.text import nearest
 
 _GENERIC = "compatible"  # what a provider that only the configuration knows builds on
 
 
-class Named(Record):
+class ModelRef(Record):
     """A provider and one of its models, told apart by the caller: neither split nor routed."""
 
     provider: str
@@ -59,12 +59,12 @@ class Accounts:
         self._lock = threading.Lock()
 
     @sealed
-    def choose(self, model: str | Named | None) -> tuple[Account, str]:
+    def choose(self, model: str | ModelRef | None) -> tuple[Account, str]:
         """Who is asked, and for which model by its own name. Raises ConfigError or SpecError."""
         config = self.config
         if model is None:
             return self._default()
-        if isinstance(model, Named):
+        if isinstance(model, ModelRef):
             return self.get(model.provider), model.model
         for route in config.routes:
             if route.fits(model):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from prx.accounts import Named
+from prx.accounts.choose import ModelRef
 from prx.chat import Message
 from prx.errors import ConfigError
 
@@ -73,9 +73,9 @@ def params(given: Mapping[str, Any]) -> Mapping[str, Any]:
     return {name: plain(value) for name, value in given.items()}
 
 
-def model(given: Any) -> str | Named | None:
+def model(given: Any) -> str | ModelRef | None:
     """A model's name or None. Raises ConfigError."""
-    if given is None or isinstance(given, Named) or (isinstance(given, str) and given.strip()):
+    if given is None or isinstance(given, ModelRef) or (isinstance(given, str) and given.strip()):
         return given
     raise ConfigError(
         f'model is a name such as "provider/model", not {given!r}', hint="Leave it out for the configured default."

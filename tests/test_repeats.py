@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from prx.core import mould
+from prx.core import decode, repeats
 
 DIALECTS = {
     "openai-chat": lambda text, n: sse({"id": "c", "created": 1700000000 + n // 7, "model": "m", "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}], "obfuscation": "x" * (n % 5)}),
@@ -31,17 +31,15 @@ def sse(event, name="", *, escaped=False):
 
 
 def looked_at(monkeypatch):
-    """How many events are parsed from now on."""
-    from prx import wire
-
+    """The events that are parsed from now on."""
     parsed = []
-    loads = json.loads
+    read = decode.read_json
 
     def counted(text):
         parsed.append(text)
-        return loads(text)
+        return read(text)
 
-    monkeypatch.setattr(wire.json, "loads", counted)
+    monkeypatch.setattr(decode, "read_json", counted)
     return parsed
 
 
@@ -92,15 +90,15 @@ def test_a_reader_that_looks_into_a_text_is_asked_about_each(response, why):
     texts = ["a", "b", "d", "e", "f", "c", "abc", "g"] * 4
     events = [{"data": json.loads(DIALECTS["openai-chat"](text, n)[6:])} for n, text in enumerate(texts)]
     answers = [{"events": [*events, "[DONE]"]}]
-    with_moulds = playing.play({"extends": "openai-chat", "stream": response}, {"stream": True}, answers, retries=0)
-    never = mould._FIRST_CAST
+    with_repeats = playing.play({"extends": "openai-chat", "stream": response}, {"stream": True}, answers, retries=0)
+    never = repeats._FIRST_CAST
     try:
-        mould._FIRST_CAST = 10**9
+        repeats._FIRST_CAST = 10**9
         without = playing.play({"extends": "openai-chat", "stream": response}, {"stream": True}, answers, retries=0)
     finally:
-        mould._FIRST_CAST = never
+        repeats._FIRST_CAST = never
     assert spec.id == "played"
-    assert with_moulds.view() == without.view(), why
+    assert with_repeats.view() == without.view(), why
 
 
 @pytest.mark.parametrize(
@@ -116,13 +114,13 @@ def test_a_reader_that_looks_into_a_text_is_asked_about_each(response, why):
         (b'data: {"t": "x"}', b'data: {"t": "x"}'),  # no difference
     ],
 )
-def test_what_has_no_mould(first, second):
-    assert mould.cast(first, second, lambda event: event.get("t") or event.get("a")) is None
+def test_what_has_no_repeat(first, second):
+    assert repeats.cast(first, second, lambda event: event.get("t") or event.get("a")) is None
 
 
-def test_what_fits_a_mould():
+def test_what_fits_a_repeat():
     first, second = (sse({"n": n, "t": text, "z": "q"}).strip() for n, text in ((11, "one"), (12, "two")))
-    made = mould.cast(first, second, lambda event: event["t"])
+    made = repeats.cast(first, second, lambda event: event["t"])
     assert made.text(sse({"n": 130, "t": "three", "z": "q"}).strip()) == "three"
     for event in (
         {"n": 13, "t": 'say "x"', "z": "q"},  # an escape
@@ -142,8 +140,8 @@ def test_nobody_can_look_into_a_marked_value():
         lambda value: value == "x", lambda value: value != "x", lambda value: value < "x", lambda value: value in {"x", "y"}, len,
         lambda value: "x" in value, lambda value: json.dumps({"a": value}), lambda value: f"{value}", lambda value: {value: 1}, lambda value: value + "x",
     ):  # fmt: skip
-        with pytest.raises((mould._LookedAtError, TypeError)):
-            look(mould._Marked(str, some=True))
-    assert bool(mould._Marked(str, some=True))
-    with pytest.raises(mould._LookedAtError):
-        bool(mould._Marked(str, some=False))
+        with pytest.raises((repeats._LookedAtError, TypeError)):
+            look(repeats._Marked(str, some=True))
+    assert bool(repeats._Marked(str, some=True))
+    with pytest.raises(repeats._LookedAtError):
+        bool(repeats._Marked(str, some=False))

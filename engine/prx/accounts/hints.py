@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from prx import keys, urls
-from prx.account import Account
+from prx import urls
+from prx.accounts import keys
+from prx.accounts.account import Account
 from prx.errors import Error
 from prx.spec.catalog import Catalog
 

@@ -9,14 +9,14 @@ from pathlib import Path
 from prx.errors import SpecError
 from prx.spec.catalog import Catalog
 from prx.spec.definition import Definition
-from prx.spec.files import Renewal, Stamp, survey
+from prx.spec.files import Reload, Stamp, survey
 
 _LOOK_SECONDS = 0.2  # at most so often are the folders looked at
 _PATIENCE = 2.0  # seconds for which a file that never settles holds up the others
 _SETTLED_SECONDS = 0.1  # a file that has just been written to may not be whole yet
 
 
-def renew(old: Catalog) -> tuple[Catalog, Renewal]:
+def reload(old: Catalog) -> tuple[Catalog, Reload]:
     """A catalogue of the same folders as they are now. `old` is not changed."""
     files = old.files.renewed(old.folders[1:])
     changed = files.changed(old.files)
@@ -30,7 +30,7 @@ def renew(old: Catalog) -> tuple[Catalog, Renewal]:
     new = Catalog(old.folders[1:], files, cache=old.cache)
     later = _carry_over(old, new)
     good = [path for path in changed if path not in broken]
-    return new, Renewal(
+    return new, Reload(
         added=tuple(str(path) for path in good if old.files.known(path) is None),
         changed=tuple(str(path) for path in good if old.files.known(path) is not None),
         removed=tuple(map(str, old.files.gone(files))),

@@ -13,15 +13,16 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from prx import resources, variables
+from prx import resources
+from prx.accounts.config import Route, Settings, expand
 from prx.chat import NONE
-from prx.config import Route, Settings, expand
 from prx.errors import ConfigError
 from prx.record import Record
+from prx.secret import Secret
 from prx.spec.catalog import Catalog
 from prx.spec.definition import Definition
+from prx.text import MissingError, fill, variable_names
 from prx.urls import origin
-from prx.wire import Secret
 
 Env = Mapping[str, str]
 
@@ -62,8 +63,8 @@ class Way(Record):
     def at(self, url: str) -> bool:
         """Whether it goes to the origin of this URL."""
         try:
-            return bool(url) and origin(self.base_url) == origin(variables.fill(url, self.env))
-        except (variables.MissingError, ValueError):
+            return bool(url) and origin(self.base_url) == origin(fill(url, self.env))
+        except (MissingError, ValueError):
             return False
 
     def at_home(self, *names: str) -> bool:
@@ -106,7 +107,7 @@ def said(asked: Asked, way: Way) -> Said:
     return Said(
         key=Secret(expand(key.reveal(), way.env, where).strip()) if key is not None else Secret(""),
         headers=_headers(table, way.env),
-        names=frozenset(name.upper() for text in texts for name in variables.names(text.reveal())),
+        names=frozenset(name.upper() for text in texts for name in variable_names(text.reveal())),
     )
 
 
@@ -178,7 +179,7 @@ def _consent(asked: Asked, way: Way, given: Said, name: str) -> str:
     if not given.key:
         return in_config(asked, way, "api_key", f'"${{{name}}}"')
     headers = ((way.definition.raw.get("request") or {}).get("headers") or {}).items()
-    header = next((key for key, text in headers if isinstance(text, str) and name in variables.names(text)), "x-key")
+    header = next((key for key, text in headers if isinstance(text, str) and name in variable_names(text)), "x-key")
     return in_config(asked, way, f"headers.{quoted(header)}", f'"${{{name}}}"')
 
 
@@ -222,7 +223,7 @@ def packaged(definition: Definition) -> bool:
 
 def named(raw: Mapping[str, Any]) -> set[str]:
     """Variables in the headers and query of a file, its variants included."""
-    return {name for text in _texts(raw) if isinstance(text, str) for name in variables.names(text)}
+    return {name for text in _texts(raw) if isinstance(text, str) for name in variable_names(text)}
 
 
 def _texts(raw: Mapping[str, Any]) -> Iterator[Any]:

@@ -1,0 +1,147 @@
+"""A key in its wrapper, and what takes keys out of texts.
+
+A Secret shows itself only to `reveal()`. Only a transport calls that, at the moment of sending.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from prx.errors import ConfigError
+from prx.json_text import parsed
+from prx.spellings import Spellings
+from prx.text import clean, fill, variable_names
+
+MASK = "***"
+_SHORTEST = 4  # a key of fewer characters is a placeholder, and masking it would eat ordinary words
+
+
+class Secret:
+    """A key. Prints as ***, compares by value, is rendered into text only by `reveal`.
+
+    `template` is the text around the key, with {api_key} where the key goes.
+    """
+
+    __slots__ = ("_spellings", "_template", "_value")
+
+    def __init__(self, value: str, template: str = "{api_key}") -> None:
+        self._value = value
+        self._template = template
+        self._spellings: Spellings | None = None  # made where it is first looked for, which is in an error
+
+    @staticmethod
+    def filled(text: str, values: Mapping[str, Secret]) -> str | Secret:
+        """A text with the ${NAME}s in it replaced: a Secret where there are any. Raises MissingError."""
+        filled = fill(text, {name: value.reveal() for name, value in values.items()})
+        return Secret(filled) if variable_names(text) else filled
+
+    def within(self, template: str) -> Secret:
+        """The same key inside another text."""
+        return Secret(self._value, template)
+
+    def reveal(self) -> str:
+        return self._template.replace("{api_key}", self._value)
+
+    def redact(self, text: str) -> str:
+        """`text` with every spelling of the key replaced: plain, inside JSON, inside a URL, inside a page, in base64."""
+        found = self.spellings
+        return found.replaced(text, MASK) if found else text
+
+    @property
+    def spellings(self) -> Spellings | None:
+        """The ways of writing it; None for what is too short to be a key."""
+        if self._spellings is None and len(self._value) >= _SHORTEST:
+            self._spellings = Spellings(self._value)
+        return self._spellings
+
+    @property
+    def sendable(self) -> bool:
+        """Whether a header can carry it: printable ASCII, no space around it."""
+        value = self._value
+        return value.isascii() and value.isprintable() and value == value.strip()
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and not isinstance(other, LostSecret) and self.reveal() == other.reveal()
+
+    def __hash__(self) -> int:
+        return hash(self.reveal())
+
+    def __str__(self) -> str:
+        return self._template.replace("{api_key}", MASK)
+
+    def __repr__(self) -> str:
+        return f"Secret({self!s})"
+
+    def __copy__(self) -> Secret:
+        return self  # it never changes
+
+    def __deepcopy__(self, _memo: object) -> Secret:
+        return self
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return (LostSecret, ())  # a pickled key is a key in a file
+
+
+class LostSecret(Secret):
+    """What a key has become where it went through a pickle. It is never sent: to ask it for its text is an error."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(MASK, MASK)
+
+    def within(self, template: str) -> Secret:
+        return self
+
+    @property
+    def sendable(self) -> bool:
+        return bool(self.reveal())
+
+    def reveal(self) -> str:
+        raise ConfigError(
+            "a key that went through a pickle is not in it", hint="Make a Client where the call is made, with its key."
+        )
+
+    def redact(self, text: str) -> str:
+        return text
+
+    @property
+    def spellings(self) -> None:
+        return None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LostSecret)
+
+    def __hash__(self) -> int:
+        return hash(MASK)
+
+
+def redact(text: str, secrets: Iterable[Secret]) -> str:
+    for secret in secrets:
+        text = secret.redact(text)
+    return text
+
+
+def redact_value(value: Any, secrets: Sequence[Secret]) -> Any:
+    """A JSON value with the keys in its texts replaced: however the sender escaped them, they are plain here."""
+    if isinstance(value, str):
+        return redact(value, secrets)
+    if isinstance(value, list):
+        return [redact_value(item, secrets) for item in value]
+    if isinstance(value, dict):
+        return {redact(name, secrets): redact_value(item, secrets) for name, item in value.items()}
+    return value
+
+
+def redact_json(text: str, secrets: Sequence[Secret]) -> tuple[Any, str]:
+    """The JSON value of a text (None where it is none) and the text, both without the keys."""
+    value = parsed(text)
+    safe = redact_value(value, secrets)
+    if safe != value:
+        return safe, clean(json.dumps(safe, ensure_ascii=False))
+    return safe, redact(text, secrets) if value is None else text

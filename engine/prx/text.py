@@ -1,0 +1,54 @@
+"""Small help with texts: the nearest known word, what can be encoded, and ${NAME} for a value of the environment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+_VARIABLE = r"(\$?)\$\{([A-Za-z_][A-Za-z0-9_]*)\}"  # few texts have one, and to compile it takes longer than to look
+
+
+class MissingError(Exception):
+    """A text names a variable that has no value."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+def variable_names(text: str) -> list[str]:
+    """The variables that a text asks for."""
+    return [name for escape, name in re.findall(_VARIABLE, text) if not escape] if "${" in text else []
+
+
+def fill(text: str, values: Mapping[str, str]) -> str:
+    """The text with a value for each ${NAME}; $${ is a literal ${. Raises MissingError."""
+    if "${" not in text:
+        return text
+
+    def value(found: re.Match[str]) -> str:
+        escape, name = found.groups()
+        if escape:
+            return f"${{{name}}}"
+        if name not in values:
+            raise MissingError(name)
+        return values[name]
+
+    return re.sub(_VARIABLE, value, text).replace("$${", "${")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The words to add to a message about an unknown word: which known one is nearest, or nothing."""
+    import difflib  # seldom needed
+
+    close = difflib.get_close_matches(word, list(known), 1, 0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def clean(text: str) -> str:
+    """Text that can be encoded: halves of a surrogate pair are joined, a single half is U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
