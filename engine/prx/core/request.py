@@ -52,7 +52,7 @@ def _with_model(path: str, model: str, spec: Spec) -> str:
         raise ConfigError(f"{model!r} cannot stand in a path: it is no valid Unicode", provider=spec.id) from None
 
 
-def build_models(spec: Spec, target: Target) -> HttpRequest:
+def build_models(spec: Spec, _call: Call, target: Target) -> HttpRequest:
     """The request for the list of models. Raises CapabilityError where there is none."""
     if not spec.can("models") or "models" not in spec.endpoints:
         raise CapabilityError("has no list of its models", provider=spec.id)
