@@ -12,7 +12,7 @@ from typing import Any, Self
 from prx import forks
 from prx.calls import Calls
 from prx.chat import Delta, Reply
-from prx.core.exchange import Ask, Emit, Read, Wait
+from prx.core.exchange import Ask, Emit, Read, Send, Wait
 from prx.errors import ConfigError, Error, TruncatedError, frameless, sealed, sealed_coroutine
 from prx.session import Network, Options, Run
 from prx.transport.asynchronous import AsyncHttp, AsyncResponse, Deadline
@@ -44,11 +44,12 @@ class AsyncClient(Calls[Coroutine[Any, Any, Reply], "AsyncStream", Coroutine[Any
         self._https: dict[Network, AsyncHttp] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._made_in = forks.generation
-        self._open: weakref.WeakSet[AsyncStream] = weakref.WeakSet()
+        self._streams: weakref.WeakSet[AsyncStream] = weakref.WeakSet()  # a forgotten one goes, and its connection
+        self._whole: set[AsyncStream] = set()  # of chat and models
 
     async def aclose(self) -> None:
         """Close every connection. A call that another task is in, or a stream that is being read, ends with an Error."""
-        for stream in list(self._open):
+        for stream in (*self._streams, *self._whole):
             stream.stop()
         https, self._https = self._https, {}
         for http in https.values():
@@ -65,18 +66,26 @@ class AsyncClient(Calls[Coroutine[Any, Any, Reply], "AsyncStream", Coroutine[Any
     @sealed_coroutine
     async def _chat(self, options: Options) -> Reply:
         self.check_loop()
-        stream = self._stream(self._session.begin_chat(options, stream=False))
-        return await stream.whole()  # type: ignore[no-any-return]
+        reply: Reply = await self._result_of(self._session.begin_chat(options, stream=False))
+        return reply
 
     @sealed_coroutine
     async def _models(self, options: Options) -> list[str]:
         self.check_loop()
-        stream = self._stream(self._session.begin_models(options))
-        return await stream.whole()  # type: ignore[no-any-return]
+        names: list[str] = await self._result_of(self._session.begin_models(options))
+        return names
+
+    async def _result_of(self, run: Run) -> Any:
+        stream = AsyncStream(run, self)
+        self._whole.add(stream)
+        try:
+            return await stream.whole()
+        finally:
+            self._whole.discard(stream)
 
     def _stream(self, run: Run) -> AsyncStream:
         stream = AsyncStream(run, self)
-        self._open.add(stream)
+        self._streams.add(stream)
         return stream
 
     def http(self, network: Network) -> AsyncHttp:
@@ -149,7 +158,7 @@ class AsyncStream:
 
     async def __aenter__(self) -> Self:
         while self._response is None and not self._over and not self._pending:
-            await self._advance()
+            await self._advance(to_head=True)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -179,8 +188,8 @@ class AsyncStream:
             raise _closed()
         return self._result
 
-    async def _advance(self) -> None:
-        """Do what the flow asks for, up to the next deltas, the head of a response, or the end. Raises Error."""
+    async def _advance(self, *, to_head: bool = False) -> None:
+        """Do what the flow asks for, up to the next deltas or the end, or to the head of a response. Raises Error."""
         self._client.check_loop()
         if self._reader is not None:
             raise ConfigError(
@@ -188,7 +197,7 @@ class AsyncStream:
             )
         self._reader = asyncio.current_task()
         try:
-            await self._do_next()
+            await self._do_next(to_head=to_head)
         except Error as error:
             self._end()
             self._run.on_end(error)
@@ -201,7 +210,7 @@ class AsyncStream:
         finally:
             self._reader = None
 
-    async def _do_next(self) -> None:
+    async def _do_next(self, *, to_head: bool) -> None:
         if self._deadline is None:
             self._deadline = Deadline(self._run.deadline)
         failed: Error | None = None
@@ -219,7 +228,7 @@ class AsyncStream:
                 self._answer = await self._do(ask, self._deadline)
             except Error as error:
                 failed = error
-            if failed is None and type(ask) is not Read:
+            if to_head and type(ask) is Send and failed is None:
                 return None
 
     async def _do(self, ask: Ask, deadline: Deadline) -> Any:

@@ -139,15 +139,15 @@ class Connection(asyncio.Protocol):
     # -------------------------------------------------------------- used by a call
 
     @property
-    def usable(self) -> bool:
-        """Whether another request may go out: nothing has come that nobody asked for.
+    def idle(self) -> bool:
+        """Whether it stands, and nothing has come that nobody asked for."""
+        return not (self._ended or self._data or self.transport.is_closing())
 
-        The socket itself is looked at, too: its end may have come since the loop has last done so.
-        """
-        if self._ended or self._data or self.transport.is_closing():
-            return False
+    @property
+    def usable(self) -> bool:
+        """The same, with a look at the socket: its end may have come since the loop has last looked."""
         sock = self.transport.get_extra_info("socket")
-        return sock is None or not wait_for_read(sock, 0)
+        return self.idle and (sock is None or not wait_for_read(sock, 0))
 
     async def receive(self, due: float) -> bytes:
         """What has come, waited for until `due`; b"" at the connection's end. Raises TimeoutError or OSError."""
@@ -289,7 +289,7 @@ class AsyncHttp:
         return None
 
     def _keep(self, connection: Connection, kept: deque[Connection]) -> None:
-        if self._closed or len(kept) >= _MOST_KEPT or not connection.usable:
+        if self._closed or len(kept) >= _MOST_KEPT or not connection.idle:
             connection.abort()
             return
         connection.kept_at = time.monotonic()

@@ -27,7 +27,7 @@ _END_OF_HEAD = re.compile(rb"\n\r?\n")
 _HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*)\Z", re.DOTALL)
 _CHUNK = re.compile(rb"([0-9a-fA-F]{1,16})\r\n")
 _HEX = re.compile(rb"[0-9a-fA-F]{1,16}\Z")
-_UNSENDABLE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
+_UNSENDABLE = re.compile(r"[^\t\r\n\x20-\x7e\x80-\xff]")
 
 
 class DrippingError(TimeoutError):
@@ -38,7 +38,8 @@ def head_of(method: str, target: str, headers: Mapping[str, str]) -> bytes:
     """A request's head. Raises ValueError for what a header cannot carry, without repeating it."""
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
     text = "\r\n".join(lines)
-    if text.count("\r\n") != len(lines) - 1 or any(_UNSENDABLE.search(line) for line in lines):
+    breaks = len(lines) - 1
+    if not (text.count("\r\n") == text.count("\r") == text.count("\n") == breaks) or _UNSENDABLE.search(text):
         raise ValueError("a header has characters that cannot be sent")
     return f"{text}\r\n\r\n".encode("latin-1")
 
