@@ -9,7 +9,6 @@ import pytest
 
 import prx
 
-
 LATE = {"AsyncClient", "AsyncStream"}  # what is imported when it is first named
 
 
