@@ -47,6 +47,8 @@ class Client:
     Raises ConfigError for a configuration with faults.
     """
 
+    _playback: Http | None = None  # what is asked in place of a network, where recordings are played
+
     @sealed
     def __init__(
         self,
@@ -259,7 +261,7 @@ class Client:
 
     def _http(self, account: Account) -> Http:
         """The connections of all accounts with the same settings, made at the first call."""
-        http = self._https.get(account.network)
+        http = self._https.get(account.network) if self._playback is None else self._playback
         if http is None:
             with OPENING:
                 from prx.transport.http import Http

@@ -48,6 +48,7 @@ def record(
 
     Headers are written by allow-list and keys never; each file says what was recorded.
     """
+    run.check_recorder()
     with options.client(config, folders) as client:
         catalog = client.catalog
     definition = catalog.get(provider)
