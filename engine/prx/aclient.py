@@ -30,6 +30,8 @@ class AsyncClient(Calls[Coroutine[Any, Any, Reply], "AsyncStream", Coroutine[Any
     `chat` and `models` are awaited; `stream` gives an AsyncStream. A cancelled task closes its connection at once.
     """
 
+    _playback: AsyncHttp | None = None  # what is asked in place of a network, where recordings are played
+
     @sealed
     def __init__(
         self,
@@ -90,7 +92,7 @@ class AsyncClient(Calls[Coroutine[Any, Any, Reply], "AsyncStream", Coroutine[Any
 
     def http(self, network: Network) -> AsyncHttp:
         """The connections of all accounts with the same settings."""
-        http = self._https.get(network)
+        http = self._https.get(network) if self._playback is None else self._playback
         if http is None:
             proxy, ca_file = network
             http = self._https[network] = self._new_http(proxy.reveal(), ca_file, self.env)

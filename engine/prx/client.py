@@ -35,6 +35,8 @@ class Client(Calls[Reply, "Stream", list[str]]):
     Raises ConfigError for a configuration with faults.
     """
 
+    _playback: Http | None = None  # what is asked in place of a network, where recordings are played
+
     @sealed
     def __init__(
         self,
@@ -90,7 +92,7 @@ class Client(Calls[Reply, "Stream", list[str]]):
 
     def _http(self, network: Network) -> Http:
         """The connections of all accounts with the same settings, made at the first call."""
-        http = self._https.get(network)
+        http = self._https.get(network) if self._playback is None else self._playback
         if http is None:
             proxy, ca_file = network
             with self._lock:

@@ -48,6 +48,7 @@ def record(
 
     Headers are written by allow-list and keys never; each file says what was recorded.
     """
+    run.check_recorder()
     catalog = options.session(config, folders).catalog
     definition = catalog.get(provider)
     spec = definition.spec()
