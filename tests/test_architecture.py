@@ -230,7 +230,9 @@ def test_the_schemas_keys_are_the_specs_fields():
         ("fallback", model.Fallback, {"name"}),
     ):
         assert fields(cls) == set(at("$defs", definition, "properties")) - {"then"} | also, definition
-    assert fields(model.Request) - {"body_source"} | {"body"} == set(at("$defs", "request", "properties"))
+    assert fields(model.Request) - {"body_source", "expressions"} | {"body"} == set(
+        at("$defs", "request", "properties")
+    )
     found = set(model.FOUND)
     whole = set(at("$defs", "response", "properties"))
     assert whole == (found - {"block", "final", "end", "whole", "whole_calls", "server_calls"}) | fields(

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import gc
 import json
 import os
 import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
-from weakref import WeakValueDictionary
+from types import GenericAlias
 
 import pytest
 from jmespath.exceptions import JMESPathError
+from jmespath.parser import Parser
 
 import prx
-from prx.lang import program
+from prx.core.request import build
+from prx.lang.compiled import Expressions
 from prx.resources import folder as packaged
 from prx.spec import owned, store
 from prx.spec.catalog import Catalog
@@ -70,13 +74,11 @@ def test_it_is_the_same_as_made_anew(cache):
     assert found.raw == first.raw
 
 
-def test_what_is_compiled_does_the_same(cache, monkeypatch):
+def test_what_is_compiled_does_the_same(cache):
     body = {"choices": [{"message": {"text": "", "content": "hello"}, "finish_reason": "stop"}]}
     made = catalog(cache).get("mine").spec().response.found.run(body)
-    monkeypatch.setattr(program, "_packed", {})
-    monkeypatch.setattr(program, "_functions", WeakValueDictionary())
     again = catalog(cache).get("mine").spec().response.found
-    assert program.known(again.key), "from disk"
+    assert again._expressions.are_checked(again.key), "from disk"
     assert again.run(body) == made
     assert "hello" in made
 
@@ -288,7 +290,7 @@ def test_what_json_would_change_is_not_kept(tmp_path):
 # ------------------------------------------------------------------ and of what it was made
 
 
-@pytest.mark.parametrize("changed", ["spec/resolve.py", "lang/growth.py", "urls.py"])
+@pytest.mark.parametrize("changed", ["spec/resolve.py", "lang/bounds.py", "urls.py"])
 def test_another_engine_is_seen_by_what_stands_in_it(tmp_path, changed):
     """Where every file of an installation has the same time, and the change has the same size."""
     root = Path(prx.__file__).parents[2]
@@ -314,18 +316,49 @@ def test_another_engine_is_seen_by_what_stands_in_it(tmp_path, changed):
 
 
 def test_functions_go_with_their_files(cache):
-    """A file that changes again and again leaves no function of its earlier versions."""
+    """A file that changes again and again leaves nothing of its earlier versions: no object, and no row of a table."""
     client = prx.Client({}, str(cache.parent / "d"), env={"PRX_CACHE": str(cache)})
 
-    def version(number):
+    def reload(number):
         (cache.parent / "d" / "mine.yaml").write_text(MINE.replace("message.text", f"message.text_{number}"))
-        client.reload()
-        spec = client.plan("hi", "mine/m")[0].definition.spec()
-        body = {"choices": [{"message": {f"text_{number}": "new"}}]}
-        assert "new" in spec.response.found.run(body)
-        return [key for key in program._functions if any("message.text_" in text for text in key)]
+        assert client.reload().problems == ()
+        account, call = client.plan("hi", "mine/m")
+        spec = account.definition.spec()
+        assert "new" in spec.response.found.run({"choices": [{"message": {f"text_{number}": "new"}}]})
+        assert build(spec, call, account.target)
 
-    assert max(len(version(number)) for number in range(30)) < 5
+    def left():
+        """What a process holds: the rows of every table of these modules by its name, and all objects."""
+        caches, tables = remembered()
+        for each in caches:
+            each.cache_clear()  # they have a bound; how full they are says nothing
+        Parser.purge()  # jmespath's own, with a bound as well
+        gc.collect()
+        return tables, len(gc.get_objects())
+
+    for number in range(20):
+        reload(number)
+    tables, objects = left()
+    for number in range(20, 220):
+        reload(number)
+    later_tables, later_objects = left()
+    assert later_tables == tables
+    assert later_objects - objects < 100, "less than one for two reloads"
+
+
+def remembered():
+    """Every bounded cache of prx.lang and prx.spec, and the length of every other container that a module holds."""
+    caches, tables = [], {}
+    for name, module in list(sys.modules.items()):
+        for key, value in vars(module).items() if name.startswith(("prx.lang", "prx.spec")) else ():
+            if hasattr(value, "cache_clear"):
+                most = value.cache_parameters()["maxsize"]
+                assert (most or 0) <= 256, f"{name}.{key} is no small cache"
+                assert most or value.cache_info().currsize <= 3, f"{name}.{key} has no bound"
+                caches.append(value)
+            elif isinstance(value, Collection) and not isinstance(value, (str, type, GenericAlias)):
+                tables[name, key] = len(value)
+    return caches, tables
 
 
 # ------------------------------------------------------------------ it is data
@@ -364,22 +397,21 @@ def test_nothing_is_read_that_could_be_code():
 
 
 @pytest.mark.parametrize("hostile", HOSTILE, ids=str)
-def test_a_tree_from_disk_runs_nothing(cache, hostile, monkeypatch):
+def test_a_tree_from_disk_runs_nothing(cache, hostile):
     """Whatever stands in its place: it is looked at as data, or the expression is parsed again."""
     made = cache.parent / "made"
     text = "odd_name_of_a_test || other"
-    monkeypatch.setattr(program, "_packed", {})
-    program.unpack({text: json.dumps(hostile).replace("{}", str(made))})
+    expressions = Expressions()
+    expressions.add_stored({text: json.dumps(hostile).replace("{}", str(made))})
     with contextlib.suppress(JMESPathError):
-        program.of((text,))({"odd_name_of_a_test": 1, "x": 2})
+        expressions.function((text,))({"odd_name_of_a_test": 1, "x": 2})
     with contextlib.suppress(JMESPathError):
-        program.formula(text).run({"odd_name_of_a_test": 1, "x": 2})
+        expressions.finder(text)({"odd_name_of_a_test": 1, "x": 2})
     assert not made.exists()
 
 
 @pytest.mark.parametrize("damage", ["[" * 100_000, '"', "NaN", '["field"', '["not_expression", null, ' * 500, "\udcff"])
-def test_a_tree_that_is_none_is_parsed_again(damage, monkeypatch):
-    monkeypatch.setattr(program, "_packed", {})
-    text = "odd_name_of_another_test"
-    program.unpack({text: damage})
-    assert program.of((text,))({text: 1}) == (1,)
+def test_a_tree_that_is_none_is_parsed_again(damage):
+    expressions, text = Expressions(), "odd_name_of_another_test"
+    expressions.add_stored({text: damage})
+    assert expressions.function((text,))({text: 1}) == (1,)

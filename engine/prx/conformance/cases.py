@@ -16,9 +16,9 @@ from prx.accounts.choose import ModelRef
 from prx.chat import plain
 from prx.client import Client
 from prx.errors import ConfigError, Error
-from prx.lang.program import QueryError
 from prx.lang.query import checked, compile_query
 from prx.lang.template import holds
+from prx.lang.tree import QueryError
 from prx.spec import schema
 from prx.spec.load import read
 from prx.spec.model import Spec

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from prx import resources
 from prx.errors import ConfigError, SpecError
+from prx.lang.compiled import Expressions
 from prx.spec import glance as glancing
 from prx.spec import resolve, store
 from prx.spec.definition import Definition, Entry, Resolved, Use
@@ -34,6 +35,7 @@ class Catalog:
         self.folders = (resources.folder("providers.d"), *folders)
         self.files = files or Files()
         self.cache = cache
+        self.expressions = Expressions()
         self._definitions: dict[Path, Definition] = {}
         self._resolved: dict[Path, Resolved] = {}
         self._found: dict[tuple[str, Path | None, str], Entry | None] = {}
@@ -101,13 +103,13 @@ class Catalog:
         """A resolved mapping with all that its variants extend. Raises SpecError."""
         bases = self._reachable(made.raw)
         uses = (*made.uses, *(use for base in bases.values() for use in base.uses))
-        return Definition(entry, made.raw, {name: base.raw for name, base in bases.items()}, uses)
+        return Definition(entry, made.raw, {name: base.raw for name, base in bases.items()}, uses, self.expressions)
 
     def derived(self, name: str, base: str) -> Definition:
         """A provider that has no file, on a provider or a dialect. Raises SpecError."""
         below = self.load(self.base_entry(base), keep=True)
         raw = {**below.raw, "id": name, "name": name}
-        return Definition(below.entry._replace(id=name), raw, below.bases, below.uses)
+        return Definition(below.entry._replace(id=name), raw, below.bases, below.uses, below.expressions)
 
     def loaded(self) -> list[Definition]:
         return list(self._definitions.values())

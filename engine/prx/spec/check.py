@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from prx import urls
 from prx.errors import ConfigError, SpecError
+from prx.lang.compiled import Expressions
 from prx.spec import faults, resolve, schema
 from prx.spec.compile import compile_spec
 from prx.spec.document import Document, Keys, Problem, dotted
@@ -37,6 +38,7 @@ def check_file(path: Path, catalog: Catalog, chain: tuple[Path, ...] = ()) -> tu
         _without(document.value, problems),
         path,
         lambda name: catalog.extended(name, path, (*chain, path)).raw,
+        catalog.expressions,
     )
     return document, sorted(set(problems), key=lambda problem: (problem.line, problem.column, problem.path))
 
@@ -83,7 +85,9 @@ def _without(value: Any, problems: Sequence[Problem]) -> Any:
     return {} if "" in faulty or {"extends", "id", "spec", "request.body"} & faulty else sound(value, ())
 
 
-def _compiled(document: Document, value: Any, path: Path, find: resolve.Find) -> Iterator[Problem]:
+def _compiled(
+    document: Document, value: Any, path: Path, find: resolve.Find, expressions: Expressions
+) -> Iterator[Problem]:
     """What resolving and compiling finds, in the file as it is and in each of its variants."""
     whole = value == document.value
     if not value:
@@ -94,10 +98,10 @@ def _compiled(document: Document, value: Any, path: Path, find: resolve.Find) ->
         yield document.problem(("extends",), error.message)
         return
     if path.parent.name != "_dialects" or raw.get("endpoints"):
-        yield from _faults(document, (), raw, whole=whole)
+        yield from _faults(document, (), raw, expressions, whole=whole)
     for keys, overlay in _overlays(value):
         try:
-            yield from _faults(document, keys, resolve.lay_over(raw, overlay, find), whole=whole)
+            yield from _faults(document, keys, resolve.lay_over(raw, overlay, find), expressions, whole=whole)
         except SpecError as error:
             yield document.problem((*keys, "extends"), error.message)
 
@@ -110,8 +114,10 @@ def _overlays(value: Mapping[str, Any]) -> Iterator[tuple[Keys, Mapping[str, Any
             yield ("fallbacks", name, "then"), row["then"]
 
 
-def _faults(document: Document, prefix: Keys, raw: Mapping[str, Any], *, whole: bool) -> Iterator[Problem]:
-    for keys, sentence, column in faults.faults(compile_spec(raw), whole=whole):
+def _faults(
+    document: Document, prefix: Keys, raw: Mapping[str, Any], expressions: Expressions, *, whole: bool
+) -> Iterator[Problem]:
+    for keys, sentence, column in faults.faults(compile_spec(raw, expressions), whole=whole):
         own = (*prefix, *keys)
         if prefix and own not in document.marks:
             continue  # the fault is not in this overlay

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
+from prx.lang.compiled import Expressions
 from prx.spec import model
 from prx.spec.model import CALL, FAULT, FOUND, TOKENS, Path, Query, Spec
 
@@ -13,10 +15,16 @@ OWN_HEADER = "how long a request is says prx itself; take this header out"
 
 _HEADER = {"bearer": "authorization", "x-api-key": "x-api-key"}
 _TEMPLATE = {"bearer": "Bearer {api_key}"}
+_MakeQuery = Callable[..., Query]  # from a path, the sources below it, and their names
 
 
-def compile_spec(raw: Mapping[str, Any]) -> Spec:
-    """A Spec from a mapping that the schema has accepted and that is resolved."""
+def compile_spec(raw: Mapping[str, Any], expressions: Expressions | None = None) -> Spec:
+    """A Spec from a mapping that the schema has accepted and that is resolved.
+
+    expressions: where its functions come from, and are kept for other specs
+    """
+    expressions = expressions or Expressions()
+    query = partial(Query, expressions)
     return Spec(
         id=raw["id"],
         name=raw.get("name") or raw["id"],
@@ -29,20 +37,20 @@ def compile_spec(raw: Mapping[str, Any]) -> Spec:
         auth=_auth(raw.get("auth", {})),
         capabilities=raw.get("capabilities", {}),
         endpoints=raw.get("endpoints", {}),
-        request=_request(raw.get("request", {})),
-        response=_response(raw),
-        stream=_stream(raw),
-        errors=_errors(raw.get("errors", {})),
-        fallbacks=tuple(_fallback(name, row) for name, row in raw.get("fallbacks", {}).items()),
+        request=_request(raw.get("request", {}), expressions),
+        response=_response(raw, query),
+        stream=_stream(raw, query),
+        errors=_errors(raw.get("errors", {}), query),
+        fallbacks=tuple(_fallback(name, row, query) for name, row in raw.get("fallbacks", {}).items()),
         retry=model.Retry(**raw.get("retry", {})),
         transport=model.Limits(**raw.get("transport", {})),
-        models=_models(raw.get("models", {})),
+        models=_models(raw.get("models", {}), query),
         deviations=raw.get("deviations", {}),
         evidence=tuple(_source(row) for row in raw.get("evidence", ())),
     )
 
 
-def expressions(spec: Spec) -> set[str]:
+def texts(spec: Spec) -> set[str]:
     """The texts of all expressions that a spec may evaluate."""
     return {text for query in queries(spec) for text in query.key}.union(spec.request.body.formulas)
 
@@ -56,7 +64,7 @@ def queries(spec: Spec) -> Iterator[Query]:
     yield from ([spec.stream.kind] if spec.stream.kind else [])
     yield from (rule.when for rule in spec.errors.rules)
     yield from (fallback.when for fallback in spec.fallbacks)
-    yield Query(("deviations",), spec.deviations)
+    yield Query(spec.request.expressions, ("deviations",), spec.deviations)
 
 
 def _auth(raw: Mapping[str, Any]) -> model.Auth:
@@ -71,8 +79,9 @@ def _auth(raw: Mapping[str, Any]) -> model.Auth:
     )
 
 
-def _request(raw: Mapping[str, Any]) -> model.Request:
+def _request(raw: Mapping[str, Any], expressions: Expressions) -> model.Request:
     return model.Request(
+        expressions,
         body_source=raw.get("body"),
         system=raw.get("system", "keep"),
         roles=raw.get("roles", {}),
@@ -84,15 +93,15 @@ def _request(raw: Mapping[str, Any]) -> model.Request:
     )
 
 
-def _reader(path: Path, block: Mapping[str, Any], raw: Mapping[str, Any]) -> dict[str, Any]:
+def _reader(path: Path, block: Mapping[str, Any], raw: Mapping[str, Any], query: _MakeQuery) -> dict[str, Any]:
     sources = {**block, "detect": raw.get("errors", {}).get("detect")}
     replay = block.get("replay", {})
     return {
-        "found": Query(path, sources, ("detect", *FOUND)),
-        "tool_call": Query((*path, "tool_call"), block.get("tool_call", {}), CALL),
-        "call_replay": Query((*path, "tool_call", "replay"), block.get("tool_call", {}).get("replay", {})),
-        "tokens": Query(("response", "tokens"), raw.get("response", {}).get("tokens", {}), TOKENS),
-        "replay": Query(
+        "found": query(path, sources, ("detect", *FOUND)),
+        "tool_call": query((*path, "tool_call"), block.get("tool_call", {}), CALL),
+        "call_replay": query((*path, "tool_call", "replay"), block.get("tool_call", {}).get("replay", {})),
+        "tokens": query(("response", "tokens"), raw.get("response", {}).get("tokens", {}), TOKENS),
+        "replay": query(
             (*path, "replay"),
             {key: row.get("from", "") if isinstance(row, dict) else row for key, row in replay.items()},
         ),
@@ -108,11 +117,11 @@ def _steps(path: str) -> Path:
     )
 
 
-def _response(raw: Mapping[str, Any]) -> model.Response:
+def _response(raw: Mapping[str, Any], query: _MakeQuery) -> model.Response:
     block = raw.get("response", {})
     return model.Response(
-        **_reader(("response",), block, raw),
-        answer=Query(("response",), block, ("answer",)),
+        **_reader(("response",), block, raw, query),
+        answer=query(("response",), block, ("answer",)),
         choices=block.get("choices", ""),
         finish_reasons=block.get("finish_reasons", {}),
         request_id=tuple(block.get("request_id", ())),
@@ -120,28 +129,30 @@ def _response(raw: Mapping[str, Any]) -> model.Response:
     )
 
 
-def _stream(raw: Mapping[str, Any]) -> model.Stream:
+def _stream(raw: Mapping[str, Any], query: _MakeQuery) -> model.Stream:
     block = raw.get("stream", {})
     events = block.get("events", {})
     return model.Stream(
-        **_reader(("stream",), block, raw),
+        **_reader(("stream",), block, raw, query),
         framing=block.get("framing", "sse"),
         done=block.get("done", ""),
         reasoning_first=block.get("reasoning_first", False),
         usage_in_parts=block.get("usage_in_parts", False),
-        kind=Query(("stream",), block, ("kind",)) if block.get("kind") else None,
-        events={name: model.Reader(**_reader(("stream", "events", name), row, raw)) for name, row in events.items()},
+        kind=query(("stream",), block, ("kind",)) if block.get("kind") else None,
+        events={
+            name: model.Reader(**_reader(("stream", "events", name), row, raw, query)) for name, row in events.items()
+        },
     )
 
 
-def _errors(raw: Mapping[str, Any]) -> model.Errors:
+def _errors(raw: Mapping[str, Any], query: _MakeQuery) -> model.Errors:
     return model.Errors(
-        detect=Query(("errors",), raw, ("detect",)),
-        found=Query(("errors",), raw, FAULT),
+        detect=query(("errors",), raw, ("detect",)),
+        found=query(("errors",), raw, FAULT),
         rules=tuple(
             model.Rule(
                 name=name,
-                when=Query(
+                when=query(
                     ("errors", "rules", name),
                     {"when": row.get("when") or ("`true`" if row.get("says") else "`false`")},
                     ("when",),
@@ -158,10 +169,10 @@ def _errors(raw: Mapping[str, Any]) -> model.Errors:
     )
 
 
-def _fallback(name: str, raw: Mapping[str, Any]) -> model.Fallback:
+def _fallback(name: str, raw: Mapping[str, Any], query: _MakeQuery) -> model.Fallback:
     return model.Fallback(
         name=name,
-        when=Query(("fallbacks", name), raw, ("when",)),
+        when=query(("fallbacks", name), raw, ("when",)),
         needs=raw.get("needs", ""),
         enabled=raw.get("enabled", True),
     )
@@ -171,5 +182,5 @@ def _source(row: Mapping[str, Any]) -> model.Source:
     return model.Source(tuple(row.get("of", ())), row.get("kind", ""), row.get("source", ""), row.get("date", ""))
 
 
-def _models(raw: Mapping[str, Any]) -> model.Models:
-    return model.Models(list=Query(("models",), raw, ("list",)), default=raw.get("default", ""))
+def _models(raw: Mapping[str, Any], query: _MakeQuery) -> model.Models:
+    return model.Models(list=query(("models",), raw, ("list",)), default=raw.get("default", ""))

@@ -7,10 +7,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from prx.lang import program
+from prx.lang.compiled import Expressions
 from prx.record import Record
 from prx.spec import resolve
-from prx.spec.compile import compile_spec, expressions
+from prx.spec.compile import compile_spec, texts
 from prx.spec.model import Spec
 from prx.spec.resolve import Raw
 
@@ -49,11 +49,19 @@ class Definition:
             so a call is made of one version of the files
     """
 
-    def __init__(self, entry: Entry, raw: Raw, bases: Mapping[str, Raw], uses: tuple[Use, ...] = ()) -> None:
+    def __init__(
+        self,
+        entry: Entry,
+        raw: Raw,
+        bases: Mapping[str, Raw],
+        uses: tuple[Use, ...] = (),
+        expressions: Expressions | None = None,
+    ) -> None:
         self.entry = entry
         self.raw = raw
         self.bases = bases
         self.uses = uses
+        self.expressions = expressions or Expressions()
         self._specs: dict[tuple[tuple[bool, ...], tuple[str, ...]], Spec] = {}
 
     @property
@@ -64,7 +72,7 @@ class Definition:
         """The Spec for a model with these fallbacks in effect, compiled once."""
         key = (tuple(fnmatchcase(model, row["model"]) for row in self.raw.get("overrides") or ()), fallbacks)
         if key not in self._specs:
-            self._specs[key] = compile_spec(self.variant(model, fallbacks))
+            self._specs[key] = compile_spec(self.variant(model, fallbacks), self.expressions)
         return self._specs[key]
 
     def variant(self, model: str = "", fallbacks: Sequence[str] = ()) -> Raw:
@@ -85,8 +93,12 @@ class Definition:
             self.raw,
             *(resolve.lay_over(self.raw, overlay, self.bases.__getitem__) for overlay in overlays if overlay),
         ]
-        return program.pack(text for raw in raws for text in expressions(compile_spec(raw)))
+        return self.expressions.to_store(text for raw in raws for text in texts(compile_spec(raw, self.expressions)))
 
     def with_overlay(self, overlay: Mapping[str, Any]) -> Definition:
         """The same provider with some keys of its file replaced (what config.toml says)."""
-        return Definition(self.entry, resolve.merge(self.raw, overlay), self.bases, self.uses) if overlay else self
+        return (
+            Definition(self.entry, resolve.merge(self.raw, overlay), self.bases, self.uses, self.expressions)
+            if overlay
+            else self
+        )

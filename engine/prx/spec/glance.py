@@ -43,7 +43,7 @@ def glance(path: Path, take: Callable[[Path], bytes] = data_of) -> Raw:
         return {}
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def mapping(data: bytes) -> Raw:
     """The mapping that is in a file's bytes. Nobody changes it."""
     return read(data)

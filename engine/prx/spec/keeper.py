@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prx.errors import SpecError
-from prx.lang import program
+from prx.lang.compiled import Expressions
 from prx.spec import store
 from prx.spec.definition import Definition, Entry, Use
 from prx.spec.store import Store
@@ -40,7 +40,10 @@ class Keeper:
         try:
             rows, raw, bases, parsed = kept.get(self._name, self._own()) or ((), None, "", "")
             uses = self._uses(rows) if raw and (parsed or not trees) else None
-            return Definition(self._entry, raw, _bases(kept, bases, parsed), uses) if uses and raw else None
+            if not (uses and raw):
+                return None
+            expressions = self._catalog.expressions
+            return Definition(self._entry, raw, _bases(kept, bases, parsed, expressions), uses, expressions)
         except (OSError, SpecError, TypeError, ValueError, LookupError):
             return None
 
@@ -77,10 +80,10 @@ def _share(kept: Store, value: Mapping[str, Any]) -> str:
     return name
 
 
-def _bases(kept: Store, bases: str, parsed: str) -> Any:
+def _bases(kept: Store, bases: str, parsed: str, expressions: Expressions) -> Any:
     """The mappings that are shared; trees are given to whoever writes functions. Raises LookupError."""
     found, trees = kept.get(bases, bases), kept.get(parsed, parsed) if parsed else {}
     if found is None or trees is None:
         raise LookupError
-    program.unpack(trees)
+    expressions.add_stored(trees)
     return found

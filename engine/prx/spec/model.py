@@ -6,14 +6,15 @@ one call should not pay for fifty. `prx check` and the loading of a user's file 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 from prx.chat import NONE
-from prx.lang import program
-from prx.lang.program import Function
+from prx.lang.codegen import Function
+from prx.lang.compiled import Expressions, Key
 from prx.lang.template import Template
+from prx.lang.tree import QueryError
 from prx.record import Record
 
 Path = tuple[str | int, ...]
@@ -56,28 +57,27 @@ NOTHING = "`null`"
 class Query:
     """One or several expressions of a spec and where they stand; the compiled function on demand."""
 
-    def __init__(self, path: Path, sources: Mapping[str, Any], names: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, expressions: Expressions, path: Path, sources: Mapping[str, Any], names: tuple[str, ...] = ()
+    ) -> None:
+        self._expressions = expressions
         self.path = path
         self.sources = sources
         self.names = names or tuple(sources)
 
     @property
-    def key(self) -> program.Key:
+    def key(self) -> Key:
         """The expressions, one for each name."""
-        return tuple(program.any_of(self.sources.get(name) or NOTHING) for name in self.names)
+        return tuple(_any_of(self.sources.get(name) or NOTHING) for name in self.names)
 
     @cached_property
     def run(self) -> Function:
         """From a JSON value to a tuple, in the order of `names`; None where the spec says nothing."""
-        return program.of(self.key)
-
-    def compile(self) -> None:
-        """Have `run` at hand."""
-        _ = self.run
+        return self._expressions.function(self.key)
 
     def problems(self) -> Iterator[tuple[Path, str, int | None]]:
         """Every expression that cannot be compiled, as (path, sentence, column)."""
-        if program.known(self.key):
+        if self._expressions.are_checked(self.key):
             return
         from prx.lang import query
 
@@ -86,8 +86,15 @@ class Query:
             for place, text in enumerate([source] if isinstance(source, str) else source):
                 try:
                     query.checked(text)
-                except program.QueryError as error:
+                except QueryError as error:
                     yield (*self.path, name, *([] if isinstance(source, str) else [place])), str(error), error.column
+
+
+def _any_of(alternatives: str | Sequence[str]) -> str:
+    """One expression for an ordered list of them: the first that finds something."""
+    if isinstance(alternatives, str):
+        return alternatives
+    return alternatives[0] if len(alternatives) == 1 else " || ".join(f"({item})" for item in alternatives)
 
 
 class Auth(Record):
@@ -113,6 +120,7 @@ class Parameter(Record):
 class Request(Record):
     """How a call becomes a body and headers; see the schema."""
 
+    expressions: Expressions
     body_source: Any
     system: str = "keep"
     roles: Mapping[str, str] = NONE
@@ -124,7 +132,7 @@ class Request(Record):
 
     @cached_property
     def body(self) -> Template:
-        return Template(self.body_source, ("request", "body"), VIEW)
+        return Template(self.body_source, ("request", "body"), VIEW, self.expressions)
 
 
 class Reader(Record):
