@@ -22,8 +22,8 @@ from prx.errors import KINDS
 from prx.lang.template import WORDS
 from prx.spec import compile as compiling
 from prx.spec import model, schema
-from prx.spec.catalog import Catalog
-from prx.spec.glance import glance
+from prx.spec.loader import Loader
+from prx.spec.read import read_quickly
 
 ENGINE = Path(__file__).parents[1] / "engine" / "prx"
 FILES = sorted(ENGINE.rglob("*.py"))
@@ -144,9 +144,9 @@ def test_the_core_does_no_io(path):
 
 def provider_names():
     """Ids, aliases and hosts of every packaged provider, and the ids of the dialects."""
-    names, hosts = set(Catalog().dialects()), set()
-    for entry in Catalog().entries():
-        raw = glance(entry.path)
+    names, hosts = set(Loader().dialects()), set()
+    for entry in Loader().entries():
+        raw = read_quickly(entry.path)
         names |= {raw["id"], *(raw.get("aliases") or ())}
         urls = [raw.get("base_url", ""), *(raw.get("former_urls") or ())]
         hosts |= {host for url in urls if (host := urlsplit(url).hostname) and host not in ("localhost", "127.0.0.1")}
@@ -306,7 +306,7 @@ def words_of(node):
 
 def test_the_request_language_is_small_and_no_word_serves_one_dialect_alone():
     assert len(WORDS) <= 10
-    used = {path.stem: set(words_of(glance(path).get("request", {}).get("body", {}))) for path in DIALECT_FILES}
+    used = {path.stem: set(words_of(read_quickly(path).get("request", {}).get("body", {}))) for path in DIALECT_FILES}
     for word in WORDS:
         assert len([name for name, words in used.items() if word in words]) >= 2, word
 

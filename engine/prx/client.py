@@ -25,9 +25,9 @@ from prx.errors import OPENING, ConfigError, Error, ProtocolError, sealed
 from prx.json_text import parsed
 from prx.running import Stream, limits
 from prx.secret import Secret
-from prx.spec import store
-from prx.spec.catalog import Catalog
+from prx.spec.cache import cache_folder
 from prx.spec.files import Files, Reload
+from prx.spec.loader import Loader
 
 if TYPE_CHECKING:
     from prx.reload import Watch
@@ -60,8 +60,8 @@ class Client:
         self._source = config
         found = folders(providers, self.env)
         with OPENING:
-            self._watch = _watch([*Catalog(found).folders, *configuration.files(config, self.env)]) if watch else None
-            catalog = Catalog(found, Files().renewed(found) if watch else None, cache=store.folder(self.env))
+            self._watch = _watch([*Loader(found).folders, *configuration.files(config, self.env)]) if watch else None
+            catalog = Loader(found, Files().renewed(found) if watch else None, cache=cache_folder(self.env))
             self._accounts = Accounts(configuration.load(config, self.env), catalog, self.env)
         self._https: dict[tuple[Secret, str], Http] = {}
         self._watchdog: Watchdog | None = None
@@ -79,7 +79,7 @@ class Client:
         return self._accounts.config
 
     @property
-    def catalog(self) -> Catalog:
+    def catalog(self) -> Loader:
         return self._accounts.catalog
 
     @sealed
@@ -298,7 +298,7 @@ def _watch(places: Sequence[Path]) -> Watch:
     return Watch(places)
 
 
-def _advise(error: Error, account: Account, catalog: Catalog) -> Error:
+def _advise(error: Error, account: Account, catalog: Loader) -> Error:
     try:
         from prx.accounts import hints
 

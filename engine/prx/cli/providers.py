@@ -15,7 +15,6 @@ from prx.client import Client
 from prx.conformance import cases
 from prx.conformance.evidence import kinds, known
 from prx.errors import ConfigError, Error
-from prx.spec.check import check_file
 from prx.spec.definition import Definition
 from prx.spec.document import Problem
 from prx.spec.files import SUFFIXES
@@ -163,7 +162,7 @@ def _yaml(value: Any) -> str:
 def check(files: tuple[Path, ...], as_json: bool, config: str | None, folders: tuple[str, ...]) -> None:
     """Check provider files, or folders of them: every fault, with its place and what to write instead."""
     with options.client(config, folders) as client:
-        found = {path: check_file(path, client.catalog)[1] for path in _files(files)}
+        found = {path: client.catalog.check(path)[1] for path in _files(files)}
     problems = [problem for row in found.values() for problem in row]
     if as_json:
         output.print_json([_plain(problem) for problem in problems])

@@ -15,8 +15,8 @@ from prx.conformance.cases import Case
 from prx.errors import ConfigError
 from prx.spec.document import printable
 from prx.spec.files import data_of
-from prx.spec.glance import parsed
 from prx.spec.model import Spec
+from prx.spec.read import value_of
 
 Kind = Literal["live", "server", "emulated", "corpus"]
 MAX_BYTES = 32 << 20
@@ -54,7 +54,7 @@ def digest_of(interactions: Any) -> str:
 def recorded(path: Path) -> tuple[Evidence, list[dict[str, Any]]]:
     """The evidence in a recording, and its exchanges. Raises ConfigError for one that was edited or is none."""
     try:
-        value = parsed(_data(path, MAX_BYTES))
+        value = value_of(_data(path, MAX_BYTES))
         evidence, interactions = _evidence(value), value["interactions"]
         digest = digest_of(interactions)
         if not all(is_exchange(row) for row in interactions):
@@ -143,6 +143,6 @@ def glance(path: Path) -> Evidence | None:
     """The evidence at the head of a recording, without reading the rest of it; None where it is none."""
     try:
         head, _, _ = data_of(path, _HEAD).partition(b"\ninteractions:")
-        return _evidence(parsed(head))
+        return _evidence(value_of(head))
     except _NONE:
         return None

@@ -1,7 +1,7 @@
 """The expressions of a catalogue's files: their trees, and the functions that are written from them.
 
 To parse an expression takes jmespath, which takes longer to import than all that one call needs to write: so the trees
-that an earlier process parsed come back from disk (spec/store.py), as JSON. Nothing from a disk is run. Only
+that an earlier process parsed come back from disk (spec/cache.py), as JSON. Nothing from a disk is run. Only
 expressions that have passed every check are stored.
 """
 
