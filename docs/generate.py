@@ -59,6 +59,7 @@ def _table(node: dict[str, Any], whole: dict[str, Any]) -> list[str]:
         merged = {**target, **child}
         example = f"`{_short(merged['examples'][0])}`" if merged.get("examples") else ""
         required = " **(needed)**" if key in node.get("required", ()) else ""
+        required += f" Default: `{_short(merged['default'])}`." if "default" in merged else ""
         rows.append(
             f"| `{key}` | **{merged['title']}.** {_cell(merged['description'])}{required} | {_type(child, merged)} | {_cell(example)} |"
         )

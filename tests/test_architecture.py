@@ -254,6 +254,25 @@ def test_the_schemas_keys_are_the_specs_fields():
     assert set(at("$defs", "streamed_tool_call", "properties")) == {*model.CALL, "replay"}
 
 
+BLOCKS = {
+    "auth": model.Auth, "parameter": model.Parameter, "request": model.Request, "response": model.Response, "stream": model.Stream,
+    "rule": model.Rule, "fallback": model.Fallback, "retry": model.Retry, "transport": model.Limits, "models": model.Models,
+}  # fmt: skip
+
+
+def test_the_schemas_defaults_are_the_records():
+    """What a field has where a file says nothing; a default that is empty is none to show."""
+    for definition in schema.load("provider")["$defs"]:
+        properties = at("$defs", definition).get("properties", {})
+        shown = {key: row["default"] for key, row in properties.items() if "default" in row}
+        cls = BLOCKS.get(definition)
+        ours = {key: getattr(cls, key) for key in cls._fields if hasattr(cls, key)} if cls else {}
+        assert shown == {key: value for key, value in ours.items() if isinstance(value, int | float) or value}, (
+            definition
+        )
+    assert not [key for key, row in at("properties").items() if "default" in row]
+
+
 def test_the_schemas_words_are_the_tables_rows():
     styles = set(at("$defs", "auth", "properties", "style", "enum"))
     assert compiling._HEADER.keys() | {"custom", "query", "none"} == styles

@@ -1,4 +1,5 @@
-"""A provider, compiled: what the core works from. Field names are the schema's keys.
+"""A provider, compiled: what the core works from. Field names are the schema's keys, and a field's default is the
+schema's `default`: it stands here for the engine, and nowhere else in it.
 
 Expressions are compiled at first use and once: a chat needs no stream extractor, and a process that makes
 one call should not pay for fifty. `prx check` and the loading of a user's file compile them all at once.
@@ -98,9 +99,11 @@ def _any_of(alternatives: str | Sequence[str]) -> str:
 
 
 class Auth(Record):
+    """How a key goes out. name, template: as the style has them, where the file says nothing."""
+
+    name: str
+    template: str
     style: str = "bearer"
-    name: str = ""
-    template: str = "{api_key}"
     env: tuple[str, ...] = ()
     required: bool = False
 
@@ -176,7 +179,7 @@ class Rule(Record):
 
     name: str
     when: Query
-    kind: str
+    kind: str = ""
     says: tuple[str, ...] = ()
     unless: tuple[str, ...] = ()
     retryable: bool | None = None
@@ -220,10 +223,10 @@ class Models(Record):
 class Source(Record):
     """What was read about some capabilities, and when."""
 
-    of: tuple[str, ...]
-    kind: str
-    source: str
-    date: str
+    of: tuple[str, ...] = ()
+    kind: str = ""
+    source: str = ""
+    date: str = ""
 
 
 class Spec(Record):
@@ -232,14 +235,7 @@ class Spec(Record):
     id: str
     name: str
     dialect: str
-    base_url: str
-    docs: str
-    source: tuple[str, ...]
-    former_urls: tuple[str, ...]
-    aliases: tuple[str, ...]
     auth: Auth
-    capabilities: Mapping[str, bool]
-    endpoints: Mapping[str, str]
     request: Request
     response: Response
     stream: Stream
@@ -248,8 +244,15 @@ class Spec(Record):
     retry: Retry
     transport: Limits
     models: Models
-    deviations: Mapping[str, list[str]]
-    evidence: tuple[Source, ...] = ()
+    evidence: tuple[Source, ...]
+    base_url: str = ""
+    docs: str = ""
+    source: tuple[str, ...] = ()
+    former_urls: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    capabilities: Mapping[str, bool] = NONE
+    endpoints: Mapping[str, str] = NONE
+    deviations: Mapping[str, list[str]] = NONE
 
     def can(self, capability: str) -> bool:
         """False only where the spec says so."""
