@@ -19,12 +19,12 @@ from prx.conformance.evidence import Evidence, digest_of, evidence_of
 from prx.conformance.run import Asked
 from prx.emulator.server import Emulator
 from prx.errors import ConfigError, ProtocolError
-from prx.spec.catalog import Catalog
+from prx.spec.loader import Loader
 
 ROOT = Path(__file__).parents[1]
 CASSETTES = ROOT / "cassettes"
 CASES = cases.load()
-CATALOG = Catalog()
+CATALOG = Loader()
 LEDGER = yaml.safe_load((CASSETTES / "todo.yaml").read_text()) or {}
 
 

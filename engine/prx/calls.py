@@ -13,8 +13,8 @@ from prx.arguments import Messages
 from prx.chat import NONE, Call
 from prx.errors import sealed
 from prx.session import Options, Run, Session
-from prx.spec.catalog import Catalog
 from prx.spec.files import Reload
+from prx.spec.loader import Loader
 
 ReplyT = TypeVar("ReplyT")
 StreamT = TypeVar("StreamT")
@@ -58,7 +58,7 @@ class Calls(Generic[ReplyT, StreamT, NamesT]):
         return self._session.config
 
     @property
-    def catalog(self) -> Catalog:
+    def catalog(self) -> Loader:
         """The provider files, as they are now."""
         return self._session.catalog
 

@@ -25,9 +25,9 @@ from prx.core.messages import expand_images
 from prx.errors import OPENING, ConfigError, Error
 from prx.record import Record
 from prx.secret import Secret
-from prx.spec import store
-from prx.spec.catalog import Catalog
+from prx.spec.cache import cache_folder
 from prx.spec.files import Files, Reload
+from prx.spec.loader import Loader
 from prx.spec.model import Limits
 
 if TYPE_CHECKING:
@@ -89,8 +89,8 @@ class Session:
         folders = configuration.folders(providers, self.env)
         with OPENING:
             load_late_modules()
-            self._watch = _watch([*Catalog(folders).folders, *configuration.files(config, self.env)]) if watch else None
-            catalog = Catalog(folders, Files().renewed(folders) if watch else None, cache=store.folder(self.env))
+            self._watch = _watch([*Loader(folders).folders, *configuration.files(config, self.env)]) if watch else None
+            catalog = Loader(folders, Files().renewed(folders) if watch else None, cache=cache_folder(self.env))
             self.accounts = Accounts(configuration.load(config, self.env), catalog, self.env)
         self._reloading = threading.Lock()
         forks.register(self)
@@ -105,7 +105,7 @@ class Session:
         return self.accounts.config
 
     @property
-    def catalog(self) -> Catalog:
+    def catalog(self) -> Loader:
         """The provider files, as they are now."""
         return self.accounts.catalog
 
@@ -220,7 +220,7 @@ def _watch(places: Sequence[Path]) -> Watch:
     return Watch(places)
 
 
-def _add_hint(error: Error, account: Account, catalog: Catalog) -> None:
+def _add_hint(error: Error, account: Account, catalog: Loader) -> None:
     from prx.accounts.hints import advise
 
     try:

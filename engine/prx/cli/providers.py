@@ -14,11 +14,10 @@ from prx.cli import options, output
 from prx.conformance import cases
 from prx.conformance.evidence import kinds, known
 from prx.errors import ConfigError, Error
-from prx.spec.catalog import Catalog
-from prx.spec.check import check_file
 from prx.spec.definition import Definition
 from prx.spec.document import Problem
 from prx.spec.files import SUFFIXES
+from prx.spec.loader import Loader
 from prx.text import nearest
 
 _WIDE = ((0, [0, 2, 4]), (110, [0, 2, 3, 4]), (160, [0, 1, 2, 3, 4]))  # columns that fit, by the width of a terminal
@@ -64,7 +63,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
     output.print_table([headers[place] for place in shown], [[row[place] for place in shown] for row in cells])
 
 
-def _rows(catalog: Catalog, recordings: Path) -> list[dict[str, Any]]:
+def _rows(catalog: Loader, recordings: Path) -> list[dict[str, Any]]:
     """One row a provider; a faulty file is reported on stderr and harms no other."""
     rows = []
     for entry in catalog.entries():
@@ -161,7 +160,7 @@ def _yaml(value: Any) -> str:
 def check(files: tuple[Path, ...], as_json: bool, config: str | None, folders: tuple[str, ...]) -> None:
     """Check provider files, or folders of them: every fault, with its place and what to write instead."""
     catalog = options.session(config, folders).catalog
-    found = {path: check_file(path, catalog)[1] for path in _files(files)}
+    found = {path: catalog.check(path)[1] for path in _files(files)}
     problems = [problem for row in found.values() for problem in row]
     if as_json:
         output.print_json([_plain(problem) for problem in problems])

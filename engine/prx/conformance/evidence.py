@@ -13,9 +13,9 @@ import yaml
 
 from prx.conformance.cases import Case
 from prx.errors import ConfigError
+from prx.spec import read
 from prx.spec.document import printable
 from prx.spec.files import data_of
-from prx.spec.glance import parsed
 from prx.spec.model import Spec
 
 Kind = Literal["live", "server", "emulated", "corpus"]
@@ -55,7 +55,7 @@ def digest_of(interactions: Any) -> str:
 def value_of(path: Path) -> Any:
     """What stands in a recording's file. Raises ConfigError for one that cannot be read."""
     try:
-        return parsed(_data(path, MAX_BYTES))
+        return read.value_of(_data(path, MAX_BYTES))
     except NO_RECORDING as error:
         raise no_recording(path, error) from None
 
@@ -152,6 +152,6 @@ def glance(path: Path) -> Evidence | None:
     """The evidence at the head of a recording, without reading the rest of it; None where it is none."""
     try:
         head, _, _ = data_of(path, _HEAD).partition(b"\ninteractions:")
-        return _evidence(parsed(head))
+        return _evidence(read.value_of(head))
     except NO_RECORDING:
         return None
