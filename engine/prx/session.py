@@ -138,13 +138,9 @@ class Session:
 
     def _run(self, kind: kinds.CallKind, account: Account, call: Call, options: Options) -> Run:
         settings = account.settings
-        policy = Policy(
-            retries=settings.retries if options.retries is None else arguments.retries(options.retries),
-            fallbacks=arguments.fallbacks(options.fallbacks),
-            remembered=account.memory.get(call.model, ()),
-            new_id=_new_id,
-            chance=random.random,
-        )
+        retries = settings.retries if options.retries is None else arguments.retries(options.retries)
+        remembered = account.memory.get(call.model, ())
+        policy = Policy(retries, arguments.fallbacks(options.fallbacks), remembered, _new_id, random.random)
         timeout = settings.timeout if options.timeout is None else options.timeout
         deadline = options.deadline
         if deadline is None:

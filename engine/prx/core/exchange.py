@@ -89,9 +89,9 @@ class Policy(Record):
 def exchange(variants: Variants, call: Call, target: Target, policy: Policy, kind: CallKind = CHAT) -> Flow:
     """See the module. `call.model` decides about overrides; `target` is where every request goes."""
     spec = variants.spec(call.model)
-    _refuse_unknown(spec, policy)
-    allowed = {row.name for row in spec.fallbacks if kind.falls_back and policy.allows(row)}
-    applied = tuple(name for name in policy.remembered if name in allowed)
+    if policy.fallbacks:
+        _refuse_unknown(spec, policy.fallbacks)
+    applied = _still_allowed(spec, policy) if policy.remembered and kind.falls_back else ()
     retries = spec.retry.times if policy.retries is None else policy.retries
     failures: list[Error] = []
     cause: Error | None = None  # what led to the first fallback of this call
@@ -117,9 +117,15 @@ def exchange(variants: Variants, call: Call, target: Target, policy: Policy, kin
                 raise _reported(error, cause, failures, run) from None
 
 
-def _refuse_unknown(spec: Spec, policy: Policy) -> None:
+def _still_allowed(spec: Spec, policy: Policy) -> tuple[str, ...]:
+    """The fallbacks that worked before, of those that this call may use."""
+    allowed = {row.name for row in spec.fallbacks if policy.allows(row)}
+    return tuple(name for name in policy.remembered if name in allowed)
+
+
+def _refuse_unknown(spec: Spec, names: tuple[str, ...]) -> None:
     known = [row.name for row in spec.fallbacks]
-    for name in policy.fallbacks or ():
+    for name in names:
         if name not in known:
             raise ConfigError(f"no fallback is called {name!r}; it has {', '.join(known) or 'none'}", provider=spec.id)
 
