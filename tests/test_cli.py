@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from raw import HANG, RawServer, delta, response, stream
+from helpers.byte_server import HANG, RawServer, delta, response, stream
 
 from prx.emulator.server import Emulator
 

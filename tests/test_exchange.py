@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from playing import chunk, play
+from helpers.driver_without_io import chunk, play
 
 TOOLS = [{"type": "function", "function": {"name": "f"}}]
 MESSAGES = [{"role": "system", "content": "SYSTEM"}, {"role": "user", "content": "USER"}]

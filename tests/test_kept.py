@@ -288,7 +288,7 @@ def test_what_json_would_change_is_not_kept(tmp_path):
 # ------------------------------------------------------------------ and of what it was made
 
 
-@pytest.mark.parametrize("changed", ["spec/resolve.py", "lang/growth.py", "urls.py"])
+@pytest.mark.parametrize("changed", ["spec/resolve.py", "lang/bounds.py", "urls.py"])
 def test_another_engine_is_seen_by_what_stands_in_it(tmp_path, changed):
     """Where every file of an installation has the same time, and the change has the same size."""
     root = Path(prx.__file__).parents[2]

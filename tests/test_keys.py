@@ -10,7 +10,7 @@ import sys
 import tomllib
 
 import pytest
-from raw import RawServer, response
+from helpers.byte_server import RawServer, response
 
 import prx
 from prx import resources

@@ -52,8 +52,8 @@ prx.Error.partial = property(lambda self: None, lambda self, reply: None)
     "reload.py": (
         """
 import prx
-from prx.reload import renew
-prx.Client.reload = lambda self: renew(self.catalog)[1]
+from prx.reload import reload
+prx.Client.reload = lambda self: reload(self.catalog)[1]
 """,
         ["--count", "60", "--files", "2", "--threads", "2", "--rounds", "1"],
         "had been taken in",

@@ -14,7 +14,7 @@ import time
 
 import pytest
 import yaml
-from raw import RawServer, response
+from helpers.byte_server import RawServer, response
 
 from prx.client import Client
 from prx.conformance import cases

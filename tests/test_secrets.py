@@ -16,7 +16,7 @@ import traceback
 from urllib.parse import quote, quote_plus
 
 import pytest
-from raw import FIN, HANG, RST, RawServer, response
+from helpers.byte_server import FIN, HANG, RST, RawServer, response
 
 import prx
 from prx.accounts.choose import Accounts

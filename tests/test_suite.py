@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 import yaml
-from raw import RawServer, response
+from helpers.byte_server import RawServer, response
 
 from prx.conformance import cases, evidence
 from prx.emulator.server import Emulator

@@ -12,7 +12,7 @@ import threading
 import time
 
 import pytest
-from raw import DONE, FIN, HANG, RST, RawServer, delta, response, stream
+from helpers.byte_server import DONE, FIN, HANG, RST, RawServer, delta, response, stream
 
 import prx
 from prx.transport.watchdog import Watchdog
