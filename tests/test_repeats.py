@@ -42,7 +42,7 @@ def looked_at(monkeypatch):
     return parsed
 
 
-@pytest.mark.parametrize("dialect", set(DIALECTS) - {"gemini"})  # whose parts are given back, so each is parsed
+@pytest.mark.parametrize("dialect", sorted(set(DIALECTS) - {"gemini"}))  # whose parts are given back, so each is parsed
 def test_most_events_are_not_parsed(dialect, monkeypatch):
     texts = [f" word{n}" for n in range(200)]
     data = [DIALECTS[dialect](text, n) for n, text in enumerate(texts)]
