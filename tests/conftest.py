@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 
-import pytest
-from hypothesis import settings
+# Tests start processes by the dozen. Where Python keeps nothing of what it compiles, each would compile the engine anew.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-from prx.emulator.server import Emulator
+import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+from prx.emulator.server import Emulator  # noqa: E402
 
 # The same examples on every machine, in every run: a red test is somebody's change and not somebody's luck. What has
-# not been thought of is looked for by tests/fuzz. 40 of each kind take half a minute in all.
+# not been thought of is looked for by tests/fuzz. .ci/run takes --hypothesis-profile=settled: 40 of each kind.
+settings.register_profile("quick", derandomize=True, deadline=None, max_examples=10)
 settings.register_profile("settled", derandomize=True, deadline=None, max_examples=40)
-settings.register_profile("search", deadline=None, max_examples=2000)  # --hypothesis-profile=search
-settings.load_profile("settled")
+settings.register_profile("search", deadline=None, max_examples=2000)
+settings.load_profile("quick")
 
 
 @pytest.fixture

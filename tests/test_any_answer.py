@@ -10,10 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import anything
-import laws
 import pytest
-import recorded
+from helpers import any_json, properties, recordings
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -21,12 +19,12 @@ from prx import json_text
 from prx.core.framing import BOM
 from prx.errors import Error
 
-ANSWERS = list(recorded.answers(errors=False))
+ANSWERS = list(recordings.answers(errors=False))
 BODIES = [answer for answer in ANSWERS if not answer.stream]
 STREAMS = [answer for answer in ANSWERS if answer.stream and len(answer.body) < 5000]
 LONGER = [answer for answer in ANSWERS if answer.case == "stream" and answer not in STREAMS]
 CUT = [answer for answer in STREAMS if answer.case in ("stream_stop", "stream_tools", "stream_reasoning")]
-DIALECTS = pytest.mark.parametrize("dialect", laws.DIALECT_NAMES)
+DIALECTS = pytest.mark.parametrize("dialect", properties.DIALECT_NAMES)
 LEADS = st.sampled_from([b"", BOM, b"\n", b"\r\n", b" ", BOM + b"\n", BOM[:2], b": hello\n\n"])
 ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
 
@@ -66,7 +64,7 @@ def written(rows, *, lines: bool, end: bytes = b"\n", lead: bytes = b"", escaped
 
 def _json(data: Any, *, escaped: bool) -> str:
     text = json.dumps(data, ensure_ascii=escaped)
-    return text if escaped else anything.printable(text)
+    return text if escaped else any_json.printable(text)
 
 
 @st.composite
@@ -76,7 +74,7 @@ def streams(draw, dialect) -> tuple[bytes, list[tuple[str, Any]]]:
     for place in draw(st.lists(st.integers(0, len(rows) - 1), max_size=3)):
         change = draw(st.sampled_from(["graft", "graft", "graft", "drop", "again"]))
         name, data = rows[place % len(rows)]
-        grafted = (name, draw(anything.grafted(data)) if change == "graft" else data)
+        grafted = (name, draw(any_json.grafted(data)) if change == "graft" else data)
         rows[place % len(rows) : place % len(rows) + 1] = {"drop": [], "again": [grafted] * 2}.get(change, [grafted])
         if not rows:
             break
@@ -91,13 +89,13 @@ def streams(draw, dialect) -> tuple[bytes, list[tuple[str, Any]]]:
 def test_a_stream_in_any_cuts(dialect, data):
     body, rows = data.draw(streams(dialect))
     cuts = data.draw(st.lists(st.integers(0, len(body)), max_size=6))
-    outcome = laws.read_alike(dialect, body, laws.pieces(body, cuts), stream=data.draw(st.booleans()))
+    outcome = properties.read_alike(dialect, body, properties.pieces(body, cuts), stream=data.draw(st.booleans()))
     nothing_made_up(outcome, rows)
 
 
 SAID = st.lists(
     st.text('ab "\\\n\x00\x7f\u2028é豆😀', max_size=6)
-    | anything.TEXTS
+    | any_json.TEXTS
     | st.sampled_from(["\\n", "\\", "\\u0041", '"', "a"]),
     min_size=6,
     max_size=24,
@@ -110,17 +108,17 @@ def test_events_that_are_alike_but_for_their_text(dialect, said, escaped, stream
     """A shape that is known by now is read as the first of its kind was, whatever the text is made of."""
     (answer,) = (answer for answer in STREAMS + LONGER if (answer.dialect, answer.case) == (dialect, "stream"))
     rows = events(answer)
-    texts = {delta.content for delta in laws.read(dialect, [answer.body], stream=True).deltas}
+    texts = {delta.content for delta in properties.read(dialect, [answer.body], stream=True).deltas}
     at, place = next((at, place) for at, (_, data) in enumerate(rows) for place in text_places(data, texts))
     name, data = rows[at]
-    rows[at : at + 1] = [(name, anything.put(data, place, text)) for text in said]
+    rows[at : at + 1] = [(name, any_json.put(data, place, text)) for text in said]
     body = written(rows, lines=dialect == "ollama", escaped=escaped)
-    laws.read_alike(dialect, body, laws.pieces(body, range(0, len(body), 97)), stream=stream)
+    properties.read_alike(dialect, body, properties.pieces(body, range(0, len(body), 97)), stream=stream)
 
 
 def text_places(data: Any, texts: set[str]) -> Iterator[tuple[Any, ...]]:
     """Where one of the texts stands in an event."""
-    for place in anything.places(data):
+    for place in any_json.places(data):
         found = data
         for name in place:
             found = found[name]
@@ -135,7 +133,7 @@ def test_a_stream_byte_by_byte(answer, end, lead):
     """With text of two, three and four bytes a character in every place where there is text."""
     rows = [(name, wide(data)) for name, data in events(answer)]
     body = written(rows, lines=answer.dialect == "ollama", end=end, lead=lead)
-    outcome = laws.read_alike(answer.dialect, body, laws.singles(body), stream=True)
+    outcome = properties.read_alike(answer.dialect, body, properties.singles(body), stream=True)
     assert outcome.error is None
     assert outcome.reply.finish_reason
 
@@ -150,22 +148,22 @@ def wide(value: Any) -> Any:
 @DIALECTS
 @given(data=st.data())
 def test_a_body_with_anything_in_it(dialect, data):
-    body = data.draw(anything.grafted(json.loads(data.draw(of(dialect, BODIES)).body)))
+    body = data.draw(any_json.grafted(json.loads(data.draw(of(dialect, BODIES)).body)))
     text = json.dumps(body).encode()
     cuts = data.draw(st.lists(st.integers(0, len(text)), max_size=4))
     for stream in (False, True):
-        outcome = laws.read_alike(dialect, text, laws.pieces(text, cuts), stream=stream)
+        outcome = properties.read_alike(dialect, text, properties.pieces(text, cuts), stream=stream)
         nothing_made_up(outcome, [("", body)])
 
 
 @DIALECTS
 @given(
-    body=st.binary(max_size=60) | anything.JSON.map(lambda value: json.dumps(value).encode()),
+    body=st.binary(max_size=60) | any_json.JSON.map(lambda value: json.dumps(value).encode()),
     stream=st.booleans(),
     lead=LEADS,
 )
 def test_any_bytes(dialect, body, stream, lead):
-    laws.read_alike(dialect, lead + body, laws.singles(lead + body), stream=stream)
+    properties.read_alike(dialect, lead + body, properties.singles(lead + body), stream=stream)
 
 
 @DIALECTS
@@ -175,11 +173,11 @@ def test_deep_nesting_at_every_place(dialect, stream):
     case = "stream_tools" if stream else "tools"
     (answer,) = (answer for answer in ANSWERS if (answer.dialect, answer.case) == (dialect, case))
     for name, data in events(answer) if stream else [("", parsed(answer.body))]:
-        for place in anything.places(data) if isinstance(data, dict) else ():
-            marked = written([(name, anything.put(data, place, "HERE"))], lines=not stream or dialect == "ollama")
+        for place in any_json.places(data) if isinstance(data, dict) else ():
+            marked = written([(name, any_json.put(data, place, "HERE"))], lines=not stream or dialect == "ollama")
             for depth in (190, 300, 900):
                 body = marked.replace(b'"HERE"', b"[" * depth + b"]" * depth)
-                outcome = laws.read(dialect, [body], stream=stream)
+                outcome = properties.read(dialect, [body], stream=stream)
                 assert depth < 200 or outcome.error
 
 
@@ -188,7 +186,7 @@ def test_deep_nesting_at_every_place(dialect, stream):
 )
 def test_what_cannot_be_encoded_is_printed_all_the_same(content):
     body = {"choices": [{"message": {"content": content}, "finish_reason": "stop"}]}
-    outcome = laws.read("openai-chat", [json.dumps(body).encode()], stream=False)
+    outcome = properties.read("openai-chat", [json.dumps(body).encode()], stream=False)
     assert "\ufffd" in outcome.reply.content
 
 
@@ -197,7 +195,7 @@ def test_what_cannot_be_encoded_is_printed_all_the_same(content):
 @pytest.mark.parametrize("stream", [True, False])
 def test_one_byte_order_mark_is_taken_off(answer, stream, lead):
     """The first: any other is as wrong in one piece as it is in many."""
-    laws.read_alike(answer.dialect, lead + answer.body, laws.singles(lead + answer.body), stream=stream)
+    properties.read_alike(answer.dialect, lead + answer.body, properties.singles(lead + answer.body), stream=stream)
 
 
 PIECES = st.sampled_from(
@@ -214,18 +212,19 @@ PIECES = st.sampled_from(
 @given(pieces=st.lists(PIECES, max_size=12), stream=st.booleans())
 def test_any_pieces_of_a_stream(dialect, pieces, stream):
     body = b"".join(pieces)
-    laws.read_alike(dialect, body, pieces, stream=stream)
-    laws.read_alike(dialect, body, laws.singles(body), stream=stream)
+    properties.read_alike(dialect, body, pieces, stream=stream)
+    properties.read_alike(dialect, body, properties.singles(body), stream=stream)
 
 
 # ------------------------------------------------------------------ nothing is made up
 
 
-def nothing_made_up(outcome: laws.Outcome, rows) -> None:
+def nothing_made_up(outcome: properties.Outcome, rows) -> None:
     """Each text handed out stands in the events, in their order. Text held back for a tag's end may join two events."""
-    texts = list(anything.texts([data for _, data in rows]))
+    texts = list(any_json.texts([data for _, data in rows]))
     for delta in outcome.deltas:
-        for piece in (delta.content, delta.reasoning):
+        thought = (delta.reasoning or "").lstrip("\n")  # between two thoughts, a blank line is ours
+        for piece in (delta.content, thought):
             if piece and "<" not in piece and ">" not in piece:
                 assert stands(piece, texts), f"{piece!r} is nowhere in {texts}"
     assert stands(outcome.text, texts) or in_order(outcome.text, "".join(texts))
@@ -236,7 +235,7 @@ def stands(piece: str, texts: list[str]) -> bool:
     return (
         any(piece in text for text in texts)
         or any(piece.startswith(text) and stands(piece[len(text) :], texts) for text in texts if text)
-        or (piece[:1] in "[{" and all(text in texts for text in anything.leaves(json_text.parsed(piece))))
+        or (piece[:1] in "[{" and all(text in texts for text in any_json.leaves(json_text.parsed(piece))))
     )
 
 
@@ -248,10 +247,10 @@ def in_order(piece: str, whole: str) -> bool:
 @pytest.mark.parametrize("answer", CUT, ids=name_of)
 def test_a_stream_that_is_cut_short(answer):
     """Truncated with the beginning of the answer; whole only where the provider had said that it is over."""
-    whole = laws.read(answer.dialect, [answer.body], stream=True)
+    whole = properties.read(answer.dialect, [answer.body], stream=True)
     assert whole.error is None
     for place in cuts_of(len(answer.body)):
-        short = laws.read(answer.dialect, [answer.body[:place]], stream=True)
+        short = properties.read(answer.dialect, [answer.body[:place]], stream=True)
         assert whole.text.startswith(short.text)
         assert whole.thought.startswith(short.thought)
         if short.error is None:
@@ -288,18 +287,18 @@ REFUSALS = st.sampled_from(
 @given(
     status=st.sampled_from([301, 400, 401, 402, 403, 404, 413, 422, 429, 500, 503, 529]) | st.integers(300, 999),
     headers=HEADERS,
-    body=st.binary(max_size=40) | REFUSALS.flatmap(anything.grafted).map(lambda value: json.dumps(value).encode()),
+    body=st.binary(max_size=40) | REFUSALS.flatmap(any_json.grafted).map(lambda value: json.dumps(value).encode()),
 )
 @example(429, {}, b'{"error":{"details":[{"retryDelay":1%s}]},"retry_after":1%s}' % (b"0" * 400, b"0" * 400))
 @example(500, {}, b'{"error":' + b"[" * 600 + b"]" * 600 + b"}")
 def test_any_refusal(dialect, status, headers, body):
-    laws.refusal(dialect, status, headers, body)
+    properties.refusal(dialect, status, headers, body)
 
 
 @DIALECTS
 def test_a_key_that_an_error_repeats_is_masked(dialect):
     """However it is written: the law looks for the key in all that an error says."""
-    escaped = "".join(f"\\u{ord(character):04x}" for character in laws.KEY)
-    for text in (laws.KEY, escaped):
-        error: Error = laws.refusal(dialect, 401, {}, f'{{"error":{{"message":"no {text}"}}}}'.encode())
+    escaped = "".join(f"\\u{ord(character):04x}" for character in properties.KEY)
+    for text in (properties.KEY, escaped):
+        error: Error = properties.refusal(dialect, 401, {}, f'{{"error":{{"message":"no {text}"}}}}'.encode())
         assert "***" in error.message

@@ -6,9 +6,8 @@ import json
 from contextlib import suppress
 from typing import Any
 
-import anything
-import laws
 import pytest
+from helpers import any_json, properties
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -18,7 +17,7 @@ from prx.urls import check_url
 
 # What a caller may hand over that JSON has no word for.
 STRANGE = st.sampled_from([b"bytes", {1, 2}, (), object, 1j, {1: 2}, {None: 1}, ("a", "b"), range(3)])
-ANYTHING = anything.JSON | STRANGE
+ANYTHING = any_json.JSON | STRANGE
 PARTS = st.sampled_from(
     [
         {"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}},
@@ -31,15 +30,15 @@ PARTS = st.sampled_from(
 )
 CALLED = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}]
 MESSAGES = st.one_of(
-    st.builds(lambda role, text: {"role": role, "content": text}, st.sampled_from(["system", "developer", "user", "assistant"]), anything.TEXTS),
+    st.builds(lambda role, text: {"role": role, "content": text}, st.sampled_from(["system", "developer", "user", "assistant"]), any_json.TEXTS),
     st.builds(lambda parts: {"role": "user", "content": parts}, st.lists(PARTS, min_size=1, max_size=3)),
     st.just({"role": "assistant", "content": None, "tool_calls": CALLED, "reasoning_content": "hm"}),
     st.just({"role": "assistant", "content": "", "function_call": {"name": "f", "arguments": "{}"}}),
-    st.builds(lambda text: {"role": "tool", "tool_call_id": "c", "content": text}, anything.TEXTS),
+    st.builds(lambda text: {"role": "tool", "tool_call_id": "c", "content": text}, any_json.TEXTS),
     st.just({"role": "assistant", "content": "a", "thinking_blocks": [{"type": "thinking", "thinking": "a", "signature": "b"}]}),
 )  # fmt: skip
 TALKS = st.lists(MESSAGES, min_size=1, max_size=5)
-TOOLS = st.sampled_from([[laws.TOOL], [laws.FREE], [laws.TOOL, {"type": "web_search"}]])
+TOOLS = st.sampled_from([[properties.TOOL], [properties.FREE], [properties.TOOL, {"type": "web_search"}]])
 CHOICES = st.sampled_from(["auto", "none", "required", {"type": "function", "function": {"name": "f"}}])
 PARAMS = st.fixed_dictionaries(
     {},
@@ -57,7 +56,7 @@ PARAMS = st.fixed_dictionaries(
 KEY = "sk-callers-own-key"  # not the one that may stand in a text here
 
 
-@pytest.fixture(scope="module", params=laws.DIALECT_NAMES)
+@pytest.fixture(scope="module", params=properties.DIALECT_NAMES)
 def client(request):
     spoken = {"a": {"extends": request.param, "api_url": "http://localhost:1/v1", "api_key": KEY}}
     with prx.Client(config={"providers": spoken}, env={}) as made:
@@ -70,7 +69,7 @@ def asked(client, model: Any = "a/m", **given: Any) -> dict[str, Any] | prx.Erro
         account, call = client.plan(given.pop("messages"), model, **given)
         return json.loads(build(account.definition.spec(call.model), call, account.target).body)
     except prx.Error as error:
-        laws.sound_error(error, KEY)
+        properties.sound_error(error, KEY)
         return error
 
 
@@ -93,7 +92,7 @@ def test_anything_in_a_call(client, data):
         "tool_choice": data.draw(CHOICES),
         "params": data.draw(PARAMS),
     }
-    grafted = data.draw(anything.grafted(right, ANYTHING))
+    grafted = data.draw(any_json.grafted(right, ANYTHING))
     if isinstance(grafted, dict) and isinstance(grafted.get("params"), dict | None):
         asked(client, **{"messages": "hi", **{name: grafted[name] for name in right if name in grafted}})
 
@@ -103,12 +102,12 @@ def test_anything_as_a_call(client, messages, tools, choice):
     asked(client, messages=messages, tools=tools, tool_choice=choice)
 
 
-@given(name=st.dictionaries(anything.NAMES, ANYTHING, max_size=2))
+@given(name=st.dictionaries(any_json.NAMES, ANYTHING, max_size=2))
 def test_anything_as_a_parameter(client, name):
     asked(client, messages="hi", params=name)
 
 
-@given(model=st.builds("a/{}".format, anything.TEXTS) | anything.TEXTS | ANYTHING)
+@given(model=st.builds("a/{}".format, any_json.TEXTS) | any_json.TEXTS | ANYTHING)
 def test_anything_as_a_model(client, model):
     asked(client, model, messages="hi")
 
@@ -126,13 +125,13 @@ def test_anything_as_a_limit(limit, value):
 URLS = st.builds(
     "{}{}{}{}".format,
     st.sampled_from(["http://", "https://", "", "ftp://", "http:", "//", "HTTP://", "http://[", "http://a@"]),
-    st.sampled_from(["localhost", "a.example", "[::1]", "[", "é.example", "a b", "%zz", ""]) | anything.TEXTS,
+    st.sampled_from(["localhost", "a.example", "[::1]", "[", "é.example", "a b", "%zz", ""]) | any_json.TEXTS,
     st.sampled_from(["", ":1", ":0", ":99999", ":x", "/v1", "/v1?a=b&c", "#a", "]", "?"]),
-    st.just("") | anything.TEXTS,
+    st.just("") | any_json.TEXTS,
 )
 
 
-@given(url=URLS | anything.TEXTS)
+@given(url=URLS | any_json.TEXTS)
 def test_any_text_as_a_url(url):
     """It is refused, or a request can be built for it; the key is not in it."""
     with suppress(prx.Error):
@@ -153,7 +152,7 @@ CONFIG = {
 }  # fmt: skip
 
 
-@given(config=anything.grafted(CONFIG, ANYTHING) | st.dictionaries(st.text(max_size=5), ANYTHING, max_size=3))
+@given(config=any_json.grafted(CONFIG, ANYTHING) | st.dictionaries(st.text(max_size=5), ANYTHING, max_size=3))
 @example({"providers": {"a": {1: 2}}})
 def test_any_mapping_as_a_configuration(config):
     if isinstance(config, dict):
@@ -195,7 +194,7 @@ TEXTS = LINES.map("".join) | st.text(max_size=40)
 @example("{}")
 @example("[" * 3000)
 def test_any_text_as_yaml(text):
-    laws.yaml_text(text)
+    properties.yaml_text(text)
 
 
 def changed(paths):
@@ -213,16 +212,16 @@ def _edited(text: str, edits: list[tuple[int, str | None]]) -> bytes:
     return "\n".join(lines).encode("utf-8", "surrogatepass")
 
 
-@given(text=changed(sorted(laws.SPECS.glob("valid/*.yaml"))) | TEXTS.map(str.encode))
+@given(text=changed(sorted(properties.SPECS.glob("valid/*.yaml"))) | TEXTS.map(str.encode))
 @example(b"{}")
 def test_any_text_as_a_providers_file(text):
-    laws.provider_file(text)
+    properties.provider_file(text)
 
 
-@given(text=changed(sorted(laws.CASES.glob("*.yaml"))) | TEXTS.map(str.encode))
+@given(text=changed(sorted(properties.CASES.glob("*.yaml"))) | TEXTS.map(str.encode))
 @example(b"{}")
 def test_any_text_as_a_case(text):
-    laws.case_file(text)
+    properties.case_file(text)
 
 
 TOML = st.lists(
@@ -235,4 +234,4 @@ TOML = st.lists(
 @example("a=" + "[" * 2000 + "]" * 2000)
 @example("a=" + "9" * 5000)
 def test_any_text_as_a_configuration(text):
-    laws.config_file(text.encode("utf-8", "surrogatepass"))
+    properties.config_file(text.encode("utf-8", "surrogatepass"))

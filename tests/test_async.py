@@ -15,7 +15,7 @@ import time
 
 import anyio
 import pytest
-from raw import DONE, FIN, HANG, RST, RawServer, delta, response, stream
+from helpers.byte_server import DONE, FIN, HANG, RST, RawServer, delta, response, stream
 
 import prx
 from prx.transport import asynchronous

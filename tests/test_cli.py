@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
-from raw import HANG, RawServer, delta, response, stream
+from helpers import commands
+from helpers.byte_server import HANG, RawServer, delta, response, stream
 
 from prx.emulator.server import Emulator
 
@@ -30,16 +31,7 @@ TOOLS = [
 
 def prx(*arguments, stdin="", env=None, cwd=None):
     clean = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **(env or {})}
-    done = subprocess.run(
-        [*RUN, *map(str, arguments)],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env=clean,
-        cwd=cwd,
-    )
+    done = commands.run(*arguments, stdin=stdin, env=clean, cwd=cwd)
     assert "Traceback" not in done.stderr, done.stderr
     return done
 

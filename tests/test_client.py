@@ -7,7 +7,7 @@ import concurrent.futures
 import struct
 
 import pytest
-from raw import RawServer, response
+from helpers.byte_server import RawServer, response
 
 import prx
 from prx.accounts.hints import advise

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from playing import holds, play
+from helpers.driver_without_io import holds, play
 
 CASES = yaml.safe_load((Path(__file__).parent / "dialects.yaml").read_text())
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from playing import chunk, play
+from helpers.driver_without_io import chunk, play
 
 TOOLS = [{"type": "function", "function": {"name": "f"}}]
 MESSAGES = [{"role": "system", "content": "SYSTEM"}, {"role": "user", "content": "USER"}]
@@ -47,8 +47,12 @@ CHOICES = [(), ("responses",), ("no_stream", "no_stream_options"), ("merge_syste
 @pytest.mark.parametrize("retries", [0, 1, 2])
 @pytest.mark.parametrize("stream", [False, True])
 def test_the_laws_hold_for_every_sequence(stream, retries, fallbacks):
+    seen: set[tuple[str, ...]] = set()
     for sequence in itertools.product(HAPPENINGS, repeat=3):
+        if any(sequence[:count] in seen for count in (1, 2)):
+            continue  # the same call: it had ended before what is different here
         played = run(sequence, stream=stream, retries=retries, fallbacks=fallbacks)
+        seen.add(sequence[: len(played.requests)])
         used = played.reply.fallbacks if played.reply else ()
         where = (sequence, [request["url"] for request in played.requests])
         allowed = 5 if fallbacks is None else len(fallbacks)

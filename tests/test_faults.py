@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from playing import play
+from helpers.driver_without_io import play
 
 FILES = sorted((Path(__file__).parent / "faults").glob("*.yaml"))
 CASES = [{**case, "file": file.stem} for file in FILES for case in yaml.safe_load(file.read_text())]

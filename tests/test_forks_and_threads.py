@@ -15,7 +15,7 @@ import threading
 import time
 
 import pytest
-from raw import DONE, HANG, RawServer, delta, response, stream
+from helpers.byte_server import DONE, HANG, RawServer, delta, response, stream
 
 import prx
 from prx.transport.proxies import is_loopback, of_environment

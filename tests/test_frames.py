@@ -9,7 +9,7 @@ import traceback
 from pathlib import Path
 
 import pytest
-from raw import FIN, HANG, RST, RawServer, response
+from helpers.byte_server import FIN, HANG, RST, RawServer, response
 
 import prx
 from prx.accounts.choose import Accounts

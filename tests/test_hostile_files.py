@@ -18,7 +18,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from raw import RawServer, response
+from helpers.byte_server import RawServer, response
 
 import prx
 from prx import images, resources

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 import tomllib
 
 import pytest
-from raw import RawServer, response
+from helpers import commands
+from helpers.byte_server import RawServer, response
 
 import prx
 from prx import resources
@@ -335,25 +334,12 @@ def test_a_recording_sends_no_key_that_a_call_would_not(provider, rest, words, t
         put(tmp_path / "d", "thief", url, more="auth: {env: GROQ_API_KEY}\n")
         put(tmp_path / "d", "groq-eu", url, "groq")
         rest = [*rest, server.url] if rest[-1] == "--url" else rest
-        run = [
-            sys.executable,
-            "-m",
-            "prx",
-            "record",
-            provider,
-            *rest,
-            "--providers",
-            str(tmp_path / "d"),
-            "--to",
-            str(tmp_path / "to"),
-        ]
-        done = subprocess.run(run, capture_output=True, text=True, env={**os.environ, **ENV}, timeout=60, check=False)
+        run = ["record", provider, *rest, "--providers", tmp_path / "d", "--to", tmp_path / "to"]
+        done = commands.run(*run, env={**os.environ, **ENV})
         assert (done.returncode, server.connections) == (1, 0)
         assert words in done.stderr
         assert "--key-env NAME" in done.stderr
-        subprocess.run(
-            [*run, "--key-env", "GROQ_API_KEY"], capture_output=True, env={**os.environ, **ENV}, timeout=60, check=False
-        )
+        commands.run(*run, "--key-env", "GROQ_API_KEY", env={**os.environ, **ENV})
         assert f"Bearer {KEY}" in str(server.requests), "named, it goes"
 
 

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 
 import jmespath
-import laws
 import pytest
 import yaml
+from helpers import properties
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jmespath.exceptions import JMESPathError
@@ -163,13 +163,13 @@ EXPRESSIONS = st.recursive(LEAVES, larger, max_leaves=6).filter(lambda text: len
 @given(EXPRESSIONS, VALUES)
 def test_compiled_is_jmespath(expression, value):
     """Any expression over any value, with our own functions among its own: the same result, or a refusal in both."""
-    laws.same_as_jmespath(expression, [value])
+    properties.same_as_jmespath(expression, [value])
 
 
 @settings(max_examples=80)
 @given(st.lists(EXPRESSIONS, min_size=2, max_size=4), VALUES)
 def test_compiled_together_is_each_alone(expressions, value):
-    laws.alone_and_together(expressions, [value])
+    properties.alone_and_together(expressions, [value])
 
 
 @settings(max_examples=120)
@@ -184,13 +184,13 @@ def test_a_tree_goes_to_disk_and_back(expression, value):
     assert bounds.of_query(again) == bounds.of_query(parsed)
     with contextlib.suppress(codegen.TooDeepError):
         written = codegen.build([again], single=True)
-        assert laws.answer(written, value) == laws.answer(query.compile_query(expression), value)
+        assert properties.answer(written, value) == properties.answer(query.compile_query(expression), value)
 
 
 @settings(max_examples=120)
 @given(st.text(st.sampled_from("ab01@&|!?*.,:[](){}<>='`\"\\ \n-é\ud800"), max_size=12), VALUES)
 def test_any_text_as_an_expression(text, value):
-    laws.as_jmespath(text, [value])
+    properties.as_jmespath(text, [value])
 
 
 # ------------------------------------------------------------------ templates, held against a reading of their description
@@ -220,7 +220,7 @@ class NoFormError(Exception):
 def rendered(node, value):
     """What a template says, read off its description: the slow way, node by node."""
     if isinstance(node, str):
-        return jmespath.search(node[1:], value, laws.OPTIONS) if node.startswith("=") else node
+        return jmespath.search(node[1:], value, properties.OPTIONS) if node.startswith("=") else node
     if isinstance(node, list):
         return rendered_list(node, value)
     if not isinstance(node, dict):
@@ -245,19 +245,19 @@ def rendered_list(node, value):
 
 def rendered_when(node, value):
     rest = {key: child for key, child in node.items() if key != "when"}
-    if not holds(jmespath.search(node["when"], value, laws.OPTIONS)):
+    if not holds(jmespath.search(node["when"], value, properties.OPTIONS)):
         return None
     return rendered(rest["value"] if rest.keys() == {"value"} else rest, value)
 
 
 def rendered_each(node, value):
-    elements = jmespath.search(node["each"], value, laws.OPTIONS) or ()
+    elements = jmespath.search(node["each"], value, properties.OPTIONS) or ()
     made = [found for element in elements if (found := rendered(node.get("item", "=@"), element)) is not None]
     return ([part for found in made for part in found] if isinstance(node.get("item"), list) else made) or None
 
 
 def rendered_match(node, value):
-    found = jmespath.search(node["match"], value, laws.OPTIONS)
+    found = jmespath.search(node["match"], value, properties.OPTIONS)
     name = found if isinstance(found, str) else json.dumps(found)
     if name in node["cases"]:
         return rendered(node["cases"][name], value)

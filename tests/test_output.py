@@ -8,8 +8,6 @@ import json
 import os
 import pty
 import re
-import subprocess
-import sys
 import threading
 import zlib
 from pathlib import Path
@@ -18,6 +16,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 import yaml
+from helpers import commands
 
 from prx.cli import output
 from prx.conformance import report
@@ -135,10 +134,7 @@ COMMANDS = [
 
 
 def run(*arguments, env=None, cwd=None):
-    return subprocess.run(
-        [sys.executable, "-m", "prx", *arguments], capture_output=True, text=True, timeout=60, check=False,
-        env={**os.environ, "HOME": "/nonexistent", **(env or {})}, cwd=cwd,
-    )  # fmt: skip
+    return commands.run(*arguments, env={**os.environ, "HOME": "/nonexistent", **(env or {})}, cwd=cwd)
 
 
 def assert_no_key(said):
@@ -171,10 +167,9 @@ def test_no_command_says_a_key_back(echo, command, spelling):
 def on_a_terminal(*arguments):
     """What a command writes to a terminal that is both its output and its errors."""
     leader, follower = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "prx", *arguments], stdin=subprocess.DEVNULL, stdout=follower, stderr=follower,
-        env={**os.environ, "TERM": "dumb", "NO_COLOR": "1"},
-    )  # fmt: skip
+    with Path(os.devnull).open() as nothing:
+        env = {**os.environ, "TERM": "dumb", "NO_COLOR": "1"}
+        process = commands.start(*arguments, files=(nothing.fileno(), follower, follower), env=env)
     os.close(follower)
     data = b""
     while True:
@@ -506,7 +501,5 @@ def test_the_plugin_takes_no_settings_of_a_folder(tmp_path):
 
 
 def pytest_in(folder, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rs", *arguments], cwd=folder, capture_output=True, text=True,
-        timeout=120, check=False, env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST")},
-    )  # fmt: skip
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    return commands.run("-p", "no:cacheprovider", "-rs", *arguments, module="pytest", cwd=folder, env=env, timeout=120)

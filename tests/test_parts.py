@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from playing import play
+from helpers.driver_without_io import play
 
 THOUGHT = {"type": "thinking", "thinking": "I need the sky.", "signature": "s1"}
 HIDDEN = {"type": "redacted_thinking", "data": "opaque"}

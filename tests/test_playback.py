@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from recorded import CASSETTES
+from helpers.recordings import CASSETTES
 
 from prx.aclient import AsyncClient
 from prx.client import Client

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from raw import DONE, RawServer, delta, response, stream
+from helpers.byte_server import DONE, RawServer, delta, response, stream
 
 ROOT = Path(__file__).parents[1]
 HOOK = """

@@ -14,7 +14,8 @@ import time
 
 import pytest
 import yaml
-from raw import RawServer, response
+from helpers import commands
+from helpers.byte_server import RawServer, response
 
 from prx.client import Client
 from prx.conformance import cases
@@ -594,10 +595,7 @@ def test_nulls_are_kept():
 
 def prx(*arguments, env=None, **options):
     clean = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **(env or {})}
-    done = subprocess.run(
-        [sys.executable, "-m", "prx", "probe", *map(str, arguments)],
-        input="", capture_output=True, text=True, timeout=60, check=False, env=clean, **options,
-    )  # fmt: skip
+    done = commands.run("probe", *arguments, env=clean, **options)
     assert "Traceback" not in done.stderr, done.stderr
     return done
 

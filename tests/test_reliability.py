@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from raw import DONE, FIN, HANG, RST, RawServer, delta, response, stream
+from helpers.byte_server import DONE, FIN, HANG, RST, RawServer, delta, response, stream
 
 import prx
 

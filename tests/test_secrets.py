@@ -9,14 +9,13 @@ import json
 import logging
 import pickle
 import re
-import subprocess
-import sys
 import time
 import traceback
 from urllib.parse import quote, quote_plus
 
 import pytest
-from raw import FIN, HANG, RST, RawServer, response
+from helpers import commands
+from helpers.byte_server import FIN, HANG, RST, RawServer, response
 
 import prx
 from prx.accounts.choose import Accounts
@@ -106,15 +105,8 @@ def test_no_command_shows_a_key(command, style, tmp_path):
         (tmp_path / "c.toml").write_text(
             f'[default]\nprovider = "compatible"\nmodel = "m"\n[providers.compatible]\napi_url = "{server.url}"\napi_key = "{KEY}"\n{settings}'
         )
-        run = [sys.executable, "-m", "prx"]
         for rest in (["chat", "hi", "--retries", "0", *command], ["doctor"], ["doctor", "--json"], ["models"]):
-            done = subprocess.run(
-                [*run, *rest, "--config", str(tmp_path / "c.toml")],
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=False,
-            )
+            done = commands.run(*rest, "--config", tmp_path / "c.toml")
             assert KEY not in done.stdout + done.stderr
             assert "Traceback" not in done.stderr
 

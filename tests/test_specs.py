@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from helpers import commands
 
 import prx
 from prx import resources
@@ -82,15 +81,13 @@ def test_no_two_providers_share_a_name():
 
 def test_what_people_see_of_a_file():
     """name, docs and source are shown by `prx providers` and `prx show`."""
-    run = [sys.executable, "-m", "prx"]
-    shown = subprocess.run([*run, "show", "groq", "--resolved"], capture_output=True, text=True, check=True).stdout
-    value = yaml.safe_load(shown)
+    value = yaml.safe_load(commands.run("show", "groq", "--resolved").stdout)
     raw = read_quickly(resources.folder("providers.d") / "groq.yaml")
     assert {key: value[key] for key in ("name", "docs", "source")} == {
         key: raw[key] for key in ("name", "docs", "source")
     }
     assert value["endpoints"]["chat"] == "/chat/completions"
-    rows = json.loads(subprocess.run([*run, "providers", "--json"], capture_output=True, text=True, check=True).stdout)
+    rows = json.loads(commands.run("providers", "--json").stdout)
     row = next(row for row in rows if row["id"] == "groq")
     assert (row["name"], row["dialect"], row["base_url"]) == ("Groq", "openai-chat", "https://api.groq.com/openai/v1")
 

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from xml.etree import ElementTree as ET
 
 import pytest
 import yaml
-from raw import RawServer, response
+from helpers import commands
+from helpers.byte_server import RawServer, response
 
 from prx.conformance import cases, evidence
 from prx.emulator.server import Emulator
 
-PRX = [sys.executable, "-m", "prx"]
 
-
-def run(*arguments, cwd, stdin=""):
-    done = subprocess.run(
-        [*map(str, arguments)], capture_output=True, text=True, check=False, cwd=cwd, timeout=120, input=stdin
-    )
+def run(*arguments, cwd, **more):
+    done = commands.run(*arguments, cwd=cwd, timeout=120, **more)
     assert "Traceback" not in done.stdout + done.stderr, done
     assert "fault of prx" not in done.stderr, done.stderr
     return done
@@ -49,7 +44,7 @@ class Desk:
         )
 
     def conformance(self, *arguments):
-        return run(*PRX, "conformance", "mine/mine.yaml", "--config", "c.toml", *arguments, cwd=self.folder)
+        return run("conformance", "mine/mine.yaml", "--config", "c.toml", *arguments, cwd=self.folder)
 
     def record(self):
         done = self.conformance("--record", "--cassettes", "kept")
@@ -172,10 +167,10 @@ def test_bad_input(desk):
         (("none.yaml",), "unknown provider 'none'"),
         (("groq", "--junit", "/nonexistent/x.xml", "--case", "chat"), "cannot be written"),
     ):
-        done = run(*PRX, "conformance", *arguments, cwd=desk.folder)
+        done = run("conformance", *arguments, cwd=desk.folder)
         assert done.returncode == 1, done
         assert words in done.stderr, done.stderr
-    assert run(*PRX, "conformance", "--live", cwd=desk.folder).returncode == 2, "everybody, live: no"
+    assert run("conformance", "--live", cwd=desk.folder).returncode == 2, "everybody, live: no"
 
 
 def test_recorded_traffic_adds_a_column(desk):
@@ -196,7 +191,7 @@ def test_recorded_traffic_adds_a_column(desk):
 
 
 def pytest_in(desk, *arguments):
-    return run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments, cwd=desk.folder)
+    return run("-q", "-p", "no:cacheprovider", *arguments, cwd=desk.folder, module="pytest")
 
 
 def test_a_folder_of_files_becomes_tests(desk):
@@ -263,7 +258,7 @@ def test_the_strongest_evidence_counts(tmp_path):
 
 
 def test_how_a_capability_is_known_is_shown(tmp_path):
-    lines = run(*PRX, "show", "llamacpp", "--evidence", cwd=tmp_path).stdout.splitlines()
+    lines = run("show", "llamacpp", "--evidence", cwd=tmp_path).stdout.splitlines()
     assert any(line.startswith("tools\tyes\tserver\tllama.cpp's own server") for line in lines), lines
-    rows = json.loads(run(*PRX, "show", "minimax", "--evidence", "--json", cwd=tmp_path).stdout)
+    rows = json.loads(run("show", "minimax", "--evidence", "--json", cwd=tmp_path).stdout)
     assert rows["vision"]["kind"] in ("documented", "emulated", "none")

@@ -6,9 +6,9 @@ import itertools
 import json
 from pathlib import Path
 
-import laws
 import pytest
 import yaml
+from helpers import properties
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -170,4 +170,4 @@ ANYTHING = st.tuples(
 @given(elements=st.lists(ANYTHING, max_size=8))
 def test_any_pieces_at_all(elements):
     """The deltas say what the calls say, and what is no JSON or has no name is known as such."""
-    laws.joined(elements)
+    properties.joined(elements)

@@ -12,8 +12,8 @@ import threading
 import time
 
 import pytest
-from async_as_blocking import AsyncAsBlocking
-from raw import DONE, FIN, HANG, RST, RawServer, delta, response, stream
+from helpers.async_as_blocking import AsyncAsBlocking
+from helpers.byte_server import DONE, FIN, HANG, RST, RawServer, delta, response, stream
 
 import prx
 from prx.transport.watchdog import Watchdog

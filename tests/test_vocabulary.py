@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from playing import holds, play
+from helpers.driver_without_io import holds, play
 
 from prx import resources
 from prx.spec import schema as schema_module

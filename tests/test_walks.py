@@ -6,7 +6,7 @@ import re
 import sys
 from pathlib import Path
 
-from raw import DONE, RawServer, delta, response, stream
+from helpers.byte_server import DONE, RawServer, delta, response, stream
 
 import prx
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from parley import CAST, PASS, Parley
+from helpers.example_server import CAST, PASS, Parley
 
 import prx
 from prx.chat import Call
@@ -270,8 +270,8 @@ def test_models(client):
 
 
 def test_the_server_runs_by_itself():
-    command = [sys.executable, "-u", ROOT / "tests" / "parley.py"]
-    assert "run `python3 tests/parley.py` in" in PAGE
+    command = [sys.executable, "-u", ROOT / "tests" / "helpers" / "example_server.py"]
+    assert "run `python3 tests/helpers/example_server.py` in" in PAGE
     with subprocess.Popen([*command, "0"], stdout=subprocess.PIPE, text=True) as running:
         try:
             assert running.stdout.readline().startswith("Parley listens on localhost:")

@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of prx by atheris: inputs that nobody thought of, held to the laws of tests/laws.py.
+"""Coverage-guided fuzzing of prx by atheris: inputs that nobody thought of, held to tests/helpers/properties.py.
 
     python tests/fuzz/run.py TARGET|all [--seconds N] [--faults DIR] [--keep]
 

@@ -12,17 +12,16 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import laws
-import recorded
 import yaml
+from helpers import properties, recordings
 
 from prx.core.framing import FRAMINGS
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 _FIRST = ord("0")
-_FILES: tuple[Callable[[bytes], object], ...] = (laws.provider_file, laws.config_file, laws.case_file)
-_ANSWERS = tuple((name, stream) for name in laws.DIALECT_NAMES for stream in (False, True))
+_FILES: tuple[Callable[[bytes], object], ...] = (properties.provider_file, properties.config_file, properties.case_file)
+_ANSWERS = tuple((name, stream) for name in properties.DIALECT_NAMES for stream in (False, True))
 
 
 def spec(data: bytes) -> None:
@@ -33,21 +32,21 @@ def spec(data: bytes) -> None:
 def framing(data: bytes) -> None:
     """Bytes and cuts, through each framer."""
     names, body = list(FRAMINGS), data[2:]
-    laws.framed_alike(names[data[0] % len(names)], body, _cut(data[1], body), limit=4096)
+    properties.framed_alike(names[data[0] % len(names)], body, _cut(data[1], body), limit=4096)
 
 
 def decoder(data: bytes) -> None:
     """Bytes and cuts, as a body and as a stream of each dialect."""
     name, stream = _ANSWERS[data[0] % len(_ANSWERS)]
-    laws.read_alike(name, data[2:], _cut(data[1], data[2:]), stream=stream)
+    properties.read_alike(name, data[2:], _cut(data[1], data[2:]), stream=stream)
 
 
 def expression(data: bytes) -> None:
     """The text of one expression, or of several with line breaks between."""
     texts = data.decode("utf-8", "surrogateescape").split("\n")
-    taken = [text for text in texts[:4] if laws.as_jmespath(text)]
+    taken = [text for text in texts[:4] if properties.as_jmespath(text)]
     if len(taken) > 1:
-        laws.alone_and_together(taken)
+        properties.alone_and_together(taken)
 
 
 # The words of pieces of tool calls; a byte chooses one of each two rows.
@@ -62,7 +61,7 @@ def toolcalls(data: bytes) -> None:
         (_INDEXES[who & 3], _ITEMS[who >> 4 & 3], _IDS[who >> 2 & 3], _NAMES[says >> 4 & 7], _VALUES[says & 15])
         for who, says in zip(data[:400:2], data[1:400:2], strict=False)
     ]
-    laws.joined(pieces)
+    properties.joined(pieces)
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
@@ -83,9 +82,9 @@ def run(name: str, data: bytes) -> None:
 def _cut(seed: int, body: bytes) -> list[bytes]:
     """Byte by byte for some seeds and small bodies, else at a few places."""
     if seed % 4 == 0 and len(body) <= 512:
-        return laws.singles(body)
+        return properties.singles(body)
     chance = random.Random(seed)
-    return laws.pieces(body, [chance.randrange(len(body) + 1) for _ in range(1 + seed % 7)])
+    return properties.pieces(body, [chance.randrange(len(body) + 1) for _ in range(1 + seed % 7)])
 
 
 # ------------------------------------------------------------------ seeds
@@ -124,7 +123,7 @@ def _framing_seeds() -> Iterator[bytes]:
 
 
 def _decoder_seeds() -> Iterator[bytes]:
-    for answer in recorded.answers():
+    for answer in recordings.answers():
         yield _mark(_ANSWERS.index((answer.dialect, answer.stream))) + b"\1" + answer.body
 
 

@@ -20,7 +20,7 @@ import jmespath
 
 sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the tests import each other by their names
 
-import laws  # noqa: E402
+from helpers import properties  # noqa: E402
 
 from prx.lang import query  # noqa: E402
 
@@ -86,7 +86,7 @@ def events(folder: Path) -> Suite:
             data = base64.b64decode(case["stream_base64"])
             wanted = [(each["event"], each["data"]) for each in case["events"]]
             for parts in cuts(data):
-                found = [(frame.name or "message", frame.data) for frame in laws.frames("sse", parts)[0]]
+                found = [(frame.name or "message", frame.data) for frame in properties.frames("sse", parts)[0]]
                 suite.judge(f"{case['name']} in {len(parts)} pieces gives {found}, not {wanted}", right=found == wanted)
     return suite
 
@@ -95,7 +95,7 @@ def cuts(data: bytes) -> Iterator[list[bytes]]:
     """Whole, in two at every place, and byte by byte."""
     yield [data]
     yield from ([data[:place], data[place:]] for place in range(1, len(data)))
-    yield laws.singles(data)
+    yield properties.singles(data)
 
 
 # ------------------------------------------------------------------ JSON: an answer or a typed error, never anything else
@@ -118,7 +118,7 @@ def texts(folder: Path) -> Suite:
     for case in json.loads((folder / "cases.json").read_text())["cases"]:
         data = _GIANTS[case["name"]] if "base64" not in case else base64.b64decode(case["base64"])
         for place in _PLACES:
-            for dialect in laws.DIALECT_NAMES:
+            for dialect in properties.DIALECT_NAMES:
                 for stream in (False, True):
                     whole = place % data
                     fault = fault_of(dialect, whole, stream=stream)
@@ -130,7 +130,7 @@ def fault_of(dialect: str, data: bytes, *, stream: bool) -> str:
     """What is wrong with how a text is read, or ""."""
     middle = len(data) // 2
     try:
-        laws.read_alike(dialect, data, [data[:middle], data[middle:]], stream=stream)
+        properties.read_alike(dialect, data, [data[:middle], data[middle:]], stream=stream)
     except Exception as fault:  # whatever it is, it is not a prx.Error that came out as one
         return f"{type(fault).__name__}: {fault}"[:300]
     return ""

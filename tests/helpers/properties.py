@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jmespath
-import playing
 from jmespath.exceptions import JMESPathError
 from jmespath.visitor import Options
 
+from helpers import driver_without_io
 from prx.accounts import config
 from prx.accounts.account import Account, open_account
 from prx.accounts.config import Settings
@@ -45,8 +45,8 @@ from prx.wire import Head, Target
 
 DIALECT_NAMES = ("openai-chat", "openai-responses", "anthropic-messages", "gemini", "cohere-v2", "ollama")
 KEY = "sk-played-key"
-HERE = Path(__file__).resolve().parent
-SPECS, CASES = HERE / "specs", HERE / "cases"
+TESTS = Path(__file__).resolve().parents[1]
+SPECS, CASES = TESTS / "specs", TESTS / "cases"
 ASKED = [{"role": "user", "content": "hi"}]
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 FREE = {"type": "custom", "custom": {"name": "g"}}
@@ -113,8 +113,8 @@ def call(*, stream: bool) -> Call:
 
 def given(dialect: str) -> tuple[Spec, Target]:
     """A provider of this dialect, and where it is."""
-    definition = playing.definition({"extends": dialect})
-    return definition.spec(), playing.target(definition, KEY)
+    definition = driver_without_io.definition({"extends": dialect})
+    return definition.spec(), driver_without_io.target(definition, KEY)
 
 
 def read(dialect: str, parts: Iterable[bytes], *, stream: bool, repeats: bool = True) -> Outcome:
@@ -197,7 +197,7 @@ def refusal(dialect: str, status: int, headers: dict[str, str], body: bytes) -> 
 def folder() -> Path:
     """A place for the one file that is being looked at, in the machine's memory where it has such a place."""
     memory = Path("/dev/shm")
-    made = Path(tempfile.mkdtemp(prefix="prx-laws-", dir=memory if memory.is_dir() else None))
+    made = Path(tempfile.mkdtemp(prefix="prx-properties-", dir=memory if memory.is_dir() else None))
     atexit.register(shutil.rmtree, made)
     return made
 
@@ -244,7 +244,9 @@ def _asked(definition: Definition) -> None:
 
 def _account(definition: Definition) -> Account | None:
     try:
-        return open_account(definition, Asked(definition.id, Settings(definition.id)), _Everything(), playing.CATALOG)
+        return open_account(
+            definition, Asked(definition.id, Settings(definition.id)), _Everything(), driver_without_io.CATALOG
+        )
     except Error as error:
         sound_error(error)
         return None

@@ -1,4 +1,4 @@
-"""A server of Parley, the made-up API of docs/write-a-dialect.md. By hand: python3 tests/parley.py [PORT]
+"""A server of Parley, the made-up API of docs/write-a-dialect.md. By hand: python3 tests/helpers/example_server.py [PORT]
 
 It answers the same words to the same talk, and refuses whatever the API has no word for.
 """

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import yaml
 
-CASSETTES = Path(__file__).resolve().parents[1] / "cassettes"
+CASSETTES = Path(__file__).resolve().parents[2] / "cassettes"
 
 
 class Answer(NamedTuple):
