@@ -102,12 +102,16 @@ class DefinitionCache:
 
     def put(self, definition: Definition, *, trees: bool) -> None:
         """Store a definition; trees: with those of all its expressions, so that the next process parses nothing."""
-        packaged = all(file.packaged for file in definition.files)  # beside the package's code is only what is of it
+        packaged = all(
+            file.packaged for file in definition.source_files
+        )  # beside the package's code is only what is of it
         store = store_of(self._folder, packaged=packaged)
         if store.folder is None:
             return
-        paths = [file.path for file in definition.files]
-        rows = [[file.name, paths.index(file.of) if file.of else -1, digest(file.data)] for file in definition.files]
+        paths = [file.path for file in definition.source_files]
+        rows = [
+            [file.name, paths.index(file.of) if file.of else -1, digest(file.data)] for file in definition.source_files
+        ]
         parsed = _put_shared(store, definition.trees()) if trees else ""
         bases = _put_shared(store, dict(definition.bases))
         store.put(_name(definition.entry), self._own(definition.entry), [rows, definition.raw, bases, parsed])

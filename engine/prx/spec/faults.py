@@ -16,8 +16,8 @@ def faults(spec: Spec, *, whole: bool = True) -> Iterator[Problem]:
     """Everything wrong with a compiled spec, by compiling all of it. whole: nothing was left out of it before."""
     if whole:
         yield from _missing(spec)
-    for found in queries(spec):
-        yield from found.problems()
+    for query in queries(spec):
+        yield from query.problems()
     yield from spec.request.body.problems
     yield from _overgrown(spec.request)
     yield from _crossed(spec.request)

@@ -21,37 +21,16 @@ from prx.record import Record
 Path = tuple[str | int, ...]
 
 FOUND = (
-    "block",
-    "content",
-    "reasoning",
-    "refusal",
-    "tool_calls",
-    "older_call",
-    "whole",
-    "whole_calls",
-    "server_calls",
-    "finish_reason",
-    "usage",
-    "model",
-    "final",
-    "end",
-)
+    "block", "content", "reasoning", "refusal", "tool_calls", "older_call", "whole", "whole_calls", "server_calls",
+    "finish_reason", "usage", "model", "final", "end",
+)  # fmt: skip
 CALL = ("index", "item", "id", "name", "arguments", "free_form")
 TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "reasoning_tokens")
 FAULT = ("message", "reason", "code", "type", "status", "retry_after")
 # What the formulas of a request's body see.
 VIEW = (
-    "model",
-    "messages",
-    "tools",
-    "tool_choice",
-    "stream",
-    "params",
-    "system",
-    "system_parts",
-    "turns",
-    "choice",
-)
+    "model", "messages", "tools", "tool_choice", "stream", "params", "system", "system_parts", "turns", "choice",
+)  # fmt: skip
 NOTHING = "`null`"
 
 
