@@ -48,8 +48,7 @@ def probe(
     """
     check_url(url)
     key = options.key(key_env)
-    with options.client(config, folders) as client:
-        catalog = client.catalog
+    catalog = options.session(config, folders).catalog
     found = _name(name, out, url, catalog)
     _writable(out, force=force)
     _agree(url, key_env, max_requests, yes=yes)
