@@ -20,6 +20,7 @@ def reload(old: Loader) -> tuple[Loader, Reload]:
     """A catalogue of the same folders as they are now. `old` is not changed."""
     files = old.files.renewed(old.folders[1:])
     changed = files.changed(old.files)
+    # Tried by a loader of their own, which is dropped: what it made of a broken file must not be taken over.
     broken = _broken(Loader(old.folders[1:], files), changed)
     broken |= {path: f"{path}: cannot be read" for path in old.files.gone(files) if files.has(path)}
     for path in broken:

@@ -126,6 +126,7 @@ class Loader(Catalog):
 
     def _resolve(self, entry: Entry, chain: tuple[Path, ...]) -> Resolved:
         if entry.path not in self._resolved:
+            # Only packaged files: one from elsewhere is stored as a definition, and looked up by `load`.
             stored = self._on_disk().get(entry, trees=False) if entry.packaged else None
             self._resolved[entry.path] = (
                 Resolved(stored.raw, stored.source_files) if stored else self._with_bases(entry, chain)
