@@ -17,9 +17,9 @@ from prx.cli import prx
 from prx.conformance.evidence import glance as evidence_at
 from prx.conformance.evidence import kinds
 from prx.spec import schema
-from prx.spec.catalog import Catalog
-from prx.spec.glance import glance
+from prx.spec.loader import Loader
 from prx.spec.model import Spec
+from prx.spec.read import read_quickly
 
 HERE = Path(__file__).parent
 RECORDED = {path.name for path in (HERE.parent / "cassettes").iterdir() if path.is_dir()}
@@ -59,6 +59,7 @@ def _table(node: dict[str, Any], whole: dict[str, Any]) -> list[str]:
         merged = {**target, **child}
         example = f"`{_short(merged['examples'][0])}`" if merged.get("examples") else ""
         required = " **(needed)**" if key in node.get("required", ()) else ""
+        required += f" Default: `{_short(merged['default'])}`." if "default" in merged else ""
         rows.append(
             f"| `{key}` | **{merged['title']}.** {_cell(merged['description'])}{required} | {_type(child, merged)} | {_cell(example)} |"
         )
@@ -118,7 +119,7 @@ def readme() -> str:
 
 def _evidence() -> list[str]:
     """How many providers and recorded cases there are of each kind of evidence."""
-    catalog = Catalog()
+    catalog = Loader()
     recordings = HERE.parent / "cassettes"
     cases = Counter(evidence_at(path).kind for path in recordings.glob("*/*.yaml"))
     strongest = Counter(
@@ -143,7 +144,7 @@ def _evidence() -> list[str]:
 
 def _dialects() -> list[str]:
     """A row a dialect: what it is, the length of its file, and who speaks it."""
-    catalog = Catalog()
+    catalog = Loader()
     speakers: dict[str, list[str]] = {}
     for entry in catalog.entries():
         speakers.setdefault(catalog.load(entry).spec().dialect, []).append(entry.id)
@@ -162,10 +163,10 @@ def _dialects() -> list[str]:
 
 def providers_page() -> str:
     """Every packaged provider: a table a family, a row a provider."""
-    catalog = Catalog()
+    catalog = Loader()
     specs = {entry.id: catalog.load(entry).spec() for entry in catalog.entries()}
     shapes = {catalog.load(catalog.base_entry(name)).spec().docs for name in catalog.dialects()}
-    own = {entry.id for entry in catalog.entries() if "docs" in glance(entry.path)}
+    own = {entry.id for entry in catalog.entries() if "docs" in read_quickly(entry.path)}
     docs = {name: spec.docs if name in own or spec.docs not in shapes else "" for name, spec in specs.items()}
     families: dict[str, list[str]] = yaml.safe_load((HERE / "families.yaml").read_text(encoding="utf-8"))
     placed = sorted(name for names in families.values() for name in names)

@@ -15,10 +15,10 @@ from jsonschema import Draft202012Validator
 
 from prx import resources
 from prx.spec import accept, schema
-from prx.spec.glance import glance
+from prx.spec.read import read_quickly
 
 FILES = sorted(resources.folder("providers.d").rglob("*.yaml"))
-SPECS = [schema._without_nulls(glance(path)) for path in FILES]
+SPECS = [schema._without_nulls(read_quickly(path)) for path in FILES]
 CONFIGS = [{}, {"default": {"provider": "a", "model": "b"}}, {"providers": {"a": {"api_url": "http://x", "api_key": "k", "timeout": 3, "headers": {"x": "y"}}}}, {"model_routes": [{"pattern": "a/*", "provider": "b"}], "images": {"urls": True}}]  # fmt: skip
 CASES = [yaml.safe_load(path.read_text()) for path in sorted(resources.folder("cases").glob("*.yaml"))]
 RIGHT = {"provider": SPECS, "config": CONFIGS, "case": CASES}

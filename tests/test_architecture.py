@@ -22,8 +22,8 @@ from prx.errors import KINDS
 from prx.lang.template import WORDS
 from prx.spec import compile as compiling
 from prx.spec import model, schema
-from prx.spec.catalog import Catalog
-from prx.spec.glance import glance
+from prx.spec.loader import Loader
+from prx.spec.read import read_quickly
 
 ENGINE = Path(__file__).parents[1] / "engine" / "prx"
 FILES = sorted(ENGINE.rglob("*.py"))
@@ -33,8 +33,8 @@ FLOORS = {
     "spec": 2,
     "core": 3,
     "transport": 4,
-    "accounts": 5, "images": 5, "arguments": 5, "running": 5, "reload": 5, "client": 5,
-    "doctor": 6, "emulator": 6, "conformance": 6, "probe": 6, "cli": 6, "__main__": 6, "__init__": 6,
+    "accounts": 5, "images": 5, "arguments": 5, "reload": 5, "session": 6, "calls": 7, "client": 7, "aclient": 7,
+    "doctor": 8, "emulator": 8, "conformance": 8, "probe": 8, "cli": 9, "__main__": 9, "__init__": 7,
 }  # fmt: skip
 # Plain words that are also a provider's id or alias, with why they may stand in the code.
 PLAIN_WORDS = {
@@ -54,17 +54,8 @@ def floor(name):
 
 
 def imports(path):
-    """Every module of ours that a file imports, wherever in the file, but not what only types need."""
-    tree = ast.parse(path.read_text())
-    typing_only = {
-        id(node)
-        for block in ast.walk(tree)
-        if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.dump(block.test)
-        for node in ast.walk(block)
-    }
-    for node in ast.walk(tree):
-        if id(node) in typing_only:
-            continue
+    """Every module that a file imports, wherever in the file: also in a function, and also what only types need."""
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -83,11 +74,7 @@ def test_a_module_imports_only_from_its_floor_and_below(path):
 
 
 def test_no_import_goes_in_a_circle():
-    graph = {
-        module(path): {name for name in imports_at_the_top(path) if name.startswith("prx.")}
-        for path in FILES
-        if module(path) != "prx"
-    }
+    graph = {module(path): {*imports(path)} for path in FILES}
     done: set[str] = set()
 
     def visit(name, chain):
@@ -101,13 +88,23 @@ def test_no_import_goes_in_a_circle():
         visit(name, ())
 
 
-def imports_at_the_top(path):
-    tree = ast.parse(path.read_text())
-    for node in tree.body:
-        if isinstance(node, ast.ImportFrom) and node.module:
-            for alias in node.names:
-                name = f"{node.module}.{alias.name}"
-                yield name if (ENGINE.parent / (name.replace(".", "/") + ".py")).exists() else node.module
+# The modules of a floor, each of which imports only those that stand before it.
+ORDER = {
+    "lang": ("tree", "own", "functions", "runtime", "codegen", "bounds", "query", "compiled", "template"),
+    "spec": (
+        "document", "files", "owned", "accept", "schema", "resolve", "read", "model", "compile", "definition", "faults",
+        "check", "cache", "index", "catalog", "loader",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("folder", ORDER)
+def test_the_modules_of_a_floor_have_an_order(folder):
+    names = [f"prx.{folder}.{name}" for name in ORDER[folder]]
+    assert {f"prx.{folder}", *names} == {module(path) for path in (ENGINE / folder).glob("*.py")}
+    for place, name in enumerate(names):
+        path = ENGINE / folder / f"{ORDER[folder][place]}.py"
+        assert {*imports(path)} & {*names} <= {*names[:place]}, name
 
 
 PURE = {
@@ -144,9 +141,9 @@ def test_the_core_does_no_io(path):
 
 def provider_names():
     """Ids, aliases and hosts of every packaged provider, and the ids of the dialects."""
-    names, hosts = set(Catalog().dialects()), set()
-    for entry in Catalog().entries():
-        raw = glance(entry.path)
+    names, hosts = set(Loader().dialects()), set()
+    for entry in Loader().entries():
+        raw = read_quickly(entry.path)
         names |= {raw["id"], *(raw.get("aliases") or ())}
         urls = [raw.get("base_url", ""), *(raw.get("former_urls") or ())]
         hosts |= {host for url in urls if (host := urlsplit(url).hostname) and host not in ("localhost", "127.0.0.1")}
@@ -232,7 +229,9 @@ def test_the_schemas_keys_are_the_specs_fields():
         ("fallback", model.Fallback, {"name"}),
     ):
         assert fields(cls) == set(at("$defs", definition, "properties")) - {"then"} | also, definition
-    assert fields(model.Request) - {"body_source"} | {"body"} == set(at("$defs", "request", "properties"))
+    assert fields(model.Request) - {"body_source", "expressions"} | {"body"} == set(
+        at("$defs", "request", "properties")
+    )
     found = set(model.FOUND)
     whole = set(at("$defs", "response", "properties"))
     assert whole == (found - {"block", "final", "end", "whole", "whole_calls", "server_calls"}) | fields(
@@ -252,6 +251,25 @@ def test_the_schemas_keys_are_the_specs_fields():
     assert set(at("$defs", "errors", "properties")) == set(model.FAULT) | {"detect", "rules", "statuses"}
     assert set(at("$defs", "tokens", "properties")) == set(model.TOKENS)
     assert set(at("$defs", "streamed_tool_call", "properties")) == {*model.CALL, "replay"}
+
+
+BLOCKS = {
+    "auth": model.Auth, "parameter": model.Parameter, "request": model.Request, "response": model.Response, "stream": model.Stream,
+    "rule": model.Rule, "fallback": model.Fallback, "retry": model.Retry, "transport": model.Limits, "models": model.Models,
+}  # fmt: skip
+
+
+def test_the_schemas_defaults_are_the_records():
+    """What a field has where a file says nothing; a default that is empty is none to show."""
+    for definition in schema.load("provider")["$defs"]:
+        properties = at("$defs", definition).get("properties", {})
+        shown = {key: row["default"] for key, row in properties.items() if "default" in row}
+        cls = BLOCKS.get(definition)
+        ours = {key: getattr(cls, key) for key in cls._fields if hasattr(cls, key)} if cls else {}
+        assert shown == {key: value for key, value in ours.items() if isinstance(value, int | float) or value}, (
+            definition
+        )
+    assert not [key for key, row in at("properties").items() if "default" in row]
 
 
 def test_the_schemas_words_are_the_tables_rows():
@@ -306,7 +324,7 @@ def words_of(node):
 
 def test_the_request_language_is_small_and_no_word_serves_one_dialect_alone():
     assert len(WORDS) <= 10
-    used = {path.stem: set(words_of(glance(path).get("request", {}).get("body", {}))) for path in DIALECT_FILES}
+    used = {path.stem: set(words_of(read_quickly(path).get("request", {}).get("body", {}))) for path in DIALECT_FILES}
     for word in WORDS:
         assert len([name for name, words in used.items() if word in words]) >= 2, word
 

@@ -20,7 +20,7 @@ SLOWED = f"""
 import sys
 sys.path.insert(0, {str(FOLDER)!r})
 import counts
-from prx.running import Stream
+from prx.client import Stream
 whole = Stream.__iter__
 Stream.__iter__ = lambda self: (delta for delta in whole(self))
 counts.main(["--check", "--budgets", sys.argv[1]])

@@ -12,8 +12,7 @@ import pytest
 import yaml
 
 import prx
-from prx.spec.catalog import Catalog
-from prx.spec.check import check_file
+from prx.spec.loader import Loader
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
@@ -49,7 +48,7 @@ def test_yaml_examples_are_right(page, text, tmp_path):
     )
     path = tmp_path / f"{whole['id']}.yaml"
     path.write_text(text if "spec" in value else yaml.safe_dump(whole, sort_keys=False))
-    assert check_file(path, Catalog())[1] == []
+    assert Loader().check(path)[1] == []
 
 
 @pytest.mark.parametrize(("page", "text"), list(blocks("toml")))

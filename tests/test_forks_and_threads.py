@@ -317,12 +317,12 @@ def test_a_handler_of_a_signal_may_close_the_client():
             global api
             api = prx.Client(config={"providers": {"compatible": {"api_url": sys.argv[1], "api_key": "k"}}}, env={})
         signal.signal(signal.SIGALRM, lambda *_: api.close())
-        from prx.transport import http
-        made = http.Http.__init__
+        from prx.transport import blocking
+        made = blocking.Http.__init__
         def slowly(*given):
             signal.raise_signal(signal.SIGALRM)
             made(*given)
-        http.Http.__init__ = slowly
+        blocking.Http.__init__ = slowly
         client()
         assert api.chat("hi", "compatible/m").content == "hello"
         api.close()

@@ -27,8 +27,7 @@ from prx.accounts.choose import ModelRef
 from prx.conformance import cases, evidence
 from prx.lang import bounds, query
 from prx.lang.functions import SpecFunctions
-from prx.spec.catalog import Catalog
-from prx.spec.check import check_file
+from prx.spec.loader import Loader
 
 KEY = "gsk-0123456789-secret"
 GOOD = "spec: 1\nid: {}\nextends: openai-chat\nbase_url: http://127.0.0.1:9/v1\n"
@@ -118,7 +117,7 @@ def test_a_bad_file_is_a_fault_with_its_place(name, tmp_path):
     path = tmp_path / f"{name}.yaml"
     make(path)
     with within(10):
-        said = list(map(str, check_file(path, Catalog([tmp_path]))[1]))
+        said = list(map(str, Loader([tmp_path]).check(path)[1]))
     assert any(words in line for line in said), said[:3]
     assert all(line.isprintable() and len(line) < 1_000 for line in said)
     assert said[0].startswith(str(path))
@@ -199,12 +198,10 @@ def test_a_file_that_may_not_be_read():
         folder = Path(name)
         folder.chmod(0o755)
         (folder / "shut.yaml").write_text(GOOD.format("shut"))
-        assert (
-            check_file(folder / "shut.yaml", Catalog([folder]))[1] == []
-        )  # and all is loaded that nobody may not read
+        assert Loader([folder]).check(folder / "shut.yaml")[1] == []  # and all is loaded that nobody may not read
         (folder / "shut.yaml").chmod(0)
         with as_nobody():
-            (problem,) = check_file(folder / "shut.yaml", Catalog([folder]))[1]
+            (problem,) = Loader([folder]).check(folder / "shut.yaml")[1]
     assert problem.text == "cannot be read: Permission denied"
 
 
@@ -231,7 +228,7 @@ def test_a_file_that_changes_while_it_is_read(tmp_path):
         with within(30):
             for _ in range(150):
                 try:
-                    seen.add(Catalog([tmp_path]).get("moving").spec().base_url)
+                    seen.add(Loader([tmp_path]).get("moving").spec().base_url)
                 except prx.Error as error:
                     seen.add(error.kind)
     finally:
@@ -283,7 +280,7 @@ def test_an_expression_that_grows_is_refused(text, where, tmp_path):
     quoted = json.dumps(f"={text}" if "body" in where else text)
     (tmp_path / "x.yaml").write_text(GOOD.format("x") + where.format(quoted) + "\n")
     with within(5):
-        problems = check_file(tmp_path / "x.yaml", Catalog([tmp_path]))[1]
+        problems = Loader([tmp_path]).check(tmp_path / "x.yaml")[1]
     assert any("more than 100 times over" in problem.text and problem.line == 5 for problem in problems), problems
 
 
@@ -292,7 +289,7 @@ def test_a_template_that_grows_is_refused(tmp_path):
     for _ in range(10):
         inner = f'{{each: "=[@, @, @]", item: {inner}}}'
     (tmp_path / "x.yaml").write_text(GOOD.format("x") + f"request: {{body: {{a: {inner}}}}}\n")
-    problems = check_file(tmp_path / "x.yaml", Catalog([tmp_path]))[1]
+    problems = Loader([tmp_path]).check(tmp_path / "x.yaml")[1]
     assert [str(problem).partition(": ")[2] for problem in problems] == [
         "request.body: may say a call more than 2000 times over; take less of it"
     ]
@@ -480,7 +477,7 @@ NUMBERS = [
 @pytest.mark.parametrize("line", NUMBERS, ids=lambda line: line[:40])
 def test_a_number_beyond_its_range(line, tmp_path):
     (tmp_path / "x.yaml").write_text(f"{GOOD.format('x')}{line}\n")
-    (problem,) = check_file(tmp_path / "x.yaml", Catalog([tmp_path]))[1]
+    (problem,) = Loader([tmp_path]).check(tmp_path / "x.yaml")[1]
     assert problem.line == 5
     assert len(str(problem)) < 500
 
@@ -555,7 +552,7 @@ def test_a_configuration_may_come_through_a_pipe(tmp_path, monkeypatch):
 def test_a_path_with_a_nul():
     with pytest.raises(prx.ConfigError, match="cannot be read"):
         prx.Client(config="a\0b", env={})
-    assert "cannot be read" in str(check_file(Path("a\0b.yaml"), Catalog())[1][0])
+    assert "cannot be read" in str(Loader().check(Path("a\0b.yaml"))[1][0])
 
 
 @pytest.mark.parametrize("name", HAZARDS)
@@ -591,7 +588,7 @@ def test_a_bad_recording_is_none(name, tmp_path):
         with pytest.raises(prx.ConfigError, match=r"chat\.yaml: no recording: ") as caught:
             evidence.recorded(path)
         evidence.glance(path)
-        assert evidence.kinds(Catalog().get("compatible").spec(), tmp_path) in ([], ["emulated"])
+        assert evidence.kinds(Loader().get("compatible").spec(), tmp_path) in ([], ["emulated"])
     assert str(caught.value).isprintable()
 
 

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import gc
 import json
 import os
 import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
-from weakref import WeakValueDictionary
+from types import GenericAlias
 
 import pytest
 from jmespath.exceptions import JMESPathError
+from jmespath.parser import Parser
 
 import prx
-from prx.lang import program
+from prx.core.request import build
+from prx.lang.compiled import Expressions
 from prx.resources import folder as packaged
-from prx.spec import owned, store
-from prx.spec.catalog import Catalog
-from prx.spec.keeper import Keeper
+from prx.spec import cache as caching
+from prx.spec import owned
+from prx.spec.loader import Loader
 
 MINE = """\
 spec: 1
@@ -43,7 +47,7 @@ def cache(tmp_path):
 
 
 def catalog(cache):
-    return Catalog([cache.parent / "d"], cache=cache)
+    return Loader([cache.parent / "d"], cache=cache)
 
 
 def modules(cache, what, *wanted):
@@ -65,18 +69,16 @@ def test_the_second_process_parses_nothing(cache, name):
 def test_it_is_the_same_as_made_anew(cache):
     first, second = catalog(cache).get("mine"), catalog(cache).get("mine")
     assert first is not second
-    assert (first.raw, first.bases, first.uses) == (second.raw, second.bases, second.uses)
-    found = Keeper(catalog(cache), catalog(cache).entry("mine")).get(trees=True)
+    assert (first.raw, first.bases, first.files) == (second.raw, second.bases, second.files)
+    found = catalog(cache)._on_disk().get(catalog(cache).entry("mine"), trees=True)
     assert found.raw == first.raw
 
 
-def test_what_is_compiled_does_the_same(cache, monkeypatch):
+def test_what_is_compiled_does_the_same(cache):
     body = {"choices": [{"message": {"text": "", "content": "hello"}, "finish_reason": "stop"}]}
     made = catalog(cache).get("mine").spec().response.found.run(body)
-    monkeypatch.setattr(program, "_packed", {})
-    monkeypatch.setattr(program, "_functions", WeakValueDictionary())
     again = catalog(cache).get("mine").spec().response.found
-    assert program.known(again.key), "from disk"
+    assert again._expressions.are_checked(again.key), "from disk"
     assert again.run(body) == made
     assert "hello" in made
 
@@ -124,7 +126,7 @@ def test_a_damaged_store_is_no_store(cache, damage):
 
 @pytest.mark.parametrize("mode", [0o620, 0o602])
 def test_what_others_may_write_is_not_read(tmp_path, mode):
-    kept = store.Store(tmp_path / "c")
+    kept = caching.Store(tmp_path / "c")
     kept.put("x", "m", 1)
     assert kept.get("x", "m") == 1
     assert stat.S_IMODE((tmp_path / "c").stat().st_mode) == 0o700
@@ -138,7 +140,7 @@ def test_what_others_may_write_is_not_read(tmp_path, mode):
 def test_a_generous_umask_changes_nothing(tmp_path):
     before = os.umask(0)
     try:
-        kept = store.Store(tmp_path / "c")
+        kept = caching.Store(tmp_path / "c")
         kept.put("x", "m", {"a": [1, None, "b"]})
         assert kept.get("x", "m") == {"a": [1, None, "b"]}
         assert kept.get("x", "other") is None
@@ -147,8 +149,8 @@ def test_a_generous_umask_changes_nothing(tmp_path):
 
 
 def test_a_folder_does_not_grow_for_ever(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "_MOST", 10)
-    kept = store.Store(tmp_path / "c")
+    monkeypatch.setattr(caching, "_MOST", 10)
+    kept = caching.Store(tmp_path / "c")
     for number in range(40):
         kept.put(f"x{number}", "m", number)
     assert len(list((tmp_path / "c").iterdir())) <= 11
@@ -156,19 +158,19 @@ def test_a_folder_does_not_grow_for_ever(tmp_path, monkeypatch):
 
 
 def test_where_it_is():
-    assert store.folder({"PRX_CACHE": ""}) is None
-    assert str(store.folder({"PRX_CACHE": "/a", "HOME": "/h"})) == "/a"
-    assert str(store.folder({"XDG_CACHE_HOME": "/x", "HOME": "/h"})) == "/x/prx"
-    assert str(store.folder({"HOME": "/h"})) == "/h/.cache/prx"
-    assert store.folder({}) is None
+    assert caching.cache_folder({"PRX_CACHE": ""}) is None
+    assert str(caching.cache_folder({"PRX_CACHE": "/a", "HOME": "/h"})) == "/a"
+    assert str(caching.cache_folder({"XDG_CACHE_HOME": "/x", "HOME": "/h"})) == "/x/prx"
+    assert str(caching.cache_folder({"HOME": "/h"})) == "/h/.cache/prx"
+    assert caching.cache_folder({}) is None
 
 
 @pytest.mark.parametrize("relative", ["x", "./x", "../x", "~/x", "."])
 def test_a_relative_base_is_ignored(relative):
     """As the rule of XDG says: it would mean another folder wherever a process starts."""
-    assert str(store.folder({"XDG_CACHE_HOME": relative, "HOME": "/h"})) == "/h/.cache/prx"
-    assert store.folder({"XDG_CACHE_HOME": relative}) is None
-    assert store.folder({"HOME": relative}) is None
+    assert str(caching.cache_folder({"XDG_CACHE_HOME": relative, "HOME": "/h"})) == "/h/.cache/prx"
+    assert caching.cache_folder({"XDG_CACHE_HOME": relative}) is None
+    assert caching.cache_folder({"HOME": relative}) is None
 
 
 def test_nothing_is_kept_beside_a_providers_file(cache):
@@ -183,7 +185,7 @@ def test_nothing_is_kept_beside_a_providers_file(cache):
 def deep(tmp_path):
     """A store some folders down, with something in it."""
     (tmp_path / "a" / "b" / "c").mkdir(parents=True)
-    kept = store.Store(tmp_path / "a" / "b" / "c" / "prx")
+    kept = caching.Store(tmp_path / "a" / "b" / "c" / "prx")
     kept.put("x", "m", 1)
     assert kept.get("x", "m") == 1
     return kept
@@ -206,7 +208,7 @@ def test_no_folder_is_made_where_others_may_rename_it(tmp_path):
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
     for folder in (tmp_path / "open" / "prx", tmp_path / "open" / "cache" / "prx"):
-        store.Store(folder).put("x", "m", 1)
+        caching.Store(folder).put("x", "m", 1)
     assert list((tmp_path / "open").iterdir()) == []
 
 
@@ -217,9 +219,9 @@ def test_links(deep):
     (a / "whole").symlink_to(a / "b" / ".." / "b")
     (a / "round").symlink_to("round")
     for name, found in (("way", 1), ("whole", 1), ("round", None)):
-        assert store.Store(a / name / "c" / "prx").get("x", "m") == found
+        assert caching.Store(a / name / "c" / "prx").get("x", "m") == found
     (a / "last").symlink_to(deep.folder)
-    assert store.Store(a / "last").get("x", "m") is None
+    assert caching.Store(a / "last").get("x", "m") is None
     (deep.folder / "x.kept").rename(deep.folder / "real")
     (deep.folder / "x.kept").symlink_to("real")
     assert deep.get("x", "m") is None
@@ -228,7 +230,7 @@ def test_links(deep):
 def test_a_link_that_others_could_change_is_not_followed(deep, tmp_path):
     (tmp_path / "open").mkdir()
     (tmp_path / "open" / "link").symlink_to(deep.folder.parent)
-    there = store.Store(tmp_path / "open" / "link" / "prx")
+    there = caching.Store(tmp_path / "open" / "link" / "prx")
     assert there.get("x", "m") == 1
     (tmp_path / "open").chmod(0o777)
     assert there.get("x", "m") is None
@@ -261,7 +263,7 @@ def test_root_takes_nothing_from_a_user(deep, what):
 def test_what_is_no_ordinary_file_is_not_read(deep, thing, monkeypatch):
     path = deep.folder / "x.kept"
     if thing == "too large":
-        monkeypatch.setattr(store, "_MAX_BYTES", 8)
+        monkeypatch.setattr(caching, "_MAX_BYTES", 8)
     else:
         path.unlink()
         path.mkdir() if thing == "folder" else os.mkfifo(path)
@@ -271,7 +273,7 @@ def test_what_is_no_ordinary_file_is_not_read(deep, thing, monkeypatch):
 def test_a_system_without_owners(tmp_path, monkeypatch):
     monkeypatch.setattr(owned, "_HAS_OWNERS", False)
     monkeypatch.delattr(os, "geteuid")
-    kept = store.Store(tmp_path / "a" / "prx")
+    kept = caching.Store(tmp_path / "a" / "prx")
     kept.put("x", "m", [1])
     assert kept.get("x", "m") == [1]
     assert owned.is_ours(tmp_path / "a" / "prx")
@@ -279,7 +281,7 @@ def test_a_system_without_owners(tmp_path, monkeypatch):
 
 
 def test_what_json_would_change_is_not_kept(tmp_path):
-    kept = store.Store(tmp_path / "c")
+    kept = caching.Store(tmp_path / "c")
     for place, value in enumerate([{1: 2}, (1, 2), float("nan"), b"x", {"a": (1,)}]):
         kept.put(f"x{place}", "m", value)
         assert kept.get(f"x{place}", "m") is None
@@ -299,7 +301,7 @@ def test_another_engine_is_seen_by_what_stands_in_it(tmp_path, changed):
     def engine():
         for path in tmp_path.rglob("*.py"):
             os.utime(path, (1, 1))
-        code = "from prx.spec import store; print(store._engine())"
+        code = "from prx.spec import cache; print(cache._engine())"
         env = {**os.environ, "PYTHONPATH": str(tmp_path / "engine"), "PYTHONDONTWRITEBYTECODE": "1"}
         return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env).stdout
 
@@ -314,18 +316,49 @@ def test_another_engine_is_seen_by_what_stands_in_it(tmp_path, changed):
 
 
 def test_functions_go_with_their_files(cache):
-    """A file that changes again and again leaves no function of its earlier versions."""
+    """A file that changes again and again leaves nothing of its earlier versions: no object, and no row of a table."""
     client = prx.Client({}, str(cache.parent / "d"), env={"PRX_CACHE": str(cache)})
 
-    def version(number):
+    def reload(number):
         (cache.parent / "d" / "mine.yaml").write_text(MINE.replace("message.text", f"message.text_{number}"))
-        client.reload()
-        spec = client.plan("hi", "mine/m")[0].definition.spec()
-        body = {"choices": [{"message": {f"text_{number}": "new"}}]}
-        assert "new" in spec.response.found.run(body)
-        return [key for key in program._functions if any("message.text_" in text for text in key)]
+        assert client.reload().problems == ()
+        account, call = client.plan("hi", "mine/m")
+        spec = account.definition.spec()
+        assert "new" in spec.response.found.run({"choices": [{"message": {f"text_{number}": "new"}}]})
+        assert build(spec, call, account.target)
 
-    assert max(len(version(number)) for number in range(30)) < 5
+    def left():
+        """What a process holds: the rows of every table of these modules by its name, and all objects."""
+        caches, tables = remembered()
+        for each in caches:
+            each.cache_clear()  # they have a bound; how full they are says nothing
+        Parser.purge()  # jmespath's own, with a bound as well
+        gc.collect()
+        return tables, len(gc.get_objects())
+
+    for number in range(20):
+        reload(number)
+    tables, objects = left()
+    for number in range(20, 220):
+        reload(number)
+    later_tables, later_objects = left()
+    assert later_tables == tables
+    assert later_objects - objects < 100, "less than one for two reloads"
+
+
+def remembered():
+    """Every bounded cache of prx.lang and prx.spec, and the length of every other container that a module holds."""
+    caches, tables = [], {}
+    for name, module in list(sys.modules.items()):
+        for key, value in vars(module).items() if name.startswith(("prx.lang", "prx.spec")) else ():
+            if hasattr(value, "cache_clear"):
+                most = value.cache_parameters()["maxsize"]
+                assert (most or 0) <= 256, f"{name}.{key} is no small cache"
+                assert most or value.cache_info().currsize <= 3, f"{name}.{key} has no bound"
+                caches.append(value)
+            elif isinstance(value, Collection) and not isinstance(value, (str, type, GenericAlias)):
+                tables[name, key] = len(value)
+    return caches, tables
 
 
 # ------------------------------------------------------------------ it is data
@@ -344,9 +377,9 @@ HOSTILE = [
 def test_what_is_kept_is_json(cache):
     catalog(cache).get("mine")
     modules(cache, "c.catalog.get('compatible').spec().response.found.run")
-    found = [*cache.glob("*.kept"), *Path(store.__file__).parent.glob("__pycache__/*.kept")]
+    found = [*cache.glob("*.kept"), *Path(caching.__file__).parent.glob("__pycache__/*.kept")]
     files = [path.read_bytes().partition(b"\n") for path in found]
-    values = [json.loads(data) for head, _, data in files if head.startswith(store._engine().encode())]
+    values = [json.loads(data) for head, _, data in files if head.startswith(caching._engine().encode())]
     assert len(values) > 3
 
 
@@ -364,22 +397,21 @@ def test_nothing_is_read_that_could_be_code():
 
 
 @pytest.mark.parametrize("hostile", HOSTILE, ids=str)
-def test_a_tree_from_disk_runs_nothing(cache, hostile, monkeypatch):
+def test_a_tree_from_disk_runs_nothing(cache, hostile):
     """Whatever stands in its place: it is looked at as data, or the expression is parsed again."""
     made = cache.parent / "made"
     text = "odd_name_of_a_test || other"
-    monkeypatch.setattr(program, "_packed", {})
-    program.unpack({text: json.dumps(hostile).replace("{}", str(made))})
+    expressions = Expressions()
+    expressions.add_stored({text: json.dumps(hostile).replace("{}", str(made))})
     with contextlib.suppress(JMESPathError):
-        program.of((text,))({"odd_name_of_a_test": 1, "x": 2})
+        expressions.function((text,))({"odd_name_of_a_test": 1, "x": 2})
     with contextlib.suppress(JMESPathError):
-        program.formula(text).run({"odd_name_of_a_test": 1, "x": 2})
+        expressions.finder(text)({"odd_name_of_a_test": 1, "x": 2})
     assert not made.exists()
 
 
 @pytest.mark.parametrize("damage", ["[" * 100_000, '"', "NaN", '["field"', '["not_expression", null, ' * 500, "\udcff"])
-def test_a_tree_that_is_none_is_parsed_again(damage, monkeypatch):
-    monkeypatch.setattr(program, "_packed", {})
-    text = "odd_name_of_another_test"
-    program.unpack({text: damage})
-    assert program.of((text,))({text: 1}) == (1,)
+def test_a_tree_that_is_none_is_parsed_again(damage):
+    expressions, text = Expressions(), "odd_name_of_another_test"
+    expressions.add_stored({text: damage})
+    assert expressions.function((text,))({text: 1}) == (1,)

@@ -26,11 +26,10 @@ from prx.probe import Order, probe
 from prx.probe.doors import doors
 from prx.probe.draft import lay
 from prx.probe.findings import refuses, told
-from prx.spec.catalog import Catalog
-from prx.spec.check import check_file
+from prx.spec.loader import Loader
 
 KEY = "sk-the-right-key-1"
-CATALOG = Catalog()
+CATALOG = Loader()
 CASES = cases.load()
 
 
@@ -43,7 +42,7 @@ class Made:
         self.folder, self.key = folder, key
         path = folder / "mine.yaml"
         path.write_text(self.report.text)
-        assert check_file(path, CATALOG)[1] == []
+        assert CATALOG.check(path)[1] == []
         self.raw = yaml.safe_load(self.report.text)
         self.can = self.raw.get("capabilities", {})
         self.found = {finding.name: finding for finding in self.report.findings}
@@ -266,7 +265,7 @@ def test_a_dialect_of_ones_own_is_asked_as_well(tmp_path, monkeypatch):
     monkeypatch.setattr(shapes, "_POST", ((r"/v1/odd", shapes.Choices()),))
     with Emulator() as emulator:
         order = Order(emulator.url, "mine", model="words", pause=0, folders=(str(tmp_path),))
-        report = probe(order, Catalog([tmp_path]))
+        report = probe(order, Loader([tmp_path]))
     assert report.dialect == "odd"
     assert "models: the dialect has no list" in "\n".join(report.open)
 
@@ -611,7 +610,7 @@ def test_the_command_writes_a_file(tmp_path):
         assert "up to 40 requests with max_tokens 2048 or less to 127.0.0.1:" in done.stderr
         assert "with the key from $MINE" in done.stderr
         assert "Not learned:\n  audio: not asked" in done.stderr
-        assert check_file(out, CATALOG)[1] == []
+        assert CATALOG.check(out)[1] == []
         assert KEY not in out.read_text() + done.stderr
         again = prx(*ask, env={"MINE": KEY})
         assert again.returncode == 1

@@ -9,15 +9,22 @@ import pytest
 
 import prx
 
+LATE = {"AsyncClient", "AsyncStream"}  # what is imported when it is first named
+
 
 def test_all_is_what_is_public():
     public = {
         name
         for name, value in vars(prx).items()
-        if not name.startswith("_") and not isinstance(value, types.ModuleType) and name != "annotations"
+        if not name.startswith("_")
+        and not isinstance(value, types.ModuleType)
+        and name not in ("annotations", "Any", "TYPE_CHECKING")
     }
-    assert public == set(prx.__all__)
+    assert public | LATE == set(prx.__all__)
+    assert all(isinstance(getattr(prx, name), type) for name in LATE)
     assert list(prx.__all__) == sorted(prx.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        prx.Nothing  # noqa: B018 - it raises
 
 
 @pytest.mark.parametrize("name", prx.__all__)
@@ -42,7 +49,7 @@ def test_every_error_is_in_the_drawing():
 
 
 def test_the_contract():
-    for method in (prx.Client.chat, prx.Client.stream):
+    for method in (prx.Client.chat, prx.Client.stream, prx.AsyncClient.chat, prx.AsyncClient.stream):
         parameters = list(inspect.signature(method).parameters)
         assert parameters == [
             "self",
@@ -56,7 +63,8 @@ def test_the_contract():
             "fallbacks",
             "params",
         ]
-    assert list(inspect.signature(prx.Client).parameters) == ["config", "providers", "env", "watch"]
+    for client in (prx.Client, prx.AsyncClient):
+        assert list(inspect.signature(client).parameters) == ["config", "providers", "env", "watch"]
     reply = prx.Reply()
     for name in (
         "content", "reasoning", "tool_calls", "finish_reason", "usage", "model", "provider", "streamed", "content_source", "fallbacks",

@@ -211,7 +211,7 @@ NONE = "ConfigError a file that prx needs cannot be opened: Too many open files"
         ("later", "", "mine/m", "hi", [], [NONE, "hello"]),
         ("later", "", "nobody/m", "hi", [], [NONE, "ConfigError unknown provider 'nobody'"]),
         ("later", "yes", "glm/m", "hi", [], ["hello", NONE, "ProviderConnectionError zai"]),
-        ("later", "yes", "compatible/m", "[IMAGE:x.png]", [], ["hello", NONE, "hello"]),
+        ("later", "yes", "compatible/m", "[IMAGE:x.png]", [], ["hello", "hello", "hello"]),
         ("later", "yes", "compatible/m", "hi", [response(200, None, "connection: close")], ["hello", "ProviderConnectionError", "hello"]),
         ("inside", "", "compatible/m", "hi", [stream(delta("hel"), 0.3, TWO_LINES, end=False), response()],
          ["hel", "ConfigError hel 1 compatible", "hello"]),

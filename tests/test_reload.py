@@ -286,7 +286,7 @@ def test_a_folder_named_from_here_is_the_same_from_elsewhere(tmp_path, monkeypat
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_fork_amid_a_reload(client):
-    with client._reloading, client._lock, client.accounts._lock:
+    with client._session._reloading, client._lock, client.accounts._lock:
         child = os.fork()
         if child == 0:
             os._exit(0 if client.reload().problems == () and asked(client, "one") == FIRST else 1)

@@ -18,7 +18,7 @@ import prx
 from prx.emulator.common import sign
 from prx.emulator.reads.parts import signature
 from prx.emulator.server import Emulator
-from prx.spec.catalog import Catalog
+from prx.spec.loader import Loader
 
 # dialect: where its API is, and what of a Usage it has no place for
 DIALECTS = {
@@ -174,7 +174,7 @@ def test_the_dialect_is_the_one_that_is_meant(served, dialect):
     _, client = served
     spec = client.catalog.get(f"by-{dialect}").spec()
     assert spec.dialect == dialect
-    assert {*DIALECTS} == {*Catalog().dialects()} - {"json-http"}
+    assert {*DIALECTS} == {*Loader().dialects()} - {"json-http"}
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])

@@ -19,9 +19,11 @@ from helpers.byte_server import FIN, HANG, RST, RawServer, response
 
 import prx
 from prx.accounts.choose import Accounts
+from prx.core import kinds
 from prx.core.request import build
 from prx.mask import Mask
 from prx.secret import Secret
+from prx.session import Options
 
 KEY = "sk-very-secret-0123456789"
 STYLES = [
@@ -286,7 +288,7 @@ def test_a_copy_keeps_the_key_and_a_pickle_has_none():
         lost = account._replace(target=pickle.loads(pickle.dumps(account.target)))
         assert lost.target != account.target
         with pytest.raises(prx.ConfigError, match="pickle"):
-            list(api._run(lost, call, None, None, None, ()))
+            list(api._stream(api._session._run(kinds.CHAT, lost, call, Options())))
         again = pickle.loads(pickle.dumps(api.config))
         with pytest.raises(prx.ConfigError, match="pickle"):
             Accounts(again, api.catalog, {}).get("compatible")

@@ -12,10 +12,9 @@ from helpers import commands
 import prx
 from prx import resources
 from prx.errors import SpecError
-from prx.spec import load, schema
-from prx.spec.catalog import Catalog
-from prx.spec.check import check_file
-from prx.spec.glance import glance
+from prx.spec import schema
+from prx.spec.loader import Loader
+from prx.spec.read import parse_strictly, read_quickly
 
 HERE = Path(__file__).parent / "specs"
 PACKAGED = sorted(resources.folder("providers.d").rglob("*.yaml"))
@@ -23,13 +22,13 @@ PACKAGED = sorted(resources.folder("providers.d").rglob("*.yaml"))
 
 @pytest.mark.parametrize("path", sorted((HERE / "valid").glob("*.yaml")), ids=lambda path: path.stem)
 def test_valid(path):
-    assert check_file(path, Catalog([HERE / "valid"]))[1] == []
+    assert Loader([HERE / "valid"]).check(path)[1] == []
 
 
 @pytest.mark.parametrize("path", sorted((HERE / "invalid").glob("*.yaml")), ids=lambda path: path.stem)
 def test_invalid(path):
     """Every fault at once, each with line and column, in sentences that are pinned here."""
-    problems = check_file(path, Catalog())[1]
+    problems = Loader().check(path)[1]
     said = "".join(f"{problem}\n".replace(f"{path}:", "") for problem in problems)
     assert said == path.with_suffix(".txt").read_text()
 
@@ -46,24 +45,24 @@ def test_what_is_refused_before_it_is_read(tmp_path):
     ):
         path = tmp_path / f"{name}.yaml"
         path.write_bytes(data)
-        problems = check_file(path, Catalog())[1]
+        problems = Loader().check(path)[1]
         assert any(words in str(problem) for problem in problems), (name, problems)
-    assert "cannot be read" in str(check_file(tmp_path / "none.yaml", Catalog())[1][0])
+    assert "cannot be read" in str(Loader().check(tmp_path / "none.yaml")[1][0])
 
 
 def test_a_circle_of_files(tmp_path):
     (tmp_path / "one.yaml").write_text("spec: 1\nid: one\nextends: two\n")
     (tmp_path / "two.yaml").write_text("spec: 1\nid: two\nextends: one\n")
     with pytest.raises(SpecError, match="goes in a circle"):
-        Catalog([tmp_path]).get("one")
+        Loader([tmp_path]).get("one")
 
 
 @pytest.mark.parametrize("path", PACKAGED, ids=lambda path: path.stem)
 def test_packaged_files_are_tidy(path):
     """Checked in full here, since they are only glanced at when prx runs; keys in the schema's order."""
-    document, problems = check_file(path, Catalog())
+    document, problems = Loader().check(path)
     assert problems == []
-    assert glance(path) == document.value, "the fast reading and the strict one differ"
+    assert read_quickly(path) == document.value, "the fast reading and the strict one differ"
     order = list(schema.load("provider")["properties"])
     keys = list(document.value)
     assert keys == sorted(keys, key=order.index)
@@ -75,15 +74,15 @@ def test_packaged_files_are_tidy(path):
 
 
 def test_no_two_providers_share_a_name():
-    entries = Catalog().entries()
-    names = [name for entry in entries for name in (entry.id, *(glance(entry.path).get("aliases") or ()))]
+    entries = Loader().entries()
+    names = [name for entry in entries for name in (entry.id, *(read_quickly(entry.path).get("aliases") or ()))]
     assert len(names) == len(set(names))
 
 
 def test_what_people_see_of_a_file():
     """name, docs and source are shown by `prx providers` and `prx show`."""
     value = yaml.safe_load(commands.run("show", "groq", "--resolved").stdout)
-    raw = glance(resources.folder("providers.d") / "groq.yaml")
+    raw = read_quickly(resources.folder("providers.d") / "groq.yaml")
     assert {key: value[key] for key in ("name", "docs", "source")} == {
         key: raw[key] for key in ("name", "docs", "source")
     }
@@ -143,7 +142,7 @@ def test_one_bad_file_harms_no_other(tmp_path):
 
 
 def test_problem_positions_survive_tabs_and_umlauts():
-    document = load.parse('spec: 1\nname: "äöü"\nid: "a" \nauth: {style: "bäd"}\n', "f.yaml")
+    document = parse_strictly('spec: 1\nname: "äöü"\nid: "a" \nauth: {style: "bäd"}\n', "f.yaml")
     (problem,) = [problem for problem in schema.problems(document) if "style" in problem.path]
     assert (problem.line, problem.column) == (4, 8)
 
@@ -165,7 +164,7 @@ def test_no_odd_value_is_more_than_a_fault(tmp_path, line):
     }
     keys[line.partition(":")[0]] = line
     (tmp_path / "odd.yaml").write_text("\n".join(keys.values()) + "\n")
-    _, problems = check_file(tmp_path / "odd.yaml", Catalog())
+    _, problems = Loader().check(tmp_path / "odd.yaml")
     assert problems
     assert all(problem.line for problem in problems)
 
@@ -175,7 +174,7 @@ def test_nulls_take_keys_away(tmp_path):
         "spec: 1\nid: less\nextends: openai-chat\nbase_url: http://localhost:1/v1\nfallbacks: null\n"
         "errors: {rules: {overflow: null}}\nresponse: {think_tags: null}\n"
     )
-    _, problems = check_file(tmp_path / "less.yaml", Catalog())
+    _, problems = Loader().check(tmp_path / "less.yaml")
     assert problems == []
 
 
@@ -184,7 +183,7 @@ def test_alternatives_may_be_long_together(tmp_path):
     (tmp_path / "long.yaml").write_text(
         f"spec: 1\nid: long\nextends: openai-chat\nbase_url: http://localhost:1/v1\nresponse: {{content: [{', '.join(paths)}]}}\n"
     )
-    spec = Catalog([tmp_path]).get("long").spec()
+    spec = Loader([tmp_path]).get("long").spec()
     assert "hello" in spec.response.found.run({"a10": {"b" * 70: "hello"}})
 
 
@@ -193,7 +192,7 @@ def test_every_fault_at_once(tmp_path):
         "spec: 1\nid: b\nextends: openai-chat\nbase_url: http://u:pw@localhost:99999/v1\nresponse: {content: 'choices[0'}\n"
         "fallbacks: {x: {when: 'foo(', then: {response: {modl: x}}}}\nerrors: {rules: {y: {when: a, kind: nope}}}\n"
     )
-    _, problems = check_file(tmp_path / "b.yaml", Catalog())
+    _, problems = Loader().check(tmp_path / "b.yaml")
     assert [problem.path for problem in problems] == [
         "base_url", "response.content", "fallbacks.x.when", "fallbacks.x.then.response.modl", "errors.rules.y.kind",
     ]  # fmt: skip

@@ -241,13 +241,13 @@ def test_a_faulty_case_is_told_with_its_place(tmp_path):
 
 
 def test_the_strongest_evidence_counts(tmp_path):
-    from prx.spec.catalog import Catalog
+    from prx.spec.loader import Loader
 
     (tmp_path / "some.yaml").write_text(
         "spec: 1\nid: some\nextends: openai-chat\nbase_url: http://localhost:1/v1\ncapabilities: {vision: false, tools: true, audio: false}\n"
         "evidence:\n  - {of: [vision, tools], kind: documented, source: a page, date: '2026-10-01'}\n"
     )
-    spec = Catalog([tmp_path]).get("some").spec()
+    spec = Loader([tmp_path]).get("some").spec()
     head = {"kind": "emulated", "what": "e", "date": "2026-10-02", "base_url": "u", "model": "m", "digest": "d"}
     (tmp_path / "tools.yaml").write_text(yaml.safe_dump({"evidence": head, "interactions": []}, sort_keys=False))
     (tmp_path / "stream.yaml").write_text(yaml.safe_dump({"evidence": head, "interactions": []}, sort_keys=False))

@@ -12,10 +12,20 @@ import threading
 import time
 
 import pytest
+from helpers.async_as_blocking import AsyncAsBlocking
 from helpers.byte_server import DONE, FIN, HANG, RST, RawServer, delta, response, stream
 
 import prx
 from prx.transport.watchdog import Watchdog
+
+
+@pytest.fixture(autouse=True, params=["Client", "AsyncClient"])
+def client_class(request, monkeypatch):
+    """Every test here asks the same of both clients, but those that are about threads."""
+    if request.param == "AsyncClient":
+        monkeypatch.setattr(prx, "Client", AsyncAsBlocking)
+    yield request.param
+    AsyncAsBlocking.close_all()
 
 
 def client(url, **settings):
@@ -357,6 +367,7 @@ def test_a_broken_wire_is_one_kind_of_error(script, kind):
     assert caught.value.provider == "compatible"
 
 
+@pytest.mark.parametrize("client_class", ["Client"], indirect=True)
 def test_a_failure_leaves_nothing_in_circles():
     """Frames and sockets go with the error, not when the garbage collector happens to come by."""
     no_json = [*stream(delta("hel"), b"data: {no json\n\n")]
@@ -517,6 +528,7 @@ def whole_stream():
     return response(200, body).replace(b"application/json", b"text/event-stream")
 
 
+@pytest.mark.parametrize("client_class", ["Client"], indirect=True)
 @pytest.mark.parametrize("end", ["left", "read on", "deadline"])
 def test_a_connection_given_back_is_nobody_elses(end):
     """The last byte has been read, the stream has not been: its connection may be another call's by now."""
@@ -538,6 +550,7 @@ def test_a_connection_given_back_is_nobody_elses(end):
         assert said == ["hello"]
 
 
+@pytest.mark.parametrize("client_class", ["Client"], indirect=True)
 def test_a_connection_is_given_back_once():
     """A second time, it would be lent to two calls at once."""
     with RawServer([response()]) as server, client(server.url) as api:
@@ -591,6 +604,7 @@ def test_bytes_behind_the_last_chunk_end_the_connection(streamed):
         assert server.connections == 2
 
 
+@pytest.mark.parametrize("client_class", ["Client"], indirect=True)
 def test_a_stream_that_another_thread_reads_can_be_closed():
     with RawServer(stream(delta("hel"), HANG)) as server, client(server.url) as api:
         pieces = api.stream("hi", "compatible/m", timeout=20)

@@ -19,8 +19,7 @@ from prx.core.messages import turns
 from prx.core.request import view
 from prx.lang.functions import OWN
 from prx.lang.template import WORDS, Template
-from prx.spec.check import check_file
-from prx.spec.load import parse
+from prx.spec.read import parse_strictly
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "write-a-dialect.md").read_text()
@@ -100,10 +99,12 @@ class Reader:
         """The file has the new lines, means what it should, and `prx check` has nothing to say."""
         path = self.folder / (name or DIALECT)
         before = path.read_text() if path.exists() else ""
-        more = parse(text, "block")
+        more = parse_strictly(text, "block")
         assert not more.problems
         path.write_text(written(joined(tree(before), tree(text))))
-        assert parse(path.read_text(), "file").value == merged(parse(before or "spec: 1", "").value, more.value)
+        assert parse_strictly(path.read_text(), "file").value == merged(
+            parse_strictly(before or "spec: 1", "").value, more.value
+        )
         done = self.run(f"prx check {path}")
         assert (done.stdout, done.returncode) == (f"{path}: good\n", 0)
 
@@ -179,7 +180,7 @@ def test_the_dialect_is_short_and_good(reader):
     path = reader.follow(len(STEPS) - 1).folder / DIALECT
     assert len(path.read_text().splitlines()) < 120
     assert sum(text.count("\n") for language, _, text in blocks(PAGE) if language == "yaml") < 120
-    assert check_file(path, reader.client().catalog)[1] == []
+    assert reader.client().catalog.check(path)[1] == []
     assert sum(reader.run(command).returncode for command in ("prx show tavern --resolved", "prx show json-http")) == 0
 
 
@@ -319,5 +320,5 @@ def test_the_table_has_every_part():
 @pytest.mark.parametrize("example", [text for row in TABLE for text in re.findall(r"`([^`]+)`$", row[-1])])
 def test_the_examples_of_the_table_are_right(example):
     formula = re.match(r"\w+\(", example)
-    made = Template(f"={example}" if formula else parse(f"x: {example}", "").value["x"])
+    made = Template(f"={example}" if formula else parse_strictly(f"x: {example}", "").value["x"])
     assert made.problems == []

@@ -9,8 +9,10 @@ one kind of exception, prx.Error. It refuses to know any provider by name: all o
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from prx.chat import Delta, Message, Part, Reply, ToolCall, ToolCallDelta, Usage
-from prx.client import Client
+from prx.client import Client, Stream
 from prx.errors import (
     AuthError,
     BadRequestError,
@@ -29,10 +31,14 @@ from prx.errors import (
     SpecError,
     TruncatedError,
 )
-from prx.running import Stream
 from prx.spec.files import Reload
 
+if TYPE_CHECKING:
+    from prx.aclient import AsyncClient, AsyncStream
+
 __all__ = (
+    "AsyncClient",
+    "AsyncStream",
     "AuthError",
     "BadRequestError",
     "CapabilityError",
@@ -60,3 +66,12 @@ __all__ = (
     "TruncatedError",
     "Usage",
 )
+
+
+def __getattr__(name: str) -> Any:
+    # asyncio takes longer to import than the rest of prx, and most programs use one of the two clients.
+    if name in ("AsyncClient", "AsyncStream"):
+        from prx import aclient
+
+        return getattr(aclient, name)
+    raise AttributeError(f"module 'prx' has no attribute {name!r}")

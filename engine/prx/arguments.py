@@ -23,14 +23,14 @@ _TAKEN = {
 }
 
 
-def messages(given: Messages) -> list[Message]:
+def messages(given: Any) -> list[Message]:
     """A text as one user message, messages as a list. Raises ConfigError."""
     if isinstance(given, str):
         given = [{"role": "user", "content": given}] if given.strip() else []
     try:
         listed = list(given)
     except TypeError:
-        listed = [None]  # type: ignore[list-item]
+        listed = [None]
     if not all(isinstance(message, Mapping) for message in listed):
         raise ConfigError('messages is a text, or a list of messages such as {"role": "user", "content": "hello"}')
     if not listed:

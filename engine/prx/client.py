@@ -1,43 +1,31 @@
-"""The client: what a caller says, made into a call; who is asked; and what is remembered of it."""
+"""The blocking client, and the loop that does what a call's flow asks: send, read, wait, hand on. It decides nothing."""
 
 from __future__ import annotations
 
-import logging
-import os
-import random
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
+from threading import get_ident
+from types import GeneratorType
 from typing import TYPE_CHECKING, Any, Self
 
-from prx import arguments, forks
-from prx.accounts import config as configuration
-from prx.accounts.account import Account
-from prx.accounts.choose import Accounts, ModelRef
-from prx.accounts.config import folders
-from prx.arguments import Messages
-from prx.chat import Call, Reply
-from prx.core.exchange import Policy, exchange
-from prx.core.fault import refused, safely, without_keys
-from prx.core.messages import expand_images
-from prx.core.request import build_models
-from prx.errors import OPENING, ConfigError, Error, ProtocolError, sealed
-from prx.json_text import parsed
-from prx.running import Stream, limits
-from prx.secret import Secret
-from prx.spec import store
-from prx.spec.catalog import Catalog
-from prx.spec.files import Files, Reload
+from prx import forks
+from prx.calls import Calls
+from prx.chat import Delta, Reply
+from prx.core.exchange import Ask, Emit, Read, Send, Wait
+from prx.errors import OPENING, ConfigError, Error, TruncatedError, frameless, sealed
+from prx.session import Network, Options, Run
 
 if TYPE_CHECKING:
-    from prx.reload import Watch
-    from prx.transport.http import Http
-    from prx.transport.watchdog import Watchdog
+    from prx.transport.blocking import Http
+    from prx.transport.response import Response
+    from prx.transport.watchdog import Guard, Watchdog
 
-_LIST_SECONDS = 60.0  # the longest time for a list of models where nothing else limits it
+_BEGINNING = 1.0  # seconds that a thread has between the first step of a call and its guard
 
 
-class Client:
+class Client(Calls[Reply, "Stream", list[str]]):
     """Calls any provider of its catalogue. Safe to share between threads.
 
     config      path of a config.toml, or a mapping of its shape; None = $PRX_CONFIG, ~/.config/prx/config.toml
@@ -46,6 +34,8 @@ class Client:
     watch       take changed, new and removed files in, from the next call on
     Raises ConfigError for a configuration with faults.
     """
+
+    _playback: Http | None = None  # what is asked in place of a network, where recordings are played
 
     @sealed
     def __init__(
@@ -56,162 +46,26 @@ class Client:
         *,
         watch: bool = False,
     ) -> None:
-        self.env: Mapping[str, str] = os.environ if env is None else env
-        self._source = config
-        found = folders(providers, self.env)
-        with OPENING:
-            self._watch = _watch([*Catalog(found).folders, *configuration.files(config, self.env)]) if watch else None
-            catalog = Catalog(found, Files().renewed(found) if watch else None, cache=store.folder(self.env))
-            self._accounts = Accounts(configuration.load(config, self.env), catalog, self.env)
-        self._https: dict[tuple[Secret, str], Http] = {}
-        self._watchdog: Watchdog | None = None
+        super().__init__(config, providers, env, watch=watch)
+        with OPENING:  # here and in no call: see session.load_late_modules
+            from prx.transport.blocking import Http
+            from prx.transport.watchdog import Watchdog
+        self._new_http: Callable[[str, str, Mapping[str, str]], Http] = Http
+        self._https: dict[Network, Http] = {}
+        self._watchdog = Watchdog()
         self._lock = threading.Lock()
-        self._reloading = threading.Lock()
         forks.register(self)
-
-    @property
-    def accounts(self) -> Accounts:
-        """The providers with the configuration, as they are now: both are replaced together by a reload."""
-        return self._accounts
-
-    @property
-    def config(self) -> configuration.Config:
-        return self._accounts.config
-
-    @property
-    def catalog(self) -> Catalog:
-        return self._accounts.catalog
-
-    @sealed
-    def chat(
-        self,
-        messages: Messages,
-        model: str | ModelRef | None = None,
-        *,
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        tool_choice: Any = None,
-        timeout: float | None = None,
-        deadline: float | None = None,
-        retries: int | None = None,
-        fallbacks: Sequence[str] | None = None,
-        **params: Any,
-    ) -> Reply:
-        """One whole answer.
-
-        messages    a text, or OpenAI-shaped messages
-        model       "provider/model", a routed name, or None for the default
-        timeout     seconds without a byte, in every phase
-        deadline    seconds for the whole call
-        retries     attempts beyond the first
-        fallbacks   None = the provider's; () = none; names = only those
-        params      OpenAI's names: temperature, max_tokens, stop, response_format, reasoning_effort, …
-        Raises Error.
-        """
-        account, call = self.plan(messages, model, tools=tools, tool_choice=tool_choice, params=params)
-        running = self._run(account, call, timeout, deadline, retries, fallbacks)
-        for _ in running:
-            pass
-        return running.reply
-
-    @sealed
-    def stream(
-        self,
-        messages: Messages,
-        model: str | ModelRef | None = None,
-        *,
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        tool_choice: Any = None,
-        timeout: float | None = None,
-        deadline: float | None = None,
-        retries: int | None = None,
-        fallbacks: Sequence[str] | None = None,
-        **params: Any,
-    ) -> Stream:
-        """The same, in pieces as they arrive: an iterator of Delta, with `reply` after its end."""
-        account, call = self.plan(messages, model, tools=tools, tool_choice=tool_choice, params=params, stream=True)
-        return self._run(account, call, timeout, deadline, retries, fallbacks)
-
-    @sealed
-    def plan(
-        self,
-        messages: Messages,
-        model: str | ModelRef | None = None,
-        *,
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        tool_choice: Any = None,
-        params: Mapping[str, Any] | None = None,
-        stream: bool = False,
-    ) -> tuple[Account, Call]:
-        """Who would be asked, and for what. Nothing is sent."""
-        given_messages = arguments.messages(messages)
-        with OPENING:
-            accounts = self._current()
-            account, name = accounts.choose(arguments.model(model))
-            listed = expand_images(given_messages, _locator(accounts.config.images))
-        given, offered = arguments.params(params or {}), arguments.tools(tools)
-        return account, Call(
-            name, tuple(listed), offered, arguments.plain(tool_choice) if tools else None, given, stream
-        )
-
-    @sealed
-    def models(self, provider: str | None = None, *, timeout: float | None = 20.0) -> list[str]:
-        """The provider's own list of its models. Raises Error."""
-        with OPENING:
-            accounts = self._current()
-            account = accounts.get(provider or accounts.config.provider or "")
-        spec, http = account.definition.spec(), self._http(account)
-        guard = self._dog().guard(account.settings.deadline or spec.transport.total or _LIST_SECONDS)
-        try:
-            request, limited = build_models(spec, account.target), limits(spec.transport, timeout)
-            head, body = http.fetch(request, limited, guard)
-            if not 200 <= head.status < 300:
-                raise refused(spec, Call("", ()), account.target, head, body, "status")
-        except Error as error:
-            error.provider = error.provider or spec.id
-            raise _advise(without_keys(error, account.target.secrets), account, accounts.catalog) from None
-        finally:
-            self._dog().cancel(guard)
-        (found,) = safely(spec.models.list.run, parsed(body.decode("utf-8", "replace")), spec)
-        if not isinstance(found, list):
-            raise ProtocolError("the list of models is not where models.list says", provider=spec.id)
-        return list(dict.fromkeys(name.strip() for name in found if isinstance(name, str) and name.strip()))
-
-    @sealed
-    def reload(self) -> Reload:
-        """Take in the configuration and the provider files as they are now; calls that run go on as they began.
-
-        A broken file changes nothing: its last good version stays, and `problems` says why.
-        """
-        with self._reloading, OPENING:
-            from prx.reload import reload
-
-            old = self._accounts
-            catalog, found = reload(old.catalog)
-            try:
-                config = configuration.load(self._source, self.env)
-            except ConfigError as error:
-                config, found = old.config, found._replace(problems=(*found.problems, str(error)))
-            self._accounts = Accounts(config, catalog, self.env, old)
-        return found
-
-    def _current(self) -> Accounts:
-        """Who can be asked, after a look at the files where that is wanted and due."""
-        if self._watch is not None and self._watch.changed():
-            for problem in self.reload().problems:
-                logging.getLogger("prx").warning("%s; the last good version stays in use", problem)
-        return self._accounts
 
     def close(self) -> None:
         """Close every connection. A call that another thread is in, or a stream that is being read, ends with an Error."""
-        if self._watchdog is not None:
-            self._watchdog.stop_all()
+        self._watchdog.stop_all()
         https, self._https = self._https, {}  # without the lock: a signal's handler may close what it has interrupted
         for http in list(https.values()):
             http.close()
 
     def unlock(self) -> None:
         """For the child of a fork: a lock that another thread of the parent had would never be free again."""
-        self._lock, self._reloading = threading.Lock(), threading.Lock()
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -219,93 +73,194 @@ class Client:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _run(
-        self,
-        account: Account,
-        call: Call,
-        timeout: float | None,
-        deadline: float | None,
-        retries: int | None,
-        fallbacks: Sequence[str] | None,
-    ) -> Stream:
-        settings = account.settings
-        policy = Policy(
-            retries=settings.retries if retries is None else arguments.retries(retries),
-            fallbacks=arguments.fallbacks(fallbacks),
-            remembered=account.memory.get(call.model, ()),
-            new_id=_new_id,
-            chance=random.random,
-        )
+    def _chat(self, options: Options) -> Reply:
+        reply: Reply = self._whole(self._session.begin_chat(options, stream=False))
+        return reply
 
-        def on_end(result: Reply | Error) -> None:
-            if isinstance(result, Reply):
-                account.remember(call.model, result.fallbacks)
-            else:
-                account.remember(call.model, ())
-                _advise(result, account, self.catalog)
+    def _models(self, options: Options) -> list[str]:
+        names: list[str] = self._whole(self._session.begin_models(options))
+        return names
 
-        timeout = arguments.seconds("timeout", settings.timeout if timeout is None else timeout)
-        if deadline is None:
-            deadline = settings.deadline or account.definition.spec(call.model).transport.total
-        deadline = arguments.seconds("deadline", deadline)
-        return Stream(
-            exchange(account.definition, call, account.target, policy),
-            self._http(account),
-            self._dog(),
-            timeout=timeout,
-            deadline=deadline,
-            on_end=on_end,
-        )
+    def _whole(self, run: Run) -> Any:
+        stream = self._stream(run)
+        for _ in stream:
+            pass
+        return stream.reply
 
-    def _http(self, account: Account) -> Http:
+    def _stream(self, run: Run) -> Stream:
+        return Stream(run, self._http(run.network), self._watchdog)
+
+    def _http(self, network: Network) -> Http:
         """The connections of all accounts with the same settings, made at the first call."""
-        http = self._https.get(account.network)
+        http = self._https.get(network) if self._playback is None else self._playback
         if http is None:
-            with OPENING:
-                from prx.transport.http import Http
+            proxy, ca_file = network
             with self._lock:
-                proxy, ca_file = account.network
-                http = self._https.setdefault(account.network, Http(proxy.reveal(), ca_file, self.env))
+                http = self._https.setdefault(network, self._new_http(proxy.reveal(), ca_file, self.env))
         return http
 
-    def _dog(self) -> Watchdog:
-        if self._watchdog is None:
-            from prx.transport.watchdog import Watchdog
 
-            with self._lock:
-                self._watchdog = self._watchdog or Watchdog()
-        return self._watchdog
+class Stream:
+    """The pieces of an answer, as they arrive: an iterator of Delta and a context manager.
+
+    The request goes out on `with`, or at the first piece. Leaving early closes the connection, which
+    stops the provider.
+    reply     the Reply, after the end; raises before it
+    partial   the Reply as far as it has come
+    """
+
+    def __init__(self, run: Run, http: Http, watchdog: Watchdog) -> None:
+        self._asked, self._http, self._watchdog = run, http, watchdog
+        self._reply: Reply | None = None
+        self._so_far: Callable[[], Reply] = Reply
+        self._response: Response | None = None
+        self._guard: Guard | None = None
+        self._deltas: GeneratorType[Any, None, None] = self._run()
+        self._started = False
+        self._cut = False  # closed before its end
+        self._reader = self._looper = 0  # the thread that has read last; the one that is in a loop over it
+
+    @property
+    def reply(self) -> Reply:
+        if self._reply is None:
+            raise ConfigError("the stream has not ended yet: read it to its end first, or look at stream.partial")
+        return self._reply
+
+    @property
+    def partial(self) -> Reply:
+        return self._reply or self._so_far()
+
+    def __iter__(self) -> Iterator[Delta]:
+        me = get_ident()
+        if self._looper or self._deltas.gi_running:
+            self._not_beside_another()
+        self._reader = self._looper = me
+        self._start()
+        if self._cut:
+            raise _closed()
+        return self._deltas
+
+    def __next__(self) -> Delta:
+        self._reader = me = get_ident()
+        if self._looper not in (0, me):
+            self._not_beside_another()
+        self._start()
+        try:
+            delta: Delta = next(self._deltas)
+        except ValueError:  # the generator's own word for it; whatever goes wrong inside is an Error
+            raise _another_reads() from None
+        except StopIteration:
+            if self._cut:
+                raise _closed() from None
+            raise
+        return delta
+
+    def __enter__(self) -> Self:
+        self._reader = get_ident()
+        self._start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop reading. A stream that has ended is not changed by it; to read on in another one is an Error."""
+        if self._guard is not None and self._reader != get_ident() and self._runs_in(self._reader):
+            self._guard.stop()  # that thread closes: it may be about to read on
+            return
+        unread = self._deltas.gi_frame is not None
+        try:
+            self._deltas.close()
+            self._cut = self._cut or unread
+        except ValueError:  # another thread is reading: its wait is ended, whatever it waits for, and it closes
+            until = time.monotonic() + _BEGINNING
+            while self._deltas.gi_running and self._guard is None and time.monotonic() < until:
+                time.sleep(0)  # it has only just begun
+            if (guard := self._guard) is not None:
+                guard.stop()
+
+    def _runs_in(self, reader: int) -> bool:
+        """Whether the stream has not ended, and the thread that reads it neither."""
+        return self._deltas.gi_frame is not None and any(thread.ident == reader for thread in threading.enumerate())
+
+    def _not_beside_another(self) -> None:
+        """Raise where another thread's loop reads this stream: each would miss what the other takes."""
+        if self._deltas.gi_running or (self._looper not in (0, get_ident()) and self._runs_in(self._looper)):
+            raise _another_reads()
+
+    def _start(self) -> None:
+        if not self._started:
+            self._started = True
+            try:
+                next(self._deltas)  # stops where the first response's head has come
+            except ValueError:
+                raise _another_reads() from None
+            except StopIteration:
+                if self._reply is None:
+                    raise _closed() from None
+
+    def _run(self) -> Any:
+        """The deltas; before them one None, when the first response's head has come."""
+        deadline = self._asked.deadline
+        self._guard = self._watchdog.guard(deadline) if deadline is not None else self._watchdog.unwatched()
+        try:
+            yield from self._pump()
+        except Error as error:
+            self._asked.on_end(error)
+            # Frames below this one hold the provider's raw words, which may repeat a key, and tell a caller nothing.
+            raise frameless(error) from None
+        finally:
+            if self._guard is not None:
+                self._watchdog.cancel(self._guard)
+            if self._response is not None:
+                self._response.close(complete=self._reply is not None)
+
+    def _pump(self) -> Generator[Any, None, None]:
+        answer: Any = None
+        failed: Error | None = None
+        headless = True
+        while True:
+            try:
+                ask = self._asked.flow.throw(failed) if failed is not None else self._asked.flow.send(answer)
+            except StopIteration as stop:
+                self._reply = stop.value
+                self._asked.on_end(stop.value)
+                return
+            answer = failed = None
+            if type(ask) is Emit:
+                self._so_far = ask.so_far
+                yield from ask.deltas
+                continue
+            try:
+                answer = self._do(ask)
+            except Error as error:
+                failed = error
+            if headless and self._response is not None:
+                headless = False
+                yield None
+
+    def _do(self, ask: Ask) -> Any:
+        if type(ask) is Read:
+            assert self._response is not None
+            if self._guard is not None and self._guard.stopped:
+                raise _closed()
+            return self._response.read()
+        if type(ask) is Wait:
+            assert self._guard is not None
+            return self._guard.wait(ask.seconds)
+        assert type(ask) is Send
+        if self._response is not None:
+            self._response.close(complete=True)
+            self._response = None
+        self._response = self._http.send(ask.request, self._asked.limits(ask.limits), self._guard)
+        return self._response.head
 
 
-def _locator(allowed: configuration.Images) -> Callable[[str], str | None]:
-    """What finds the pictures of one call; most calls have none to find."""
-    locator: Callable[[str], str | None] | None = None
-
-    def locate(reference: str) -> str | None:
-        nonlocal locator
-        if locator is None:
-            from prx.images import Locator
-
-            locator = Locator(allowed)
-        return locator(reference)
-
-    return locate
+def _another_reads() -> ConfigError:
+    return ConfigError(
+        "another thread reads this stream", hint="A stream is read by one thread; any thread may close it."
+    )
 
 
-def _watch(places: Sequence[Path]) -> Watch:
-    from prx.reload import Watch
-
-    return Watch(places)
-
-
-def _advise(error: Error, account: Account, catalog: Catalog) -> Error:
-    try:
-        from prx.accounts import hints
-
-        return hints.advise(error, account, catalog)
-    except OSError:  # no file can be opened: the error stands without advice
-        return error
-
-
-def _new_id() -> str:
-    return f"call_{os.urandom(12).hex()}"
+def _closed() -> TruncatedError:
+    return TruncatedError("the stream was closed before its end", retryable=False)

@@ -16,9 +16,9 @@ from prx.accounts.choose import ModelRef
 from prx.client import Client
 from prx.core.request import endpoint_url
 from prx.errors import CapabilityError, Error
+from prx.spec.catalog import key_names
 from prx.spec.definition import Entry
 from prx.spec.document import printable
-from prx.spec.glance import key_names
 from prx.text import nearest
 
 Verdict = Literal["ok", "warn", "fail", "skip"]

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, ParamSpec, TypeVar
 
@@ -181,6 +181,24 @@ def sealed(function: Callable[P, R]) -> Callable[P, R]:
             raise failed
         finally:
             del failed  # this frame is in its traceback: neither would be freed
+
+    return call
+
+
+def sealed_coroutine(function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+    """The same for what is awaited."""
+
+    @wraps(function)
+    async def call(*args: P.args, **named: P.kwargs) -> R:
+        try:
+            return await function(*args, **named)
+        except Error as error:
+            failed = frameless(error)
+        del args, named
+        try:
+            raise failed
+        finally:
+            del failed
 
     return call
 

@@ -24,7 +24,10 @@ class Record:
 
     def __init__(self, *args: Any, **named: Any) -> None:
         values = self.__dict__
-        values.update(zip(self._fields, args, strict=False))
+        if args:
+            values.update(zip(self._fields, args, strict=False))
+        if not named and len(args) == len(self._fields):
+            return  # nothing is missing and nothing unknown: the commonest way of making one
         values.update(named)
         right = self._needed <= values.keys() <= self._known and len(values) == len(args) + len(named)
         if not right or len(args) > len(self._fields):

@@ -7,27 +7,27 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from prx.errors import SpecError
-from prx.spec.catalog import Catalog
 from prx.spec.definition import Definition
 from prx.spec.files import Reload, Stamp, survey
+from prx.spec.loader import Loader
 
 _LOOK_SECONDS = 0.2  # at most so often are the folders looked at
 _PATIENCE = 2.0  # seconds for which a file that never settles holds up the others
 _SETTLED_SECONDS = 0.1  # a file that has just been written to may not be whole yet
 
 
-def reload(old: Catalog) -> tuple[Catalog, Reload]:
+def reload(old: Loader) -> tuple[Loader, Reload]:
     """A catalogue of the same folders as they are now. `old` is not changed."""
     files = old.files.renewed(old.folders[1:])
     changed = files.changed(old.files)
-    broken = _broken(Catalog(old.folders[1:], files), changed)
+    broken = _broken(Loader(old.folders[1:], files), changed)
     broken |= {path: f"{path}: cannot be read" for path in old.files.gone(files) if files.has(path)}
     for path in broken:
         if (before := old.files.known(path)) is not None:
             files.put_back(path, before)
         elif old.offers(path):
             files.leave_out(path)  # what has that name goes on
-    new = Catalog(old.folders[1:], files, cache=old.cache)
+    new = Loader(old.folders[1:], files, cache=old.cache)
     later = _carry_over(old, new)
     good = [path for path in changed if path not in broken]
     return new, Reload(
@@ -38,7 +38,7 @@ def reload(old: Catalog) -> tuple[Catalog, Reload]:
     )
 
 
-def _broken(catalog: Catalog, paths: Iterable[Path]) -> dict[Path, str]:
+def _broken(catalog: Loader, paths: Iterable[Path]) -> dict[Path, str]:
     found: dict[Path, str] = {}
     for path in paths:
         try:
@@ -48,7 +48,7 @@ def _broken(catalog: Catalog, paths: Iterable[Path]) -> dict[Path, str]:
     return found
 
 
-def _carry_over(old: Catalog, new: Catalog) -> list[str]:
+def _carry_over(old: Loader, new: Loader) -> list[str]:
     """Have in `new` what callers use: as it was where nothing changed, or where what changed broke it."""
     problems = []
     for definition in old.loaded():
@@ -59,7 +59,7 @@ def _carry_over(old: Catalog, new: Catalog) -> list[str]:
     return problems
 
 
-def _renewed(new: Catalog, definition: Definition) -> list[str]:
+def _renewed(new: Loader, definition: Definition) -> list[str]:
     try:
         new.load(definition.entry)
     except SpecError as error:

@@ -16,11 +16,11 @@ from prx.errors import KINDS, Error
 from prx.lang.query import compile_query
 from prx.secret import Secret
 from prx.spec import resolve
-from prx.spec.catalog import Catalog
 from prx.spec.definition import Definition, Entry, Resolved
+from prx.spec.loader import Loader
 from prx.wire import Head, Target
 
-CATALOG = Catalog()
+CATALOG = Loader()
 COMPLETION = {
     "id": "1",
     "model": "m",

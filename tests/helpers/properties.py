@@ -37,11 +37,10 @@ from prx.errors import KINDS, Error
 from prx.lang import query
 from prx.lang.functions import SpecFunctions
 from prx.lang.template import holds
-from prx.spec.catalog import Catalog
-from prx.spec.check import check_file
 from prx.spec.definition import Definition, Entry
-from prx.spec.load import parse
+from prx.spec.loader import Loader
 from prx.spec.model import Spec
+from prx.spec.read import parse_strictly
 from prx.wire import Head, Target
 
 DIALECT_NAMES = ("openai-chat", "openai-responses", "anthropic-messages", "gemini", "cohere-v2", "ollama")
@@ -220,8 +219,8 @@ def provider_file(data: bytes) -> list[str]:
     """The faults of a provider's file, each with its place; a file without any makes a provider that can be asked."""
     found = _ID.search(data)
     with written(f"{found[1].decode() if found else 'unnamed'}.yaml", data) as path:
-        known = Catalog([folder()])  # a catalogue looks at a file once
-        _, problems = check_file(path, known)
+        known = Loader([folder()])  # a catalogue looks at a file once
+        _, problems = known.check(path)
         assert all(problem.text and problem.file == str(path) for problem in problems)
         if not problems:
             entry = Entry(path.stem, path, packaged=False)
@@ -285,7 +284,7 @@ def config_file(data: bytes) -> Error | None:
 
 def yaml_text(text: str) -> None:
     """YAML is read, or its faults are told."""
-    document = parse(text, "f.yaml")
+    document = parse_strictly(text, "f.yaml")
     assert document.value or document.problems
     json.dumps(document.value)
 

@@ -33,8 +33,8 @@ from judges.shapes import Problem  # noqa: E402
 from prx.chat import Call  # noqa: E402
 from prx.core.request import build_body  # noqa: E402
 from prx.spec import resolve  # noqa: E402
-from prx.spec.catalog import Catalog  # noqa: E402
 from prx.spec.compile import compile_spec  # noqa: E402
+from prx.spec.loader import Loader  # noqa: E402
 from prx.spec.model import Spec  # noqa: E402
 
 Step = tuple[str, list[tuple[str, str]]]  # a name, and what must hold of what is there: [(names with dots, pattern), …]
@@ -121,7 +121,7 @@ class Judge:
     """prx's dialects and the ledger; counts what it sees. uses: how many builds needed a row."""
 
     def __init__(self, rows: list[Row]) -> None:
-        catalog = Catalog()
+        catalog = Loader()
         provider = {"spec": 1, "id": "judged", "base_url": "https://api.example/v1"}
         resolved = {
             name: resolve.resolve({**provider, "extends": name}, catalog.dialect_or_provider) for name in vendors.BODIES

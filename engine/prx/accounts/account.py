@@ -53,8 +53,8 @@ class Account(Record):
     def same(self, other: Account) -> bool:
         """Whether both are made of the same files, settings and keys."""
         mine, theirs = self.definition, other.definition
-        return (mine.uses, mine.raw, self.settings, self.target, self.network) == (
-            theirs.uses,
+        return (mine.files, mine.raw, self.settings, self.target, self.network) == (
+            theirs.files,
             theirs.raw,
             other.settings,
             other.target,
@@ -157,7 +157,7 @@ def _own_url(base_url: str, env: Env, definition: Definition, catalog: Catalog, 
 
 def _refuse_key_in_url(base_url: str, definition: Definition, catalog: Catalog) -> None:
     """A URL is logged, and its host is looked up: no place for what a packaged file knows as a key."""
-    for name in () if keys.packaged(definition) else variable_names(base_url):
+    for name in () if definition.packaged else variable_names(base_url):
         if homes := keys.claimed(catalog, name):
             raise ConfigError(
                 f"{definition.entry.path} puts {name} into its URL, and that is the key of {homes[0] or 'another provider'}",

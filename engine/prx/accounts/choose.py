@@ -16,8 +16,8 @@ from prx.accounts.config import Config, Route, Settings
 from prx.accounts.keys import Asked
 from prx.errors import ConfigError, sealed
 from prx.record import Record
-from prx.spec.catalog import Catalog
 from prx.spec.definition import Definition
+from prx.spec.loader import Loader
 from prx.text import nearest
 
 _GENERIC = "compatible"  # what a provider that only the configuration knows builds on
@@ -36,9 +36,7 @@ class Accounts:
     before: accounts of an earlier configuration; one that would come out the same is taken over, with what it remembers.
     """
 
-    def __init__(
-        self, config: Config, catalog: Catalog, env: Mapping[str, str], before: Accounts | None = None
-    ) -> None:
+    def __init__(self, config: Config, catalog: Loader, env: Mapping[str, str], before: Accounts | None = None) -> None:
         self.config, self.catalog, self._env = config, catalog, env
         self.opened: dict[tuple[str, Route | None], Account] = {}
         self._lock = threading.Lock()

@@ -13,7 +13,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from prx import resources
 from prx.accounts.config import Route, Settings, expand
 from prx.chat import NONE
 from prx.errors import ConfigError
@@ -21,6 +20,7 @@ from prx.record import Record
 from prx.secret import Secret
 from prx.spec.catalog import Catalog
 from prx.spec.definition import Definition
+from prx.spec.resolve import overlays
 from prx.text import MissingError, fill, variable_names
 from prx.urls import origin
 
@@ -69,7 +69,7 @@ class Way(Record):
 
     def at_home(self, *names: str) -> bool:
         """Whether it goes to every packaged provider that has one of these names."""
-        if packaged(self.definition) and {*names} <= {"", self.definition.entry.path.stem}:
+        if self.definition.packaged and {*names} <= {"", self.definition.entry.path.stem}:
             return True
         return all(self.at(home) for home in self._homes(names).values())
 
@@ -206,7 +206,7 @@ def to_set(asked: Asked, way: Way) -> str:
 
 def may_have(way: Way, name: str) -> bool:
     """Whether a file may have a variable of the environment unasked, at its own origin."""
-    homes = () if packaged(way.definition) else claimed(way.catalog, name)
+    homes = () if way.definition.packaged else claimed(way.catalog, name)
     return not homes or any(map(way.at, homes))
 
 
@@ -215,20 +215,13 @@ def claimed(catalog: Catalog, name: str) -> tuple[str, ...]:
     return tuple(catalog.claims.get(name.upper(), ()))
 
 
-def packaged(definition: Definition) -> bool:
-    """Whether nothing of it comes from outside the package: a dialect of one's own could name any variable."""
-    folder = resources.folder("providers.d")
-    return definition.entry.packaged and all(use.path.is_relative_to(folder) for use in definition.uses)
-
-
 def named(raw: Mapping[str, Any]) -> set[str]:
     """Variables in the headers and query of a file, its variants included."""
     return {name for text in _texts(raw) if isinstance(text, str) for name in variable_names(text)}
 
 
 def _texts(raw: Mapping[str, Any]) -> Iterator[Any]:
-    fallbacks = (row.get("then") or {} for row in (raw.get("fallbacks") or {}).values() if row)
-    for block in (raw, *(raw.get("overrides") or ()), *fallbacks):
+    for block in (raw, *(overlay for _, overlay in overlays(raw))):
         for part in ("headers", "query"):
             yield from ((block.get("request") or {}).get(part) or {}).values()
 

@@ -17,6 +17,7 @@ from prx.chat import Message, Reply
 from prx.cli import options, output, show
 from prx.client import Client
 from prx.errors import ConfigError, Error, NotFoundError
+from prx.session import Session
 from prx.text import nearest
 
 
@@ -72,24 +73,27 @@ def chat(
     """
     if as_json and events:
         raise click.UsageError("--json and --events: ask for one of them")
+    asking: dict[str, Any] = {"tools": _tools(tools_file), **_params(params)}
+    conversation: list[Message] = [{"role": "system", "content": system}] if system else []
+    if dry_run:
+        session = options.session(config, folders)
+        for text in _prompts(prompt, several):
+            messages = [*conversation, _user(text, pictures)]
+            show.request(session, messages, _model(session, provider, model), asking, stream=not no_stream)
+            return
     with options.client(config, folders) as client:
         name = _model(client, provider, model)
-        asking: dict[str, Any] = {"tools": _tools(tools_file), **_params(params)}
         limits = {
             "timeout": timeout,
             "deadline": deadline,
             "retries": retries,
             "fallbacks": () if no_fallbacks else None,
         }
-        conversation: list[Message] = [{"role": "system", "content": system}] if system else []
         shown: Callable[..., Reply] = (
             show.as_json if as_json else show.as_events if events else partial(show.as_text, raw=raw)
         )
         for text in _prompts(prompt, several):
             conversation.append(_user(text, pictures))
-            if dry_run:
-                show.request(client, conversation, name, asking, stream=not no_stream)
-                return
             try:
                 reply = shown(client, conversation, name, {**asking, **limits}, stream=not no_stream)
             except Error as error:
@@ -106,7 +110,7 @@ def chat(
 # ------------------------------------------------------------------ what is asked
 
 
-def _model(client: Client, provider: str | None, model: str | None) -> str | ModelRef | None:
+def _model(client: Client | Session, provider: str | None, model: str | None) -> str | ModelRef | None:
     """The name to call by, from --provider and --model; None is the configuration's default."""
     if provider is None:
         return model

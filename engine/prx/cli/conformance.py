@@ -50,9 +50,11 @@ def conformance(
     files = [Path(target).parent for target in targets if _is_file(target)]
     with options.client(config, [*map(str, files), *folders]) as client:
         catalog = client.catalog
-    plan = suite.Plan(
-        mode or "replay", chosen, [*files, *map(Path, folders)], cassettes or suite.default_recordings(), config, model
-    )
+    wanted = mode or "replay"
+    if wanted == "record":
+        run.check_recorder()
+    recordings = cassettes or suite.default_recordings(wanted)
+    plan = suite.Plan(wanted, chosen, [*files, *map(Path, folders)], recordings, config, model)
     names = [Path(target).stem if _is_file(target) else target for target in targets] or _recorded(plan)
     definitions = [catalog.get(name) for name in names]
     state = report.State(resume)

@@ -12,6 +12,7 @@ from prx import arguments
 from prx.cli import output
 from prx.client import Client
 from prx.errors import ConfigError
+from prx.session import Session
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -29,7 +30,13 @@ def settings(command: Command) -> Command:
 
 
 def client(config: str | None, folders: Sequence[str]) -> Client:
+    """For a command that calls somebody."""
     return output.watch(Client(config=config, providers=list(folders)))
+
+
+def session(config: str | None, folders: Sequence[str]) -> Session:
+    """For a command that calls nobody: it has no connections, and loads nothing that makes some."""
+    return output.watch(Session(config, list(folders), None))
 
 
 def key(variable: str | None) -> str:
@@ -42,7 +49,7 @@ def key(variable: str | None) -> str:
 
 def complete_provider(_ctx: click.Context, _param: click.Parameter, start: str) -> list[str]:
     """Names of providers, for the shell's completion."""
-    return [name for name in Client(config={}).catalog.names if name.startswith(start)]
+    return [name for name in Session({}, None, None).catalog.names if name.startswith(start)]
 
 
 def complete_model(ctx: click.Context, param: click.Parameter, start: str) -> list[str]:

@@ -10,15 +10,17 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from prx.client import Client
 from prx.mask import Flow, Mask, strict
 from prx.secret import Secret
+from prx.session import Session
 
-_clients: list[Client] = []
+Watched = TypeVar("Watched", Client, Session)
+_clients: list[Client | Session] = []
 _keys: list[Secret] = []
 # All but tabs and line breaks that a terminal obeys, or by which what stands beside them changes its place.
 _COMMANDS = re.compile(
@@ -28,7 +30,7 @@ _COMMANDS = re.compile(
 _UNSEEN = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 
 
-def watch(client: Client) -> Client:
+def watch(client: Watched) -> Watched:
     """Have the keys of a client's providers masked from now on."""
     _clients.append(client)
     return client

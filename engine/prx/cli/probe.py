@@ -16,8 +16,8 @@ from prx.cli import options, output
 from prx.errors import ConfigError, sealed
 from prx.probe import Finding, Order
 from prx.probe.questions import THINKING
-from prx.spec.catalog import Catalog
 from prx.spec.files import SUFFIXES
+from prx.spec.loader import Loader
 from prx.urls import check_url
 
 _SIGNS = {"yes": "yes", "no": "no", "open": "?"}
@@ -48,8 +48,7 @@ def probe(
     """
     check_url(url)
     key = options.key(key_env)
-    with options.client(config, folders) as client:
-        catalog = client.catalog
+    catalog = options.session(config, folders).catalog
     found = _name(name, out, url, catalog)
     _writable(out, force=force)
     _agree(url, key_env, max_requests, yes=yes)
@@ -67,7 +66,7 @@ def probe(
     _end(report, out)
 
 
-def _name(given: str | None, out: Path | None, url: str, catalog: Catalog) -> str:
+def _name(given: str | None, out: Path | None, url: str, catalog: Loader) -> str:
     """The id: as given, the file's name, or made from the host."""
     stem = out.stem if out is not None else given
     if given and stem != given:
@@ -80,7 +79,7 @@ def _name(given: str | None, out: Path | None, url: str, catalog: Catalog) -> st
     return name
 
 
-def _of_host(url: str, catalog: Catalog) -> str:
+def _of_host(url: str, catalog: Loader) -> str:
     """The telling word of a host, or `local` and the port; never the id of another provider."""
     parts = urlsplit(url)
     host = (parts.hostname or "").lower()

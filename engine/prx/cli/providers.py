@@ -11,14 +11,13 @@ import click
 
 from prx import resources
 from prx.cli import options, output
-from prx.client import Client
 from prx.conformance import cases
 from prx.conformance.evidence import kinds, known
 from prx.errors import ConfigError, Error
-from prx.spec.check import check_file
 from prx.spec.definition import Definition
 from prx.spec.document import Problem
 from prx.spec.files import SUFFIXES
+from prx.spec.loader import Loader
 from prx.text import nearest
 
 _WIDE = ((0, [0, 2, 4]), (110, [0, 2, 3, 4]), (160, [0, 1, 2, 3, 4]))  # columns that fit, by the width of a terminal
@@ -43,10 +42,9 @@ def providers(
     search: str | None, cassettes: Path | None, as_json: bool, config: str | None, folders: tuple[str, ...]
 ) -> None:
     """List every provider, packaged or dropped in, or those that a word finds."""
-    with options.client(config, folders) as client:
-        rows = _rows(client, cassettes or resources.folder("cassettes"))
-        if search is not None:
-            rows = _found(search, rows)
+    rows = _rows(options.session(config, folders).catalog, cassettes or resources.folder("cassettes"))
+    if search is not None:
+        rows = _found(search, rows)
     if as_json:
         output.print_json(rows)
     else:
@@ -65,12 +63,12 @@ def _print(rows: list[dict[str, Any]]) -> None:
     output.print_table([headers[place] for place in shown], [[row[place] for place in shown] for row in cells])
 
 
-def _rows(client: Client, recordings: Path) -> list[dict[str, Any]]:
+def _rows(catalog: Loader, recordings: Path) -> list[dict[str, Any]]:
     """One row a provider; a faulty file is reported on stderr and harms no other."""
     rows = []
-    for entry in client.catalog.entries():
+    for entry in catalog.entries():
         try:
-            spec = client.catalog.load(entry).spec()
+            spec = catalog.load(entry).spec()
         except Error as error:
             output.echo(f"prx: {error}", err=True)
             continue
@@ -121,10 +119,9 @@ def show(
     folders: tuple[str, ...],
 ) -> None:
     """Print a provider's file, or all that it comes to."""
-    with options.client(config, folders) as client:
-        catalog = client.catalog
-        entry = catalog.entry(name) or (catalog.base_entry(name) if name in catalog.dialects() else None)
-        definition = catalog.load(entry) if entry else catalog.get(name)
+    catalog = options.session(config, folders).catalog
+    entry = catalog.entry(name) or (catalog.base_entry(name) if name in catalog.dialects() else None)
+    definition = catalog.load(entry) if entry else catalog.get(name)
     if evidence:
         _evidence(definition, cassettes or resources.folder("cassettes"), as_json=as_json)
     elif as_json:
@@ -162,8 +159,8 @@ def _yaml(value: Any) -> str:
 @options.settings
 def check(files: tuple[Path, ...], as_json: bool, config: str | None, folders: tuple[str, ...]) -> None:
     """Check provider files, or folders of them: every fault, with its place and what to write instead."""
-    with options.client(config, folders) as client:
-        found = {path: check_file(path, client.catalog)[1] for path in _files(files)}
+    catalog = options.session(config, folders).catalog
+    found = {path: catalog.check(path)[1] for path in _files(files)}
     problems = [problem for row in found.values() for problem in row]
     if as_json:
         output.print_json([_plain(problem) for problem in problems])

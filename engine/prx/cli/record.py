@@ -48,8 +48,8 @@ def record(
 
     Headers are written by allow-list and keys never; each file says what was recorded.
     """
-    with options.client(config, folders) as client:
-        catalog = client.catalog
+    run.check_recorder()
+    catalog = options.session(config, folders).catalog
     definition = catalog.get(provider)
     spec = definition.spec()
     wanted = cases.named(only)

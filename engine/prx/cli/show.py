@@ -15,6 +15,7 @@ from prx.client import Client
 from prx.core.request import build
 from prx.errors import ConfigError, Error
 from prx.mask import Flow
+from prx.session import Options, Session
 
 _TEXTS = ("content", "reasoning", "refusal")  # of a delta: those that continue
 
@@ -160,12 +161,11 @@ class _Pieces:
 
 
 def request(
-    client: Client, messages: list[Message], model: str | ModelRef | None, asked: dict[str, Any], *, stream: bool
+    session: Session, messages: list[Message], model: str | ModelRef | None, asked: dict[str, Any], *, stream: bool
 ) -> None:
     params = {name: value for name, value in asked.items() if name not in ("tools", "tool_choice")}
-    account, call = client.plan(
-        messages, model, tools=asked.get("tools"), tool_choice=asked.get("tool_choice"), params=params, stream=stream
-    )
+    options = Options(messages, model, tools=asked.get("tools"), tool_choice=asked.get("tool_choice"), params=params)
+    account, call = session.plan(options, stream=stream)
     built = build(account.definition.spec(call.model), call, account.target)
     output.echo(f"{built.method} {built.full_url()}")
     for name, value in built.headers.items():

@@ -16,12 +16,12 @@ from prx.accounts.choose import ModelRef
 from prx.chat import plain
 from prx.client import Client
 from prx.errors import ConfigError, Error
-from prx.lang.program import QueryError
 from prx.lang.query import checked, compile_query
 from prx.lang.template import holds
+from prx.lang.tree import QueryError
 from prx.spec import schema
-from prx.spec.load import read
 from prx.spec.model import Spec
+from prx.spec.read import read_strictly
 from prx.text import nearest
 
 
@@ -88,7 +88,7 @@ def _case(path: Path) -> Case:
 
 def lint(path: Path) -> list[str]:
     """Every fault of a case's file, each with its place."""
-    document = read(path)
+    document = read_strictly(path)
     found = [*document.problems, *(schema.problems(document, "case") if document.value else ())]
     for place, condition in enumerate(() if found else document.value["hold"]):
         try:

@@ -1,83 +1,89 @@
 """Recordings that people can read and that hold no key.
 
-vcrpy records and replays. The file is ours: JSON bodies as YAML, event streams as literal text, headers by
-allow-list, and above all of it the evidence: what was recorded, which version, on which day.
+The file is ours: JSON bodies as YAML, event streams as literal text, headers by allow-list, and above all of it the
+evidence: what was recorded, which version, on which day. A file of vcrpy's own form is read as well.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
-import vcr
-import yaml
-
-from prx.conformance import masked
-from prx.conformance.evidence import Evidence, digest_of
+from prx.conformance import foreign, masked
+from prx.conformance.evidence import Evidence, checked, value_of
 from prx.mask import Mask
 from prx.secret import Secret
+from prx.transport.playback import Interaction
 
+Row = dict[str, Any]
 _REQUEST_HEADERS = {"accept", "content-type"}
 _RESPONSE_HEADERS = {"content-type", "retry-after", "retry-after-ms", "x-request-id"}
 
 
-class Serializer:
-    """Between vcrpy's form of a cassette and the readable file."""
+class Recording(NamedTuple):
+    """A recording that was read.
 
-    def __init__(self, evidence: Evidence | None = None) -> None:
-        self.evidence = evidence
-
-    def serialize(self, cassette: Mapping[str, Any]) -> str:
-        interactions = [
-            {"request": _readable_request(row["request"]), "response": _readable_response(row["response"])}
-            for row in cassette["interactions"]
-        ]
-        plain = json.loads(json.dumps(interactions))  # as it will be read: no tuples, no numbers as keys
-        evidence = {**asdict(self.evidence), "digest": digest_of(plain)} if self.evidence else None
-        value = {"evidence": evidence, "interactions": interactions}
-        text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
-        return text
-
-    def deserialize(self, text: str) -> dict[str, Any]:
-        rows = yaml.safe_load(text)["interactions"]
-        return {"version": 1, "interactions": [_interaction(row) for row in rows]}
-
-
-def recorder(secrets: Iterable[Secret], *, real: str = "", shown: str = "", evidence: Evidence | None = None) -> Any:
-    """A VCR that writes and matches our way.
-
-    secrets      whose values are masked wherever they stand
-    real, shown  a base URL that is written as another (an emulator's port changes from run to run)
+    evidence      of what; a file of vcrpy's own form does not say, and its base_url is ""
+    exchanges     requests and responses as reports have them, without keys
+    interactions  the same, to be played
+    secrets       keys that are in the file, where it is not ours; `prx record` leaves none there
     """
-    mask = Mask(secrets)
 
-    def request(found: Any) -> Any:
-        found.uri = mask.text(found.uri.replace(real, shown) if real else found.uri)
-        found.headers = {
-            name: mask.text(_text(value)) for name, value in found.headers.items() if _kept(name, value, mask)
-        }
-        found.body = found.body and _without_keys(found.body, mask)
-        return found
-
-    def response(found: dict[str, Any]) -> dict[str, Any]:
-        headers = {
-            name.lower(): [mask.text(_text(value)) for value in values]
-            for name, values in found["headers"].items()
-            if name.lower() in _RESPONSE_HEADERS
-        }
-        return {**found, "headers": headers, "body": {"string": _without_keys(found["body"]["string"], mask)}}
-
-    made = vcr.VCR(before_record_request=request, before_record_response=response, serializer="readable")
-    made.register_serializer("readable", Serializer(evidence))
-    made.register_matcher("body as JSON", _same_json)
-    made.match_on = ["method", "uri", "body as JSON"]
-    return made
+    evidence: Evidence
+    exchanges: list[Row]
+    interactions: list[Interaction]
+    secrets: tuple[Secret, ...] = ()
 
 
-def _without_keys(data: bytes, mask: Mask) -> bytes:
+def load(path: Path) -> Recording:
+    """The recording in a file. Raises ConfigError for one that was edited or is none."""
+    value = value_of(path)
+    if foreign.fits(value):
+        return _foreign(path, value)
+    evidence, rows = checked(path, value)
+    return Recording(evidence, rows, [_interaction(row) for row in rows])
+
+
+# ------------------------------------------------------------------ what is written
+
+
+def row_of(answer: Interaction, headers: Mapping[str, str], sent: bytes, mask: Mask) -> Row:
+    """An exchange in the readable form, without keys. headers: those of the request that are kept; sent: its body."""
+    headers_back, body = response_headers(answer.headers, mask), without_keys(answer.body, mask)
+    return {
+        "request": readable_request(answer.method, mask.text(answer.uri), headers, without_keys(sent, mask)),
+        "response": readable_response(answer.status, headers_back, body),
+    }
+
+
+def request_headers(headers: Mapping[str, Any], mask: Mask) -> dict[str, str]:
+    """The headers of a request that are kept: those that say what is asked, and, masked, those with keys."""
+    return {name: mask.text(_text(value)) for name, value in headers.items() if _kept(name, value, mask)}
+
+
+def response_headers(headers: Mapping[str, Any], mask: Mask) -> dict[str, str]:
+    """The headers of a response that are kept, by their names in lower case."""
+    return {
+        name.lower(): mask.text(_text(value)) for name, value in headers.items() if name.lower() in _RESPONSE_HEADERS
+    }
+
+
+def without_keys(data: bytes, mask: Mask) -> bytes:
     return masked.body(data.decode("utf-8", "surrogateescape"), mask).encode("utf-8", "surrogateescape")
+
+
+def readable_request(method: str, uri: str, headers: Mapping[str, str], body: bytes | str | None) -> Row:
+    made = {"method": method, "uri": uri, "headers": dict(headers)}
+    return {**made, "json": _json(body)} if body else made
+
+
+def readable_response(status: int, headers: Mapping[str, str], body: bytes | str) -> Row:
+    text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
+    made = {"status": status, "headers": dict(headers)}
+    value = _json(text)
+    return {**made, "json": value} if isinstance(value, dict | list) else {**made, "text": text}
 
 
 def _kept(name: str, value: Any, mask: Mask) -> bool:
@@ -89,11 +95,7 @@ def _text(value: Any) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
 
-def _same_json(first: Any, second: Any) -> bool:
-    return bool(_json(first.body) == _json(second.body))
-
-
-def _json(body: Any) -> Any:
+def _json(body: bytes | str | None) -> Any:
     text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
     try:
         return json.loads(text) if text else None
@@ -101,48 +103,32 @@ def _json(body: Any) -> Any:
         return text
 
 
-# ------------------------------------------------------------------ the readable form
+# ------------------------------------------------------------------ what is read
 
 
-def _readable_request(row: Mapping[str, Any]) -> dict[str, Any]:
-    made = {
-        "method": row["method"],
-        "uri": row["uri"],
-        "headers": {name: values[0] for name, values in row["headers"].items()},
-    }
-    return {**made, "json": _json(row["body"])} if row["body"] else made
-
-
-def _readable_response(row: Mapping[str, Any]) -> dict[str, Any]:
-    text = row["body"]["string"]
-    text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-    made = {"status": row["status"]["code"], "headers": {name: values[0] for name, values in row["headers"].items()}}
-    body = _json(text)
-    return {**made, "json": body} if isinstance(body, dict | list) else {**made, "text": text}
-
-
-def _interaction(row: Mapping[str, Any]) -> dict[str, Any]:
+def _interaction(row: Row) -> Interaction:
     request, response = row["request"], row["response"]
-    body = json.dumps(request["json"]) if "json" in request else None
-    text = json.dumps(response["json"], ensure_ascii=False) if "json" in response else response["text"]
-    return {
-        "request": {
-            "method": request["method"], "uri": request["uri"], "body": body,
-            "headers": {name: [value] for name, value in request["headers"].items()},
-        },
-        "response": {
-            "status": {"code": response["status"], "message": ""}, "body": {"string": text},
-            "headers": {name: [str(value)] for name, value in response["headers"].items()},
-        },
-    }  # fmt: skip
+    headers = {name.lower(): str(value) for name, value in response["headers"].items()}
+    body = _body(response)
+    return Interaction(request["method"], request["uri"], request.get("json"), response["status"], headers, body)
 
 
-class _Dumper(yaml.SafeDumper):
-    """Texts of several lines as they are."""
+def _body(response: Row) -> bytes:
+    if "json" not in response:
+        return str(response["text"]).encode("utf-8", "replace")
+    try:
+        return json.dumps(response["json"], ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can only escape
+        return json.dumps(response["json"]).encode()
 
 
-def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
-
-
-_Dumper.add_representer(str, _represent_text)
+def _foreign(path: Path, value: Any) -> Recording:
+    """A file of vcrpy's own form, which may hold keys: what is in a report of it, and in an answer, is without them."""
+    rows = foreign.rows(path, value)
+    secrets = tuple(secret for row in rows for secret in row.secrets)
+    mask = Mask(secrets)
+    played = [row.interaction._replace(body=without_keys(row.interaction.body, mask)) for row in rows]
+    exchanges = [
+        row_of(each, request_headers(row.headers, mask), row.sent, mask) for row, each in zip(rows, played, strict=True)
+    ]
+    return Recording(foreign.evidence(rows, exchanges), exchanges, played, secrets)

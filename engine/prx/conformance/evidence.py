@@ -13,15 +13,16 @@ import yaml
 
 from prx.conformance.cases import Case
 from prx.errors import ConfigError
+from prx.spec import read
 from prx.spec.document import printable
 from prx.spec.files import data_of
-from prx.spec.glance import parsed
 from prx.spec.model import Spec
 
 Kind = Literal["live", "server", "emulated", "corpus"]
 MAX_BYTES = 32 << 20
 _HEAD = 16 << 10
-_NONE = (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, RecursionError)  # what reading something else raises
+# What reading something else raises.
+NO_RECORDING = (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, RecursionError)
 KINDS = ("live", "server", "documented", "emulated", "none")  # the strongest first
 
 
@@ -51,16 +52,23 @@ def digest_of(interactions: Any) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def recorded(path: Path) -> tuple[Evidence, list[dict[str, Any]]]:
-    """The evidence in a recording, and its exchanges. Raises ConfigError for one that was edited or is none."""
+def value_of(path: Path) -> Any:
+    """What stands in a recording's file. Raises ConfigError for one that cannot be read."""
     try:
-        value = parsed(_data(path, MAX_BYTES))
+        return read.value_of(_data(path, MAX_BYTES))
+    except NO_RECORDING as error:
+        raise no_recording(path, error) from None
+
+
+def checked(path: Path, value: Any) -> tuple[Evidence, list[dict[str, Any]]]:
+    """The evidence in a recording's value, and its exchanges. Raises ConfigError for one that was edited or is none."""
+    try:
         evidence, interactions = _evidence(value), value["interactions"]
         digest = digest_of(interactions)
         if not all(is_exchange(row) for row in interactions):
             raise ValueError("an exchange has a request and a response, as `prx record` writes them")
-    except _NONE as error:
-        raise _no_recording(path, error) from None
+    except NO_RECORDING as error:
+        raise no_recording(path, error) from None
     if evidence.digest != digest:
         raise ConfigError(f"{path}: was edited after it was recorded", hint="Record it anew.")
     return evidence, interactions
@@ -90,14 +98,15 @@ def is_exchange(row: Any) -> bool:
     return texts and tables and body and isinstance(response["status"], int)
 
 
-def _no_recording(path: Path, error: Exception) -> ConfigError:
+def no_recording(path: Path, error: Exception) -> ConfigError:
+    """What is said of a file that something else stands in."""
     said = getattr(error, "strerror", None) or error
     return ConfigError(f"{path}: no recording: {printable(' '.join(str(said).split())[:200])}")
 
 
 def evidence_of(path: Path) -> Evidence:
     """The evidence in a recording. Raises ConfigError for one that was edited or is none."""
-    return recorded(path)[0]
+    return checked(path, value_of(path))[0]
 
 
 class Known(NamedTuple):
@@ -143,6 +152,6 @@ def glance(path: Path) -> Evidence | None:
     """The evidence at the head of a recording, without reading the rest of it; None where it is none."""
     try:
         head, _, _ = data_of(path, _HEAD).partition(b"\ninteractions:")
-        return _evidence(parsed(head))
-    except _NONE:
+        return _evidence(read.value_of(head))
+    except NO_RECORDING:
         return None

@@ -131,7 +131,7 @@ class ProviderFile(_NothingOfTheFolder, pytest.File):
         from prx import resources
         from prx.conformance import suite
         from prx.errors import Error
-        from prx.spec.catalog import Catalog
+        from prx.spec.loader import Loader
 
         cassettes = self.config.getoption("--prx-cassettes")
         recordings = Path(cassettes) if cassettes else suite.default_recordings()
@@ -140,7 +140,7 @@ class ProviderFile(_NothingOfTheFolder, pytest.File):
             [] if folder == resources.folder("providers.d") else [folder]
         )  # the packaged ones need no second check
         try:
-            spec = Catalog(folders).get(self.path.stem).spec()
+            spec = Loader(folders).get(self.path.stem).spec()
         except Error as error:
             raise self.CollectError(str(error)) from None
         mode: Any = "live" if self.config.getoption("--prx-live") else "replay"

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import tempfile
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
+from prx.accounts.account import Account
 from prx.client import Client
-from prx.conformance import cases
+from prx.conformance import cases, cassette
 from prx.conformance.cases import Case
-from prx.conformance.evidence import Evidence, recorded
+from prx.conformance.evidence import Evidence, digest_of
+from prx.conformance.listener import Listener
 from prx.errors import ConfigError, ProtocolError, sealed
 from prx.mask import Mask
 from prx.spec.model import Spec
+from prx.transport.playback import Playback
+
+if TYPE_CHECKING:
+    from prx.transport.blocking import Http
 
 Outcome = Literal["passed", "failed", "skipped", "unrecorded", "limited", "error"]
 WRONG_KEY = "sk-this-key-is-wrong"
@@ -64,11 +70,11 @@ class Asked:
 
 
 def connect(provider: str, url: str, key: str, folders: list[Path]) -> Callable[[bool], Client]:
-    """Makes clients of a provider at an address, with that key or with a wrong one."""
+    """Makes clients of a provider at an address ("" for its file's own), with that key or with a wrong one."""
 
     @sealed
     def client(wrong: bool) -> Client:
-        settings = {"api_url": url, "api_key": WRONG_KEY if wrong else key}
+        settings = {"api_key": WRONG_KEY if wrong else key, **({"api_url": url} if url else {})}
         return Client(config={"providers": {provider: settings}}, providers=list(folders), env={})
 
     return client
@@ -80,7 +86,7 @@ def record(case: Case, asked: Asked, path: Path) -> Result:
     client = asked.client(case.key == "wrong")
     secrets = client.accounts.get(asked.provider).target.secrets
     model = Mask(secrets).text(asked.evidence.model)  # of the server's own list, it may be
-    made = _recorder(
+    made = _recorder()(
         secrets, real=asked.real, shown=asked.evidence.base_url, evidence=replace(asked.evidence, model=model)
     )
     fresh = path.with_suffix(".new")
@@ -92,37 +98,66 @@ def record(case: Case, asked: Asked, path: Path) -> Result:
     with client, made.use_cassette(str(fresh), record_mode="all"):
         spec, seen = _played(case, client, asked.provider, asked.evidence.model)
     if not fresh.exists():
-        why = (seen["error"] or {}).get("message", "nothing was sent")
-        return Result(
-            asked.provider, case.name, "error", f"nothing was recorded: {why}", seconds=time.monotonic() - started
-        )
+        return _unanswered(asked, case, "nothing was recorded", seen, started)
     fresh.replace(path)
-    evidence, exchanges = recorded(path)
-    return _judged(case, spec, asked.provider, seen, evidence, exchanges, time.monotonic() - started)
+    recording = cassette.load(path)
+    return _judged(case, spec, asked.provider, seen, recording.evidence, recording.exchanges, started)
 
 
 def live(case: Case, asked: Asked) -> Result:
     """Ask, and keep nothing but the result."""
-    with tempfile.TemporaryDirectory(prefix="prx-") as folder:
-        return record(case, asked, Path(folder) / f"{case.name}.yaml")
+    started = time.monotonic()
+    client = asked.client(case.key == "wrong")
+    account = client.accounts.get(asked.provider)
+    mask = Mask(account.target.secrets)
+    with client:
+        listener = Listener(client._http(account.network), mask)  # noqa: SLF001 - see _ask_through
+        _ask_through(client, listener)
+        spec, seen = _played(case, client, asked.provider, asked.evidence.model)
+    exchanges = json.loads(json.dumps(listener.rows))
+    if not exchanges:
+        return _unanswered(asked, case, "nothing was answered", seen, started)
+    evidence = replace(asked.evidence, model=mask.text(asked.evidence.model), digest=digest_of(exchanges))
+    return _judged(case, spec, asked.provider, seen, evidence, exchanges, started)
 
 
 def replay(case: Case, provider: str, path: Path, folders: list[Path]) -> Result:
-    """Play a recording back. Raises ConfigError for one that was edited, ProtocolError where it is not played
-    exactly once, and whole.
+    """Play a recording back. Raises ConfigError for one that was edited or lacks what is asked, ProtocolError where it
+    is not played exactly once, and whole.
     """
     started = time.monotonic()
-    evidence, exchanges = recorded(path)
-    client = connect(provider, evidence.base_url, PLAYED_KEY, folders)(case.key == "wrong")
-    made = _recorder(client.accounts.get(provider).target.secrets)
-    with client, made.use_cassette(str(path), record_mode="none") as cassette:
+    recording = cassette.load(path)
+    client = connect(provider, recording.evidence.base_url, PLAYED_KEY, folders)(case.key == "wrong")
+    account = client.accounts.get(provider)
+    evidence = _completed(recording.evidence, account, path)
+    playback = Playback(recording.interactions, Mask([*account.target.secrets, *recording.secrets]), str(path))
+    with client:
+        _ask_through(client, playback)
         spec, seen = _played(case, client, provider, evidence.model)
-        if not cassette.all_played:
-            played = f"{cassette.play_count} of {len(cassette)}"
-            raise ProtocolError(
-                f"{path}: only {played} recorded exchanges were played; record it anew", provider=provider
-            )
-    return _judged(case, spec, provider, seen, evidence, exchanges, time.monotonic() - started)
+    if playback.missing is not None:
+        raise playback.missing
+    if not playback.all_played:
+        played = f"{playback.play_count} of {len(playback)}"
+        raise ProtocolError(f"{path}: only {played} recorded exchanges were played; record it anew", provider=provider)
+    return _judged(case, spec, provider, seen, evidence, recording.exchanges, started)
+
+
+def check_recorder() -> None:
+    """Raises ConfigError where nothing can be recorded."""
+    _recorder()
+
+
+def _ask_through(client: Client, transport: Playback | Listener) -> None:
+    """Have a client ask somebody else than the network. Nobody but conformance does; so it is no part of the client."""
+    client._playback = cast("Http", transport)  # noqa: SLF001 - as above; it has the face of one
+
+
+def _completed(evidence: Evidence, account: Account, path: Path) -> Evidence:
+    """The evidence with what a recording by others does not say: where it was made, and of which model."""
+    model = evidence.model or account.definition.spec().models.default
+    if not model:
+        raise ConfigError(f"{path}: no request in it names a model, and the provider's file has no models.default")
+    return replace(evidence, base_url=evidence.base_url or account.target.base_url, model=model)
 
 
 def _played(case: Case, client: Client, provider: str, model: str) -> tuple[Spec, dict[str, Any]]:
@@ -131,20 +166,26 @@ def _played(case: Case, client: Client, provider: str, model: str) -> tuple[Spec
 
 
 def _judged(
-    case: Case, spec: Spec, provider: str, seen: Mapping[str, Any], evidence: Evidence, exchanges: list[dict[str, Any]], seconds: float
+    case: Case, spec: Spec, provider: str, seen: Mapping[str, Any], evidence: Evidence, exchanges: list[dict[str, Any]], started: float
 ) -> Result:  # fmt: skip
     failures = tuple(cases.failures(case, spec, seen))
     error = seen["error"] or {}
     outcome: Outcome = _UNJUDGED.get(error.get("kind", ""), "failed") if failures else "passed"
     said = f"{error['kind']}: {error['message']}" if error else f"does not hold: {'; '.join(failures)}"
     why = said if failures else ""
+    seconds = time.monotonic() - started
     return Result(provider, case.name, outcome, why, failures, seen, evidence, tuple(exchanges), seconds)
 
 
-def _recorder(*given: Any, **options: Any) -> Any:
+def _unanswered(asked: Asked, case: Case, lead: str, seen: Mapping[str, Any], started: float) -> Result:
+    why = (seen["error"] or {}).get("message", "nothing was sent")
+    return Result(asked.provider, case.name, "error", f"{lead}: {why}", seconds=time.monotonic() - started)
+
+
+def _recorder() -> Callable[..., Any]:
+    """What records, by a package that nothing else needs. Raises ConfigError where it is not there."""
     try:
-        from prx.conformance.cassette import recorder
+        from prx.conformance.recorder import recorder
     except ImportError:
-        hint = "Install it: pip install 'prx-engine[conformance]'"
-        raise ConfigError("recordings need the package vcrpy", hint=hint) from None
-    return recorder(*given, **options)
+        raise ConfigError("to record needs the package vcrpy: pip install 'prx-engine[conformance]'") from None
+    return recorder

@@ -43,9 +43,10 @@ class Plan:
     model: str = ""
 
 
-def default_recordings() -> Path:
-    """The folder "cassettes" here, else the packaged one."""
-    return Path("cassettes") if Path("cassettes").is_dir() else resources.folder("cassettes")
+def default_recordings(mode: Mode = "replay") -> Path:
+    """The folder "cassettes" here; where there is none and nothing is recorded, the packaged one."""
+    here = Path("cassettes")
+    return here if mode == "record" or here.is_dir() else resources.folder("cassettes")
 
 
 def results(plan: Plan, provider: str, spec: Spec) -> Iterator[Result]:

@@ -70,6 +70,10 @@ class Decoder:
         """The answer as far as it has come."""
         return self.into.reply()
 
+    def partial(self) -> Reply | None:
+        """The same, or None where nothing has come."""
+        return None if self.into.empty else self.into.reply()
+
     @property
     def finished(self) -> bool:
         """Whether the provider itself has said that the answer is over."""

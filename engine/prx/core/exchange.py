@@ -5,7 +5,7 @@ It yields one of
     READ                    answered with bytes of its body, b"" at the end
     Wait(seconds)           answered with True, or False where the deadline comes first
     Emit(deltas)            answered with nothing
-and returns the Reply. A driver throws the transport's errors into it. Anything it raises is an Error.
+and returns what was asked for: of a chat, the Reply. A driver throws the transport's errors into it. Anything it raises is an Error.
 
 The laws: at most 1 + retries + fallbacks requests; nothing is sent after the first output; a fallback is
 tried at most once; where fallbacks were refused too, the error that led to them is the one reported.
@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from prx.chat import Call, Delta, Reply
 from prx.core import fault
-from prx.core.decode import Decoder
-from prx.core.request import build
+from prx.core.kinds import CHAT, CallKind
 from prx.errors import OPENING, ConfigError, Error
 from prx.record import Record
 from prx.secret import redact
@@ -53,11 +52,13 @@ class Emit:
 
 READ = Read()
 Ask = Send | Read | Wait | Emit
-Flow = Generator[Ask, Any, Reply]
+Flow = Generator[Ask, Any, Any]
 
 
 if TYPE_CHECKING:  # to make a protocol costs as much as the rest of this module
     from typing import Protocol
+
+    from prx.core.kinds import AnswerReader
 
     class Variants(Protocol):
         """Gives the Spec for a model with some fallbacks in effect."""
@@ -85,19 +86,19 @@ class Policy(Record):
         return row.enabled if self.fallbacks is None else row.name in self.fallbacks
 
 
-def exchange(variants: Variants, call: Call, target: Target, policy: Policy) -> Flow:
+def exchange(variants: Variants, call: Call, target: Target, policy: Policy, kind: CallKind = CHAT) -> Flow:
     """See the module. `call.model` decides about overrides; `target` is where every request goes."""
     spec = variants.spec(call.model)
-    _refuse_unknown(spec, policy)
-    allowed = {row.name for row in spec.fallbacks if policy.allows(row)}
-    applied = tuple(name for name in policy.remembered if name in allowed)
+    if policy.fallbacks:
+        _refuse_unknown(spec, policy.fallbacks)
+    applied = _still_allowed(spec, policy) if policy.remembered and kind.falls_back else ()
     retries = spec.retry.times if policy.retries is None else policy.retries
     failures: list[Error] = []
     cause: Error | None = None  # what led to the first fallback of this call
     retried = 0
     while True:
         spec = variants.spec(call.model, applied)
-        run = _Attempt(spec, call if spec.can("stream") else call._replace(stream=False), target, policy)
+        run = _Attempt(kind, spec, call if spec.can("stream") else call._replace(stream=False), target, policy)
         try:
             with OPENING:
                 reply = yield from run.flow()
@@ -107,7 +108,7 @@ def exchange(variants: Variants, call: Call, target: Target, policy: Policy) -> 
             failures.append(error.with_traceback(None))  # its frames hold the connection, and a retry may take long
             if not run.sent or run.emitted:
                 raise _reported(error, None if run.emitted else cause, failures, run) from None
-            row = _fallback(spec, policy, applied, error)
+            row = _fallback(spec, policy, applied, error) if kind.falls_back else None
             if row is not None:
                 cause, applied = cause or error, (*applied, row.name)
             elif retried < retries and (yield from _pause(spec, error, retried, policy)):
@@ -116,9 +117,15 @@ def exchange(variants: Variants, call: Call, target: Target, policy: Policy) -> 
                 raise _reported(error, cause, failures, run) from None
 
 
-def _refuse_unknown(spec: Spec, policy: Policy) -> None:
+def _still_allowed(spec: Spec, policy: Policy) -> tuple[str, ...]:
+    """The fallbacks that worked before, of those that this call may use."""
+    allowed = {row.name for row in spec.fallbacks if policy.allows(row)}
+    return tuple(name for name in policy.remembered if name in allowed)
+
+
+def _refuse_unknown(spec: Spec, names: tuple[str, ...]) -> None:
     known = [row.name for row in spec.fallbacks]
-    for name in policy.fallbacks or ():
+    for name in names:
         if name not in known:
             raise ConfigError(f"no fallback is called {name!r}; it has {', '.join(known) or 'none'}", provider=spec.id)
 
@@ -157,12 +164,12 @@ def _reported(error: Error, cause: Error | None, failures: list[Error], run: _At
 class _Attempt:
     """One request and its response. `sent`: a request went out. `emitted`: output was handed on."""
 
-    def __init__(self, spec: Spec, call: Call, target: Target, policy: Policy) -> None:
-        self.spec, self.call, self.target, self.policy = spec, call, target, policy
+    def __init__(self, kind: CallKind, spec: Spec, call: Call, target: Target, policy: Policy) -> None:
+        self.kind, self.spec, self.call, self.target, self.policy = kind, spec, call, target, policy
         self.sent = self.emitted = False
 
     def flow(self) -> Flow:
-        request = build(self.spec, self.call, self.target)
+        request = self.kind.build(self.spec, self.call, self.target)
         self.sent = True
         head: Head = yield Send(request, self.spec.transport)
         if not 200 <= head.status < 300:
@@ -171,29 +178,29 @@ class _Attempt:
                 headers={name: redact(text, self.target.secrets) for name, text in head.headers.items()}
             )
             raise fault.refused(self.spec, self.call, self.target, safe, body, "status")
-        decoder = Decoder(self.spec, self.call, self.target, head, self.policy.new_id)
+        reader = self.kind.reader(self.spec, self.call, self.target, head, self.policy.new_id)
         try:
-            yield from self._answer(decoder)
+            yield from self._answer(reader)
         except Error as error:
-            error.partial = None if decoder.into.empty else decoder.reply()
+            error.partial = reader.partial()
             raise
-        return decoder.reply()
+        return reader.reply()
 
-    def _answer(self, decoder: Decoder) -> Generator[Ask, Any, None]:
+    def _answer(self, reader: AnswerReader) -> Generator[Ask, Any, None]:
         more = True
         while more:
             data = b""
             try:
-                if not decoder.complete:
+                if not reader.complete:
                     data = yield READ
             except Error:
-                if not decoder.finished:
+                if not reader.finished:
                     raise  # else the provider had said that it was done; only the connection's end is missing
             more = bool(data)
-            deltas, error = decoder.feed(data) if more else decoder.end()
+            deltas, error = reader.feed(data) if more else reader.end()
             if deltas:
                 self.emitted = True
-                yield Emit(deltas, decoder.reply)
+                yield Emit(deltas, reader.reply)
             if error is not None:
                 try:
                     raise error

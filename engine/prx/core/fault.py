@@ -14,7 +14,7 @@ from typing import Any, Literal
 from prx.chat import Call
 from prx.errors import KINDS, Error, ProtocolError, ServerError
 from prx.json_text import parsed
-from prx.lang.program import Function
+from prx.lang.codegen import Function
 from prx.secret import Secret, redact, redact_json, redact_value
 from prx.spec.model import Rule, Spec
 from prx.text import clean

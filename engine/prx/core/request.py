@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
@@ -52,7 +53,7 @@ def _with_model(path: str, model: str, spec: Spec) -> str:
         raise ConfigError(f"{model!r} cannot stand in a path: it is no valid Unicode", provider=spec.id) from None
 
 
-def build_models(spec: Spec, target: Target) -> HttpRequest:
+def build_models(spec: Spec, _call: Call, target: Target) -> HttpRequest:
     """The request for the list of models. Raises CapabilityError where there is none."""
     if not spec.can("models") or "models" not in spec.endpoints:
         raise CapabilityError("has no list of its models", provider=spec.id)
@@ -77,7 +78,8 @@ def _request(
     query = {name: _expanded(text, target, spec) for name, text in spec.request.query.items()}
     plain = {name: value for name, value in query.items() if isinstance(value, str)}
     secret = {name: value for name, value in query.items() if isinstance(value, Secret)}
-    url = endpoint_url(target.base_url, path, target.endpoints, plain)
+    # Worked out once: it takes as long as the rest of a request. One with a query is for each call to know.
+    url = (endpoint_url if plain else _endpoint_url)(target.base_url, path, target.endpoints, plain or None)
     return HttpRequest(method, url, headers, body, {**secret, **(target.auth if target.in_query else {})}, stream)
 
 
@@ -106,6 +108,9 @@ def endpoint_url(base_url: str, path: str, known: tuple[str, ...] = (), query: M
     added = urlencode({name: value for name, value in (query or {}).items() if name not in said})
     pairs = [part for part in (base.query, more, added) if part]
     return urlunsplit((base.scheme, base.netloc, full, "&".join(pairs), ""))
+
+
+_endpoint_url = lru_cache(maxsize=256)(endpoint_url)
 
 
 def endpoint_pattern(path: str) -> str:

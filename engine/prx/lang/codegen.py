@@ -61,9 +61,8 @@ def _field_alone(name: str) -> Function:
 def _function(code: CodeType, constants: Mapping[str, Any]) -> Function:
     namespace: dict[str, Any] = {**HELPERS, **constants}
     exec(code, namespace)  # noqa: S102 - of a source that was written above
-    function: Function = namespace.pop(
-        "query"
-    )  # taken out: a function that its own names lead back to is hard to let go
+    # Taken out: a function that stands among its own globals is a circle, freed only by the garbage collector.
+    function: Function = namespace.pop("query")
     return function
 
 
@@ -106,12 +105,12 @@ class _Code:
         self.fields.pop()
 
     def number(self, node: Node) -> int:
-        found = self.numbered.get(id(node))
-        if found is None:
+        number = self.numbered.get(id(node))
+        if number is None:
             inner = [self.number(child) if isinstance(child, dict) else child for child in node["children"]]
             what = (node["type"], repr(node.get("value")), *inner)
-            found = self.numbered[id(node)] = self.numbers.setdefault(what, len(self.numbers))
-        return found
+            number = self.numbered[id(node)] = self.numbers.setdefault(what, len(self.numbers))
+        return number
 
     def emit(self, node: Node, value: str) -> str:
         key = (self.number(node), value)
@@ -255,8 +254,8 @@ class _Code:
         if condition is not None:
             wanted = self.emit(condition, item)
             self.line(f"if not {wanted} and type({wanted}) not in numbers: continue")
-        found = self.emit(node["children"][1], item)
-        self.line(f"if {found} is not None: {out}.append({found})")
+        element = self.emit(node["children"][1], item)
+        self.line(f"if {element} is not None: {out}.append({element})")
         self.close()
         return out
 

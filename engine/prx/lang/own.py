@@ -33,7 +33,7 @@ class Own(NamedTuple):
         """Whether these are arguments for it, in number and type."""
         number = len(arguments) >= len(self.wanted) if self.more else len(arguments) == len(self.wanted)
         return number and all(
-            not types or type(given) in types for given, types in zip(arguments, self.wanted, strict=False)
+            not types or type(argument) in types for argument, types in zip(arguments, self.wanted, strict=False)
         )
 
 

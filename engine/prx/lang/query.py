@@ -21,12 +21,11 @@ from jmespath.visitor import Options
 from prx.lang import bounds
 from prx.lang.codegen import Function, TooDeepError, build
 from prx.lang.functions import FUNCTIONS
-from prx.lang.program import QueryError
-from prx.lang.tree import MAX_DEPTH, Node, nodes_below
+from prx.lang.tree import MAX_DEPTH, Node, QueryError, nodes_below
 from prx.text import nearest
 
 MAX_LENGTH = 500  # characters; longer ones are no extractors
-_REMEMBERED = 1024  # expressions: those of a file are met again in each of its variants
+_REMEMBERED = 256  # expressions: the hundred of a file are met again in each of its variants
 _OPTIONS = Options(custom_functions=FUNCTIONS)
 
 

@@ -13,7 +13,7 @@ def call(name: str, arguments: list[Any]) -> Any:
     ours = OWN.get(name)
     if ours is not None and ours.takes(arguments):
         return ours.run(*arguments)
-    from prx.lang.functions import FUNCTIONS
+    from prx.lang.functions import FUNCTIONS  # late: it needs jmespath, and most calls need none of its functions
 
     return FUNCTIONS.call_function(name, arguments)
 

@@ -19,7 +19,9 @@ from collections.abc import Callable, Collection, Iterable
 from functools import cached_property
 from typing import Any
 
-from prx.lang import program
+from prx.lang import bounds
+from prx.lang.compiled import Expressions, Formula
+from prx.lang.tree import QueryError
 from prx.text import nearest
 
 Render = Callable[[Any], Any]
@@ -48,16 +50,24 @@ class Template:
     problems  what is wrong with it, as (path, sentence, column or None)
     """
 
-    def __init__(self, source: Any, path: Path = (), known: Collection[str] = ()) -> None:
-        self._known = known
+    def __init__(
+        self, source: Any, path: Path = (), known: Collection[str] = (), expressions: Expressions | None = None
+    ) -> None:
+        self._source, self._known = source, known
+        self._expressions = expressions or Expressions()
         self.params: set[str] = set()
         self.reads: set[str] = set()
-        self.formulas: dict[str, program.Formula] = {}
+        self.formulas: dict[str, Formula] = {}
         self.problems: list[tuple[Path, str, int | None]] = []
         self._build = self._checked(source, path, at_root=True)
 
     def __call__(self, value: Any) -> Any:
         return self._render(value)
+
+    @property
+    def growth(self) -> int:
+        """How many times over a body may say what its formulas look at."""
+        return bounds.of_template(self._source, self._expressions.growth)
 
     @cached_property
     def _render(self) -> Render:
@@ -82,8 +92,8 @@ class Template:
 
     def _formula(self, text: Any, path: Path, at_root: bool) -> Build:
         try:
-            formula = program.formula(str(text).removeprefix("="))
-        except program.QueryError as error:
+            formula = self._expressions.formula(str(text).removeprefix("="))
+        except QueryError as error:
             self.problems.append((path, str(error), error.column))
             return lambda: lambda _: None
         self.formulas[formula.text] = formula
@@ -91,7 +101,7 @@ class Template:
             self.params.update(formula.params)
             self.reads.update(formula.reads)
             self._refuse_strangers(formula.reads, path)
-        return lambda: formula.run
+        return lambda: self._expressions.finder(formula.text)
 
     def _refuse_strangers(self, names: Iterable[str], path: Path) -> None:
         for name in sorted({*names} - set(self._known)) if self._known else ():
@@ -105,8 +115,8 @@ class Template:
             items = [(key, build_child()) for key, build_child in builds]
 
             def render(value: Any) -> Any:
-                made = {key: found for key, child in items if (found := child(value)) is not None}
-                return made if made or not items else None
+                rendered = {key: part for key, child in items if (part := child(value)) is not None}
+                return rendered if rendered or not items else None
 
             return render
 
@@ -122,12 +132,12 @@ class Template:
             items = [(spliced, build_child()) for spliced, build_child in builds]
 
             def render(value: Any) -> Any:
-                made: list[Any] = []
+                rendered: list[Any] = []
                 for spliced, child in items:
-                    found = child(value)
-                    if found is not None:
-                        made.extend(found) if spliced else made.append(found)
-                return made if made or not items else None
+                    part = child(value)
+                    if part is not None:
+                        rendered.extend(part) if spliced else rendered.append(part)
+                return rendered if rendered or not items else None
 
             return render
 
@@ -169,8 +179,8 @@ class Template:
                 if not elements:
                     return None
                 item = item or build_item()
-                made = [found for element in elements if (found := item(element)) is not None]
-                return ([part for found in made for part in found] if flat else made) or None
+                rendered = [part for element in elements if (part := item(element)) is not None]
+                return ([part for parts in rendered for part in parts] if flat else rendered) or None
 
             return render
 
@@ -197,11 +207,11 @@ class Template:
                 return cases.get(key)
 
             def render(value: Any) -> Any:
-                found = subject(value)
-                name = found if isinstance(found, str) else json.dumps(found)
+                word = subject(value)
+                name = word if isinstance(word, str) else json.dumps(word)
                 case = cases.get(name) or case_of(name)
-                if case is None and found is not None:
-                    raise TemplateError(path, f"{found!r} has no form here; known: {known}")
+                if case is None and word is not None:
+                    raise TemplateError(path, f"{word!r} has no form here; known: {known}")
                 return case(value) if case else None
 
             return render
@@ -219,11 +229,11 @@ class Template:
             parts = [build_part() for build_part in builds]
 
             def render(value: Any) -> Any:
-                made: dict[str, Any] = {}
+                merged: dict[str, Any] = {}
                 for part in parts:
-                    found = part(value)
-                    made.update(found if isinstance(found, dict) else {})
-                return made or None
+                    rendered = part(value)
+                    merged.update(rendered if isinstance(rendered, dict) else {})
+                return merged or None
 
             return render
 

@@ -8,6 +8,15 @@ from typing import Any
 
 Node = dict[str, Any]
 
+
+class QueryError(Exception):
+    """A faulty expression: it has no tree. `column` counts from 0 within it, or is None."""
+
+    def __init__(self, message: str, column: int | None = None) -> None:
+        super().__init__(message)
+        self.column = column
+
+
 MAX_DEPTH = 150  # what could be read here must be readable further up Python's stack as well
 
 # Every kind of node: the type of its value, and how many children it has.
@@ -54,15 +63,12 @@ def _bounds(value: Any) -> list[int | None]:
 
 def names_under(tree: Node, root: str) -> set[str]:
     """The names read directly below the field `root`: {"b"} for `a.b.c` and root "a"; {"*"} for a bare `a`."""
-    found: set[str] = set()
     children = nodes_below(tree)
     if tree["type"] == "subexpression" and _is_field(children[0], root) and children[1]["type"] == "field":
         return {children[1]["value"]}
     if _is_field(tree, root):
         return {"*"}
-    for child in children:
-        found |= names_under(child, root)
-    return found
+    return set().union(*(names_under(child, root) for child in children))
 
 
 def root_names(tree: Node) -> set[str]:

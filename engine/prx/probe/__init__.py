@@ -20,9 +20,8 @@ from prx.probe.draft import Draft
 from prx.probe.findings import Finding, told
 from prx.probe.interview import Interview
 from prx.probe.line import Line
-from prx.spec.catalog import Catalog
-from prx.spec.check import check_file
 from prx.spec.document import printable
+from prx.spec.loader import Loader
 from prx.urls import origin
 
 
@@ -74,7 +73,7 @@ class Report:
 
 
 @sealed
-def probe(order: Order, catalog: Catalog) -> Report:
+def probe(order: Order, catalog: Loader) -> Report:
     """Ask, and write. Raises Error where nothing chats at the URL."""
     with tempfile.TemporaryDirectory(prefix="prx-probe-") as name:
         folder = Path(name)
@@ -86,7 +85,7 @@ def probe(order: Order, catalog: Catalog) -> Report:
             line.close()
 
 
-def _report(order: Order, catalog: Catalog, line: Line, folder: Path) -> Report:
+def _report(order: Order, catalog: Loader, line: Line, folder: Path) -> Report:
     search = Search(line, catalog, order.url, order.id, order.model, order.say)
     found = search.run()
     line.model = found.model
@@ -117,7 +116,7 @@ def _first(search: Search, draft: Draft, asked: str, model: str, order: Order) -
     return finding
 
 
-def _env(order: Order, catalog: Catalog, findings: list[Finding]) -> dict[str, Any]:
+def _env(order: Order, catalog: Loader, findings: list[Finding]) -> dict[str, Any]:
     """The key's variable, unless a packaged provider has it for another host: there the file could not use it."""
     homes = catalog.claims.get(order.key_env.upper(), ())
     if not order.key or not homes or any("$" not in home and origin(home) == origin(order.url) for home in homes):
@@ -144,12 +143,12 @@ def _text(order: Order, draft: Draft, findings: list[Finding]) -> str:
     return write.text(value, write.notes(findings), rest, order.date)
 
 
-def _check(text: str, name: str, folder: Path, catalog: Catalog) -> None:
+def _check(text: str, name: str, folder: Path, catalog: Loader) -> None:
     """What is handed out is a good file. Raises Error with its faults."""
     path = folder / "made" / f"{name}.yaml"
     path.parent.mkdir()
     path.write_text(text, encoding="utf-8")
-    problems = check_file(path, catalog)[1]
+    problems = catalog.check(path)[1]
     if problems:
         raise RuntimeError(f"the file that came of it has faults: {'; '.join(map(str, problems))}")
 

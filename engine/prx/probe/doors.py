@@ -19,7 +19,7 @@ from prx.probe.draft import Draft
 from prx.probe.findings import Finding, said
 from prx.probe.line import Answer, Ask, Line, SpentError
 from prx.probe.remedies import coax
-from prx.spec.catalog import Catalog
+from prx.spec.loader import Loader
 
 BASES = ("/v1", "", "/api/v1", "/v1beta")  # where any API may be
 _COMMON = 2  # a path that so many providers of a dialect have is tried anywhere
@@ -65,7 +65,7 @@ class Found:
 # ------------------------------------------------------------------ where to look
 
 
-def doors(catalog: Catalog, url: str) -> list[Door]:
+def doors(catalog: Loader, url: str) -> list[Door]:
     """Every dialect at every path worth asking, the likeliest first."""
     own = _homes(catalog)
     homes = {dialect: list(dict.fromkeys([*paths[:1], *BASES, *paths[1:]])) for dialect, paths in own.items()}
@@ -82,7 +82,7 @@ def doors(catalog: Catalog, url: str) -> list[Door]:
     return list(dict.fromkeys(made))
 
 
-def _homes(catalog: Catalog) -> dict[str, list[str]]:
+def _homes(catalog: Loader) -> dict[str, list[str]]:
     """Dialects, the most spoken first, each with the paths of its base URLs, the commonest first."""
     seen: dict[str, Counter[str]] = {name: Counter() for name in catalog.dialects() if _endpoints(catalog, name)}
     for entry in catalog.entries():
@@ -100,7 +100,7 @@ def _usual(paths: Counter[str]) -> Iterator[str]:
             yield path
 
 
-def _endpoints(catalog: Catalog, dialect: str) -> Mapping[str, str]:
+def _endpoints(catalog: Loader, dialect: str) -> Mapping[str, str]:
     try:
         found: Mapping[str, str] = catalog.dialect_or_provider(dialect).get("endpoints", {})
     except Error:  # somebody's own dialect, with faults
@@ -108,7 +108,7 @@ def _endpoints(catalog: Catalog, dialect: str) -> Mapping[str, str]:
     return found
 
 
-def _named(catalog: Catalog, dialect: str, given: str) -> list[str]:
+def _named(catalog: Loader, dialect: str, given: str) -> list[str]:
     """What stands before a dialect's own endpoint, where the path given ends in it."""
     paths = [path.partition("?")[0] for name, path in _endpoints(catalog, dialect).items() if name != "models"]
     return [found[1] for path in paths if (found := re.fullmatch(f"(.*){endpoint_pattern(path)}", given))]
@@ -144,7 +144,7 @@ class Search:
     """One walk from door to door. wanted: the model that was named, "" for none."""
 
     line: Line
-    catalog: Catalog
+    catalog: Loader
     url: str
     name: str
     wanted: str

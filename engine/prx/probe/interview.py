@@ -15,6 +15,7 @@ from prx.probe.line import Answer, Ask, Line, SpentError
 from prx.probe.questions import QUESTIONS, Question
 from prx.probe.remedies import coax
 from prx.spec.model import Spec
+from prx.spec.resolve import then
 
 _BUSY = 3  # so many questions given up one after the other, and nothing more is asked
 _TIRED = ("rate_limit", "quota", "timeout", "connection")
@@ -156,9 +157,9 @@ class Interview:
         """Capabilities that are a way out into another dialect, and which."""
         raw = self.line.definition(self.found.draft).raw.get("fallbacks", {})
         return [
-            (row["needs"], row["then"]["extends"])
+            (row["needs"], then(row)["extends"])
             for row in raw.values()
-            if row and row.get("needs") and (row.get("then") or {}).get("extends")
+            if row and row.get("needs") and then(row).get("extends")
         ]
 
     def _other(self, name: str, dialect: str) -> list[Finding]:

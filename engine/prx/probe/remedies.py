@@ -13,6 +13,7 @@ from prx.errors import Error
 from prx.probe.draft import Draft
 from prx.probe.findings import Finding, said, text_of
 from prx.probe.line import Answer, Ask, Line
+from prx.spec.resolve import then
 
 _TRIES = 4
 Overlay = Mapping[str, Any]
@@ -62,9 +63,9 @@ def remedies(line: Line, draft: Draft, error: Error) -> Iterator[Overlay]:
     definition = line.definition(draft)
     spec = definition.spec()
     for row in spec.fallbacks:
-        then = (definition.raw["fallbacks"][row.name] or {}).get("then") or {}
-        if then and not {"extends", "capabilities"} & then.keys() and fault.holds(row.when.run, error, spec):
-            yield then
+        changes = then(definition.raw["fallbacks"][row.name])
+        if changes and not {"extends", "capabilities"} & changes.keys() and fault.holds(row.when.run, error, spec):
+            yield changes
     if error.kind in ("bad_request", "server"):
         call = error.view.get("call", {})
         for name, overlay in _WAYS:

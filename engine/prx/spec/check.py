@@ -3,52 +3,61 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prx import urls
 from prx.errors import ConfigError, SpecError
+from prx.lang.compiled import Expressions
 from prx.spec import faults, resolve, schema
 from prx.spec.compile import compile_spec
 from prx.spec.document import Document, Keys, Problem, dotted
-from prx.spec.load import read
+from prx.spec.read import read_strictly
 from prx.text import fill, variable_names
-
-if TYPE_CHECKING:
-    from prx.spec.catalog import Catalog
 
 _SECRET_LIKE = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
 
 
-def check_file(path: Path, catalog: Catalog, chain: tuple[Path, ...] = ()) -> tuple[Document, list[Problem]]:
+def check_file(
+    path: Path,
+    take: Callable[[Path], bytes],
+    find: resolve.Find,
+    base_path: Callable[[str], Path],
+    expressions: Expressions,
+) -> tuple[Document, list[Problem]]:
     """A provider's or dialect's file and its faults, in the order of its lines.
 
-    chain: the files that are being read because one extends the other, the first one first.
+    take        gives the bytes of a file
+    find        gives the resolved mapping that `extends: name` means in this file; raises SpecError
+    base_path   tells where that file is; raises SpecError for a name that no file has
     """
-    document = read(path, catalog.files.data)
+    document = read_strictly(path, take)
     problems = list(document.problems)
     if document.value:
         known = {problem.path for problem in problems if problem.path}
         problems += [problem for problem in schema.problems(document) if problem.path not in known]
-        problems += _own(document, path, catalog, problems)
+        problems += _own(document, path, base_path, problems)
     problems += _compiled(
         document,
         _without(document.value, problems),
         path,
-        lambda name: catalog.extended(name, path, (*chain, path)).raw,
+        find,
+        expressions,
     )
     return document, sorted(set(problems), key=lambda problem: (problem.line, problem.column, problem.path))
 
 
-def _own(document: Document, path: Path, catalog: Catalog, found: Sequence[Problem]) -> Iterator[Problem]:
+def _own(
+    document: Document, path: Path, base_path: Callable[[str], Path], known: Sequence[Problem]
+) -> Iterator[Problem]:
     value = document.value
     if isinstance(value.get("id"), str) and value["id"] != path.stem:
         yield document.problem(
             ("id",), f"{value['id']!r} is not the file's name; call the file {value['id']}.yaml, or the id {path.stem}"
         )
     base_url = value.get("base_url")
-    if isinstance(base_url, str) and not any(problem.path == "base_url" for problem in found):
+    if isinstance(base_url, str) and not any(problem.path == "base_url" for problem in known):
         try:
             urls.check_url(fill(base_url, dict.fromkeys(variable_names(base_url), "x")))
         except ConfigError as error:
@@ -61,7 +70,7 @@ def _own(document: Document, path: Path, catalog: Catalog, found: Sequence[Probl
     base = value.get("extends")
     if isinstance(base, str) and base != value.get("id"):
         try:
-            catalog.base_entry(base)
+            base_path(base)
         except SpecError as error:
             yield document.problem(("extends",), error.message.removeprefix("extends: "))
 
@@ -83,7 +92,9 @@ def _without(value: Any, problems: Sequence[Problem]) -> Any:
     return {} if "" in faulty or {"extends", "id", "spec", "request.body"} & faulty else sound(value, ())
 
 
-def _compiled(document: Document, value: Any, path: Path, find: resolve.Find) -> Iterator[Problem]:
+def _compiled(
+    document: Document, value: Any, path: Path, find: resolve.Find, expressions: Expressions
+) -> Iterator[Problem]:
     """What resolving and compiling finds, in the file as it is and in each of its variants."""
     whole = value == document.value
     if not value:
@@ -94,24 +105,18 @@ def _compiled(document: Document, value: Any, path: Path, find: resolve.Find) ->
         yield document.problem(("extends",), error.message)
         return
     if path.parent.name != "_dialects" or raw.get("endpoints"):
-        yield from _faults(document, (), raw, whole=whole)
-    for keys, overlay in _overlays(value):
+        yield from _faults(document, (), raw, expressions, whole=whole)
+    for keys, overlay in resolve.overlays(value):
         try:
-            yield from _faults(document, keys, resolve.lay_over(raw, overlay, find), whole=whole)
+            yield from _faults(document, keys, resolve.lay_over(raw, overlay, find), expressions, whole=whole)
         except SpecError as error:
             yield document.problem((*keys, "extends"), error.message)
 
 
-def _overlays(value: Mapping[str, Any]) -> Iterator[tuple[Keys, Mapping[str, Any]]]:
-    for place, row in enumerate(value.get("overrides") or ()):
-        yield ("overrides", place), row
-    for name, row in (value.get("fallbacks") or {}).items():
-        if row and row.get("then"):
-            yield ("fallbacks", name, "then"), row["then"]
-
-
-def _faults(document: Document, prefix: Keys, raw: Mapping[str, Any], *, whole: bool) -> Iterator[Problem]:
-    for keys, sentence, column in faults.faults(compile_spec(raw), whole=whole):
+def _faults(
+    document: Document, prefix: Keys, raw: Mapping[str, Any], expressions: Expressions, *, whole: bool
+) -> Iterator[Problem]:
+    for keys, sentence, column in faults.faults(compile_spec(raw, expressions), whole=whole):
         own = (*prefix, *keys)
         if prefix and own not in document.marks:
             continue  # the fault is not in this overlay

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, TypeVar
 
+from prx.lang.compiled import Expressions
+from prx.record import Record
 from prx.spec import model
 from prx.spec.model import CALL, FAULT, FOUND, TOKENS, Path, Query, Spec
 
@@ -13,36 +16,43 @@ OWN_HEADER = "how long a request is says prx itself; take this header out"
 
 _HEADER = {"bearer": "authorization", "x-api-key": "x-api-key"}
 _TEMPLATE = {"bearer": "Bearer {api_key}"}
+R = TypeVar("R", bound=Record)
+_MakeQuery = Callable[..., Query]  # from a path, the sources below it, and their names
 
 
-def compile_spec(raw: Mapping[str, Any]) -> Spec:
-    """A Spec from a mapping that the schema has accepted and that is resolved."""
-    return Spec(
-        id=raw["id"],
+def compile_spec(raw: Mapping[str, Any], expressions: Expressions | None = None) -> Spec:
+    """A Spec from a mapping that the schema has accepted and that is resolved.
+
+    expressions: where its functions come from, and are kept for other specs
+    """
+    expressions = expressions or Expressions()
+    query = partial(Query, expressions)
+    return _record(
+        Spec,
+        raw,
         name=raw.get("name") or raw["id"],
         dialect=raw.get("dialect") or raw["id"],
-        base_url=raw.get("base_url", ""),
-        docs=raw.get("docs", ""),
-        source=tuple(raw.get("source", ())),
-        former_urls=tuple(raw.get("former_urls", ())),
-        aliases=tuple(raw.get("aliases", ())),
         auth=_auth(raw.get("auth", {})),
-        capabilities=raw.get("capabilities", {}),
-        endpoints=raw.get("endpoints", {}),
-        request=_request(raw.get("request", {})),
-        response=_response(raw),
-        stream=_stream(raw),
-        errors=_errors(raw.get("errors", {})),
-        fallbacks=tuple(_fallback(name, row) for name, row in raw.get("fallbacks", {}).items()),
+        request=_request(raw.get("request", {}), expressions),
+        response=_response(raw, query),
+        stream=_stream(raw, query),
+        errors=_errors(raw.get("errors", {}), query),
+        fallbacks=tuple(_fallback(name, row, query) for name, row in raw.get("fallbacks", {}).items()),
         retry=model.Retry(**raw.get("retry", {})),
         transport=model.Limits(**raw.get("transport", {})),
-        models=_models(raw.get("models", {})),
-        deviations=raw.get("deviations", {}),
-        evidence=tuple(_source(row) for row in raw.get("evidence", ())),
+        models=_record(model.Models, models := raw.get("models", {}), list=query(("models",), models, ("list",))),
+        evidence=tuple(_record(model.Source, row) for row in raw.get("evidence", ())),
     )
 
 
-def expressions(spec: Spec) -> set[str]:
+def _record(cls: type[R], block: Mapping[str, Any], **compiled: Any) -> R:
+    """A record of a block of the file: what is compiled of it, and the rest of its fields as they stand there."""
+    plain = {key: block[key] for key in cls._fields if key in block and key not in compiled}
+    lists = {key: tuple(value) for key, value in plain.items() if isinstance(value, list)}
+    return cls(**(plain | lists | compiled))
+
+
+def texts(spec: Spec) -> set[str]:
     """The texts of all expressions that a spec may evaluate."""
     return {text for query in queries(spec) for text in query.key}.union(spec.request.body.formulas)
 
@@ -56,43 +66,40 @@ def queries(spec: Spec) -> Iterator[Query]:
     yield from ([spec.stream.kind] if spec.stream.kind else [])
     yield from (rule.when for rule in spec.errors.rules)
     yield from (fallback.when for fallback in spec.fallbacks)
-    yield Query(("deviations",), spec.deviations)
+    yield Query(spec.request.expressions, ("deviations",), spec.deviations)
 
 
-def _auth(raw: Mapping[str, Any]) -> model.Auth:
-    style = raw.get("style", "bearer")
-    env = raw.get("env", ())
-    return model.Auth(
-        style=style,
-        name=_HEADER.get(style) or raw.get("name", ""),
-        template=raw.get("template") or _TEMPLATE.get(style, "{api_key}"),
+def _auth(block: Mapping[str, Any]) -> model.Auth:
+    style, env = block.get("style", model.Auth.style), block.get("env", ())
+    return _record(
+        model.Auth,
+        block,
+        name=_HEADER.get(style) or block.get("name", ""),
+        template=block.get("template") or _TEMPLATE.get(style, "{api_key}"),
         env=(env,) if isinstance(env, str) else tuple(env),
-        required=raw.get("required", False),
     )
 
 
-def _request(raw: Mapping[str, Any]) -> model.Request:
-    return model.Request(
-        body_source=raw.get("body"),
-        system=raw.get("system", "keep"),
-        roles=raw.get("roles", {}),
-        content=raw.get("content", "as_given"),
-        strip=tuple(raw.get("strip", ())),
-        headers=raw.get("headers", {}),
-        query=raw.get("query", {}),
-        parameters=tuple(model.Parameter(name, **row) for name, row in raw.get("parameters", {}).items()),
+def _request(block: Mapping[str, Any], expressions: Expressions) -> model.Request:
+    rows = block.get("parameters", {}).items()
+    return _record(
+        model.Request,
+        block,
+        expressions=expressions,
+        body_source=block.get("body"),
+        parameters=tuple(model.Parameter(name, **row) for name, row in rows),
     )
 
 
-def _reader(path: Path, block: Mapping[str, Any], raw: Mapping[str, Any]) -> dict[str, Any]:
+def _reader(path: Path, block: Mapping[str, Any], raw: Mapping[str, Any], query: _MakeQuery) -> dict[str, Any]:
     sources = {**block, "detect": raw.get("errors", {}).get("detect")}
     replay = block.get("replay", {})
     return {
-        "found": Query(path, sources, ("detect", *FOUND)),
-        "tool_call": Query((*path, "tool_call"), block.get("tool_call", {}), CALL),
-        "call_replay": Query((*path, "tool_call", "replay"), block.get("tool_call", {}).get("replay", {})),
-        "tokens": Query(("response", "tokens"), raw.get("response", {}).get("tokens", {}), TOKENS),
-        "replay": Query(
+        "found": query(path, sources, ("detect", *FOUND)),
+        "tool_call": query((*path, "tool_call"), block.get("tool_call", {}), CALL),
+        "call_replay": query((*path, "tool_call", "replay"), block.get("tool_call", {}).get("replay", {})),
+        "tokens": query(("response", "tokens"), raw.get("response", {}).get("tokens", {}), TOKENS),
+        "replay": query(
             (*path, "replay"),
             {key: row.get("from", "") if isinstance(row, dict) else row for key, row in replay.items()},
         ),
@@ -108,68 +115,50 @@ def _steps(path: str) -> Path:
     )
 
 
-def _response(raw: Mapping[str, Any]) -> model.Response:
+def _response(raw: Mapping[str, Any], query: _MakeQuery) -> model.Response:
     block = raw.get("response", {})
-    return model.Response(
-        **_reader(("response",), block, raw),
-        answer=Query(("response",), block, ("answer",)),
-        choices=block.get("choices", ""),
-        finish_reasons=block.get("finish_reasons", {}),
-        request_id=tuple(block.get("request_id", ())),
+    return _record(
+        model.Response,
+        block,
+        **_reader(("response",), block, raw, query),
+        answer=query(("response",), block, ("answer",)),
         think_tags=tuple((opening, closing) for opening, closing in block.get("think_tags", ())),
     )
 
 
-def _stream(raw: Mapping[str, Any]) -> model.Stream:
+def _stream(raw: Mapping[str, Any], query: _MakeQuery) -> model.Stream:
     block = raw.get("stream", {})
-    events = block.get("events", {})
-    return model.Stream(
-        **_reader(("stream",), block, raw),
-        framing=block.get("framing", "sse"),
-        done=block.get("done", ""),
-        reasoning_first=block.get("reasoning_first", False),
-        usage_in_parts=block.get("usage_in_parts", False),
-        kind=Query(("stream",), block, ("kind",)) if block.get("kind") else None,
-        events={name: model.Reader(**_reader(("stream", "events", name), row, raw)) for name, row in events.items()},
+    rows = block.get("events", {}).items()
+    return _record(
+        model.Stream,
+        block,
+        **_reader(("stream",), block, raw, query),
+        kind=query(("stream",), block, ("kind",)) if block.get("kind") else None,
+        events={name: model.Reader(**_reader(("stream", "events", name), row, raw, query)) for name, row in rows},
     )
 
 
-def _errors(raw: Mapping[str, Any]) -> model.Errors:
-    return model.Errors(
-        detect=Query(("errors",), raw, ("detect",)),
-        found=Query(("errors",), raw, FAULT),
-        rules=tuple(
-            model.Rule(
-                name=name,
-                when=Query(
-                    ("errors", "rules", name),
-                    {"when": row.get("when") or ("`true`" if row.get("says") else "`false`")},
-                    ("when",),
-                ),
-                kind=row.get("kind", ""),
-                says=tuple(phrase.lower() for phrase in row.get("says", ())),
-                unless=tuple(phrase.lower() for phrase in row.get("unless", ())),
-                retryable=row.get("retryable"),
-                hint=row.get("hint", ""),
-            )
-            for name, row in raw.get("rules", {}).items()
-        ),
-        statuses=raw.get("statuses", {}),
+def _errors(block: Mapping[str, Any], query: _MakeQuery) -> model.Errors:
+    return _record(
+        model.Errors,
+        block,
+        detect=query(("errors",), block, ("detect",)),
+        found=query(("errors",), block, FAULT),
+        rules=tuple(_rule(name, row, query) for name, row in block.get("rules", {}).items()),
     )
 
 
-def _fallback(name: str, raw: Mapping[str, Any]) -> model.Fallback:
-    return model.Fallback(
+def _rule(name: str, block: Mapping[str, Any], query: _MakeQuery) -> model.Rule:
+    when = block.get("when") or ("`true`" if block.get("says") else "`false`")
+    return _record(
+        model.Rule,
+        block,
         name=name,
-        when=Query(("fallbacks", name), raw, ("when",)),
-        needs=raw.get("needs", ""),
-        enabled=raw.get("enabled", True),
+        when=query(("errors", "rules", name), {"when": when}, ("when",)),
+        says=tuple(phrase.lower() for phrase in block.get("says", ())),
+        unless=tuple(phrase.lower() for phrase in block.get("unless", ())),
     )
 
 
-def _source(row: Mapping[str, Any]) -> model.Source:
-    return model.Source(tuple(row.get("of", ())), row.get("kind", ""), row.get("source", ""), row.get("date", ""))
-
-
-def _models(raw: Mapping[str, Any]) -> model.Models:
-    return model.Models(list=Query(("models",), raw, ("list",)), default=raw.get("default", ""))
+def _fallback(name: str, block: Mapping[str, Any], query: _MakeQuery) -> model.Fallback:
+    return _record(model.Fallback, block, name=name, when=query(("fallbacks", name), block, ("when",)))

@@ -7,10 +7,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from prx.lang import program
+from prx import resources
+from prx.lang.compiled import Expressions
 from prx.record import Record
 from prx.spec import resolve
-from prx.spec.compile import compile_spec, expressions
+from prx.spec.compile import compile_spec, texts
 from prx.spec.model import Spec
 from prx.spec.resolve import Raw
 
@@ -23,7 +24,7 @@ class Entry(Record):
     packaged: bool
 
 
-class Use(Record):
+class SourceFile(Record):
     """A file that a provider is made of, and what stood in it: found by which name, seen from which file.
 
     name    None for the provider's own file
@@ -34,37 +35,56 @@ class Use(Record):
     path: Path
     data: bytes
 
+    @property
+    def packaged(self) -> bool:
+        return self.path.is_relative_to(resources.folder("providers.d"))
+
 
 class Resolved(Record):
     """A file's mapping with all it extends, and what it was made of."""
 
     raw: Raw
-    uses: tuple[Use, ...] = ()
+    files: tuple[SourceFile, ...] = ()
 
 
 class Definition:
     """A provider's file with all it extends: gives its Spec, in the variant that a call needs.
 
-    bases   the mappings that its overrides and fallbacks extend, by name: whatever a call will need is here,
-            so a call is made of one version of the files
+    bases         the mappings that its overrides and fallbacks extend, by name: whatever a call will need is here,
+                  so a call is made of one version of the files
+    files         what it was made of, its own file first
+    expressions   the functions of its catalogue; its own, where it has none
     """
 
-    def __init__(self, entry: Entry, raw: Raw, bases: Mapping[str, Raw], uses: tuple[Use, ...] = ()) -> None:
+    def __init__(
+        self,
+        entry: Entry,
+        raw: Raw,
+        bases: Mapping[str, Raw],
+        files: tuple[SourceFile, ...] = (),
+        expressions: Expressions | None = None,
+    ) -> None:
         self.entry = entry
         self.raw = raw
         self.bases = bases
-        self.uses = uses
+        self.files = files
+        self.expressions = expressions or Expressions()
         self._specs: dict[tuple[tuple[bool, ...], tuple[str, ...]], Spec] = {}
 
     @property
     def id(self) -> str:
         return self.entry.id
 
+    @property
+    def packaged(self) -> bool:
+        """Whether nothing of it comes from outside the package: also a dialect of one's own is from there."""
+        return self.entry.packaged and all(file.packaged for file in self.files)
+
     def spec(self, model: str = "", fallbacks: tuple[str, ...] = ()) -> Spec:
         """The Spec for a model with these fallbacks in effect, compiled once."""
         key = (tuple(fnmatchcase(model, row["model"]) for row in self.raw.get("overrides") or ()), fallbacks)
         if key not in self._specs:
-            self._specs[key] = compile_spec(self.variant(model, fallbacks))
+            self._specs[key] = compile_spec(self.variant(model, fallbacks), self.expressions)
         return self._specs[key]
 
     def variant(self, model: str = "", fallbacks: Sequence[str] = ()) -> Raw:
@@ -72,21 +92,19 @@ class Definition:
         raw = resolve.for_model(self.raw, model, self.bases.__getitem__)
         rows = raw.get("fallbacks", {})
         for name in fallbacks:
-            raw = resolve.lay_over(raw, rows[name].get("then", {}), self.bases.__getitem__)
+            raw = resolve.lay_over(raw, resolve.then(rows[name]), self.bases.__getitem__)
         return raw
 
     def trees(self) -> dict[str, str]:
-        """The trees of all expressions of this provider and of each of its variants."""
-        overlays = (
-            *(self.raw.get("overrides") or ()),
-            *(row.get("then") or {} for row in self.raw.get("fallbacks", {}).values()),
-        )
-        raws = [
-            self.raw,
-            *(resolve.lay_over(self.raw, overlay, self.bases.__getitem__) for overlay in overlays if overlay),
-        ]
-        return program.pack(text for raw in raws for text in expressions(compile_spec(raw)))
+        """The trees of all expressions of this provider and of each of its variants, as they are stored."""
+        overlays = [overlay for _, overlay in resolve.overlays(self.raw) if overlay]
+        raws = [self.raw, *(resolve.lay_over(self.raw, overlay, self.bases.__getitem__) for overlay in overlays)]
+        return self.expressions.to_store(text for raw in raws for text in texts(compile_spec(raw, self.expressions)))
 
     def with_overlay(self, overlay: Mapping[str, Any]) -> Definition:
         """The same provider with some keys of its file replaced (what config.toml says)."""
-        return Definition(self.entry, resolve.merge(self.raw, overlay), self.bases, self.uses) if overlay else self
+        return self.with_raw(self.entry, resolve.merge(self.raw, overlay)) if overlay else self
+
+    def with_raw(self, entry: Entry, raw: Raw) -> Definition:
+        """Another provider on the same files."""
+        return Definition(entry, raw, self.bases, self.files, self.expressions)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from prx.lang import bounds, program
+from prx.lang import bounds
 from prx.spec import model
 from prx.spec.compile import FRAMING, OWN_HEADER, queries
 from prx.spec.model import Path, Spec
@@ -35,7 +35,7 @@ def _missing(spec: Spec) -> Iterator[Problem]:
 
 
 def _overgrown(request: model.Request) -> Iterator[Problem]:
-    if bounds.of_template(request.body_source, program.growth) > bounds.MAX_TEMPLATE:
+    if request.body.growth > bounds.MAX_TEMPLATE:
         yield ("request", "body"), f"may say a call more than {bounds.MAX_TEMPLATE} times over; take less of it", None
 
 

@@ -1,4 +1,4 @@
-"""What the files of a folder say of themselves, at hand without reading each: kept by name and stamp."""
+"""What the files of a folder say of themselves, at hand without reading each: stored by name and stamp."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from prx.errors import starved
-from prx.spec import glance
+from prx.spec.cache import Store, digest
 from prx.spec.files import Files, Stamp
 from prx.spec.resolve import Raw
-from prx.spec.store import Store, digest
 
-_SAID = ("aliases", "former_urls", "base_url", "auth")  # what neighbours ask
+_KEYS = ("aliases", "former_urls", "base_url", "auth")  # what neighbours ask
 _Rows = dict[str, list[Any]]  # by name: its stamp, as a list, and what it says
 
 
@@ -26,17 +25,19 @@ def index(folder: Path, files: Files, store: Store) -> dict[Path, Raw]:
 
 
 def _row(path: Path, files: Files, before: _Rows) -> list[Any]:
-    at = _listed(files.stamp(path))
-    known = before.get(path.name)
-    if known is not None and at is not None and known[0] == at:
-        return known
+    stamp = _listed(files.stamp(path))
+    row = before.get(path.name)
+    if row is not None and stamp is not None and row[0] == stamp:
+        return row
+    from prx.spec.read import mapping  # late: it brings yaml, and mostly no file has changed
+
     try:
-        raw = glance.read(files.data(path))
+        raw = mapping(files.data(path))
     except OSError as error:
         if starved(error):
             raise
         return [None, {}]  # of no stamp: what could not be read now is read the next time
-    return [_listed(files.stamp(path)), {key: raw[key] for key in _SAID if key in raw}]
+    return [_listed(files.stamp(path)), {key: raw[key] for key in _KEYS if key in raw}]
 
 
 def _listed(stamp: Stamp | None) -> list[int] | None:

@@ -1,4 +1,5 @@
-"""A provider, compiled: what the core works from. Field names are the schema's keys.
+"""A provider, compiled: what the core works from. Field names are the schema's keys, and a field's default is the
+schema's `default`: it stands here for the engine, and nowhere else in it.
 
 Expressions are compiled at first use and once: a chat needs no stream extractor, and a process that makes
 one call should not pay for fifty. `prx check` and the loading of a user's file compile them all at once.
@@ -6,14 +7,15 @@ one call should not pay for fifty. `prx check` and the loading of a user's file 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 from prx.chat import NONE
-from prx.lang import program
-from prx.lang.program import Function
+from prx.lang.codegen import Function
+from prx.lang.compiled import Expressions, Key
 from prx.lang.template import Template
+from prx.lang.tree import QueryError
 from prx.record import Record
 
 Path = tuple[str | int, ...]
@@ -56,28 +58,27 @@ NOTHING = "`null`"
 class Query:
     """One or several expressions of a spec and where they stand; the compiled function on demand."""
 
-    def __init__(self, path: Path, sources: Mapping[str, Any], names: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, expressions: Expressions, path: Path, sources: Mapping[str, Any], names: tuple[str, ...] = ()
+    ) -> None:
+        self._expressions = expressions
         self.path = path
         self.sources = sources
         self.names = names or tuple(sources)
 
     @property
-    def key(self) -> program.Key:
+    def key(self) -> Key:
         """The expressions, one for each name."""
-        return tuple(program.any_of(self.sources.get(name) or NOTHING) for name in self.names)
+        return tuple(_any_of(self.sources.get(name) or NOTHING) for name in self.names)
 
     @cached_property
     def run(self) -> Function:
         """From a JSON value to a tuple, in the order of `names`; None where the spec says nothing."""
-        return program.of(self.key)
-
-    def compile(self) -> None:
-        """Have `run` at hand."""
-        _ = self.run
+        return self._expressions.function(self.key)
 
     def problems(self) -> Iterator[tuple[Path, str, int | None]]:
         """Every expression that cannot be compiled, as (path, sentence, column)."""
-        if program.known(self.key):
+        if self._expressions.are_checked(self.key):
             return
         from prx.lang import query
 
@@ -86,14 +87,23 @@ class Query:
             for place, text in enumerate([source] if isinstance(source, str) else source):
                 try:
                     query.checked(text)
-                except program.QueryError as error:
+                except QueryError as error:
                     yield (*self.path, name, *([] if isinstance(source, str) else [place])), str(error), error.column
 
 
+def _any_of(alternatives: str | Sequence[str]) -> str:
+    """One expression for an ordered list of them: the first that finds something."""
+    if isinstance(alternatives, str):
+        return alternatives
+    return alternatives[0] if len(alternatives) == 1 else " || ".join(f"({item})" for item in alternatives)
+
+
 class Auth(Record):
+    """How a key goes out. name, template: as the style has them, where the file says nothing."""
+
+    name: str
+    template: str
     style: str = "bearer"
-    name: str = ""
-    template: str = "{api_key}"
     env: tuple[str, ...] = ()
     required: bool = False
 
@@ -113,6 +123,7 @@ class Parameter(Record):
 class Request(Record):
     """How a call becomes a body and headers; see the schema."""
 
+    expressions: Expressions
     body_source: Any
     system: str = "keep"
     roles: Mapping[str, str] = NONE
@@ -124,7 +135,7 @@ class Request(Record):
 
     @cached_property
     def body(self) -> Template:
-        return Template(self.body_source, ("request", "body"), VIEW)
+        return Template(self.body_source, ("request", "body"), VIEW, self.expressions)
 
 
 class Reader(Record):
@@ -168,7 +179,7 @@ class Rule(Record):
 
     name: str
     when: Query
-    kind: str
+    kind: str = ""
     says: tuple[str, ...] = ()
     unless: tuple[str, ...] = ()
     retryable: bool | None = None
@@ -212,10 +223,10 @@ class Models(Record):
 class Source(Record):
     """What was read about some capabilities, and when."""
 
-    of: tuple[str, ...]
-    kind: str
-    source: str
-    date: str
+    of: tuple[str, ...] = ()
+    kind: str = ""
+    source: str = ""
+    date: str = ""
 
 
 class Spec(Record):
@@ -224,14 +235,7 @@ class Spec(Record):
     id: str
     name: str
     dialect: str
-    base_url: str
-    docs: str
-    source: tuple[str, ...]
-    former_urls: tuple[str, ...]
-    aliases: tuple[str, ...]
     auth: Auth
-    capabilities: Mapping[str, bool]
-    endpoints: Mapping[str, str]
     request: Request
     response: Response
     stream: Stream
@@ -240,8 +244,15 @@ class Spec(Record):
     retry: Retry
     transport: Limits
     models: Models
-    deviations: Mapping[str, list[str]]
-    evidence: tuple[Source, ...] = ()
+    evidence: tuple[Source, ...]
+    base_url: str = ""
+    docs: str = ""
+    source: tuple[str, ...] = ()
+    former_urls: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    capabilities: Mapping[str, bool] = NONE
+    endpoints: Mapping[str, str] = NONE
+    deviations: Mapping[str, list[str]] = NONE
 
     def can(self, capability: str) -> bool:
         """False only where the spec says so."""

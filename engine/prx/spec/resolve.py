@@ -5,9 +5,11 @@ The same three lines serve `extends`, overrides by model, fallbacks, and what co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
+
+from prx.spec.document import Keys
 
 Raw = dict[str, Any]
 Find = Callable[[str], Raw]
@@ -71,13 +73,23 @@ def lay_over(resolved: Raw, overlay: Mapping[str, Any], find: Find) -> Raw:
     return merge(resolved, rest)
 
 
+def overlays(raw: Mapping[str, Any]) -> Iterator[tuple[Keys, Mapping[str, Any]]]:
+    """All that may be laid over a mapping, and where it stands: each override, and what each fallback changes."""
+    for place, row in enumerate(raw.get("overrides") or ()):
+        yield ("overrides", place), row
+    for name, row in (raw.get("fallbacks") or {}).items():
+        if changes := then(row):
+            yield ("fallbacks", name, "then"), changes
+
+
+def then(fallback: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """What a fallback changes; a file may take one that it inherits away by null."""
+    return (fallback or {}).get("then") or {}
+
+
 def overlay_names(raw: Mapping[str, Any]) -> list[str]:
     """What a mapping's overrides and fallbacks extend."""
-    rows = (
-        *(raw.get("overrides") or ()),
-        *(row.get("then") or {} for row in (raw.get("fallbacks") or {}).values() if row),
-    )
-    return [row["extends"] for row in rows if row.get("extends")]
+    return [overlay["extends"] for _, overlay in overlays(raw) if overlay.get("extends")]
 
 
 def for_model(resolved: Raw, model: str, find: Find) -> Raw:

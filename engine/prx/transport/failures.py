@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 from http.client import HTTPException
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError
@@ -15,7 +16,20 @@ from urllib3.exceptions import TimeoutError as UrllibTimeout
 from prx.errors import ConfigError, Error, ProviderConnectionError, ProviderTimeoutError, TruncatedError
 from prx.spec.model import Limits
 from prx.transport.http11 import DrippingError
-from prx.transport.watchdog import Guard
+
+if TYPE_CHECKING:  # to make a protocol costs more than the rest of this
+    from typing import Protocol
+
+    class Guard(Protocol):
+        """The deadline of a call: whether it has passed, or somebody has stopped the call."""
+
+        fired: bool
+        stopped: bool
+
+        @property
+        def remaining(self) -> float:
+            """Seconds."""
+
 
 Phase = Literal["connect", "first_byte", "idle"]  # by the limit that holds in it
 _BROKEN = (HTTPError, HTTPException, OSError)
@@ -78,7 +92,8 @@ def _connection(error: Exception, place: str) -> Error:
         return ProviderConnectionError(
             f"the name of {place} cannot be resolved", hint="Check the host in api_url, and the network."
         )
-    if "refused" in str(error).lower():
+    text = str(error).lower()
+    if "refused" in text or f"[errno {errno.ECONNREFUSED}]" in text:  # asyncio has its own words behind the number
         return ProviderConnectionError(
             f"nobody listens at {place}: connection refused",
             hint=f"Is the server running? Check with: curl -i {place}/v1/models",

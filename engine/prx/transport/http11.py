@@ -1,4 +1,9 @@
-"""HTTP/1.1 on a socket that urllib3 has connected: one sending, one head, one body, in as few steps as it takes.
+"""HTTP/1.1, fed with bytes: one response after the other, without a socket and without a clock.
+
+    incoming = Incoming()
+    while not incoming.head(data): ...      # data: what has come; b"" where the connection has ended
+    body = incoming.body                    # feed it `incoming.early`, which came with the head, and then
+    while not body.ended: body.feed(data)   # what comes
 
 http.client and urllib3's response around it would send head and body apart, parse headers as mail, and take a
 body chunk by chunk through four calls each: half of what a call costs, and more than parsing its events does.
@@ -9,14 +14,10 @@ end where it should is not used again.
 
 from __future__ import annotations
 
-import math
 import re
-import time
 from collections.abc import Mapping
 from http.client import BadStatusLine, HTTPException, IncompleteRead, LineTooLong, RemoteDisconnected, UnknownProtocol
-from typing import Any
 
-_BLOCK = 65536
 _MAX_HEAD = 1 << 18
 _MAX_HEADERS = 100
 _MAX_LINE = 65536
@@ -26,9 +27,7 @@ _END_OF_HEAD = re.compile(rb"\n\r?\n")
 _HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*)\Z", re.DOTALL)
 _CHUNK = re.compile(rb"([0-9a-fA-F]{1,16})\r\n")
 _HEX = re.compile(rb"[0-9a-fA-F]{1,16}\Z")
-_UNSENDABLE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
-
-ToEnd = None  # the length of a body that ends with its connection
+_UNSENDABLE = re.compile(r"[^\t\r\n\x20-\x7e\x80-\xff]")
 
 
 class DrippingError(TimeoutError):
@@ -39,150 +38,174 @@ def head_of(method: str, target: str, headers: Mapping[str, str]) -> bytes:
     """A request's head. Raises ValueError for what a header cannot carry, without repeating it."""
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
     text = "\r\n".join(lines)
-    if text.count("\r\n") != len(lines) - 1 or any(_UNSENDABLE.search(line) for line in lines):
+    breaks = len(lines) - 1
+    if not (text.count("\r\n") == text.count("\r") == text.count("\n") == breaks) or _UNSENDABLE.search(text):
         raise ValueError("a header has characters that cannot be sent")
     return f"{text}\r\n\r\n".encode("latin-1")
 
 
 class Incoming:
-    """A response as it comes in: `status` and `headers` (names in lower case) first, then `read` its body.
+    """A response as it comes in: its head until `head` says yes, and who reads its body.
 
-    patience   seconds that a head may take from its first bytes on; the socket's own timeout is for a silence
+    begun      whether any byte of the head has come
+    status, headers   once the head is there; names in lower case
+    body       its reader: one of ToLength, Chunked and ToEnd
+    early      bytes of the body that came with the head
+    broken_off whether the request did not go out whole: what follows on the connection answers nothing
     reusable   whether, after the end, the connection is free for another request
     """
 
-    def __init__(self, sock: Any, patience: float = math.inf) -> None:
-        self._sock, self._patience = sock, patience
-        self._buffer = b""
-        self.status, self.headers, version = self._head()
-        self.ended = False
-        self._left: int | None = 0  # bytes of the body that are to come
-        self._chunks = self._frame()
-        self.reusable = self._left is not ToEnd and self._keeps(version)
+    status: int
+    headers: dict[str, str]
+    body: Body
+    early = b""
 
-    def read(self) -> bytes:
-        """Bytes of the body as they come, b"" at its end. Raises OSError or HTTPException."""
-        data = b""
-        while not data and not self.ended:
-            data = self.step()
-        return data
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._searched = 0  # so that a head that drips in is not searched from its start each time
+        self._interim = 0
+        self._keeps = False
+        self.broken_off = False
 
-    def step(self) -> bytes:
-        """As `read`, with one look at the socket at most: b"" also where nothing of the body has come."""
-        if self._chunks is not None:
-            data = self._pieces(self._chunks)
-        elif self._left == 0:
-            data, self.ended = b"", True
-        else:
-            data = self._plain()
-        if self.ended and self._buffer:
-            self.reusable = False
-        return data
+    @classmethod
+    def given(cls, status: int, headers: dict[str, str], body: Body) -> Incoming:
+        """A response whose head somebody else has read; its connection is not used again."""
+        incoming = cls()
+        incoming.status, incoming.headers, incoming.body = status, headers, body
+        return incoming
 
-    # -------------------------------------------------------------- head
+    @property
+    def begun(self) -> bool:
+        return bool(self._buffer)
 
-    def _head(self) -> tuple[int, dict[str, str], int]:
-        for _ in range(_MAX_INTERIM):
-            lines = self._lines_of_head()
+    @property
+    def reusable(self) -> bool:
+        return self._keeps and self.body.clean
+
+    def head(self, data: bytes) -> bool:
+        """Take bytes, b"" for the connection's end; whether the head is whole. Raises HTTPException."""
+        if not data:
+            raise RemoteDisconnected("Remote end closed connection without response")
+        self._buffer += data
+        while (lines := self._lines()) is not None:
             version, status = _status(lines[0])
             if status == 101 or not 100 <= status < 200:
-                return status, _headers(lines[1:]), version
-        raise HTTPException("nothing but interim responses")
+                self._begin(status, _headers(lines[1:]), version)
+                return True
+            self._interim += 1
+            if self._interim == _MAX_INTERIM:
+                raise HTTPException("nothing but interim responses")
+        return False
 
-    def _lines_of_head(self) -> list[str]:
-        seen, until = 0, None
-        while not (end := _END_OF_HEAD.search(self._buffer, max(0, seen - 3))):
-            seen = len(self._buffer)
-            if seen > _MAX_HEAD:
+    def _lines(self) -> list[str] | None:
+        """The lines of the next head, taken off the buffer; None where it is not whole yet."""
+        end = _END_OF_HEAD.search(self._buffer, max(0, self._searched - 3))
+        if end is None:
+            self._searched = len(self._buffer)
+            if self._searched > _MAX_HEAD:
                 raise LineTooLong("head")
-            if seen:  # what drips in would never be a silence
-                until = until or time.monotonic() + self._patience
-                if time.monotonic() > until:
-                    raise DrippingError
-            data = self._sock.recv(_BLOCK)
-            if not data:
-                raise RemoteDisconnected("Remote end closed connection without response")
-            self._buffer += data
-        head, self._buffer = self._buffer[: end.start()], self._buffer[end.end() :]
-        text = head.decode("latin-1").replace("\r\n", "\n").removesuffix("\r")
+            return None
+        text = self._buffer[: end.start()].decode("latin-1").replace("\r\n", "\n").removesuffix("\r")
+        del self._buffer[: end.end()]
+        self._searched = 0
         if "\r" in text or "\0" in text:  # some take a bare CR for the end of a line
             raise HTTPException("a control character in the head")
         return text.split("\n")
 
-    def _frame(self) -> Chunks | None:
-        """Set how long the body is; its chunks, where it comes in such."""
-        coding, lengths = self.headers.get("transfer-encoding", "identity").lower(), self.headers.get("content-length")
-        if self.status in (204, 304) or 100 <= self.status < 200:
-            return None
-        if coding == "chunked":
-            return Chunks()
-        if coding != "identity":
-            raise HTTPException("a transfer-encoding that is not understood")
-        self._left = ToEnd if lengths is None else _length(lengths)
-        return None
-
-    def _keeps(self, version: int) -> bool:
-        said = {word.strip() for word in self.headers.get("connection", "").lower().split(",")}
-        clear = self.status != 101 and not (self._chunks and (version < 11 or "content-length" in self.headers))
-        return clear and "close" not in said and (version == 11 or "keep-alive" in said)
-
-    # -------------------------------------------------------------- body
-
-    def _plain(self) -> bytes:
-        data, self._buffer = self._buffer or self._sock.recv(_BLOCK), b""
-        if self._left is ToEnd:
-            self.ended = not data
-            return data
-        if not data:
-            raise IncompleteRead(b"", self._left)
-        data, self._buffer = data[: self._left], data[self._left :]
-        self._left -= len(data)
-        return data
-
-    def _pieces(self, chunks: Chunks) -> bytes:
-        if chunks.broken is not None:
-            raise chunks.broken
-        data, self._buffer = self._buffer or self._sock.recv(_BLOCK), b""
-        if not data:
-            if not chunks.in_trailer:
-                raise IncompleteRead(b"")
-            self.ended, self.reusable = True, False
-            return b""
-        piece = chunks.feed(data)
-        if chunks.ended:
-            self.ended, self._buffer = True, chunks.rest
-        return piece
+    def _begin(self, status: int, headers: dict[str, str], version: int) -> None:
+        self.status, self.headers = status, headers
+        self.body = body_of(status, headers)
+        self._keeps = not isinstance(self.body, ToEnd) and _keeps(status, headers, version)
+        self.early = bytes(self._buffer)
+        if self.body.ended and self.early:  # an answer without a body has one
+            self.body.clean = False
 
 
-class Chunks:
-    """A body in chunks, taken apart as it comes; linear in its bytes.
+class Reader:
+    """Reads one body. `feed` gives its bytes in what has come, b"" for the connection's end; it raises HTTPException.
 
-    rest   bytes not understood yet, or behind the end
+    ended    nothing more is to come
+    broken   what is wrong behind the bytes that were sound, to be raised once these are read
+    clean    nothing came behind the end, and the end came as it should
     """
 
+    __slots__ = ("broken", "clean", "ended")
+
+    def __init__(self, *, ended: bool = False, clean: bool = True) -> None:
+        self.ended, self.clean = ended, clean
+        self.broken: HTTPException | None = None
+
+
+class ToLength(Reader):
+    """A body of so many bytes."""
+
+    __slots__ = ("_missing",)
+
+    def __init__(self, length: int) -> None:
+        super().__init__(ended=not length)
+        self._missing = length
+
+    def feed(self, data: bytes) -> bytes:
+        if not data:
+            raise IncompleteRead(b"", self._missing)
+        if len(data) > self._missing:
+            self.clean = False
+            data = data[: self._missing]
+        self._missing -= len(data)
+        self.ended = not self._missing
+        return data
+
+
+class ToEnd(Reader):
+    """A body that ends with its connection."""
+
+    __slots__ = ()
+
     def __init__(self) -> None:
-        self.rest = b""
-        self.ended = self.in_trailer = False
+        super().__init__(clean=False)
+
+    def feed(self, data: bytes) -> bytes:
+        self.ended = not data
+        return data
+
+
+class Chunked(Reader):
+    """A body in chunks, taken apart as it comes; linear in its bytes."""
+
+    __slots__ = ("_break_due", "_in_trailer", "_left", "_rest", "_trailer_size")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rest = b""  # bytes not understood yet, or behind the end
+        self._in_trailer = False
         self._left = 0  # bytes of the present chunk that are to come
         self._break_due = False
         self._trailer_size = 0
-        self.broken: HTTPException | None = None
 
     def feed(self, data: bytes) -> bytes:
-        """The data in these bytes, as far as they are sound; `broken` says what is wrong with those behind."""
-        out: list[bytes] = []
+        if not data:
+            return self._cut()
+        pieces: list[bytes] = []
         try:
-            self._feed(self.rest + data if self.rest else data, out)
+            self._feed(self._rest + data if self._rest else data, pieces)
         except HTTPException as error:
-            self.broken = error
-        return out[0] if len(out) == 1 else b"".join(out)
+            self.broken, self.ended, self.clean = error, True, False
+        if self.ended and self._rest:
+            self.clean = False
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _feed(self, data: bytes, out: list[bytes]) -> None:
-        place = 0 if self._left or self._break_due or self.in_trailer else _whole_chunks(data, out)
+    def _cut(self) -> bytes:
+        if not self._in_trailer:
+            raise IncompleteRead(b"")
+        self.ended, self.clean = True, False
+        return b""
+
+    def _feed(self, data: bytes, pieces: list[bytes]) -> None:
+        place = 0 if self._left or self._break_due or self._in_trailer else _whole_chunks(data, pieces)
         while not self.ended and (self._left or self._break_due or place < len(data)):
             if self._left:
                 piece = data[place : place + self._left]
-                out.append(piece)
+                pieces.append(piece)
                 place += len(piece)
                 self._left -= len(piece)
                 self._break_due = not self._left
@@ -195,8 +218,8 @@ class Chunks:
                 raise HTTPException("a line between chunks does not end with CR LF")
             self._line(data[place : end - 1])
             place = end + 1
-        self.rest = data[place:]
-        if not self.ended and len(self.rest) > _MAX_CHUNK_LINE:
+        self._rest = data[place:]
+        if not self.ended and len(self._rest) > _MAX_CHUNK_LINE:
             raise LineTooLong("chunk size")
 
     def _line(self, line: bytes) -> None:
@@ -204,14 +227,14 @@ class Chunks:
             if line:
                 raise HTTPException("a chunk is longer than it says")
             self._break_due = False
-        elif self.in_trailer:
+        elif self._in_trailer:
             self.ended = not line
             self._trailer_size += len(line)
             if self._trailer_size > _MAX_HEAD:
                 raise LineTooLong("trailer")
         else:
             self._left = _size(line)
-            self.in_trailer = not self._left
+            self._in_trailer = not self._left
 
 
 def _whole_chunks(data: bytes, out: list[bytes]) -> int:
@@ -265,10 +288,33 @@ def _headers(lines: list[str]) -> dict[str, str]:
     return found
 
 
-def _length(said: str) -> int | None:
-    """The length of a body, also where it is said twice; ToEnd where it is no number."""
+Body = ToLength | ToEnd | Chunked
+
+
+def body_of(status: int, headers: Mapping[str, str]) -> Body:
+    """Who reads the body of a response, by what its head says. Raises HTTPException."""
+    coding, length = headers.get("transfer-encoding", "identity").lower(), headers.get("content-length")
+    if status in (204, 304) or 100 <= status < 200:
+        return ToLength(0)
+    if coding == "chunked":
+        return Chunked()
+    if coding != "identity":
+        raise HTTPException("a transfer-encoding that is not understood")
+    return ToEnd() if length is None else _by_length(length)
+
+
+def _by_length(said: str) -> ToLength | ToEnd:
+    """By a length, which may be said twice; to the end where it is no number."""
     lengths = {part.strip() for part in said.split(",")}
     if len(lengths) > 1:
         raise HTTPException(f"contradictory lengths of the body: {said[:80]}")
     (length,) = lengths
-    return int(length) if length.isascii() and length.isdigit() and len(length) < 19 else ToEnd
+    return ToLength(int(length)) if length.isascii() and length.isdigit() and len(length) < 19 else ToEnd()
+
+
+def _keeps(status: int, headers: Mapping[str, str], version: int) -> bool:
+    """Whether the server keeps the connection, and both sides agree where this response ends."""
+    words = {word.strip() for word in headers.get("connection", "").lower().split(",")}
+    chunked = headers.get("transfer-encoding", "").lower() == "chunked"
+    clear = status != 101 and not (chunked and (version < 11 or "content-length" in headers))
+    return clear and "close" not in words and (version == 11 or "keep-alive" in words)

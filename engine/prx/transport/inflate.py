@@ -22,9 +22,13 @@ class Inflate:
         self._members = 1
         self._garbage = False
 
-    def pending(self) -> bytes:
-        tail, self._tail = self._tail, b""
-        return tail
+    def more(self) -> bytes:
+        """What is left of the bytes before: one step's worth, or b"" where there is nothing."""
+        while self._tail and not self._garbage:
+            tail, self._tail = self._tail, b""
+            if piece := self(tail):
+                return piece
+        return b""
 
     def __call__(self, data: bytes) -> bytes:
         if not self._known:

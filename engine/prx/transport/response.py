@@ -1,59 +1,78 @@
-"""A response being read, and what becomes of its connection."""
+"""A response whose head has come: its bytes, unpacked, as they are fed; and the same with a connection that is read."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prx import forks
-from prx.errors import OPENING, OverflowedError, ProviderConnectionError
+from prx.errors import OverflowedError, ProviderConnectionError
 from prx.spec.model import Limits
 from prx.transport.failures import translated
 from prx.transport.http11 import Incoming
+from prx.transport.inflate import Inflate
 from prx.transport.watchdog import Guard, shut
 from prx.wire import Head, HttpRequest
 
-if TYPE_CHECKING:
-    from prx.transport.inflate import Inflate
-
-_BLOCK = 65536
 _DRAIN_SECONDS = 0.1  # how long the end of a finished stream is waited for, to keep the connection
 
 
-def _inflate(encoding: str) -> Inflate:
-    with OPENING:
-        from prx.transport.inflate import Inflate  # few answers are packed
+class Answer:
+    """What is read of a response, without any I/O: both transports feed it.
 
-    return Inflate(encoding)
+    `ready` and `take` give the next piece, b"" at the end, or None where further bytes have to come first.
+    """
+
+    def __init__(self, incoming: Incoming, limits: Limits) -> None:
+        self.head = Head(incoming.status, incoming.headers, time.time())
+        self._incoming, self._body, self._early = incoming, incoming.body, incoming.early
+        self._packed, self._max_packed = 0, limits.max_body
+        encoding = incoming.headers.get("content-encoding", "")
+        self._inflate = Inflate(encoding) if encoding else None
+
+    def ready(self) -> bytes | None:
+        """The next piece of what has come. Raises Error or HTTPException."""
+        if self._early:
+            early, self._early = self._early, b""
+            if piece := self.take(early):
+                return piece
+        if self._inflate is not None and (piece := self._inflate.more()):
+            return piece
+        if self._body.broken is not None:
+            raise self._body.broken
+        return self._end() if self._body.ended or (self._inflate is not None and self._inflate.over) else None
+
+    def take(self, data: bytes) -> bytes | None:
+        """The next piece, with these bytes. Raises Error or HTTPException."""
+        piece = self._body.feed(data)
+        if self._inflate is not None:
+            self._packed += len(piece)
+            if self._packed > self._max_packed:  # however little they unpack to
+                raise OverflowedError(
+                    f"an answer of more than {self._max_packed} bytes; transport.max_body sets the limit"
+                )
+            piece = piece and self._inflate(piece)
+        return piece or self.ready()
+
+    def _end(self) -> bytes:
+        if self._inflate is not None:
+            self._inflate.finish()
+        return b""
 
 
-class Replaced:
-    """A response of a connection that somebody has put in place of urllib3's own, as vcrpy does."""
+class Response(Answer):
+    """A response on a connection of the blocking transport. `read` gives bytes as they arrive, b"" at the end.
 
-    def __init__(self, raw: Any) -> None:
-        self._raw = raw
-        self.status: int = raw.status
-        self.headers = {name.lower(): value for name, value in raw.headers.items()}
-        self.ended = False
-        self.reusable = True
-
-    def step(self) -> bytes:
-        return self.read()
-
-    def read(self) -> bytes:
-        data: bytes = self._raw.read1(_BLOCK)
-        self.ended = not data
-        return data
-
-
-class Response:
-    """A response being read. `read` gives bytes as they arrive, b"" at the end, inflated where needed."""
+    receive   gives further bytes of the connection
+    keep      takes the connection back where its response is used up
+    """
 
     def __init__(
         self,
-        incoming: Incoming | Replaced,
+        incoming: Incoming,
+        receive: Callable[[], bytes],
         connection: Any,
         keep: Callable[[Any, deque[Any]], None],
         kept: deque[Any],
@@ -61,30 +80,33 @@ class Response:
         limits: Limits,
         guard: Guard | None,
     ) -> None:
-        self._incoming, self._connection, self._guard = incoming, connection, guard
+        super().__init__(incoming, limits)
+        self._receive, self._connection, self._guard = receive, connection, guard
         self._keep, self._kept = keep, kept
-        self._made_in, self._packed = forks.generation, 0
+        self._made_in = forks.generation
         self._url, self._limits = request.url, limits
-        self.head = Head(incoming.status, incoming.headers, time.time())
         refused = not 200 <= incoming.status < 300
+        # An error's body that drips would have no end, in a chunk's size or a trailer, too.
         self._until = time.monotonic() + limits.idle if refused else None
-        encoding = incoming.headers.get("content-encoding", "")
-        self._inflate = _inflate(encoding) if encoding else None
 
     def read(self) -> bytes:
         """The next bytes of the body. Raises Error."""
-        inflate = self._inflate
-        if inflate is None:
-            return self._read()
-        while True:
-            data = inflate.pending() or self._read_packed()
-            if not data:
-                inflate.finish()
-                return b""
-            if piece := inflate(data):
-                return piece
-            if inflate.over:
-                return b""
+        failed: Exception | None = None
+        piece: bytes | None = b""
+        try:
+            piece = self.ready()
+            while piece is None:
+                if self._until is not None and time.monotonic() >= self._until:
+                    return b""
+                check_process(self._made_in)
+                piece = self.take(self._receive())
+        except Exception as error:
+            failed = error
+        if failed is None and not piece and self._guard is not None and self._guard.fired:
+            failed = TimeoutError()
+        if failed is not None:
+            raise translated(failed, self._url, "idle", self._limits, self._guard)
+        return piece or b""
 
     def close(self, *, complete: bool) -> None:
         """Give the connection back where its response is used up; otherwise close it, and stop the provider.
@@ -96,61 +118,37 @@ class Response:
             return
         if self._guard is not None:  # a deadline that comes later must not meet whoever has it then
             self._guard.connection = self._guard.sock = None
-        incoming, used_up = self._incoming, False
-        try:
-            until = time.monotonic() + _DRAIN_SECONDS
-            while (
-                complete
-                and self._made_in == forks.generation
-                and not incoming.ended
-                and (left := until - time.monotonic()) > 0
-                and connection.sock is not None
-            ):
-                connection.sock.settimeout(left)
-                if incoming.step():
-                    break
-            used_up = incoming.ended and incoming.reusable and not (self._guard is not None and self._guard.fired)
-        except Exception:  # whatever it is, this connection is not used again
-            used_up = False
-        if used_up and self._made_in == forks.generation:
+        ours = self._made_in == forks.generation
+        if ours and self._used_up(connection, complete=complete):
             self._keep(connection, self._kept)
             return
-        if self._made_in == forks.generation and not incoming.ended:
+        if ours and not self._body.ended:
             shut(connection.sock)  # the provider stops, though a child of a fork may have the connection, too
         connection.close()
 
-    def _soon(self, until: float) -> bytes:
-        """Of an error's body what comes in time: one that drips would have no end, in a chunk's size or a trailer, too."""
-        data = b""
-        while not data and not self._incoming.ended and time.monotonic() < until:
-            data = self._incoming.step()
-        return data
-
-    def _read_packed(self) -> bytes:
-        """Packed bytes; more of them than an answer may have unpacked are no answer, however little they unpack to."""
-        data = self._read()
-        self._packed += len(data)
-        if self._packed > self._limits.max_body:
-            raise OverflowedError(
-                f"an answer of more than {self._limits.max_body} bytes; transport.max_body sets the limit"
-            )
-        return data
-
-    def _read(self) -> bytes:
-        if self._incoming.ended:
-            return b""
-        if self._made_in != forks.generation:
-            raise ProviderConnectionError(
-                "this stream was begun before a fork, and is read by the process that began it", retryable=False
-            )
-        failed: Exception | None = None
-        data = b""
+    def _used_up(self, connection: Any, *, complete: bool) -> bool:
+        """Whether nothing of this response is left on the connection."""
         try:
-            data = self._incoming.read() if self._until is None else self._soon(self._until)
-        except Exception as error:
-            failed = error
-        if failed is None and not data and self._guard is not None and self._guard.fired:
-            failed = TimeoutError()
-        if failed is not None:
-            raise translated(failed, self._url, "idle", self._limits, self._guard)
-        return data
+            if complete and not self._body.ended and connection.sock is not None:
+                self._drain(connection)
+        except Exception:  # whatever it is, this connection is not used again
+            return False
+        stopped = self._guard is not None and self._guard.fired
+        return self._body.ended and self._incoming.reusable and not stopped
+
+    def _drain(self, connection: Any) -> None:
+        """Read the end of a body, which comes with the last event or just behind it."""
+        until = time.monotonic() + _DRAIN_SECONDS
+        early, self._early = self._early, b""
+        piece = early and self._body.feed(early)
+        while not piece and not self._body.ended and (left := until - time.monotonic()) > 0:
+            connection.sock.settimeout(left)
+            piece = self._body.feed(self._receive())
+
+
+def check_process(made_in: int) -> None:
+    """Raises ProviderConnectionError for a connection that another process has made."""
+    if made_in != forks.generation:
+        raise ProviderConnectionError(
+            "this stream was begun before a fork, and is read by the process that began it", retryable=False
+        )

@@ -1,4 +1,4 @@
-"""HTTP/1.1 through requests: its adapter, its TLS and proxy settings, its connection pools.
+"""The blocking transport: HTTP/1.1 through requests: its adapter, its TLS and proxy settings, its connection pools.
 
 The session's adapter gives the pool for an origin, once; a call then takes a connection from the pool
 itself. `Session.send` would do all of that anew for each call (four times the CPU), follow redirects,
@@ -9,14 +9,16 @@ with its query. vcrpy records and replays below both, so it sees these calls lik
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import ssl
 import sys
+import time
 import weakref
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 import requests
 from urllib3.connection import HTTPSConnection
@@ -24,23 +26,23 @@ from urllib3.util.connection import is_connection_dropped
 from urllib3.util.wait import wait_for_read
 
 from prx import forks
-from prx.errors import ConfigError, Error, OverflowedError
+from prx.errors import ConfigError, Error
 from prx.record import Record
-from prx.secret import Secret
 from prx.spec.model import Limits
 from prx.transport import proxies
 from prx.transport.dialing import dial
 from prx.transport.failures import Phase, translated
-from prx.transport.http11 import Incoming, head_of
-from prx.transport.response import Replaced, Response
+from prx.transport.http11 import DrippingError, Incoming, ToEnd
+from prx.transport.outgoing import check_sendable, head_of_request, host_header, revealed, target_of
+from prx.transport.response import Response
 from prx.transport.watchdog import Guard, shut
-from prx.wire import Head, HttpRequest
+from prx.wire import HttpRequest
 
 _BLOCK = 65536
 _SEND_AT_ONCE = 4 * _BLOCK
 _POOLS = 1000  # origins; a pool beyond them would be closed under its callers
 _MOST_KEPT = 256  # connections of one origin
-_SMALL = 16 << 20
+Receive = Callable[[], bytes]
 _URLLIB3 = "urllib3.connection"  # where its own connections are from; another's are used through their methods alone
 
 
@@ -97,11 +99,7 @@ class Http:
 
     def send(self, request: HttpRequest, limits: Limits, guard: Guard | None = None) -> Response:
         """Send a request and read the head of its response. Raises Error."""
-        for secret in request.secrets():
-            if not secret.sendable:
-                raise ConfigError(
-                    "the key has characters that a header cannot carry (a line break, a space at its end, …)"
-                )
+        check_sendable(request)
         route = self._route(request.url)
         phase: Phase = "connect"
         failed: Error | None = None
@@ -113,8 +111,8 @@ class Http:
             _connect(route.pool, connection, limits, guard)
             sock, phase = connection.sock, "first_byte"
             ask = _ask if type(connection).__module__ == _URLLIB3 else _ask_replaced
-            incoming = ask(connection, request, route, limits)
-            response = Response(incoming, connection, self._keep, route.kept, request, limits, guard)
+            incoming, receive = ask(connection, request, route, limits)
+            response = Response(incoming, receive, connection, self._keep, route.kept, request, limits, guard)
         except Exception as error:
             if connection is not None:
                 connection.close()
@@ -128,20 +126,6 @@ class Http:
         with contextlib.suppress(OSError, AttributeError):  # a replayed connection has no socket of its own
             sock.settimeout(limits.idle)
         return response
-
-    def fetch(self, request: HttpRequest, limits: Limits, guard: Guard | None = None) -> tuple[Head, bytes]:
-        """A whole small response. Raises Error, OverflowedError for one that is not small."""
-        response = self.send(request, limits, guard)
-        body, complete = b"", False
-        try:
-            while data := response.read():
-                body += data
-                if len(body) > _SMALL:
-                    raise OverflowedError(f"an answer of more than {_SMALL} bytes")
-            complete = True
-        finally:
-            response.close(complete=complete)
-        return response.head, body
 
     def close(self) -> None:
         """Close what is kept; what is in use is closed at the end of its call."""
@@ -180,7 +164,7 @@ class Http:
             said = re.sub(r"//[^/@\s]*@", "//***@", str(error))
             raise ConfigError(f"{url}: {said}", hint="Check api_url, proxy and ca_file.") from None
         plain_proxy = pool.proxy is not None and pool.scheme == "http"
-        host = _host_header(str(prepared.url))
+        host = host_header(str(prepared.url))
         return Route(
             pool,
             self._kept.setdefault(pool, deque()),
@@ -196,13 +180,6 @@ def _close_kept(by_pool: Mapping[Any, deque[Any]]) -> None:
                 connection = kept.pop()
                 shut(connection.sock)  # a child of a fork may have it, too
                 connection.close()
-
-
-def _host_header(url: str) -> str:
-    """The host as HTTP names it: without user, and without the scheme's own port."""
-    parts = urlsplit(url)
-    netloc = parts.netloc.rpartition("@")[2]
-    return netloc.removesuffix({"http": ":80", "https": ":443"}.get(parts.scheme, ":"))
 
 
 def _connect(pool: Any, connection: Any, limits: Limits, guard: Guard | None) -> None:
@@ -256,50 +233,57 @@ def _open(pool: Any, connection: Any) -> None:
         connection.connect()
 
 
-def _ask(connection: Any, request: HttpRequest, route: Route, limits: Limits) -> Incoming:
+def _ask(connection: Any, request: HttpRequest, route: Route, limits: Limits) -> tuple[Incoming, Receive]:
     """Send, and read the head."""
-    sock, body = connection.sock, request.body
-    head = head_of(request.method, _target(request, route), _revealed(request, route.headers))
+    sock = connection.sock
     sock.settimeout(limits.first_byte)
-    whole = False
-    try:  # who refuses a request early may have answered it
+    whole = _sent(sock, head_of_request(request, route.target, route.headers), request.body)
+    receive = partial(sock.recv, _BLOCK)
+    incoming = _head(receive, limits.first_byte)
+    incoming.broken_off = not whole
+    return incoming, receive
+
+
+def _sent(sock: Any, head: bytes, body: bytes) -> bool:
+    """Whether all of it went out; a server that refuses a request early may have answered it all the same."""
+    try:
         if len(body) <= _SEND_AT_ONCE:
             sock.sendall(head + body)
         else:  # in pieces: the timeout is for all of one sending, and should be for a silence
             sock.sendall(head)
             for start in range(0, len(body), _BLOCK):
                 sock.sendall(body[start : start + _BLOCK])
-        whole = True
     except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
-        pass
+        return False
     except TimeoutError:
         if not wait_for_read(sock, 0):
             raise
-    incoming = Incoming(sock, limits.first_byte)
-    incoming.reusable = incoming.reusable and whole
+        return False
+    return True
+
+
+def _head(receive: Receive, patience: float) -> Incoming:
+    """Read a head, which may take so many seconds from its first bytes on: what drips in would never be a silence."""
+    incoming, until = Incoming(), math.inf
+    while not incoming.head(receive()):
+        until = min(until, time.monotonic() + patience)
+        if time.monotonic() > until:
+            raise DrippingError
     return incoming
 
 
-def _ask_replaced(connection: Any, request: HttpRequest, route: Route, limits: Limits) -> Replaced:
+def _ask_replaced(connection: Any, request: HttpRequest, route: Route, limits: Limits) -> tuple[Incoming, Receive]:
+    """The same with a connection that somebody has put in place of urllib3's own, as vcrpy does."""
     connection.timeout = limits.first_byte
     connection.request(
         request.method,
-        _target(request, route),
+        target_of(request, route.target),
         body=request.body or None,
-        headers=_revealed(request, {}),
+        headers=revealed(request, {}),
         preload_content=False,
         decode_content=False,
         enforce_content_length=True,
     )
-    return Replaced(connection.getresponse())
-
-
-def _target(request: HttpRequest, route: Route) -> str:
-    return route.target + request.full_url(reveal=True)[len(request.url) :] if request.query else route.target
-
-
-def _revealed(request: HttpRequest, more: Mapping[str, str]) -> dict[str, str]:
-    """The headers to send. The only place that looks inside a Secret."""
-    headers = {name: value.reveal() if isinstance(value, Secret) else value for name, value in request.headers.items()}
-    length = {"content-length": str(len(request.body))} if request.body else {}
-    return {**more, **headers, **length}
+    raw = connection.getresponse()
+    headers = {name.lower(): value for name, value in raw.headers.items()}
+    return Incoming.given(raw.status, headers, ToEnd()), partial(raw.read1, _BLOCK)

@@ -1,24 +1,31 @@
-"""Strict YAML: one way to read a file, whatever the reader, or a fault with its line and column.
+"""YAML, read in two ways: strictly, with every fault and its place; and quickly, for files that were checked before.
 
-YAML 1.1 (PyYAML) and 1.2 (everybody's editor) read `no`, `010`, `1_000`, `12:30` and dates differently;
+Strictly: one way to read a file, whatever the reader, or a fault with its line and column. YAML 1.1 (PyYAML) and 1.2 (everybody's editor) read `no`, `010`, `1_000`, `12:30` and dates differently;
 a plain scalar that they read differently has to be quoted. Anchors, aliases, merge keys, tags and further
 documents are refused: `extends` is the only reuse, and a file of a few lines cannot unfold into gigabytes.
+
+Quickly, by libyaml where it is there: packaged files, which the tests check, and the few keys of any file that its
+neighbours look at. To import this module brings yaml: whoever may have no file to read imports it late.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from prx.errors import starved
 from prx.spec.document import Document, Keys, Marks, Problem, dotted
 from prx.spec.files import MAX_BYTES, data_of
+from prx.spec.resolve import Raw
 
 MAX_DEPTH = 40
 MAX_NODES = 5_000  # a long dialect has 1,000
+_MAX_QUICK_DEPTH = 100  # libyaml's composer calls itself at each level, and a stack that is used up ends the process
 
 _CORE = (  # YAML 1.2, section 10.3.2
     ("null", re.compile(r"(?:|~|null|Null|NULL)\Z")),
@@ -30,8 +37,8 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")  # 
 _LEADING_ZERO = re.compile(r"[-+]?0[0-9]+\Z")  # 1.1 reads 010 as 8, 1.2 as 10
 
 
-def read(path: Path, take: Callable[[Path], bytes] = data_of) -> Document:
-    """Load a file, whose bytes `take` gives. Never raises for what is in it: faults are in `problems`."""
+def read_strictly(path: Path, take: Callable[[Path], bytes] = data_of) -> Document:
+    """A file with its faults; `take` gives its bytes. Never raises for what is in it: faults are in `problems`."""
     try:
         data = take(path)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
@@ -39,7 +46,7 @@ def read(path: Path, take: Callable[[Path], bytes] = data_of) -> Document:
     if len(data) > MAX_BYTES:
         return _failed(str(path), f"larger than {MAX_BYTES // 1024} KB; a provider file has a few lines")
     try:
-        return parse(data.decode("utf-8-sig"), str(path))
+        return parse_strictly(data.decode("utf-8-sig"), str(path))
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         return _failed(
@@ -47,10 +54,58 @@ def read(path: Path, take: Callable[[Path], bytes] = data_of) -> Document:
         )
 
 
-def parse(text: str, file: str) -> Document:
-    """Read YAML text strictly."""
+def read_quickly(path: Path, take: Callable[[Path], bytes] = data_of) -> Raw:
+    """A file's mapping, without checks; empty where it cannot be read. `take` gives its bytes."""
     try:
-        loader = _Loader(text, file)
+        return packaged_mapping(take(path))
+    except OSError as error:
+        if starved(error):
+            raise
+        return {}
+
+
+@lru_cache(maxsize=256)
+def packaged_mapping(data: bytes) -> Raw:
+    """As `mapping`, and remembered: for files that do not change. Nobody changes the mapping."""
+    return mapping(data)
+
+
+def mapping(data: bytes) -> Raw:
+    """The mapping in a file's bytes, without checks; empty where there is none."""
+    try:
+        raw = value_of(data)
+    except Exception as error:  # a tag that its constructor stumbles over raises whatever Python raises there
+        if starved(error):
+            raise
+        return {}
+    return _tidy(raw) if isinstance(raw, dict) else {}
+
+
+def value_of(data: bytes) -> Any:
+    """The value of a YAML text. Raises ValueError, or whatever YAML raises."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    depth = 0
+    for event in yaml.parse(data, Loader=loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_QUICK_DEPTH or isinstance(event, yaml.AliasEvent):
+            raise ValueError("nested too deep, or an alias")
+    return yaml.load(data, Loader=loader)  # noqa: S506 - both are safe loaders
+
+
+def _tidy(raw: Raw) -> Raw:
+    """Without what is not of its type among the keys that one file's neighbours look at."""
+    for key in ("aliases", "former_urls"):
+        if not isinstance(raw.get(key, []), list) or not all(isinstance(item, str) for item in raw.get(key, [])):
+            del raw[key]
+    if not isinstance(raw.get("base_url", ""), str):
+        del raw["base_url"]
+    return raw
+
+
+def parse_strictly(text: str, file: str) -> Document:
+    """The same of a text; `file` is its name in faults."""
+    try:
+        loader = _StrictLoader(text, file)
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         column = error.position - text.rfind("\n", 0, error.position)
@@ -80,7 +135,7 @@ class _RefusedError(Exception):
     """Reading goes no further; the reason is among the problems."""
 
 
-class _Loader(yaml.SafeLoader):
+class _StrictLoader(yaml.SafeLoader):
     """PyYAML's scanner, parser and resolver, with our own idea of what a node may be."""
 
     def __init__(self, text: str, file: str) -> None:
@@ -125,15 +180,15 @@ class _Loader(yaml.SafeLoader):
         return self.mapping(node, path)
 
     def mapping(self, node: Any, path: Keys) -> dict[str, Any]:
-        made: dict[str, Any] = {}
+        value: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key = self.key(key_node, path)
             here = (*path, key)
-            if key in made:
+            if key in value:
                 self.refuse(key_node.start_mark, f"{key!r} stands here twice; keep one", dotted(path))
             self.key_marks[here] = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
-            made[key] = self.value_of(value_node, here)
-        return made
+            value[key] = self.value_of(value_node, here)
+        return value
 
     def key(self, node: Any, path: Keys) -> str:
         if not isinstance(node, yaml.ScalarNode):
@@ -147,8 +202,8 @@ class _Loader(yaml.SafeLoader):
 
     def scalar(self, node: Any, path: Keys) -> Any:
         text = node.value
-        if found := _CONTROL.search(text):
-            self.refuse(node.start_mark, f"control character #x{ord(found[0]):02x}; take it out", dotted(path))
+        if control := _CONTROL.search(text):
+            self.refuse(node.start_mark, f"control character #x{ord(control[0]):02x}; take it out", dotted(path))
         if node.style:
             return text
         kind = _core_kind(text)

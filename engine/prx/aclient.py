@@ -1,0 +1,274 @@
+"""The asynchronous client, and its loop: it awaits what a call's flow asks for. It decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from prx import forks
+from prx.calls import Calls
+from prx.chat import Delta, Reply
+from prx.core.exchange import Ask, Emit, Read, Send, Wait
+from prx.errors import ConfigError, Error, TruncatedError, frameless, sealed, sealed_coroutine
+from prx.session import Network, Options, Run
+from prx.transport.asynchronous import AsyncHttp, AsyncResponse, Deadline
+
+
+class AsyncClient(Calls[Coroutine[Any, Any, Reply], "AsyncStream", Coroutine[Any, Any, list[str]]]):
+    """Calls any provider of its catalogue, on one event loop: the one it is first used on.
+
+    config      path of a config.toml, or a mapping of its shape; None = $PRX_CONFIG, ~/.config/prx/config.toml
+    providers   further folder(s) of provider files, searched before all others
+    env         mapping to use in place of os.environ
+    watch       take changed, new and removed files in, from the next call on
+    Raises ConfigError for a configuration with faults.
+
+    `chat` and `models` are awaited; `stream` gives an AsyncStream. A cancelled task closes its connection at once.
+    """
+
+    _playback: AsyncHttp | None = None  # what is asked in place of a network, where recordings are played
+
+    @sealed
+    def __init__(
+        self,
+        config: str | Path | Mapping[str, Any] | None = None,
+        providers: str | Path | Sequence[str | Path] | None = None,
+        env: Mapping[str, str] | None = None,
+        *,
+        watch: bool = False,
+    ) -> None:
+        super().__init__(config, providers, env, watch=watch)
+        self._new_http: Callable[[str, str, Mapping[str, str]], AsyncHttp] = AsyncHttp
+        self._https: dict[Network, AsyncHttp] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._made_in = forks.generation
+        self._streams: weakref.WeakSet[AsyncStream] = weakref.WeakSet()  # a forgotten one goes, and its connection
+        self._whole: set[AsyncStream] = set()  # of chat and models
+
+    async def aclose(self) -> None:
+        """Close every connection. A call that another task is in, or a stream that is being read, ends with an Error."""
+        for stream in (*self._streams, *self._whole):
+            stream.stop()
+        https, self._https = self._https, {}
+        for http in https.values():
+            http.close()
+        await asyncio.sleep(0)  # asyncio closes a connection in its loop's next round
+
+    async def __aenter__(self) -> Self:
+        self.check_loop()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    @sealed_coroutine
+    async def _chat(self, options: Options) -> Reply:
+        self.check_loop()
+        reply: Reply = await self._result_of(self._session.begin_chat(options, stream=False))
+        return reply
+
+    @sealed_coroutine
+    async def _models(self, options: Options) -> list[str]:
+        self.check_loop()
+        names: list[str] = await self._result_of(self._session.begin_models(options))
+        return names
+
+    async def _result_of(self, run: Run) -> Any:
+        stream = AsyncStream(run, self)
+        self._whole.add(stream)
+        try:
+            return await stream.whole()
+        finally:
+            self._whole.discard(stream)
+
+    def _stream(self, run: Run) -> AsyncStream:
+        stream = AsyncStream(run, self)
+        self._streams.add(stream)
+        return stream
+
+    def http(self, network: Network) -> AsyncHttp:
+        """The connections of all accounts with the same settings."""
+        http = self._https.get(network) if self._playback is None else self._playback
+        if http is None:
+            proxy, ca_file = network
+            http = self._https[network] = self._new_http(proxy.reveal(), ca_file, self.env)
+        return http
+
+    def check_loop(self) -> None:
+        """Raises ConfigError where the loop that runs is not this client's."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise ConfigError(
+                "AsyncClient is used where no asyncio event loop runs",
+                hint="Use it in a coroutine that asyncio.run, or anyio with its asyncio backend, runs.",
+            ) from None
+        self._loop = self._loop or loop
+        if self._loop is not loop or self._made_in != forks.generation:
+            raise ConfigError(
+                "this AsyncClient is of another event loop", hint="Make an AsyncClient for each event loop."
+            )
+
+
+class AsyncStream:
+    """The pieces of an answer, as they arrive: an asynchronous iterator of Delta, and a context manager.
+
+    The request goes out on `async with`, or at the first piece. Leaving early closes the connection, which
+    stops the provider.
+    reply     the Reply, after the end; raises before it
+    partial   the Reply as far as it has come
+    """
+
+    def __init__(self, run: Run, client: AsyncClient) -> None:
+        self._run, self._client = run, client
+        self._pending: deque[Delta] = deque()
+        self._answer: Any = None  # to what the flow has asked last
+        self._result: Any = None
+        self._so_far: Callable[[], Reply] = Reply
+        self._response: AsyncResponse | None = None
+        self._deadline: Deadline | None = None
+        self._over = False
+        self._cut = False  # closed before its end
+        self._reader: asyncio.Task[Any] | None = None  # who reads at this moment
+
+    @property
+    def reply(self) -> Reply:
+        if self._result is None:
+            raise ConfigError("the stream has not ended yet: read it to its end first, or look at stream.partial")
+        reply: Reply = self._result
+        return reply
+
+    @property
+    def partial(self) -> Reply:
+        return self._result or self._so_far()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Delta:
+        while not self._pending:
+            if self._cut:
+                raise _closed()
+            if self._over:
+                raise StopAsyncIteration
+            await self._advance()
+        return self._pending.popleft()
+
+    async def __aenter__(self) -> Self:
+        while self._response is None and not self._over and not self._pending:
+            await self._advance(to_head=True)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stop reading. A stream that has ended is not changed by it; to read on in another one is an Error."""
+        self.stop()
+
+    def stop(self) -> None:
+        """The same at once, also for a task that waits in it: that one sees an Error."""
+        self._pending.clear()
+        if self._over:
+            return
+        if self._reader is not None and self._deadline is not None:
+            self._deadline.stop()
+            return
+        self._cut = True
+        self._end()
+
+    async def whole(self) -> Any:
+        """What the call gives, without its pieces. Raises Error."""
+        while not self._over:
+            await self._advance()
+            self._pending.clear()
+        if self._cut:
+            raise _closed()
+        return self._result
+
+    async def _advance(self, *, to_head: bool = False) -> None:
+        """Do what the flow asks for, up to the next deltas or the end, or to the head of a response. Raises Error."""
+        self._client.check_loop()
+        if self._reader is not None:
+            raise ConfigError(
+                "another task reads this stream", hint="A stream is read by one task; any task may close it."
+            )
+        self._reader = asyncio.current_task()
+        try:
+            await self._do_next(to_head=to_head)
+        except Error as error:
+            self._end()
+            self._run.on_end(error)
+            # Frames below this one hold the provider's raw words, which may repeat a key, and tell a caller nothing.
+            raise frameless(error) from None
+        except BaseException:  # the task was cancelled
+            self._cut = True
+            self._end()
+            raise
+        finally:
+            self._reader = None
+
+    async def _do_next(self, *, to_head: bool) -> None:
+        if self._deadline is None:
+            self._deadline = Deadline(self._run.deadline)
+        failed: Error | None = None
+        while True:
+            try:
+                ask = self._run.flow.throw(failed) if failed is not None else self._run.flow.send(self._answer)
+            except StopIteration as stop:
+                return await self._finish(stop.value)
+            self._answer = failed = None
+            if type(ask) is Emit:
+                self._so_far = ask.so_far
+                self._pending.extend(ask.deltas)
+                return None
+            try:
+                self._answer = await self._do(ask, self._deadline)
+            except Error as error:
+                failed = error
+            if to_head and type(ask) is Send and failed is None:
+                return None
+
+    async def _do(self, ask: Ask, deadline: Deadline) -> Any:
+        if type(ask) is Read:
+            assert self._response is not None
+            if deadline.stopped:
+                raise _closed()
+            return await self._response.read()
+        if type(ask) is Wait:
+            return await deadline.wait(ask.seconds)
+        if self._response is not None:
+            await self._response.finish()
+            self._response = None
+        http = self._client.http(self._run.network)
+        self._response = await http.send(ask.request, self._run.limits(ask.limits), deadline)  # type: ignore[union-attr]
+        return self._response.head
+
+    async def _finish(self, result: Any) -> None:
+        self._result, self._over = result, True
+        self._run.on_end(result)
+        if self._response is not None:
+            await self._response.finish()
+            self._response = None
+
+    def _end(self) -> None:
+        """Let go of the connection, and of the flow."""
+        self._over = True
+        if self._response is not None:
+            self._response.abort()
+            self._response = None
+        self._run.flow.close()
+
+    def __del__(self) -> None:
+        # Forgotten in the middle: perhaps found by the garbage collector, in another thread than the loop's.
+        loop = self._client._loop  # noqa: SLF001 - the two classes are one subject
+        if self._response is not None and loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._response.abort)
+
+
+def _closed() -> TruncatedError:
+    return TruncatedError("the stream was closed before its end", retryable=False)

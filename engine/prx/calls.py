@@ -1,0 +1,145 @@
+"""The public methods of both clients. Each stands once; a client says how its answer comes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from prx.accounts.account import Account
+from prx.accounts.choose import Accounts, ModelRef
+from prx.accounts.config import Config
+from prx.arguments import Messages
+from prx.chat import NONE, Call
+from prx.errors import sealed
+from prx.session import Options, Run, Session
+from prx.spec.files import Reload
+from prx.spec.loader import Loader
+
+ReplyT = TypeVar("ReplyT")
+StreamT = TypeVar("StreamT")
+NamesT = TypeVar("NamesT")
+
+
+class Calls(Generic[ReplyT, StreamT, NamesT]):
+    """What can be asked of a provider.
+
+    config      path of a config.toml, or a mapping of its shape; None = $PRX_CONFIG, ~/.config/prx/config.toml
+    providers   further folder(s) of provider files, searched before all others
+    env         mapping to use in place of os.environ
+    watch       take changed, new and removed files in, from the next call on
+    Raises ConfigError for a configuration with faults.
+    """
+
+    @sealed
+    def __init__(
+        self,
+        config: str | Path | Mapping[str, Any] | None = None,
+        providers: str | Path | Sequence[str | Path] | None = None,
+        env: Mapping[str, str] | None = None,
+        *,
+        watch: bool = False,
+    ) -> None:
+        self._session = Session(config, providers, env, watch=watch)
+
+    @property
+    def env(self) -> Mapping[str, str]:
+        """The environment that keys and settings are taken from."""
+        return self._session.env
+
+    @property
+    def accounts(self) -> Accounts:
+        """The providers with the configuration, as they are now: both are replaced together by a reload."""
+        return self._session.accounts
+
+    @property
+    def config(self) -> Config:
+        """The configuration, as it is now."""
+        return self._session.config
+
+    @property
+    def catalog(self) -> Loader:
+        """The provider files, as they are now."""
+        return self._session.catalog
+
+    @sealed
+    def chat(
+        self,
+        messages: Messages,
+        model: str | ModelRef | None = None,
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: Any = None,
+        timeout: float | None = None,
+        deadline: float | None = None,
+        retries: int | None = None,
+        fallbacks: Sequence[str] | None = None,
+        **params: Any,
+    ) -> ReplyT:
+        """One whole answer, a Reply.
+
+        messages    a text, or OpenAI-shaped messages
+        model       "provider/model", a routed name, or None for the default
+        timeout     seconds without a byte, in every phase
+        deadline    seconds for the whole call
+        retries     attempts beyond the first
+        fallbacks   None = the provider's; () = none; names = only those
+        params      OpenAI's names: temperature, max_tokens, stop, response_format, reasoning_effort, …
+        Raises Error.
+        """
+        return self._chat(Options(messages, model, tools, tool_choice, timeout, deadline, retries, fallbacks, params))
+
+    @sealed
+    def stream(
+        self,
+        messages: Messages,
+        model: str | ModelRef | None = None,
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: Any = None,
+        timeout: float | None = None,
+        deadline: float | None = None,
+        retries: int | None = None,
+        fallbacks: Sequence[str] | None = None,
+        **params: Any,
+    ) -> StreamT:
+        """The same, in pieces as they arrive: an iterator of Delta, with `reply` after its end."""
+        options = Options(messages, model, tools, tool_choice, timeout, deadline, retries, fallbacks, params)
+        return self._stream(self._session.begin_chat(options, stream=True))
+
+    @sealed
+    def models(self, provider: str | None = None, *, timeout: float | None = 20.0) -> NamesT:
+        """The provider's own list of its models, asked for once. Raises Error."""
+        return self._models(Options(model=provider, timeout=timeout, retries=0))
+
+    @sealed
+    def plan(
+        self,
+        messages: Messages,
+        model: str | ModelRef | None = None,
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: Any = None,
+        params: Mapping[str, Any] | None = None,
+        stream: bool = False,
+    ) -> tuple[Account, Call]:
+        """Who would be asked, and for what. Nothing is sent."""
+        options = Options(messages, model, tools, tool_choice, params=params or NONE)
+        return self._session.plan(options, stream=stream)
+
+    @sealed
+    def reload(self) -> Reload:
+        """Take in the configuration and the provider files as they are now; calls that run go on as they began.
+
+        A broken file changes nothing: its last good version stays, and `problems` says why.
+        """
+        return self._session.reload()
+
+    def _chat(self, options: Options) -> ReplyT:
+        raise TypeError("this class has no connections; use Client or AsyncClient")
+
+    def _models(self, options: Options) -> NamesT:
+        raise TypeError("this class has no connections; use Client or AsyncClient")
+
+    def _stream(self, run: Run) -> StreamT:
+        raise TypeError("this class has no connections; use Client or AsyncClient")

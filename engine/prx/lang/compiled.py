@@ -1,0 +1,120 @@
+"""The expressions of a catalogue's files: their trees, and the functions that are written from them.
+
+To parse an expression takes jmespath, which takes longer to import than all that one call needs to write: so the trees
+that an earlier process parsed come back from disk (spec/cache.py), as JSON. Nothing from a disk is run. Only
+expressions that have passed every check are stored.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from prx.lang import bounds
+from prx.lang.codegen import Function, TooDeepError, build
+from prx.lang.tree import Node, names_under, packed, root_names, unpacked
+
+Key = tuple[str, ...]  # the expressions of one function
+
+
+class Formula(NamedTuple):
+    """A formula of a template: the parameters it reads ("*": all of them), and every root name."""
+
+    text: str
+    params: tuple[str, ...]
+    reads: tuple[str, ...]
+
+
+class Expressions:
+    """What is known of the expressions of one catalogue; it goes with the last definition that was made from it."""
+
+    def __init__(self) -> None:
+        self._stored: dict[str, str] = {}  # trees from disk, by expression, as JSON: a call needs a tenth of them
+        self._functions: dict[Key, Function] = {}
+        self._finders: dict[str, Function] = {}
+        self._formulas: dict[str, Formula] = {}
+
+    def add_stored(self, trees: Mapping[str, str]) -> None:
+        """Have these trees, as `to_store` gave them, at hand from now on."""
+        self._stored.update(trees)
+
+    def to_store(self, texts: Iterable[str]) -> dict[str, str]:
+        """The trees of expressions as JSON; without those that have a number JSON has no form for."""
+        from prx.lang import query
+
+        trees: dict[str, str] = {}
+        for text in sorted(set(texts)):
+            try:
+                trees[text] = json.dumps(packed(self._stored_tree(text) or query.parse(text)), allow_nan=False)
+            except ValueError:
+                continue
+        return trees
+
+    def are_checked(self, key: Key) -> bool:
+        """Whether these expressions have passed every check, in this process or in one before."""
+        return key in self._functions or all(text in self._stored for text in key)
+
+    def function(self, key: Key) -> Function:
+        """From a JSON value to a tuple: what each expression finds, shared steps taken once. Raises QueryError."""
+        return self._functions.get(key) or self._functions.setdefault(key, self._built(key))
+
+    def finder(self, text: str) -> Function:
+        """From a JSON value to what one expression finds in it. Raises QueryError."""
+        return self._finders.get(text) or self._finders.setdefault(text, self._built_alone(text))
+
+    def formula(self, text: str) -> Formula:
+        """A formula of a template. Raises QueryError."""
+        formula = self._formulas.get(text)
+        if formula is None:
+            tree = self._tree(text)
+            params, reads = sorted(names_under(tree, "params")), sorted(root_names(tree))
+            formula = self._formulas.setdefault(text, Formula(text, tuple(params), tuple(reads)))
+        return formula
+
+    def growth(self, text: str) -> int:
+        """How many times over a formula of a template may say what it looks at; 1 for a faulty one."""
+        tree = self._stored_tree(text.removeprefix("="))
+        if tree is not None:
+            return bounds.of_query(tree)
+        from prx.lang import query
+
+        return query.growth_of(text)
+
+    def _built(self, key: Key) -> Function:
+        trees = [tree for text in key if (tree := self._stored_tree(text)) is not None]
+        if len(trees) == len(key):
+            try:
+                return build(trees, single=False)
+            except TooDeepError:
+                pass  # jmespath's own interpreter runs it
+        from prx.lang import query
+
+        return query.compile_all(key)
+
+    def _built_alone(self, text: str) -> Function:
+        try:
+            return build([self._tree(text)], single=True)
+        except TooDeepError:
+            from prx.lang import query
+
+            return query.compile_query(text)
+
+    def _tree(self, text: str) -> Node:
+        tree = self._stored_tree(text)
+        if tree is None:
+            from prx.lang import query
+
+            tree = query.checked(text)
+        return tree
+
+    def _stored_tree(self, text: str) -> Node | None:
+        """The tree of an expression as an earlier process parsed it, or None."""
+        json_text = self._stored.get(text)
+        if json_text is None:
+            return None
+        try:
+            return unpacked(json.loads(json_text))
+        except (ValueError, TypeError, LookupError, RecursionError):
+            self._stored.pop(text, None)  # damaged: it is parsed again
+            return None

@@ -1,0 +1,229 @@
+"""What a client knows and decides: who is asked, for what, within which limits, and what is remembered of it.
+
+It does no I/O on the network. `begin` gives a Run; a driver (client.py, aclient.py) does what its flow asks for.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prx import arguments, forks
+from prx.accounts import config as configuration
+from prx.accounts.account import Account
+from prx.accounts.choose import Accounts, ModelRef
+from prx.chat import NONE, Call, Reply
+from prx.core import kinds
+from prx.core.exchange import Flow, Policy, exchange
+from prx.core.messages import expand_images
+from prx.errors import OPENING, ConfigError, Error
+from prx.record import Record
+from prx.secret import Secret
+from prx.spec.cache import cache_folder
+from prx.spec.files import Files, Reload
+from prx.spec.loader import Loader
+from prx.spec.model import Limits
+
+if TYPE_CHECKING:
+    from prx.reload import Watch
+
+Network = tuple[Secret, str]  # a proxy, whose URL may have a password, and a file of certificate authorities
+_LIST_SECONDS = 60.0  # the longest time for a list of models where nothing else limits it
+
+
+class Options(Record):
+    """A call as its caller words it; see Calls.chat."""
+
+    messages: Any = None
+    model: str | ModelRef | None = None
+    tools: Sequence[Mapping[str, Any]] | None = None
+    tool_choice: Any = None
+    timeout: float | None = None
+    deadline: float | None = None
+    retries: int | None = None
+    fallbacks: Sequence[str] | None = None
+    params: Mapping[str, Any] = NONE
+
+
+class Run(Record):
+    """A call that is ready to go.
+
+    flow       asks for what is to be done; see core.exchange
+    network    over which connections
+    timeout    seconds without a byte, in every phase; None = the spec's limits
+    deadline   seconds for the whole call, or None
+    on_end     is told what came of it, once
+    """
+
+    flow: Flow
+    network: Network
+    timeout: float | None
+    deadline: float | None
+    on_end: Callable[[Any], None]
+
+    def limits(self, limits: Limits) -> Limits:
+        """The spec's limits, or one timeout for every phase."""
+        timeout = self.timeout
+        return limits if timeout is None else limits._replace(connect=timeout, first_byte=timeout, idle=timeout)
+
+
+class Session:
+    """Configuration, catalogue, accounts and what is remembered. Safe to share between threads. See Client for the arguments."""
+
+    def __init__(
+        self,
+        config: str | Path | Mapping[str, Any] | None,
+        providers: str | Path | Sequence[str | Path] | None,
+        env: Mapping[str, str] | None,
+        *,
+        watch: bool = False,
+    ) -> None:
+        self.env: Mapping[str, str] = os.environ if env is None else env
+        self._source = config
+        folders = configuration.folders(providers, self.env)
+        with OPENING:
+            load_late_modules()
+            self._watch = _watch([*Loader(folders).folders, *configuration.files(config, self.env)]) if watch else None
+            catalog = Loader(folders, Files().renewed(folders) if watch else None, cache=cache_folder(self.env))
+            self.accounts = Accounts(configuration.load(config, self.env), catalog, self.env)
+        self._reloading = threading.Lock()
+        forks.register(self)
+
+    def unlock(self) -> None:
+        """For the child of a fork: a lock that another thread of the parent had would never be free again."""
+        self._reloading = threading.Lock()
+
+    @property
+    def config(self) -> configuration.Config:
+        """The configuration, as it is now."""
+        return self.accounts.config
+
+    @property
+    def catalog(self) -> Loader:
+        """The provider files, as they are now."""
+        return self.accounts.catalog
+
+    # -------------------------------------------------------------- a call
+
+    def plan(self, options: Options, *, stream: bool) -> tuple[Account, Call]:
+        """Who would be asked, and for what."""
+        messages = arguments.messages(options.messages)
+        with OPENING:
+            accounts = self.current()
+            account, name = accounts.choose(arguments.model(options.model))
+            listed = expand_images(messages, _locator(accounts.config.images))
+        params, tools = arguments.params(options.params), arguments.tools(options.tools)
+        choice = arguments.plain(options.tool_choice) if options.tools else None
+        return account, Call(name, tuple(listed), tools, choice, params, stream)
+
+    def begin_chat(self, options: Options, *, stream: bool) -> Run:
+        """A chat, whole or streamed. Raises ConfigError, or SpecError for a provider's file with faults."""
+        account, call = self.plan(options, stream=stream)
+        return self._run(kinds.CHAT, account, call, options)
+
+    def begin_models(self, options: Options) -> Run:
+        """The list of a provider's models; `options.model` names the provider. Raises ConfigError or SpecError."""
+        with OPENING:
+            accounts = self.current()
+            name = options.model or accounts.config.provider or ""
+            account = accounts.get(name.provider if isinstance(name, ModelRef) else name)
+        run = self._run(kinds.MODELS, account, Call("", ()), options)
+        return run if run.deadline is not None else run._replace(deadline=_LIST_SECONDS)
+
+    def _run(self, kind: kinds.CallKind, account: Account, call: Call, options: Options) -> Run:
+        settings = account.settings
+        retries = settings.retries if options.retries is None else arguments.retries(options.retries)
+        remembered = account.memory.get(call.model, ())
+        policy = Policy(retries, arguments.fallbacks(options.fallbacks), remembered, _new_id, random.random)
+        timeout = settings.timeout if options.timeout is None else options.timeout
+        deadline = options.deadline
+        if deadline is None:
+            deadline = settings.deadline or account.definition.spec(call.model).transport.total
+        return Run(
+            exchange(account.definition, call, account.target, policy, kind),
+            account.network,
+            arguments.seconds("timeout", timeout),
+            arguments.seconds("deadline", deadline),
+            partial(self._ended, account, call.model),
+        )
+
+    def _ended(self, account: Account, model: str, result: Any) -> None:
+        """Remember the fallbacks that worked; an error gets the hint that only the configuration can give."""
+        account.remember(model, result.fallbacks if isinstance(result, Reply) else ())
+        if isinstance(result, Error):
+            _add_hint(result, account, self.accounts.catalog)
+
+    # -------------------------------------------------------------- what it knows
+
+    def current(self) -> Accounts:
+        """Who can be asked, after a look at the files where that is wanted and due."""
+        if self._watch is not None and self._watch.changed():
+            for problem in self.reload().problems:
+                logging.getLogger("prx").warning("%s; the last good version stays in use", problem)
+        return self.accounts
+
+    def reload(self) -> Reload:
+        """Take in the configuration and the provider files as they are now; see Calls.reload."""
+        with self._reloading, OPENING:
+            from prx.reload import reload
+
+            old = self.accounts
+            catalog, changes = reload(old.catalog)
+            try:
+                config = configuration.load(self._source, self.env)
+            except ConfigError as error:
+                config, changes = old.config, changes._replace(problems=(*changes.problems, str(error)))
+            self.accounts = Accounts(config, catalog, self.env, old)
+        return changes
+
+
+def load_late_modules() -> None:
+    """Load what only some calls need, so that no call imports anything.
+
+    An import within a call may find no file to be opened any more, may be broken into by a signal, and leaves half a
+    module or a lock then. And `import prx` alone, for a program that only reads its errors, stays cheap.
+    """
+    import prx.accounts.hints
+    import prx.core.framing
+    import prx.core.repeats
+    import prx.images  # noqa: F401
+
+
+def _locator(allowed: configuration.Images) -> Callable[[str], str | None]:
+    """What finds the pictures of one call; most calls have none to find."""
+    locator: Callable[[str], str | None] | None = None
+
+    def locate(reference: str) -> str | None:
+        nonlocal locator
+        if locator is None:
+            from prx.images import Locator
+
+            locator = Locator(allowed)
+        return locator(reference)
+
+    return locate
+
+
+def _watch(places: Sequence[Path]) -> Watch:
+    from prx.reload import Watch
+
+    return Watch(places)
+
+
+def _add_hint(error: Error, account: Account, catalog: Loader) -> None:
+    from prx.accounts.hints import advise
+
+    try:
+        advise(error, account, catalog)
+    except OSError:  # no file can be opened: the error stands without a hint
+        return
+
+
+def _new_id() -> str:
+    return f"call_{os.urandom(12).hex()}"

@@ -1,0 +1,504 @@
+"""The asynchronous transport: HTTP/1.1 on asyncio, with the reader that the blocking one has and a pool of its own.
+
+A connection serves one call at a time. No thread is started here; asyncio itself asks for the addresses of a host name
+in its executor's. Nothing that ends a call waits for anything: a cancelled task may not wait any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import math
+import ssl
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from urllib3.util.wait import wait_for_read
+
+from prx import forks
+from prx.errors import Error
+from prx.record import Record
+from prx.spec.model import Limits
+from prx.transport.failures import Phase, translated
+from prx.transport.http11 import DrippingError, Incoming, head_of
+from prx.transport.origin import Origin, Proxy, origin_of, proxy_of
+from prx.transport.outgoing import check_sendable, head_of_request
+from prx.transport.response import Answer, check_process
+from prx.wire import HttpRequest
+
+_BLOCK = 65536
+_MOST_UNREAD = 4 * _BLOCK  # bytes that have come and nobody has taken, before the server has to wait
+_MOST_KEPT = 256  # connections of one origin
+_IDLE_SECONDS = 60.0  # for which an unused connection is kept; servers close theirs after 5 to 350
+_DRAIN_SECONDS = 0.1  # how long the end of a finished stream is waited for, to keep the connection
+_NEXT_ADDRESS = 0.25  # seconds until a host's next address is tried beside the first (RFC 8305)
+
+
+class Deadline:
+    """Until when a call may run, and how whoever waits in it is ended.
+
+    at      time.monotonic()'s time, or infinity
+    end     ends the wait of this moment, whatever it waits for
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self.at = math.inf if seconds is None else time.monotonic() + seconds
+        self.fired = self.stopped = False
+        self.end: Callable[[], object] | None = None
+
+    @property
+    def remaining(self) -> float:
+        return self.at - time.monotonic()
+
+    def stop(self) -> None:
+        """End the call, in whatever phase it is; its own task sees an Error."""
+        self.fired = self.stopped = True
+        if self.end is not None:
+            self.end()
+
+    async def within(self, seconds: float, work: Any) -> Any:
+        """Await for so many seconds at most, and not beyond the deadline. Raises TimeoutError."""
+        self.check()
+        async with asyncio.timeout(max(0.0, min(seconds, self.remaining))) as scope:
+            self.end = functools.partial(scope.reschedule, 0.0)
+            try:
+                return await work
+            finally:
+                self.end = None
+
+    async def wait(self, seconds: float) -> bool:
+        """Sleep; False where the deadline comes first, or somebody stops the call."""
+        if seconds >= self.remaining or self.stopped:
+            return False
+        try:
+            await self.within(math.inf, asyncio.sleep(seconds))
+        except TimeoutError:
+            return False
+        return True
+
+    def check(self) -> None:
+        """Raises TimeoutError where the time is over."""
+        if self.fired or self.remaining <= 0:
+            self.fired = True
+            raise TimeoutError
+
+
+class Connection(asyncio.Protocol):
+    """One connection: what has come on it, and the one task that waits for more.
+
+    on_lost   is told when a connection that is kept is closed by the server
+    """
+
+    transport: asyncio.Transport
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._data = b""
+        self._ended = self._reading_paused = self._writing_paused = False
+        self._failed: Exception | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._due = math.inf
+        self._timer: asyncio.TimerHandle | None = None
+        self.on_lost: Callable[[Connection], None] | None = None
+        self.kept_at = 0.0
+
+    # -------------------------------------------------------------- told by asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        self._data = self._data + data if self._data else data
+        if len(self._data) > _MOST_UNREAD and not self._reading_paused:
+            self._reading_paused = True
+            self.transport.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> None:
+        self._ended = True
+        self._wake()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._ended, self._failed = True, error
+        self._cancel_timer()
+        self._wake()
+        if self.on_lost is not None:
+            self.on_lost(self)
+
+    def pause_writing(self) -> None:
+        self._writing_paused = True
+
+    def resume_writing(self) -> None:
+        self._writing_paused = False
+        self._wake()
+
+    # -------------------------------------------------------------- used by a call
+
+    @property
+    def idle(self) -> bool:
+        """Whether it stands, and nothing has come that nobody asked for."""
+        return not (self._ended or self._data or self.transport.is_closing())
+
+    @property
+    def usable(self) -> bool:
+        """The same, with a look at the socket: its end may have come since the loop has last looked."""
+        sock = self.transport.get_extra_info("socket")
+        return self.idle and (sock is None or not wait_for_read(sock, 0))
+
+    async def receive(self, due: float) -> bytes:
+        """What has come, waited for until `due`; b"" at the connection's end. Raises TimeoutError or OSError."""
+        while not self._data:
+            if self._failed is not None:
+                raise self._failed
+            if self._ended:
+                return b""
+            await self._wait(due)
+        data, self._data = self._data, b""
+        if self._reading_paused:
+            self._reading_paused = False
+            self.transport.resume_reading()
+        return data
+
+    async def send(self, head: bytes, body: bytes, patience: float, deadline: Deadline) -> bool:
+        """Whether all of it went out. A server that refuses a request early may have answered it all the same."""
+        self.transport.write(head + body[:_BLOCK])
+        for start in range(_BLOCK, len(body), _BLOCK):
+            while self._writing_paused and not (self._data or self._ended):
+                await self._wait(min(time.monotonic() + patience, deadline.at))
+            if self._data or self._ended:
+                return False
+            self.transport.write(body[start : start + _BLOCK])
+        return True
+
+    def abort(self) -> None:
+        """Close at once, whatever is still to be sent; who waits here finds the end."""
+        self._cancel_timer()
+        self.transport.abort()
+
+    # -------------------------------------------------------------- waiting
+
+    async def _wait(self, due: float) -> None:
+        self._due = due
+        # One timer for many waits, set anew only to come earlier: most waits are over long before it.
+        if due < math.inf and (self._timer is None or self._timer.when() > self._at(due)):
+            self._cancel_timer()
+            self._timer = self._loop.call_at(self._at(due), self._expire)
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _at(self, due: float) -> float:
+        """Of the loop's clock, which need not be ours."""
+        return self._loop.time() + (due - time.monotonic())
+
+    def _expire(self) -> None:
+        self._timer = None
+        if self._waiter is None or self._waiter.done():
+            return
+        if time.monotonic() < self._due:
+            self._timer = self._loop.call_at(self._at(self._due), self._expire)
+        else:
+            self._waiter.set_exception(TimeoutError())
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class Route(Record):
+    """How a URL is reached: origin, request target, headers that belong to the way, proxy, connections that are kept."""
+
+    origin: Origin
+    target: str
+    headers: Mapping[str, str]
+    proxy: Proxy | None
+    kept: deque[Connection]
+
+
+class AsyncHttp:
+    """Connections of all accounts with these settings, on one event loop.
+
+    proxy     URL of a proxy, or "" for those of `environ` (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY)
+    ca_file   PEM file of certificate authorities to trust in place of the usual ones
+    """
+
+    def __init__(self, proxy: str = "", ca_file: str = "", environ: Mapping[str, str] | None = None) -> None:
+        self._proxy, self._environ, self._ca_file = proxy, environ or {}, ca_file
+        self._loop = asyncio.get_running_loop()
+        self._routes: dict[str, Route] = {}
+        self._kept: dict[Any, deque[Connection]] = {}
+        self._sweeping = self._closed = False
+        weakref.finalize(self, _close_kept, self._kept, self._loop)  # a client may be forgotten in place of closed
+
+    async def send(self, request: HttpRequest, limits: Limits, deadline: Deadline) -> AsyncResponse:
+        """Send a request and read the head of its response. Raises Error."""
+        check_sendable(request)
+        route = self._route(request.url)
+        phase: Phase = "connect"
+        connection: Connection | None = None
+        failed: Error | None = None
+        try:
+            head = head_of_request(request, route.target, route.headers)
+            connection = self._take(route) or await self._connect(route, limits, deadline)
+            deadline.end, phase = connection.abort, "first_byte"
+            deadline.check()
+            whole = await connection.send(head, request.body, limits.first_byte, deadline)
+            incoming = await _head(connection, limits.first_byte, deadline)
+            incoming.broken_off = not whole
+        except Exception as error:
+            failed = translated(error, request.url, phase, limits, deadline)
+        except BaseException:  # the task was cancelled
+            if connection is not None:
+                connection.abort()
+            raise
+        if failed is not None:
+            if connection is not None:
+                connection.abort()
+            raise failed  # outside the handler: what the frames hold, the key among it, stays behind
+        assert connection is not None
+        return AsyncResponse(incoming, connection, self._keep, route.kept, request.url, limits, deadline)
+
+    def close(self) -> None:
+        """Close what is kept; what is in use is closed at the end of its call."""
+        self._closed = True
+        for kept in self._kept.values():
+            while kept:
+                kept.pop().abort()
+
+    # -------------------------------------------------------------- connections
+
+    def _take(self, route: Route) -> Connection | None:
+        """One that is kept and still stands."""
+        while route.kept:
+            connection = route.kept.pop()
+            connection.on_lost = None
+            if connection.usable:
+                return connection
+            connection.abort()
+        return None
+
+    def _keep(self, connection: Connection, kept: deque[Connection]) -> None:
+        if self._closed or len(kept) >= _MOST_KEPT or not connection.idle:
+            connection.abort()
+            return
+        connection.kept_at = time.monotonic()
+        connection.on_lost = functools.partial(_forget, kept)
+        kept.append(connection)
+        if not self._sweeping:
+            self._sweeping = True
+            self._loop.call_later(_IDLE_SECONDS, _sweep, weakref.ref(self))
+
+    def sweep(self) -> None:
+        """Close connections that nobody has used for long."""
+        oldest = time.monotonic() - _IDLE_SECONDS
+        for kept in self._kept.values():
+            while kept and kept[0].kept_at <= oldest:
+                connection = kept.popleft()
+                connection.on_lost = None
+                connection.abort()
+        self._sweeping = any(self._kept.values())
+        if self._sweeping:
+            self._loop.call_later(_IDLE_SECONDS / 2, _sweep, weakref.ref(self))
+
+    async def _connect(self, route: Route, limits: Limits, deadline: Deadline) -> Connection:
+        connection = Connection(self._loop)
+        try:
+            await deadline.within(limits.connect, self._open(connection, route))
+        except BaseException:
+            if hasattr(connection, "transport"):
+                connection.abort()
+            raise
+        return connection
+
+    async def _open(self, connection: Connection, route: Route) -> None:
+        """Connect, through a proxy where there is one, and have TLS on top."""
+        first: Origin | Proxy = route.proxy or route.origin
+        tls = self._tls if first.scheme == "https" else None
+        await self._loop.create_connection(
+            lambda: connection,
+            first.host,
+            first.port,
+            ssl=tls,
+            server_hostname=first.host if tls else None,
+            happy_eyeballs_delay=None if first.is_address else _NEXT_ADDRESS,
+        )
+        if route.proxy is not None and route.origin.scheme == "https":
+            await _tunnel(connection, route.origin, route.proxy)
+            upgraded = await self._loop.start_tls(
+                connection.transport, connection, self._tls, server_hostname=route.origin.host
+            )
+            assert upgraded is not None
+            connection.connection_made(upgraded)
+
+    @functools.cached_property
+    def _tls(self) -> ssl.SSLContext:
+        # The authorities that requests trusts, so that both clients trust the same.
+        import certifi
+
+        context = ssl.create_default_context(cafile=self._ca_file or certifi.where())
+        context.set_alpn_protocols(["http/1.1"])
+        return context
+
+    def _route(self, url: str) -> Route:
+        """How a URL is reached, worked out once."""
+        route = self._routes.get(url)
+        if route is None:
+            if len(self._routes) > 1000:
+                self._routes.clear()
+            route = self._routes[url] = self._new_route(url)
+        return route
+
+    def _new_route(self, url: str) -> Route:
+        origin, target = origin_of(url)
+        proxy = proxy_of(url, self._proxy, self._environ)
+        headers = {"host": origin.header}
+        if proxy is not None and origin.scheme == "http":
+            target, headers = f"http://{origin.header}{target}", headers | proxy.headers
+        kept = self._kept.setdefault((origin, proxy), deque())
+        return Route(origin, target, headers, proxy, kept)
+
+
+class AsyncResponse(Answer):
+    """A response being read: `read` gives bytes as they arrive, b"" at the end."""
+
+    def __init__(
+        self,
+        incoming: Incoming,
+        connection: Connection,
+        keep: Callable[[Connection, deque[Connection]], None],
+        kept: deque[Connection],
+        url: str,
+        limits: Limits,
+        deadline: Deadline,
+    ) -> None:
+        super().__init__(incoming, limits)
+        self._connection: Connection | None = connection
+        self._keep, self._kept = keep, kept
+        self._url, self._limits, self._deadline = url, limits, deadline
+        self._made_in = forks.generation
+        refused = not 200 <= incoming.status < 300
+        # An error's body that drips would have no end, in a chunk's size or a trailer, too.
+        self._until = time.monotonic() + limits.idle if refused else None
+
+    async def read(self) -> bytes:
+        """The next bytes of the body. Raises Error."""
+        failed: Exception | None = None
+        try:
+            piece = self.ready()
+            while piece is None:
+                now = time.monotonic()
+                if self._until is not None and now >= self._until:
+                    return b""
+                piece = self.take(await self._receive(now))
+        except Exception as error:
+            failed = error
+        if failed is not None:
+            raise translated(failed, self._url, "idle", self._limits, self._deadline)
+        return piece or b""
+
+    async def _receive(self, now: float) -> bytes:
+        check_process(self._made_in)
+        if self._deadline.at <= now or self._deadline.fired:
+            self._deadline.fired = True
+            raise TimeoutError
+        assert self._connection is not None
+        return await _received(self._connection, min(now + self._limits.idle, self._deadline.at), self._deadline)
+
+    def abort(self) -> None:
+        """Close the connection at once, which stops the provider. Not after `finish`."""
+        connection, self._connection = self._connection, None
+        self._deadline.end = None
+        if connection is not None and self._made_in == forks.generation:
+            connection.abort()
+
+    async def finish(self) -> None:
+        """Give the connection back where nothing of the response is left on it; otherwise close it.
+
+        The end of a body comes with the last event or just behind it, and is waited for briefly.
+        """
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            await self._drain(connection)
+            used_up = self._body.ended and self._incoming.reusable and not self._deadline.fired
+        except Exception:  # whatever it is, this connection is not used again
+            used_up = False
+        except BaseException:
+            self.abort()
+            raise
+        self._deadline.end = None
+        if used_up and self._made_in == forks.generation:
+            self._connection = None
+            self._keep(connection, self._kept)
+        else:
+            self.abort()
+
+    async def _drain(self, connection: Connection) -> None:
+        until = time.monotonic() + _DRAIN_SECONDS
+        early, self._early = self._early, b""
+        piece = early and self._body.feed(early)
+        while not piece and not self._body.ended:
+            piece = self._body.feed(await connection.receive(until))
+
+
+async def _head(connection: Connection, patience: float, deadline: Deadline) -> Incoming:
+    """Read a head, which may take so many seconds from its first bytes on: what drips in would never be a silence."""
+    incoming, until = Incoming(), math.inf
+    due = min(time.monotonic() + patience, deadline.at)
+    while not incoming.head(await _received(connection, due, deadline)):
+        now = time.monotonic()
+        until = min(until, now + patience)
+        if now > until:
+            raise DrippingError
+        due = min(now + patience, deadline.at)
+    return incoming
+
+
+async def _received(connection: Connection, due: float, deadline: Deadline) -> bytes:
+    try:
+        return await connection.receive(due)
+    except TimeoutError:
+        deadline.fired = deadline.fired or time.monotonic() >= deadline.at
+        raise
+
+
+async def _tunnel(connection: Connection, origin: Origin, proxy: Proxy) -> None:
+    """Ask a proxy for a way through to an origin. The limit for connecting holds around it."""
+    place = f"{origin.bracketed}:{origin.port}"
+    connection.transport.write(head_of("CONNECT", place, {"host": place, **proxy.headers}))
+    incoming = Incoming()
+    while not incoming.head(await connection.receive(math.inf)):
+        pass
+    if not 200 <= incoming.status < 300:
+        raise OSError(f"the proxy answered {incoming.status} to CONNECT")
+    if incoming.early:
+        raise OSError("the proxy sent more than its answer")
+
+
+def _forget(kept: deque[Connection], connection: Connection) -> None:
+    with contextlib.suppress(ValueError):
+        kept.remove(connection)
+
+
+def _sweep(http: weakref.ref[AsyncHttp]) -> None:
+    if (there := http()) is not None:
+        there.sweep()
+
+
+def _close_kept(by_origin: Mapping[Any, deque[Connection]], loop: asyncio.AbstractEventLoop) -> None:
+    """For a client that was forgotten, perhaps found by the garbage collector in another thread."""
+    for kept in by_origin.values():
+        while kept and not loop.is_closed():
+            loop.call_soon_threadsafe(kept.pop().abort)

@@ -1,0 +1,42 @@
+"""A request as bytes. The only place that looks inside a Secret."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from prx.errors import ConfigError
+from prx.secret import Secret
+from prx.transport.http11 import head_of
+from prx.wire import HttpRequest
+
+
+def check_sendable(request: HttpRequest) -> None:
+    """Raises ConfigError for a key that no header can carry."""
+    for secret in request.secrets():
+        if not secret.sendable:
+            raise ConfigError("the key has characters that a header cannot carry (a line break, a space at its end, …)")
+
+
+def head_of_request(request: HttpRequest, target: str, headers: Mapping[str, str]) -> bytes:
+    """Request line and headers; `headers`: those that belong to the way. Raises ValueError."""
+    return head_of(request.method, target_of(request, target), revealed(request, headers))
+
+
+def target_of(request: HttpRequest, target: str) -> str:
+    """The request target with the query parameters that are secret."""
+    return target + request.full_url(reveal=True)[len(request.url) :] if request.query else target
+
+
+def revealed(request: HttpRequest, more: Mapping[str, str]) -> dict[str, str]:
+    """The headers to send."""
+    headers = {name: value.reveal() if isinstance(value, Secret) else value for name, value in request.headers.items()}
+    length = {"content-length": str(len(request.body))} if request.body else {}
+    return {**more, **headers, **length}
+
+
+def host_header(url: str) -> str:
+    """The host as HTTP names it: without user, and without the scheme's own port."""
+    parts = urlsplit(url)
+    netloc = parts.netloc.rpartition("@")[2]
+    return netloc.removesuffix({"http": ":80", "https": ":443"}.get(parts.scheme, ":"))
