@@ -450,18 +450,18 @@ def test_no_id_is_cut_in_a_terminals_table(columns):
     """A narrow terminal goes without the aliases and the evidence instead."""
     main, sub = pty.openpty()
     env = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm"}
-    with subprocess.Popen([*RUN, "providers"], stdout=sub, stdin=sub, env=env) as running:
-        os.close(sub)
-        said = b""
-        while True:
-            try:
-                piece = os.read(main, 65536)
-            except OSError:
-                break
-            if not piece:
-                break
-            said += piece
-        assert running.wait(60) == 0
+    running = commands.start("providers", files=(sub, sub, sub), env=env)
+    os.close(sub)
+    said = b""
+    while True:
+        try:
+            piece = os.read(main, 65536)
+        except OSError:
+            break
+        if not piece:
+            break
+        said += piece
+    assert running.wait(60) == 0
     os.close(main)
     shown = {line.split()[0] for line in said.decode().splitlines() if line.strip()}
     assert {row.split("\t")[0] for row in prx("providers").stdout.splitlines()} <= shown

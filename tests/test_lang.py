@@ -10,7 +10,8 @@ import jmespath
 import pytest
 import yaml
 from helpers import properties
-from hypothesis import given, settings
+from helpers.examples import settled
+from hypothesis import given
 from hypothesis import strategies as st
 from jmespath.exceptions import JMESPathError
 
@@ -159,20 +160,20 @@ def larger(inner):
 EXPRESSIONS = st.recursive(LEAVES, larger, max_leaves=6).filter(lambda text: len(text) <= query.MAX_LENGTH)
 
 
-@settings(max_examples=250)
+@settled(250)
 @given(EXPRESSIONS, VALUES)
 def test_compiled_is_jmespath(expression, value):
     """Any expression over any value, with our own functions among its own: the same result, or a refusal in both."""
     properties.same_as_jmespath(expression, [value])
 
 
-@settings(max_examples=80)
+@settled(80)
 @given(st.lists(EXPRESSIONS, min_size=2, max_size=4), VALUES)
 def test_compiled_together_is_each_alone(expressions, value):
     properties.alone_and_together(expressions, [value])
 
 
-@settings(max_examples=120)
+@settled(120)
 @given(EXPRESSIONS, VALUES)
 def test_a_tree_goes_to_disk_and_back(expression, value):
     try:
@@ -187,7 +188,7 @@ def test_a_tree_goes_to_disk_and_back(expression, value):
         assert properties.answer(written, value) == properties.answer(query.compile_query(expression), value)
 
 
-@settings(max_examples=120)
+@settled(120)
 @given(st.text(st.sampled_from("ab01@&|!?*.,:[](){}<>='`\"\\ \n-é\ud800"), max_size=12), VALUES)
 def test_any_text_as_an_expression(text, value):
     properties.as_jmespath(text, [value])
@@ -274,7 +275,7 @@ def rendered_merge(node, value):
 RENDERED = {"when": rendered_when, "each": rendered_each, "match": rendered_match, "merge": rendered_merge}
 
 
-@settings(max_examples=150)
+@settled(150)
 @given(TEMPLATES, VALUES)
 def test_a_template_says_what_its_description_says(source, value):
     template = Template(source)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 from helpers import properties
-from hypothesis import given, settings
+from helpers.examples import settled
+from hypothesis import given
 from hypothesis import strategies as st
 
 from prx.core import call_arguments
@@ -143,7 +144,7 @@ HABITS = [
 
 @pytest.mark.parametrize(("numbered", "sent", "again"), HABITS)
 @given(called=CALLS, data=st.data())
-@settings(max_examples=12)
+@settled(12)
 def test_any_calls_with_the_habits_of_servers(numbered, sent, again, called, data):
     """However the calls of an answer are cut, numbered and repeated, they are those of the plain stream."""
     if numbered == "one id for all":
