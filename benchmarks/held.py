@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "engine"))
 
-import prx  # noqa: E402
+import prx
 
 PIECE = b'data: {"choices": [{"index": 0, "delta": {"content": "hello"}}]}\n\n'
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -90,7 +90,7 @@ async def main(count: int, port: int, ports: multiprocessing.SimpleQueue[int]) -
     gone = time.perf_counter() - started
     tasks.clear()
     gc.collect()
-    while (held := -ports.get()) > 0:
+    while (held := -ports.get()) > 0:  # noqa: ASYNC110 - the server is another process
         await asyncio.sleep(0)
     left = [open_files() - files, len(asyncio.all_tasks()) - 1, len(api._whole), held]  # noqa: SLF001 - what is left inside counts
     say(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "engine"))
 
-import prx  # noqa: E402
+import prx
 
 FILE = """spec: 1
 id: mine
