@@ -586,7 +586,7 @@ def test_a_bad_recording_is_none(name, tmp_path):
     make(path)
     with within(10):
         with pytest.raises(prx.ConfigError, match=r"chat\.yaml: no recording: ") as caught:
-            evidence.recorded(path)
+            evidence.checked(path, evidence.value_of(path))
         evidence.glance(path)
         assert evidence.kinds(Loader().get("compatible").spec(), tmp_path) in ([], ["emulated"])
     assert str(caught.value).isprintable()

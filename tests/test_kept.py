@@ -69,7 +69,7 @@ def test_the_second_process_parses_nothing(cache, name):
 def test_it_is_the_same_as_made_anew(cache):
     first, second = catalog(cache).get("mine"), catalog(cache).get("mine")
     assert first is not second
-    assert (first.raw, first.bases, first.files) == (second.raw, second.bases, second.files)
+    assert (first.raw, first.bases, first.source_files) == (second.raw, second.bases, second.source_files)
     found = catalog(cache)._on_disk().get(catalog(cache).entry("mine"), trees=True)
     assert found.raw == first.raw
 

@@ -270,7 +270,7 @@ def test_what_is_gone_is_let_go(client, tmp_path):
         client.plan("hello", f"r{number}/m")
         path.unlink()
         client.reload()
-    assert not [path for path in client.catalog.files._kept if path.parent == tmp_path / "d" and path.stem[0] == "p"]
+    assert not [path for path in client.catalog.files._seen if path.parent == tmp_path / "d" and path.stem[0] == "p"]
     assert len(client.accounts._before) + len(client.accounts.opened) < 5
 
 

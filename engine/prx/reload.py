@@ -20,6 +20,7 @@ def reload(old: Loader) -> tuple[Loader, Reload]:
     """A catalogue of the same folders as they are now. `old` is not changed."""
     files = old.files.renewed(old.folders[1:])
     changed = files.changed(old.files)
+    # Tried by a loader of their own, which is dropped: what it made of a broken file must not be taken over.
     broken = _broken(Loader(old.folders[1:], files), changed)
     broken |= {path: f"{path}: cannot be read" for path in old.files.gone(files) if files.has(path)}
     for path in broken:
@@ -39,13 +40,13 @@ def reload(old: Loader) -> tuple[Loader, Reload]:
 
 
 def _broken(catalog: Loader, paths: Iterable[Path]) -> dict[Path, str]:
-    found: dict[Path, str] = {}
+    problems: dict[Path, str] = {}
     for path in paths:
         try:
             catalog.load(catalog.entry_at(path))
         except SpecError as error:
-            found[path] = error.message
-    return found
+            problems[path] = error.message
+    return problems
 
 
 def _carry_over(old: Loader, new: Loader) -> list[str]:
@@ -55,11 +56,11 @@ def _carry_over(old: Loader, new: Loader) -> list[str]:
         if new.still(definition):
             new.adopt(definition)
         elif new.files.has(definition.entry.path):
-            problems += _renewed(new, definition)
+            problems += _load_again(new, definition)
     return problems
 
 
-def _renewed(new: Loader, definition: Definition) -> list[str]:
+def _load_again(new: Loader, definition: Definition) -> list[str]:
     try:
         new.load(definition.entry)
     except SpecError as error:
@@ -85,25 +86,25 @@ class Watch:
             return False
         self._next = now + _LOOK_SECONDS
         try:
-            found = self._survey()
+            stamps = self._survey()
         except OSError:
             return False  # not now
-        away, self._away = self._away, {path for path in self._seen if path not in found}
+        away, self._away = self._away, {path for path in self._seen if path not in stamps}
         if not self._away <= away:
             return False  # a file that is replaced may be away for a moment: one that is gone is so at two looks
-        if found == self._seen:
+        if stamps == self._seen:
             self._since = now
             return False
-        if now - self._since < _PATIENCE and not _settled(found, self._seen):
+        if now - self._since < _PATIENCE and not _settled(stamps, self._seen):
             return False
-        self._seen, self._away, self._since = found, set(), now
+        self._seen, self._away, self._since = stamps, set(), now
         return True
 
     def _survey(self) -> dict[Path, Stamp]:
         return survey(self._places)
 
 
-def _settled(found: dict[Path, Stamp], seen: dict[Path, Stamp]) -> bool:
+def _settled(stamps: dict[Path, Stamp], seen: dict[Path, Stamp]) -> bool:
     """Whether the newest of the changes is old enough for its writer to be done."""
-    newest = max((stamp[0] for path, stamp in found.items() if seen.get(path) != stamp), default=0)
+    newest = max((stamp[0] for path, stamp in stamps.items() if seen.get(path) != stamp), default=0)
     return abs(time.time() - newest / 1e9) >= _SETTLED_SECONDS

@@ -53,8 +53,8 @@ class Account(Record):
     def same(self, other: Account) -> bool:
         """Whether both are made of the same files, settings and keys."""
         mine, theirs = self.definition, other.definition
-        return (mine.files, mine.raw, self.settings, self.target, self.network) == (
-            theirs.files,
+        return (mine.source_files, mine.raw, self.settings, self.target, self.network) == (
+            theirs.source_files,
             theirs.raw,
             other.settings,
             other.target,

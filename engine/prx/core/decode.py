@@ -14,12 +14,12 @@ from prx.chat import Call, Delta, Reply
 from prx.core import fault
 from prx.core.blocks import Key, Kind, key_of
 from prx.core.choices import Choices, Event
-from prx.core.reading import CUT_SHORT, NOTHING, Found, Reading
+from prx.core.reading import CUT_SHORT, NOTHING, Reading
 from prx.core.result import Assembly
 from prx.errors import Error, OverflowedError, ProtocolError, TruncatedError, starved, unopened
 from prx.json_text import BOM, parsed, read_json
 from prx.secret import redact_json
-from prx.spec.model import Reader, Spec
+from prx.spec.model import Found, Reader, Spec
 from prx.wire import Head, Target
 
 if TYPE_CHECKING:

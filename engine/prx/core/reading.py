@@ -14,35 +14,13 @@ from prx.core.result import Assembly, text_of
 from prx.core.think import Split, ThinkSplitter, split_whole
 from prx.core.toolcalls import How, Piece
 from prx.errors import ProtocolError, ServerError, TruncatedError
-from prx.spec.model import Query, Reader, Spec
+from prx.spec.model import Found, Query, Reader, Spec
 from prx.text import clean
 
 NOTHING = Delta()
 CUT_SHORT = ("length", "content_filter")  # ends that leave an answer unfinished, or leave none at all
 _WHOLE_ENDS = (None, "stop", "tool_calls")  # an answer that ended so has nothing cut off
 _new = tuple.__new__  # a named tuple's own constructor takes three times as long
-
-
-class Found(NamedTuple):
-    """What a reader finds, in the order of model.FOUND, led by errors.detect."""
-
-    detect: Any
-    block: Any
-    content: Any
-    reasoning: Any
-    refusal: Any
-    tool_calls: Any
-    older_call: Any
-    whole: Any
-    whole_calls: Any
-    server_calls: Any
-    finish_reason: Any
-    usage: Any
-    model: Any
-    final: Any
-    end: Any
-
-
 _CALLS, _MODEL = Found._fields.index("tool_calls"), Found._fields.index("model")
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from prx.lang import bounds
 from prx.lang.codegen import Function, TooDeepError, build
-from prx.lang.tree import Node, names_under, packed, root_names, unpacked
+from prx.lang.tree import Node, QueryError, names_under, packed, root_names, unpacked
 
 Key = tuple[str, ...]  # the expressions of one function
 
@@ -41,12 +41,10 @@ class Expressions:
 
     def to_store(self, texts: Iterable[str]) -> dict[str, str]:
         """The trees of expressions as JSON; without those that have a number JSON has no form for."""
-        from prx.lang import query
-
         trees: dict[str, str] = {}
         for text in sorted(set(texts)):
             try:
-                trees[text] = json.dumps(packed(self._stored_tree(text) or query.parse(text)), allow_nan=False)
+                trees[text] = json.dumps(packed(self._tree(text)), allow_nan=False)
             except ValueError:
                 continue
         return trees
@@ -67,45 +65,41 @@ class Expressions:
         """A formula of a template. Raises QueryError."""
         formula = self._formulas.get(text)
         if formula is None:
-            tree = self._tree(text)
+            tree = self._tree(text, check=True)
             params, reads = sorted(names_under(tree, "params")), sorted(root_names(tree))
             formula = self._formulas.setdefault(text, Formula(text, tuple(params), tuple(reads)))
         return formula
 
     def growth(self, text: str) -> int:
         """How many times over a formula of a template may say what it looks at; 1 for a faulty one."""
-        tree = self._stored_tree(text.removeprefix("="))
-        if tree is not None:
-            return bounds.of_query(tree)
-        from prx.lang import query
-
-        return query.growth_of(text)
+        try:
+            return bounds.of_query(self._tree(text.removeprefix("="), check=True))
+        except QueryError:
+            return 1
 
     def _built(self, key: Key) -> Function:
-        trees = [tree for text in key if (tree := self._stored_tree(text)) is not None]
-        if len(trees) == len(key):
-            try:
-                return build(trees, single=False)
-            except TooDeepError:
-                pass  # jmespath's own interpreter runs it
-        from prx.lang import query
+        try:
+            return build([self._tree(text) for text in key], single=False)
+        except TooDeepError:
+            from prx.lang import query  # jmespath's own interpreter runs it
 
-        return query.compile_all(key)
+            return query.compile_all(key)
 
     def _built_alone(self, text: str) -> Function:
         try:
-            return build([self._tree(text)], single=True)
+            return build([self._tree(text, check=True)], single=True)
         except TooDeepError:
             from prx.lang import query
 
             return query.compile_query(text)
 
-    def _tree(self, text: str) -> Node:
+    def _tree(self, text: str, *, check: bool = False) -> Node:
+        """check: refuse also what is right and never meant. Several alternatives in one text may be longer than that allows."""
         tree = self._stored_tree(text)
         if tree is None:
-            from prx.lang import query
+            from prx.lang import query  # late: it brings jmespath
 
-            tree = query.checked(text)
+            tree = query.checked(text) if check else query.parse(text)
         return tree
 
     def _stored_tree(self, text: str) -> Node | None:

@@ -73,14 +73,6 @@ def compile_query(expression: str) -> Function:
         return lambda value: parsed.search(value, options=_OPTIONS)
 
 
-def growth_of(text: str) -> int:
-    """How many times over a formula of a template may say what it looks at; 1 for a faulty one."""
-    try:
-        return bounds.of_query(checked(text.removeprefix("=")))
-    except QueryError:
-        return 1
-
-
 def compile_all(expressions: Sequence[str]) -> Function:
     """A function from a JSON value to a tuple: what each expression finds, shared steps taken once."""
     try:

@@ -26,7 +26,7 @@ from prx.text import nearest
 
 Render = Callable[[Any], Any]
 Build = Callable[[], Render]  # makes a part of a template ready, at its first use
-Path = tuple[str | int, ...]
+Keys = tuple[str | int, ...]
 
 WORDS = ("when", "value", "each", "item", "match", "cases", "else", "merge")
 
@@ -34,7 +34,7 @@ WORDS = ("when", "value", "each", "item", "match", "cases", "else", "merge")
 class TemplateError(Exception):
     """A call that the template has no form for. `path`: where in the template; str(): what it met."""
 
-    def __init__(self, path: Path, message: str) -> None:
+    def __init__(self, path: Keys, message: str) -> None:
         super().__init__(message)
         self.path = path
 
@@ -51,14 +51,14 @@ class Template:
     """
 
     def __init__(
-        self, source: Any, path: Path = (), known: Collection[str] = (), expressions: Expressions | None = None
+        self, source: Any, path: Keys = (), known: Collection[str] = (), expressions: Expressions | None = None
     ) -> None:
         self._source, self._known = source, known
         self._expressions = expressions or Expressions()
         self.params: set[str] = set()
         self.reads: set[str] = set()
         self.formulas: dict[str, Formula] = {}
-        self.problems: list[tuple[Path, str, int | None]] = []
+        self.problems: list[tuple[Keys, str, int | None]] = []
         self._build = self._checked(source, path, at_root=True)
 
     def __call__(self, value: Any) -> Any:
@@ -73,7 +73,7 @@ class Template:
     def _render(self) -> Render:
         return self._build()
 
-    def _checked(self, node: Any, path: Path, *, at_root: bool) -> Build:
+    def _checked(self, node: Any, path: Keys, *, at_root: bool) -> Build:
         if isinstance(node, str) and node.startswith("="):
             return self._formula(node[1:], path, at_root)
         if isinstance(node, list):
@@ -90,7 +90,7 @@ class Template:
                 return check(node, path, at_root)
         return self._mapping(node, path, at_root)
 
-    def _formula(self, text: Any, path: Path, at_root: bool) -> Build:
+    def _formula(self, text: Any, path: Keys, at_root: bool) -> Build:
         try:
             formula = self._expressions.formula(str(text).removeprefix("="))
         except QueryError as error:
@@ -103,12 +103,12 @@ class Template:
             self._refuse_strangers(formula.reads, path)
         return lambda: self._expressions.finder(formula.text)
 
-    def _refuse_strangers(self, names: Iterable[str], path: Path) -> None:
+    def _refuse_strangers(self, names: Iterable[str], path: Keys) -> None:
         for name in sorted({*names} - set(self._known)) if self._known else ():
             near = nearest(name, self._known) or f"; there are {', '.join(self._known)}"
             self.problems.append((path, f"{name!r} is nothing that a formula sees here{near}", None))
 
-    def _mapping(self, node: dict[str, Any], path: Path, at_root: bool) -> Build:
+    def _mapping(self, node: dict[str, Any], path: Keys, at_root: bool) -> Build:
         builds = [(key, self._checked(child, (*path, key), at_root=at_root)) for key, child in node.items()]
 
         def build() -> Render:
@@ -122,7 +122,7 @@ class Template:
 
         return build
 
-    def _list(self, node: list[Any], path: Path, at_root: bool) -> Build:
+    def _list(self, node: list[Any], path: Keys, at_root: bool) -> Build:
         builds = [
             (isinstance(child, dict) and "each" in child, self._checked(child, (*path, place), at_root=at_root))
             for place, child in enumerate(node)
@@ -143,7 +143,7 @@ class Template:
 
         return build
 
-    def _when(self, node: dict[str, Any], path: Path, at_root: bool) -> Build:
+    def _when(self, node: dict[str, Any], path: Keys, at_root: bool) -> Build:
         build_condition = self._formula(node["when"], (*path, "when"), at_root)
         rest = {key: child for key, child in node.items() if key != "when"}
         plain = rest.keys() == {"value"}
@@ -164,7 +164,7 @@ class Template:
 
         return build
 
-    def _each(self, node: dict[str, Any], path: Path, at_root: bool) -> Build:
+    def _each(self, node: dict[str, Any], path: Keys, at_root: bool) -> Build:
         self._only(node, path, {"each", "item"})
         build_source = self._formula(node["each"], (*path, "each"), at_root)
         build_item = self._checked(node.get("item", "=@"), (*path, "item"), at_root=False)
@@ -186,7 +186,7 @@ class Template:
 
         return build
 
-    def _match(self, node: dict[str, Any], path: Path, at_root: bool) -> Build:
+    def _match(self, node: dict[str, Any], path: Keys, at_root: bool) -> Build:
         self._only(node, path, {"match", "cases", "else"})
         build_subject = self._formula(node["match"], (*path, "match"), at_root)
         builds: dict[str | None, Build] = {
@@ -218,7 +218,7 @@ class Template:
 
         return build
 
-    def _merge(self, node: dict[str, Any], path: Path, at_root: bool) -> Build:
+    def _merge(self, node: dict[str, Any], path: Keys, at_root: bool) -> Build:
         self._only(node, path, {"merge"})
         builds = [
             self._checked(child, (*path, "merge", i), at_root=at_root)
@@ -239,14 +239,14 @@ class Template:
 
         return build
 
-    def _shaped(self, value: Any, shape: type, path: Path) -> Any:
+    def _shaped(self, value: Any, shape: type, path: Keys) -> Any:
         """The value, or an empty one with a problem noted where it has another shape."""
         if isinstance(value, shape):
             return value
         self.problems.append((path, f"must be a {'mapping' if shape is dict else 'list'}, not {value!r:.60}", None))
         return shape()
 
-    def _only(self, node: dict[str, Any], path: Path, allowed: set[str]) -> None:
+    def _only(self, node: dict[str, Any], path: Keys, allowed: set[str]) -> None:
         for key in node.keys() - allowed:
             self.problems.append(((*path, key), f"{key!r} has no place beside {' and '.join(sorted(allowed))}", None))
 

@@ -6,12 +6,15 @@ jsonschema takes longer to import than a call takes to make. It stays the judge:
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable, Mapping, Sized
 from math import isfinite
 from typing import Any
 
 Schema = Mapping[str, Any]
+# Whether a value fits what a keyword wants of it, within its schema and the whole one.
+Rule = Callable[[Any, Any, Schema, Schema], bool]
 
 
 class _DoubtError(Exception):
@@ -27,17 +30,17 @@ def accepts(schema: Schema, value: Any) -> bool:
 
 
 def _fits(schema: Schema, value: Any, root: Schema) -> bool:
-    return all(_rule(word)(value, said, schema, root) for word, said in schema.items() if word not in _SILENT)
+    return all(_rule(word)(value, wanted, schema, root) for word, wanted in schema.items() if word not in _SILENT)
 
 
-def _rule(word: str) -> Callable[[Any, Any, Schema, Schema], bool]:
+def _rule(word: str) -> Rule:
     if word not in _RULES:
         raise _DoubtError
     return _RULES[word]
 
 
-def _type(value: Any, said: Any, _schema: Schema, _root: Schema) -> bool:
-    kinds = said if isinstance(said, list) else [said]
+def _type(value: Any, wanted: Any, _schema: Schema, _root: Schema) -> bool:
+    kinds = wanted if isinstance(wanted, list) else [wanted]
     return any(_KINDS[kind](value) for kind in kinds)
 
 
@@ -53,80 +56,73 @@ def _integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _among(value: Any, said: Any, _schema: Schema, _root: Schema) -> bool:
-    return any(type(value) is type(each) and value == each for each in said)
+def _among(value: Any, wanted: Any, _schema: Schema, _root: Schema) -> bool:
+    return any(type(value) is type(each) and value == each for each in wanted)
 
 
-def _properties(value: Any, said: Any, _schema: Schema, root: Schema) -> bool:
-    return not isinstance(value, dict) or all(_fits(said[key], value[key], root) for key in said if key in value)
+def _properties(value: Any, wanted: Any, _schema: Schema, root: Schema) -> bool:
+    return not isinstance(value, dict) or all(_fits(wanted[key], value[key], root) for key in wanted if key in value)
 
 
-def _additional(value: Any, said: Any, schema: Schema, root: Schema) -> bool:
+def _additional(value: Any, wanted: Any, schema: Schema, root: Schema) -> bool:
     more = (
         [item for key, item in value.items() if key not in schema.get("properties", ())]
         if isinstance(value, dict)
         else []
     )
-    return not more if said is False else said is True or all(_fits(said, item, root) for item in more)
+    return not more if wanted is False else wanted is True or all(_fits(wanted, item, root) for item in more)
 
 
-def _names(value: Any, said: Any, _schema: Schema, root: Schema) -> bool:
+def _names(value: Any, wanted: Any, _schema: Schema, root: Schema) -> bool:
     if isinstance(value, dict) and not all(isinstance(key, str) for key in value):
         raise _DoubtError
-    return not isinstance(value, dict) or all(_fits(said, key, root) for key in value)
+    return not isinstance(value, dict) or all(_fits(wanted, key, root) for key in value)
 
 
-def _required(value: Any, said: Any, _schema: Schema, _root: Schema) -> bool:
-    return not isinstance(value, dict) or all(key in value for key in said)
+def _required(value: Any, wanted: Any, _schema: Schema, _root: Schema) -> bool:
+    return not isinstance(value, dict) or all(key in value for key in wanted)
 
 
-def _items(value: Any, said: Any, _schema: Schema, root: Schema) -> bool:
-    return not isinstance(value, list) or all(_fits(said, item, root) for item in value)
+def _items(value: Any, wanted: Any, _schema: Schema, root: Schema) -> bool:
+    return not isinstance(value, list) or all(_fits(wanted, item, root) for item in value)
 
 
-def _unique(value: Any, said: Any, _schema: Schema, _root: Schema) -> bool:
+def _unique(value: Any, wanted: Any, _schema: Schema, _root: Schema) -> bool:
     if isinstance(value, list) and not all(isinstance(item, str) for item in value):
         raise _DoubtError
-    return not said or not isinstance(value, list) or len(set(value)) == len(value)
+    return not wanted or not isinstance(value, list) or len(set(value)) == len(value)
 
 
-def _pattern(value: Any, said: Any, _schema: Schema, _root: Schema) -> bool:
-    return not isinstance(value, str) or re.search(said, value) is not None
+def _pattern(value: Any, wanted: Any, _schema: Schema, _root: Schema) -> bool:
+    return not isinstance(value, str) or re.search(wanted, value) is not None
 
 
-def _if(value: Any, said: Any, schema: Schema, root: Schema) -> bool:
+def _if(value: Any, wanted: Any, schema: Schema, root: Schema) -> bool:
     if "else" in schema:
         raise _DoubtError
-    return not _fits(said, value, root) or _fits(schema.get("then", {}), value, root)
+    return not _fits(wanted, value, root) or _fits(schema.get("then", {}), value, root)
 
 
-def _ref(value: Any, said: Any, _schema: Schema, root: Schema) -> bool:
-    found: Any = root
-    for part in said.removeprefix("#/").split("/"):
-        found = found[part]
-    return _fits(found, value, root)
+def _ref(value: Any, wanted: Any, _schema: Schema, root: Schema) -> bool:
+    target: Any = root
+    for part in wanted.removeprefix("#/").split("/"):
+        target = target[part]
+    return _fits(target, value, root)
 
 
-def _all_of(value: Any, said: Any, _schema: Schema, root: Schema) -> bool:
-    return all(_fits(each, value, root) for each in said)
+def _all_of(value: Any, wanted: Any, _schema: Schema, root: Schema) -> bool:
+    return all(_fits(each, value, root) for each in wanted)
 
 
-def _counted(kind: type[Sized], holds: Callable[[int, Any], bool]) -> Callable[[Any, Any, Schema, Schema], bool]:
-    return lambda value, said, _schema, _root: not isinstance(value, kind) or holds(len(value), said)
+def _counted(kind: type[Sized], holds: Callable[[int, Any], bool]) -> Rule:
+    return lambda value, wanted, _schema, _root: not isinstance(value, kind) or holds(len(value), wanted)
 
 
-def _compared(holds: Callable[[Any, Any], bool]) -> Callable[[Any, Any, Schema, Schema], bool]:
-    return lambda value, said, _schema, _root: not _number(value) or holds(value, said)
+def _compared(holds: Callable[[Any, Any], bool]) -> Rule:
+    return lambda value, wanted, _schema, _root: not _number(value) or holds(value, wanted)
 
 
-def _at_least(value: Any, said: Any) -> bool:
-    return bool(value >= said)
-
-
-def _at_most(value: Any, said: Any) -> bool:
-    return bool(value <= said)
-
-
+# Keywords that want nothing of a value; `then` is looked at by `if`.
 _SILENT = {"$schema", "$id", "$defs", "title", "description", "examples", "default", "then", "deprecated", "$comment"}
 _KINDS: Mapping[str, Callable[[Any], bool]] = {
     "object": lambda value: isinstance(value, dict),
@@ -137,10 +133,10 @@ _KINDS: Mapping[str, Callable[[Any], bool]] = {
     "number": _number,
     "integer": _integer,
 }
-_RULES: Mapping[str, Callable[[Any, Any, Schema, Schema], bool]] = {
+_RULES: Mapping[str, Rule] = {
     "type": _type,
     "enum": _among,
-    "const": lambda value, said, schema, root: _among(value, [said], schema, root),
+    "const": lambda value, wanted, schema, root: _among(value, [wanted], schema, root),
     "properties": _properties,
     "additionalProperties": _additional,
     "propertyNames": _names,
@@ -151,13 +147,13 @@ _RULES: Mapping[str, Callable[[Any, Any, Schema, Schema], bool]] = {
     "if": _if,
     "allOf": _all_of,
     "$ref": _ref,
-    "minItems": _counted(list, _at_least),
-    "maxItems": _counted(list, _at_most),
-    "minLength": _counted(str, _at_least),
-    "maxLength": _counted(str, _at_most),
-    "minProperties": _counted(dict, _at_least),
-    "maxProperties": _counted(dict, _at_most),
-    "minimum": _compared(_at_least),
-    "maximum": _compared(_at_most),
-    "exclusiveMinimum": _compared(lambda value, said: bool(value > said)),
+    "minItems": _counted(list, operator.ge),
+    "maxItems": _counted(list, operator.le),
+    "minLength": _counted(str, operator.ge),
+    "maxLength": _counted(str, operator.le),
+    "minProperties": _counted(dict, operator.ge),
+    "maxProperties": _counted(dict, operator.le),
+    "minimum": _compared(operator.ge),
+    "maximum": _compared(operator.le),
+    "exclusiveMinimum": _compared(operator.gt),
 }

@@ -1,7 +1,7 @@
 """What was made of a provider's files, stored on disk for the next process: mappings, and the trees of expressions.
 
 It is data, as JSON, and nothing of it is ever run. What comes of packaged files is stored beside the package's own code,
-where Python stores its own; of all others, in a folder of the user's (~/.cache/prx; PRX_CACHE names another, and an
+where Python keeps its own; of all others, in a folder of the user's (~/.cache/prx; PRX_CACHE names another, and an
 empty one none). Never beside a provider's file. A mapping says where keys go, so only what nobody else could have
 written is read (spec/owned.py). All is stored under what it was made of, so that a change of a file, of the engine or
 of a parser leaves nothing of it in use.
@@ -30,6 +30,7 @@ from prx.spec.files import Files
 
 _MOST = 4000  # files in a folder, before the oldest half goes
 _MAX_BYTES = 8 << 20  # of a file; the largest has a hundredth
+BasePath = Callable[[str, Path | None], Path]
 _Row = Sequence[Any]  # a SourceFile: its name, the place of the file it was seen from (-1: none), a digest
 
 
@@ -45,7 +46,8 @@ class Store:
             return None
         try:
             head, _, data = owned.read(self.folder, f"{name}.kept", _MAX_BYTES).partition(b"\n")
-            return json.loads(data) if head == _head(made_of, data) else None  # another head, also of a damaged file
+            # A damaged file has another head as well: the head has a checksum.
+            return json.loads(data) if head == _head(made_of, data) else None
         except (OSError, ValueError, RecursionError):
             return None
 
@@ -70,13 +72,7 @@ class DefinitionCache:
     expressions   where the trees of a definition's expressions come from and go to
     """
 
-    def __init__(
-        self,
-        folder: Path | None,
-        files: Files,
-        base_path: Callable[[str, Path | None], Path],
-        expressions: Expressions,
-    ) -> None:
+    def __init__(self, folder: Path | None, files: Files, base_path: BasePath, expressions: Expressions) -> None:
         self._folder, self._files, self._base_path, self._expressions = folder, files, base_path, expressions
 
     def get(self, entry: Entry, *, trees: bool) -> Definition | None:
@@ -102,12 +98,16 @@ class DefinitionCache:
 
     def put(self, definition: Definition, *, trees: bool) -> None:
         """Store a definition; trees: with those of all its expressions, so that the next process parses nothing."""
-        packaged = all(file.packaged for file in definition.files)  # beside the package's code is only what is of it
+        packaged = all(
+            file.packaged for file in definition.source_files
+        )  # beside the package's code is only what is of it
         store = store_of(self._folder, packaged=packaged)
         if store.folder is None:
             return
-        paths = [file.path for file in definition.files]
-        rows = [[file.name, paths.index(file.of) if file.of else -1, digest(file.data)] for file in definition.files]
+        paths = [file.path for file in definition.source_files]
+        rows = [
+            [file.name, paths.index(file.of) if file.of else -1, digest(file.data)] for file in definition.source_files
+        ]
         parsed = _put_shared(store, definition.trees()) if trees else ""
         bases = _put_shared(store, dict(definition.bases))
         store.put(_name(definition.entry), self._own(definition.entry), [rows, definition.raw, bases, parsed])

@@ -163,7 +163,7 @@ class Catalog:
         for place in range(len(self.folders) - 1, -1, -1):
             for suffix in SUFFIXES:
                 path = self.folders[place] / within / f"{name}{suffix}"
-                if below is not None:
+                if below is not None:  # all is passed over, up to that very file
                     below = None if path == below else below
                 elif self.files.has(path):
                     return Entry(name, path, packaged=place == 0)

@@ -38,13 +38,7 @@ def check_file(
         known = {problem.path for problem in problems if problem.path}
         problems += [problem for problem in schema.problems(document) if problem.path not in known]
         problems += _own(document, path, base_path, problems)
-    problems += _compiled(
-        document,
-        _without(document.value, problems),
-        path,
-        find,
-        expressions,
-    )
+    problems += _compiled(document, _without(document.value, problems), path, find, expressions)
     return document, sorted(set(problems), key=lambda problem: (problem.line, problem.column, problem.path))
 
 

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 from prx.lang.compiled import Expressions
 from prx.record import Record
 from prx.spec import model
-from prx.spec.model import CALL, FAULT, FOUND, TOKENS, Path, Query, Spec
+from prx.spec.document import Keys
+from prx.spec.model import CALL, FAULT, TOKENS, Found, Query, Spec
 
 FRAMING = {"content-length", "transfer-encoding"}  # with another's, a server would see where a request ends elsewhere
 OWN_HEADER = "how long a request is says prx itself; take this header out"
@@ -91,11 +92,11 @@ def _request(block: Mapping[str, Any], expressions: Expressions) -> model.Reques
     )
 
 
-def _reader(path: Path, block: Mapping[str, Any], raw: Mapping[str, Any], query: _MakeQuery) -> dict[str, Any]:
+def _reader(path: Keys, block: Mapping[str, Any], raw: Mapping[str, Any], query: _MakeQuery) -> dict[str, Any]:
     sources = {**block, "detect": raw.get("errors", {}).get("detect")}
     replay = block.get("replay", {})
     return {
-        "found": query(path, sources, ("detect", *FOUND)),
+        "found": query(path, sources, Found._fields),
         "tool_call": query((*path, "tool_call"), block.get("tool_call", {}), CALL),
         "call_replay": query((*path, "tool_call", "replay"), block.get("tool_call", {}).get("replay", {})),
         "tokens": query(("response", "tokens"), raw.get("response", {}).get("tokens", {}), TOKENS),
@@ -108,7 +109,7 @@ def _reader(path: Path, block: Mapping[str, Any], raw: Mapping[str, Any], query:
     }
 
 
-def _steps(path: str) -> Path:
+def _steps(path: str) -> Keys:
     """Keys and places of a path such as candidates[0].content.parts."""
     return tuple(
         int(step) if step.isdigit() else step for step in path.replace("[", ".").replace("]", "").split(".") if step

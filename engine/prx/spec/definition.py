@@ -44,7 +44,7 @@ class Resolved(Record):
     """A file's mapping with all it extends, and what it was made of."""
 
     raw: Raw
-    files: tuple[SourceFile, ...] = ()
+    source_files: tuple[SourceFile, ...] = ()
 
 
 class Definition:
@@ -52,7 +52,7 @@ class Definition:
 
     bases         the mappings that its overrides and fallbacks extend, by name: whatever a call will need is here,
                   so a call is made of one version of the files
-    files         what it was made of, its own file first
+    source_files  what it was made of, its own file first
     expressions   the functions of its catalogue; its own, where it has none
     """
 
@@ -61,13 +61,13 @@ class Definition:
         entry: Entry,
         raw: Raw,
         bases: Mapping[str, Raw],
-        files: tuple[SourceFile, ...] = (),
+        source_files: tuple[SourceFile, ...] = (),
         expressions: Expressions | None = None,
     ) -> None:
         self.entry = entry
         self.raw = raw
         self.bases = bases
-        self.files = files
+        self.source_files = source_files
         self.expressions = expressions or Expressions()
         self._specs: dict[tuple[tuple[bool, ...], tuple[str, ...]], Spec] = {}
 
@@ -78,7 +78,7 @@ class Definition:
     @property
     def packaged(self) -> bool:
         """Whether nothing of it comes from outside the package: also a dialect of one's own is from there."""
-        return self.entry.packaged and all(file.packaged for file in self.files)
+        return self.entry.packaged and all(file.packaged for file in self.source_files)
 
     def spec(self, model: str = "", fallbacks: tuple[str, ...] = ()) -> Spec:
         """The Spec for a model with these fallbacks in effect, compiled once."""
@@ -107,4 +107,4 @@ class Definition:
 
     def with_raw(self, entry: Entry, raw: Raw) -> Definition:
         """Another provider on the same files."""
-        return Definition(entry, raw, self.bases, self.files, self.expressions)
+        return Definition(entry, raw, self.bases, self.source_files, self.expressions)

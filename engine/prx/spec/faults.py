@@ -7,24 +7,25 @@ from collections.abc import Iterator
 from prx.lang import bounds
 from prx.spec import model
 from prx.spec.compile import FRAMING, OWN_HEADER, queries
-from prx.spec.model import Path, Spec
+from prx.spec.document import Keys
+from prx.spec.model import Spec
 
-Problem = tuple[Path, str, int | None]
+Fault = tuple[Keys, str, int | None]
 
 
-def faults(spec: Spec, *, whole: bool = True) -> Iterator[Problem]:
+def faults(spec: Spec, *, whole: bool = True) -> Iterator[Fault]:
     """Everything wrong with a compiled spec, by compiling all of it. whole: nothing was left out of it before."""
     if whole:
         yield from _missing(spec)
-    for found in queries(spec):
-        yield from found.problems()
+    for query in queries(spec):
+        yield from query.problems()
     yield from spec.request.body.problems
     yield from _overgrown(spec.request)
     yield from _crossed(spec.request)
     yield from _framing(spec)
 
 
-def _missing(spec: Spec) -> Iterator[Problem]:
+def _missing(spec: Spec) -> Iterator[Fault]:
     for path, present in (
         (("endpoints", "chat"), "chat" in spec.endpoints),
         (("request", "body"), bool(spec.request.body_source)),
@@ -34,19 +35,19 @@ def _missing(spec: Spec) -> Iterator[Problem]:
             yield path, "is missing; extend a dialect, or write it here", None
 
 
-def _overgrown(request: model.Request) -> Iterator[Problem]:
+def _overgrown(request: model.Request) -> Iterator[Fault]:
     if request.body.growth > bounds.MAX_TEMPLATE:
         yield ("request", "body"), f"may say a call more than {bounds.MAX_TEMPLATE} times over; take less of it", None
 
 
-def _crossed(request: model.Request) -> Iterator[Problem]:
+def _crossed(request: model.Request) -> Iterator[Fault]:
     for row in request.parameters:
         if row.min is not None and row.max is not None and row.min > row.max:
             where = ("request", "parameters", row.name, "min")
             yield where, f"{row.min} is more than the max, {row.max}: every value would become that", None
 
 
-def _framing(spec: Spec) -> Iterator[Problem]:
+def _framing(spec: Spec) -> Iterator[Fault]:
     for path in (*(("request", "headers", name) for name in spec.request.headers), ("auth", "name")):
         if (spec.auth.name if path[0] == "auth" else path[-1]).lower() in FRAMING:
             yield path, OWN_HEADER, None

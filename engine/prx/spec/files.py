@@ -34,7 +34,9 @@ class Reload(Record):
     problems: tuple[str, ...] = ()
 
 
-class _Kept(Record):
+class _Snapshot(Record):
+    """A file as it was when it was looked at; of no stamp where it has to be looked at again."""
+
     stamp: Stamp | None
     data: bytes | OSError
 
@@ -43,7 +45,7 @@ class Files:
     """A view of some folders that does not change."""
 
     def __init__(self) -> None:
-        self._kept: dict[Path, _Kept] = {}
+        self._seen: dict[Path, _Snapshot] = {}
         self._listed: dict[Path, tuple[Path, ...]] = {}
 
     def listed(self, folder: Path) -> tuple[Path, ...]:
@@ -60,34 +62,34 @@ class Files:
     def has(self, path: Path) -> bool:
         if path.parent in self._listed:
             return path in self._listed[path.parent]
-        return path in self._kept or (os.path.lexists(path) and not path.is_dir())
+        return path in self._seen or (os.path.lexists(path) and not path.is_dir())
 
     def data(self, path: Path) -> bytes:
         """The bytes of a file, one more than MAX_BYTES at most. Raises OSError."""
-        kept = self._kept.get(path) or self._kept.setdefault(path, _look(path))
-        if isinstance(kept.data, OSError):
-            if starved(kept.data):
-                self._kept.pop(path, None)
-            raise OSError(kept.data.errno, kept.data.strerror)
-        return kept.data
+        snapshot = self._seen.get(path) or self._seen.setdefault(path, _look(path))
+        if isinstance(snapshot.data, OSError):
+            if starved(snapshot.data):
+                self._seen.pop(path, None)
+            raise OSError(snapshot.data.errno, snapshot.data.strerror)
+        return snapshot.data
 
     def stamp(self, path: Path) -> Stamp | None:
         """What tells this version of a file from another; None where it is not known."""
-        kept = self._kept.get(path)
-        return kept.stamp if kept else stamp(path)
+        snapshot = self._seen.get(path)
+        return snapshot.stamp if snapshot else stamp(path)
 
     def known(self, path: Path) -> bytes | None:
         """What was read of a file, or None."""
-        kept = self._kept.get(path)
-        return kept.data if kept and isinstance(kept.data, bytes) else None
+        snapshot = self._seen.get(path)
+        return snapshot.data if snapshot and isinstance(snapshot.data, bytes) else None
 
     def put_back(self, path: Path, data: bytes) -> None:
         """Have a file as it was, whatever stands in it now."""
-        self._kept[path] = _Kept(None, data)
+        self._seen[path] = _Snapshot(None, data)
 
     def leave_out(self, path: Path) -> None:
         """Have a file as if it were not there."""
-        self._kept.pop(path, None)
+        self._seen.pop(path, None)
         self._listed[path.parent] = tuple(each for each in self.listed(path.parent) if each != path)
 
     def renewed(self, folders: Iterable[Path]) -> Files:
@@ -99,36 +101,36 @@ class Files:
             except OSError:  # not now; it is not empty for that
                 new._listed[folder] = self.listed(folder)
         wanted = {path for listed in new._listed.values() for path in listed}
-        others = [path for path in list(self._kept) if path.parent not in new._listed]  # what is gone is let go
+        others = [path for path in list(self._seen) if path.parent not in new._listed]  # what is gone is let go
         for path in wanted.union(others):  # a copy: callers may look at further files meanwhile
-            kept = self._kept.get(path)
-            same = kept is not None and kept.stamp is not None and kept.stamp == stamp(path)
-            new._kept[path] = kept if kept and same else _look(path)
+            snapshot = self._seen.get(path)
+            same = snapshot is not None and snapshot.stamp is not None and snapshot.stamp == stamp(path)
+            new._seen[path] = snapshot if snapshot and same else _look(path)
         return new
 
     def gone(self, new: Files) -> list[Path]:
         """Files that were read here and are not there any more."""
-        return sorted(path for path in list(self._kept) if self.known(path) is not None and new.known(path) is None)
+        return sorted(path for path in list(self._seen) if self.known(path) is not None and new.known(path) is None)
 
     def changed(self, old: Files) -> list[Path]:
         """Files that were not there in `old`, or read otherwise."""
-        return sorted(path for path in self._kept if (data := self.known(path)) is not None and data != old.known(path))
+        return sorted(path for path in self._seen if (data := self.known(path)) is not None and data != old.known(path))
 
 
 def survey(places: Iterable[Path]) -> dict[Path, Stamp]:
     """What a change to any of these files, or to one in these folders, would change: the stamps of all."""
-    found: dict[Path, Stamp] = {}
+    stamps: dict[Path, Stamp] = {}
     for place in places:
         if not place.is_dir() and (at := stamp(place)):
-            found[place] = at
-        found |= _stamps(entry for folder in (place, place / DIALECTS) for entry in _scan(folder))
-    return found
+            stamps[place] = at
+        stamps |= _stamps(entry for folder in (place, place / DIALECTS) for entry in _scan(folder))
+    return stamps
 
 
 def stamp(path: Path) -> Stamp | None:
     """What tells one version of a file from another without reading it; None where there is none."""
     try:
-        return _of(os.stat(path))  # noqa: PTH116 - a folder may have many, and this takes half as long
+        return _stamp_of(os.stat(path))  # noqa: PTH116 - a folder may have many, and this takes half as long
     except OSError:
         return None
 
@@ -142,34 +144,34 @@ def data_of(path: Path, limit: int = MAX_BYTES) -> bytes:
 
 
 def at_once(path: str, flags: int) -> int:
-    """A pipe without a writer would be waited for."""
+    """An opener that never waits: to open a pipe that nobody writes to would take for ever."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def _look(path: Path) -> _Kept:
+def _look(path: Path) -> _Snapshot:
     """Read a file; one that is written to meanwhile is read again."""
     at = stamp(path)
     for _ in range(3):
         try:
             data = data_of(path)
         except OSError as error:
-            return _Kept(None, error.with_traceback(None))  # its frames are not kept; a reload tries again
+            return _Snapshot(None, error.with_traceback(None))  # its frames would hold memory; a reload tries again
         before, at = at, stamp(path)
         if before == at:
-            return _Kept(at, data)
-    return _Kept(None, data)  # still written to: of no stamp, so that a reload reads it again
+            return _Snapshot(at, data)
+    return _Snapshot(None, data)  # still written to: of no stamp, so that a reload reads it again
 
 
-def _of(found: os.stat_result) -> Stamp:
-    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
+def _stamp_of(status: os.stat_result) -> Stamp:
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
 
 
 def _stamps(entries: Iterable[os.DirEntry[str]]) -> dict[Path, Stamp]:
-    found: dict[Path, Stamp] = {}
+    stamps: dict[Path, Stamp] = {}
     for entry in entries:
         with contextlib.suppress(OSError):
-            found[Path(entry.path)] = _of(entry.stat())
-    return found
+            stamps[Path(entry.path)] = _stamp_of(entry.stat())
+    return stamps
 
 
 def _scan(folder: Path) -> list[os.DirEntry[str]]:
@@ -188,5 +190,5 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _yaml_files(folder: Path) -> list[Path]:
-    found = sorted(_scan(folder), key=lambda entry: entry.name)  # names compare faster than paths
-    return [Path(entry.path) for entry in found if not _is_folder(entry)]
+    entries = sorted(_scan(folder), key=lambda entry: entry.name)  # names compare faster than paths
+    return [Path(entry.path) for entry in entries if not _is_folder(entry)]

@@ -64,7 +64,7 @@ class Loader(Catalog):
             return all(
                 (file.name is None or self.base_path(file.name, file.of) == file.path)
                 and self.files.data(file.path) == file.data
-                for file in definition.files
+                for file in definition.source_files
             )
         except (OSError, SpecError):
             return False
@@ -92,13 +92,13 @@ class Loader(Catalog):
             way = " -> ".join(path.stem for path in (*chain, entry.path))
             raise SpecError(f"{extends_in(of)}: {way} goes in a circle; take one extends out")
         resolved = self._resolve(entry, chain)
-        own, *others = resolved.files
-        return resolved._replace(files=(own._replace(name=name, of=of), *others))
+        own, *others = resolved.source_files
+        return resolved._replace(source_files=(own._replace(name=name, of=of), *others))
 
     def definition(self, entry: Entry, resolved: Resolved) -> Definition:
         """A resolved mapping with all that its variants extend. Raises SpecError."""
         bases = self._reachable(resolved.raw)
-        files = (*resolved.files, *(file for base in bases.values() for file in base.files))
+        files = (*resolved.source_files, *(file for base in bases.values() for file in base.source_files))
         raws = {name: base.raw for name, base in bases.items()}
         return Definition(entry, resolved.raw, raws, files, self.expressions)
 
@@ -116,7 +116,7 @@ class Loader(Catalog):
 
     def _store_bases(self, definition: Definition) -> None:
         """Have the packaged files that a file extends at hand for others that extend them."""
-        for path in {file.path for file in definition.files if file.name and file.packaged}:
+        for path in {file.path for file in definition.source_files if file.name and file.packaged}:
             base = self.entry_at(path)
             if self._on_disk().get(base, trees=True) is None and self._resolve(base, ()).raw.get("endpoints"):
                 self.load(base, keep=True)
@@ -126,9 +126,10 @@ class Loader(Catalog):
 
     def _resolve(self, entry: Entry, chain: tuple[Path, ...]) -> Resolved:
         if entry.path not in self._resolved:
+            # Only packaged files: one from elsewhere is stored as a definition, and looked up by `load`.
             stored = self._on_disk().get(entry, trees=False) if entry.packaged else None
             self._resolved[entry.path] = (
-                Resolved(stored.raw, stored.files) if stored else self._with_bases(entry, chain)
+                Resolved(stored.raw, stored.source_files) if stored else self._with_bases(entry, chain)
             )
         return self._resolved[entry.path]
 
@@ -137,7 +138,7 @@ class Loader(Catalog):
         base = self.extended(raw["extends"], entry.path, (*chain, entry.path)) if raw.get("extends") else Resolved({})
         whole = resolve.resolve(raw, lambda _: base.raw, is_dialect=entry.path.parent.name == DIALECTS)
         own = SourceFile(None, None, entry.path, self.files.data(entry.path))
-        return Resolved(whole, (own, *base.files))
+        return Resolved(whole, (own, *base.source_files))
 
     def _read(self, entry: Entry, chain: tuple[Path, ...]) -> Raw:
         from prx.spec.read import read_quickly  # late: it brings yaml

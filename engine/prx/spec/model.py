@@ -2,14 +2,14 @@
 schema's `default`: it stands here for the engine, and nowhere else in it.
 
 Expressions are compiled at first use and once: a chat needs no stream extractor, and a process that makes
-one call should not pay for fifty. `prx check` and the loading of a user's file compile them all at once.
+one call should not pay for fifty. `prx check` and the loading of a user's file check them all at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from prx.chat import NONE
 from prx.lang.codegen import Function
@@ -17,41 +17,37 @@ from prx.lang.compiled import Expressions, Key
 from prx.lang.template import Template
 from prx.lang.tree import QueryError
 from prx.record import Record
+from prx.spec.document import Keys
 
-Path = tuple[str | int, ...]
 
-FOUND = (
-    "block",
-    "content",
-    "reasoning",
-    "refusal",
-    "tool_calls",
-    "older_call",
-    "whole",
-    "whole_calls",
-    "server_calls",
-    "finish_reason",
-    "usage",
-    "model",
-    "final",
-    "end",
-)
+class Found(NamedTuple):
+    """What a reader finds in a body or an event: first what makes it an error, then what the schema names."""
+
+    detect: Any
+    block: Any
+    content: Any
+    reasoning: Any
+    refusal: Any
+    tool_calls: Any
+    older_call: Any
+    whole: Any
+    whole_calls: Any
+    server_calls: Any
+    finish_reason: Any
+    usage: Any
+    model: Any
+    final: Any
+    end: Any
+
+
+FOUND = Found._fields[1:]  # the schema's keys among them: `detect` stands under errors
 CALL = ("index", "item", "id", "name", "arguments", "free_form")
 TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "reasoning_tokens")
 FAULT = ("message", "reason", "code", "type", "status", "retry_after")
 # What the formulas of a request's body see.
 VIEW = (
-    "model",
-    "messages",
-    "tools",
-    "tool_choice",
-    "stream",
-    "params",
-    "system",
-    "system_parts",
-    "turns",
-    "choice",
-)
+    "model", "messages", "tools", "tool_choice", "stream", "params", "system", "system_parts", "turns", "choice",
+)  # fmt: skip
 NOTHING = "`null`"
 
 
@@ -59,7 +55,7 @@ class Query:
     """One or several expressions of a spec and where they stand; the compiled function on demand."""
 
     def __init__(
-        self, expressions: Expressions, path: Path, sources: Mapping[str, Any], names: tuple[str, ...] = ()
+        self, expressions: Expressions, path: Keys, sources: Mapping[str, Any], names: tuple[str, ...] = ()
     ) -> None:
         self._expressions = expressions
         self.path = path
@@ -76,11 +72,11 @@ class Query:
         """From a JSON value to a tuple, in the order of `names`; None where the spec says nothing."""
         return self._expressions.function(self.key)
 
-    def problems(self) -> Iterator[tuple[Path, str, int | None]]:
+    def problems(self) -> Iterator[tuple[Keys, str, int | None]]:
         """Every expression that cannot be compiled, as (path, sentence, column)."""
         if self._expressions.are_checked(self.key):
             return
-        from prx.lang import query
+        from prx.lang import query  # late: it brings jmespath
 
         for name in self.names:
             source = self.sources.get(name) or ()
@@ -139,7 +135,7 @@ class Request(Record):
 
 
 class Reader(Record):
-    """How a body, or one kind of event, is read. `found` gives FOUND in order, led by errors.detect.
+    """How a body, or one kind of event, is read. `found` gives the values of a Found.
 
     blocks: where the list of an answer's blocks stands, as keys and places.
     """
@@ -150,7 +146,7 @@ class Reader(Record):
     tokens: Query
     replay: Query
     grows: Mapping[str, tuple[str, ...]]
-    blocks: Path
+    blocks: Keys
 
 
 class Response(Reader):

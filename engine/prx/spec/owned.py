@@ -38,16 +38,17 @@ def read(folder: Path, name: str, limit: int) -> bytes:
     _look(place)
     flags = os.O_RDONLY | _NO_LINK | getattr(os, "O_NONBLOCK", 0) | _BINARY
     with open(os.open(f"{place}/{name}", flags), "rb", buffering=0) as file:  # noqa: PTH123
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode) or found.st_size > limit:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
             raise OSError(errno.EINVAL, "is no ordinary file, or too large")
-        _check(found, shared=False)
+        _check(status, shared=False)
         return file.read()
 
 
 def write(folder: Path, name: str, data: bytes) -> None:
     """Have a file with these bytes, whole or not at all. Raises OSError, also where somebody else could change it."""
-    place = _made(_whole(folder))
+    place = _whole(folder)
+    _make(place)
     _look(place)
     path, part = f"{place}/{name}", f"{place}/{name}.{os.getpid()}-{threading.get_ident()}"
     _remove(part)  # of a process that had this number, and was killed
@@ -61,9 +62,9 @@ def write(folder: Path, name: str, data: bytes) -> None:
 
 def thin_out(folder: Path, suffix: str, most: int) -> None:
     """Remove the oldest half of the files whose names end so, where there are more than that many. Raises OSError."""
-    found = [path for path in folder.iterdir() if path.suffix == suffix]
-    if len(found) > most:
-        for path in sorted(found, key=lambda path: path.stat().st_mtime)[: len(found) // 2]:
+    paths = [path for path in folder.iterdir() if path.suffix == suffix]
+    if len(paths) > most:
+        for path in sorted(paths, key=lambda path: path.stat().st_mtime)[: len(paths) // 2]:
             path.unlink(missing_ok=True)
 
 
@@ -76,23 +77,22 @@ def _remove(path: str) -> None:
         os.unlink(path)  # noqa: PTH108
 
 
-def _made(place: str) -> str:
-    """A folder, made if it is not there, and so is the one above it: none further up, a home that is not there stays so."""
+def _make(place: str) -> None:
+    """Have a folder, and the one above it, where they are not there. None further up: a missing home stays missing."""
     for folder in (os.path.dirname(place), place):  # noqa: PTH120
         if not os.path.lexists(folder):
             _look_above(os.path.dirname(folder))  # noqa: PTH120
             with contextlib.suppress(FileExistsError):
                 os.mkdir(folder, mode=0o700)  # noqa: PTH102
-    return place
 
 
 def _look(place: str) -> None:
     """Raises OSError for a folder that somebody else could change, or that is none."""
     _look_above(os.path.dirname(place))  # noqa: PTH120
-    found = os.lstat(place)
-    if not stat.S_ISDIR(found.st_mode):
+    status = os.lstat(place)
+    if not stat.S_ISDIR(status.st_mode):
         raise NotADirectoryError(errno.ENOTDIR, "is no folder")
-    _check(found, shared=False)
+    _check(status, shared=False)
 
 
 def _look_above(path: str) -> None:
@@ -103,13 +103,13 @@ def _look_above(path: str) -> None:
     _check(os.lstat("/"), shared=True)
     while names and links < _MOST_LINKS:
         step = f"{at}/{names.pop()}"
-        found = os.lstat(step)
-        if stat.S_ISLNK(found.st_mode) and _is_ours(found):
+        status = os.lstat(step)
+        if stat.S_ISLNK(status.st_mode) and _is_ours(status):
             target, links = os.readlink(step), links + 1  # noqa: PTH115
             names += _names(target)
             at = "" if target.startswith("/") else at
         else:
-            _check(found, shared=True)
+            _check(status, shared=True)
             at = step
     if names:
         raise OSError(errno.ELOOP, "links in a circle")
@@ -120,12 +120,12 @@ def _names(path: str) -> list[str]:
     return [name for name in path.split("/") if name][::-1]
 
 
-def _is_ours(found: os.stat_result) -> bool:
-    return found.st_uid in (0, os.geteuid())  # root's, as Python's own files may be
+def _is_ours(status: os.stat_result) -> bool:
+    return status.st_uid in (0, os.geteuid())  # root's, as Python's own files may be
 
 
-def _check(found: os.stat_result, *, shared: bool) -> None:
+def _check(status: os.stat_result, *, shared: bool) -> None:
     """Raises PermissionError for what somebody else could change. shared: others may have things of their own in it."""
-    writable = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not (shared and found.st_mode & stat.S_ISVTX)
-    if _HAS_OWNERS and (writable or not _is_ours(found)):
+    writable = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not (shared and status.st_mode & stat.S_ISVTX)
+    if _HAS_OWNERS and (writable or not _is_ours(status)):
         raise PermissionError(errno.EPERM, "somebody else may change it")

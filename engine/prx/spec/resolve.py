@@ -16,20 +16,9 @@ Find = Callable[[str], Raw]
 
 # What belongs to the provider and not to the dialect it speaks: it stays when the dialect changes.
 _OWN = (
-    "spec",
-    "id",
-    "name",
-    "docs",
-    "source",
-    "former_urls",
-    "aliases",
-    "base_url",
-    "auth",
-    "capabilities",
-    "evidence",
-    "retry",
-    "transport",
-)
+    "spec", "id", "name", "docs", "source", "former_urls", "aliases", "base_url", "auth", "capabilities", "evidence",
+    "retry", "transport",
+)  # fmt: skip
 _FILES_OWN = ("aliases", "former_urls", "source", "name", "docs", "evidence")  # never inherited
 _OWN_REQUEST = ("headers", "query")
 _LATER = "then"  # differences that wait for their fallback: what their nulls take away is known only then

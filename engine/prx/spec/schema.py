@@ -38,13 +38,13 @@ def problems(document: Document, name: str = "provider") -> list[Problem]:
     """Every fault of a document, in the order of its lines. In a provider's file null takes a key away."""
     value = _without_nulls(document.value) if name == "provider" else document.value
     try:
-        found = [document.problem(keys, sentence) for keys, sentence in _faults(name, value)]
-        found += [document.problem(keys, "is no number that can be counted with") for keys in _endless(value, ())]
+        faults = [document.problem(keys, sentence) for keys, sentence in _faults(name, value)]
+        faults += [document.problem(keys, "is no number that can be counted with") for keys in _endless(value, ())]
     except (RecursionError, ValueError):  # ValueError: Python writes no number of more than 4,300 digits
-        found = [document.problem((), "is nested too deeply, or has a number of too many digits")]
+        faults = [document.problem((), "is nested too deeply, or has a number of too many digits")]
     except TypeError:  # a mapping may hold what no file can
-        found = [document.problem((), "holds a value that is no text, number, truth, list or mapping")]
-    return sorted(set(found), key=lambda problem: (problem.line, problem.column, problem.path))
+        faults = [document.problem((), "holds a value that is no text, number, truth, list or mapping")]
+    return sorted(set(faults), key=lambda problem: (problem.line, problem.column, problem.path))
 
 
 def _faults(name: str, value: Any) -> Iterator[tuple[Keys, str]]:

@@ -116,7 +116,7 @@ class Incoming:
         self.status, self.headers = status, headers
         self.body = body_of(status, headers)
         self._keeps = not isinstance(self.body, ToEnd) and _keeps(status, headers, version)
-        self.early = bytes(self._buffer)
+        self.early, self._buffer = bytes(self._buffer), bytearray()
         if self.body.ended and self.early:  # an answer without a body has one
             self.body.clean = False
 

@@ -27,7 +27,8 @@ class Answer:
 
     def __init__(self, incoming: Incoming, limits: Limits) -> None:
         self.head = Head(incoming.status, incoming.headers, time.time())
-        self._incoming, self._body, self._early = incoming, incoming.body, incoming.early
+        self._incoming, self._body = incoming, incoming.body
+        self._early, incoming.early = incoming.early, b""
         self._packed, self._max_packed = 0, limits.max_body
         encoding = incoming.headers.get("content-encoding", "")
         self._inflate = Inflate(encoding) if encoding else None
