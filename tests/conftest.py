@@ -23,6 +23,11 @@ settings.register_profile("search", deadline=None, max_examples=2000)
 settings.load_profile("quick")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: many tests wait, for what is slow on purpose or for a process."""
+    return (getattr(os, "process_cpu_count", os.cpu_count)() or 1) + 1
+
+
 @pytest.fixture
 def emulator():
     with Emulator(

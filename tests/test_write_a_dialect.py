@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from helpers import commands
 from helpers.example_server import CAST, PASS, Parley
 
 import prx
@@ -130,6 +132,11 @@ class Reader:
         """A command, with what a terminal shows of it as its stdout."""
         path = f"{self.home / 'bin'}{os.pathsep}{os.environ['PATH']}"
         engine = str(Path(prx.__file__).parents[1])
+        env = {"PATH": path, "PYTHONPATH": engine, "HOME": str(self.home), **self.exports}
+        if command.startswith("prx ") and not set("|<>;&$*`\\~") & set(command):
+            done = commands.run(*shlex.split(command, comments=True)[1:], env=env, cwd=self.home, together=True)
+            assert "Traceback" not in done.stdout, done.stdout
+            return done
         done = subprocess.run(
             ["sh", "-c", command],
             stdin=subprocess.DEVNULL,
@@ -138,7 +145,7 @@ class Reader:
             text=True,
             timeout=60,
             check=False,
-            env={"PATH": path, "PYTHONPATH": engine, "HOME": str(self.home), **self.exports},
+            env=env,
             cwd=self.home,
         )
         assert "Traceback" not in done.stdout, done.stdout

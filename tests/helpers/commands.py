@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 # What a module's processes will want, so that they find it there. Packages with all that is in them.
-WANTED = {"prx": ("prx", "rich.console", "rich.table", "jsonschema", "requests", "vcr", "yaml"), "pytest": ("_pytest", "pytest", "hypothesis", "prx")}  # fmt: skip
+WANTED = {"prx": ("prx", "rich.console", "rich.table", "jsonschema", "requests", "yaml"), "pytest": ("_pytest", "pytest", "hypothesis", "prx")}  # fmt: skip
 LENGTH = struct.Struct("!I")
 
 
@@ -42,14 +42,19 @@ def run(
     env: Mapping[str, str] | None = None,
     cwd: Any = None,
     timeout: float = 60,
+    together: bool = False,
 ) -> subprocess.CompletedProcess[str]:
-    """What `subprocess.run([python, "-m", module, …], input=stdin, capture_output=True, text=True)` gives."""
+    """What `subprocess.run([python, "-m", module, …], input=stdin, capture_output=True, text=True)` gives.
+
+    together: what goes to standard error is with the rest, as on a terminal.
+    """
     with contextlib.ExitStack() as files:
         pipes = [os.pipe() for _ in range(3)]
         theirs = (pipes[0][0], pipes[1][1], pipes[2][1])
+        files_of_it = (*theirs[:2], theirs[1]) if together else theirs
         to, *outputs = (files.enter_context(os.fdopen(fd, mode)) for fd, mode in ((pipes[0][1], "wb"), (pipes[1][0], "rb"), (pipes[2][0], "rb")))  # fmt: skip
         try:
-            process = start(*arguments, module=module, files=theirs, env=env, cwd=cwd)
+            process = start(*arguments, module=module, files=files_of_it, env=env, cwd=cwd)
         finally:
             for fd in theirs:
                 os.close(fd)
