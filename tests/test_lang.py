@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jmespath.exceptions import JMESPathError
 
-from prx.lang import bounds, codegen, query, tree
-from prx.lang.functions import OWN
+from prx.lang import bounds, codegen, own, query, runtime, tree
+from prx.lang.functions import FUNCTIONS, OWN
 from prx.lang.template import WORDS, Template, TemplateError, holds
 
 HERE = Path(__file__).parent / "lang"
@@ -288,3 +288,20 @@ def test_a_template_says_what_its_description_says(source, value):
             template(value)
         return
     assert repr(template(value)) == wanted
+
+
+@pytest.mark.parametrize("name", sorted(own.STANDARD))
+@given(st.lists(st.recursive(st.none() | st.booleans() | st.integers(-2, 2) | st.floats(-1, 1) | st.sampled_from(["", "a", "ab"]),
+                             lambda values: st.lists(values, max_size=3) | st.dictionaries(st.sampled_from("abc"), values, max_size=2)), max_size=3))  # fmt: skip
+def test_functions_of_jmespath_that_stand_here_too(name, arguments):
+    """As jmespath's own, for any arguments; what it refuses is refused."""
+
+    def outcome(run):
+        try:
+            return run()
+        except Exception as error:
+            return type(error)
+
+    assert repr(outcome(lambda: runtime.call(name, arguments))) == repr(
+        outcome(lambda: FUNCTIONS.call_function(name, arguments))
+    )

@@ -1,7 +1,8 @@
 """What JMESPath lacks and a spec needs. Pure, closed, and at ease with null.
 
 Each gives null for null, so that a formula about a part that is not there is simply not there. Nothing here needs the
-jmespath package, which takes longer to import than many a call to make.
+jmespath package, which takes longer to import than many a call to make; for that reason those of its functions that
+the packaged dialects use stand here as well (STANDARD).
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Own(NamedTuple):
 
 
 OWN: dict[str, Own] = {}
+STANDARD: dict[str, Own] = {}  # of JMESPath; each raises TypeError for what jmespath refuses in words of its own
 
 
 def _own(*wanted: Types, more: bool = False) -> Callable[[F], F]:
@@ -116,3 +118,39 @@ def compact(value: Any) -> Any:
     elif isinstance(value, list):
         value = [item for item in value if item is not None]
     return value or None
+
+
+# ------------------------------------------------------------------ JMESPath's
+
+_TYPES = {str: "string", bool: "boolean", list: "array", dict: "object", float: "number", int: "number"}
+
+
+def _type(value: Any) -> str:
+    return _TYPES.get(type(value), "null")
+
+
+def _min(values: list[Any]) -> Any:
+    kinds = {type(value) for value in values}
+    if not (kinds <= {int, float} or kinds == {str}):
+        raise TypeError
+    return min(values) if values else None
+
+
+def _merge(*values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for each in values for key, value in dict.items(each)}
+
+
+def _contains(subject: Any, search: Any) -> bool:
+    return search in subject
+
+
+STANDARD |= {
+    "type": Own(_type, (_ANY,), more=False),
+    "join": Own(str.join, ((str,), (list,)), more=False),
+    "length": Own(len, ((str, list, dict),), more=False),
+    "contains": Own(_contains, ((str, list), _ANY), more=False),
+    "min": Own(_min, ((list,),), more=False),
+    "merge": Own(_merge, ((dict,),), more=True),
+    "starts_with": Own(str.startswith, ((str,), (str,)), more=False),
+    "ends_with": Own(str.endswith, ((str,), (str,)), more=False),
+}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from prx.lang.own import OWN
+from prx.lang.own import OWN, STANDARD
 
 
 def call(name: str, arguments: list[Any]) -> Any:
@@ -13,7 +14,11 @@ def call(name: str, arguments: list[Any]) -> Any:
     ours = OWN.get(name)
     if ours is not None and ours.takes(arguments):
         return ours.run(*arguments)
-    from prx.lang.functions import FUNCTIONS  # late: it needs jmespath, and most calls need none of its functions
+    standard = STANDARD.get(name)
+    if standard is not None and standard.takes(arguments):
+        with contextlib.suppress(TypeError):
+            return standard.run(*arguments)
+    from prx.lang.functions import FUNCTIONS  # late: it needs jmespath, and few files use any other of its functions
 
     return FUNCTIONS.call_function(name, arguments)
 
