@@ -7,7 +7,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-RUNNERS = {"hypothesis", "pytest", "vcrpy"}
+RUNNERS = {"hypothesis", "pytest", "pytest-xdist", "vcrpy"}
 project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 bounds = [re.match(r"([\w-]+)>=([\d.]+),<\d", line) for line in project["dependencies"]]
 bounds += [re.match(r"([\w-]+)>=([\d.]+),<\d", line) for line in project["optional-dependencies"]["test"]]
