@@ -24,7 +24,7 @@ settings.load_profile("quick")
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are processors: many tests wait, for what is slow on purpose or for a process."""
+    """One more than there are processors: many tests wait, for a clock or a process."""
     return (getattr(os, "process_cpu_count", os.cpu_count)() or 1) + 1
 
 

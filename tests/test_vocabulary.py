@@ -49,7 +49,7 @@ ELSEWHERE = {
                 for word in schema_module.load("provider")["$defs"]["evidence"]["properties"]["of"]["items"]["enum"]
             ),
         ),
-        "test_suite.py::test_the_strongest_evidence_counts",
+        "test_conformance_command.py::test_the_strongest_evidence_counts",
     ),
     "deviations": "test_conformance.py::test_a_deviation_takes_the_place_of_a_case",
 }

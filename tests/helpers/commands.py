@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 # What a module's processes will want, so that they find it there. Packages with all that is in them.
-WANTED = {"prx": ("prx", "rich.console", "rich.table", "jsonschema", "requests", "yaml"), "pytest": ("_pytest", "pytest", "hypothesis", "prx")}  # fmt: skip
+WANTED = {"prx": ("prx", "rich.console", "rich.table", "jsonschema", "requests", "yaml"), "pytest": ("_pytest", "pytest", "prx")}  # fmt: skip
 LENGTH = struct.Struct("!I")
 
 
