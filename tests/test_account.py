@@ -130,12 +130,12 @@ def test_an_auth_style_without_its_name():
     [
         ("localhost:8000/v1", "http://localhost:8000/v1"),
         ("api.groq.com/openai/v1", "http://api.groq.com/openai/v1"),
-        ("ftp://x.example", "no URL that can be called"),
-        ("https://", "no URL that can be called"),
+        ("ftp://x.example", "not a URL that prx can call"),
+        ("https://", "not a URL that prx can call"),
         ("https://user:pass@x.example/v1", "user name or password"),
-        ("https://x.example/v1\r\nx: y", "no URL that can be called"),
-        ("https://x.example:99999/v1", "no URL that can be called"),
-        ("http://[::1/v1", "no URL that can be called"),
+        ("https://x.example/v1\r\nx: y", "not a URL that prx can call"),
+        ("https://x.example:99999/v1", "not a URL that prx can call"),
+        ("http://[::1/v1", "not a URL that prx can call"),
     ],
 )
 def test_urls_that_cannot_be_called(url, words):

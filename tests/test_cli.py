@@ -361,7 +361,11 @@ def test_doctor(tmp_path):
         "header authorization: Bearer ***",
     ):
         assert words in text
-    for words in ("auth: 401: Invalid API key", "nobody listens at http://127.0.0.1:9", "is no URL that can be called"):
+    for words in (
+        "auth: 401: Invalid API key",
+        "nobody listens at http://127.0.0.1:9",
+        "is not a URL that prx can call",
+    ):
         assert words in text
     assert [row["ok"] for row in rows] == [True, False, False, False]
     assert "chat" not in {check["name"] for check in rows[0]["checks"]}
@@ -439,7 +443,7 @@ def test_a_provider_is_found_by_any_of_its_names():
         assert set(rows) <= set(everything), "the same table"
         assert done.returncode == (0 if found else 1)
     assert prx("providers", "--search", "moonshto").stderr == (
-        "prx: no provider fits 'moonshto'; did you mean 'moonshot'?\n"
+        "prx: no provider matches 'moonshto'; did you mean 'moonshot'?\n"
     )
     assert [row["id"] for row in json.loads(prx("providers", "--search", "groq", "--json").stdout)] == ["groq"]
     assert len(everything) >= 130

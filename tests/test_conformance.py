@@ -123,7 +123,7 @@ def test_a_recording_edited_by_one_token_is_found_out(token, other, resealed, tm
         return
     reseal(path)
     if token.startswith("content"):
-        with pytest.raises(ConfigError, match=r"chat\.yaml: .* the body of the request has changed; record it anew"):
+        with pytest.raises(ConfigError, match=r"chat\.yaml: .* the body of the request has changed; record it again"):
             run.replay(strict, "llamacpp", path, [])
     else:
         assert run.replay(strict, "llamacpp", path, []).failures

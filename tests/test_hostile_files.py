@@ -257,7 +257,7 @@ def test_files_that_extend_each_other(circle, tmp_path):
         try:
             client.plan("hi", "one/m")
         except prx.SpecError as error:
-            assert "circle" in str(error)  # noqa: PT017 - a file that only its variants lead back to is none
+            assert "leads back to itself" in str(error)  # noqa: PT017 - a file that only its variants lead back to is none
         else:
             assert circle in {"a fallback", "an override"}
 
@@ -281,7 +281,9 @@ def test_an_expression_that_grows_is_refused(text, where, tmp_path):
     (tmp_path / "x.yaml").write_text(GOOD.format("x") + where.format(quoted) + "\n")
     with within(5):
         problems = Loader([tmp_path]).check(tmp_path / "x.yaml")[1]
-    assert any("more than 100 times over" in problem.text and problem.line == 5 for problem in problems), problems
+    assert any("more than 100 times in its result" in problem.text and problem.line == 5 for problem in problems), (
+        problems
+    )
 
 
 def test_a_template_that_grows_is_refused(tmp_path):
@@ -291,7 +293,7 @@ def test_a_template_that_grows_is_refused(tmp_path):
     (tmp_path / "x.yaml").write_text(GOOD.format("x") + f"request: {{body: {{a: {inner}}}}}\n")
     problems = Loader([tmp_path]).check(tmp_path / "x.yaml")[1]
     assert [str(problem).partition(": ")[2] for problem in problems] == [
-        "request.body: may say a call more than 2000 times over; take less of it"
+        "request.body: may repeat what a call says more than 2000 times in its result; select less of it"
     ]
 
 
@@ -458,10 +460,10 @@ def test_a_header_is_plain_text(where, text, tmp_path):
 def test_nobody_else_says_how_long_a_request_is(name, tmp_path):
     for where in (f"request: {{headers: {{{name}: chunked}}}}", f"auth: {{style: custom, name: {name}}}"):
         (tmp_path / "x.yaml").write_text(f"{GOOD.format('x')}{where}\n")
-        with pytest.raises(prx.SpecError, match="says prx itself; take this header out"):
+        with pytest.raises(prx.SpecError, match="prx sets this header itself"):
             prx.Client(config={}, providers=tmp_path, env={}).plan("hi", "x/m")
     for row in ({"headers": {name: "1"}}, {"auth_style": "custom", "auth_name": name}):
-        with pytest.raises(prx.ConfigError, match="says prx itself; take this header out"):
+        with pytest.raises(prx.ConfigError, match="prx sets this header itself"):
             prx.Client(config={"providers": {"compatible": row}}, env={})
 
 
@@ -571,7 +573,7 @@ EVIDENCE = (
 RECORDINGS = {
     **THINGS, "merges": HAZARDS["merges"], "bomb": HAZARDS["bomb"], "deep": HAZARDS["deep_flow"], "utf16": HAZARDS["utf16le"],
     "empty": (_write(""), ""), "a list": (_write("[1]"), ""), "odd evidence": (_write("evidence: [1]\ninteractions: []\n"), ""),
-    "unknown kind": (_write(f"{EVIDENCE.replace('emulated', 'sworn')}interactions: []\n"), "its evidence is of no kind"),
+    "unknown kind": (_write(f"{EVIDENCE.replace('emulated', 'sworn')}interactions: []\n"), "its kind of evidence is unknown"),
     "a date": (_write(f"{EVIDENCE}interactions: [2026-01-01]\n"), ""),
     "no exchange": (_write(f"{EVIDENCE}interactions: [{{request: {{}}}}]\n"), "'response'"),
     "no method": (_write(f"{EVIDENCE}interactions: [{{request: {{}}, response: {{}}}}]\n"), "'method'"),

@@ -398,7 +398,7 @@ def test_a_run_that_cannot_be_taken_up_is_said_in_a_sentence(tmp_path, odd):
     path = tmp_path / "run.jsonl"
     text = json.dumps(GOOD) + "\n" + json.dumps(odd) + "\n"
     path.write_text(text)
-    with pytest.raises(ConfigError, match="no run that could be taken up: line 2 is no result"):
+    with pytest.raises(ConfigError, match="cannot be resumed: line 2 is no result"):
         report.State(path)
     assert path.read_text() == text, "nothing is lost"
 
@@ -417,7 +417,7 @@ def test_a_file_of_something_else_is_not_taken_up(tmp_path, text):
     path.write_bytes(text)
     done = run("conformance", "groq", "--resume", str(path))
     assert done.returncode == 1
-    assert done.stderr.startswith(f"prx: {path}: no run that could be taken up: ")
+    assert done.stderr.startswith(f"prx: {path}: cannot be resumed: ")
     assert path.read_bytes() == text, "nothing is lost"
 
 
@@ -437,7 +437,7 @@ def test_a_run_that_was_interrupted_is_taken_up(tmp_path, text, after, count):
 def test_what_is_no_file_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", tmp_path):
-        assert "no run that could be taken up" in run("conformance", "groq", "--resume", str(path)).stderr
+        assert "cannot be resumed" in run("conformance", "groq", "--resume", str(path)).stderr
 
 
 def test_a_number_that_json_does_not_have_breaks_no_report(tmp_path):

@@ -77,7 +77,7 @@ def test_an_exchange_is_played_once():
     assert (played.head.status, dict(played.head.headers)) == (200, {"content-type": "text/plain"})
     assert (played.read(), played.read(), played.read()) == (b"one", b"", b"")
     assert (player.play_count, player.all_played, player.missing) == (1, True, None)
-    with pytest.raises(ConfigError, match="what was recorded for it has been played; record it anew") as caught:
+    with pytest.raises(ConfigError, match="what was recorded for it has been played; record it again") as caught:
         player.send(request({"n": 1}), LIMITS)
     assert str(caught.value).startswith(f"some.yaml: there is nothing to play for POST {URL}: ")
     assert player.missing is not None
@@ -101,7 +101,7 @@ def test_equal_requests_are_answered_in_their_order():
 )
 def test_a_request_that_was_not_recorded(asked, why):
     player = playback(interaction({"n": 1}))
-    with pytest.raises(ConfigError, match=f"{why}; record it anew"):
+    with pytest.raises(ConfigError, match=f"{why}; record it again"):
         player.send(asked, LIMITS)
     assert player.play_count == 0
     with pytest.raises(ConfigError, match=r"some\.yaml"):

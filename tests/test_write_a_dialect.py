@@ -231,7 +231,7 @@ def test_the_choice_of_a_tool(client, reader):
     for choice, word in (("auto", "freely"), ("none", "never"), ("required", "must"), (named, {"only": "weather"})):
         ask(client, False, "hi", tools=TOOLS, tool_choice=choice)
         assert sent(reader)["may_use"] == word
-    with pytest.raises(prx.CapabilityError, match="cannot say this"):
+    with pytest.raises(prx.CapabilityError, match="cannot express this"):
         ask(client, False, "hi", tools=TOOLS, tool_choice={"type": "allowed_tools"})
 
 

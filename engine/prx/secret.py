@@ -104,7 +104,8 @@ class LostSecret(Secret):
 
     def reveal(self) -> str:
         raise ConfigError(
-            "a key that went through a pickle is not in it", hint="Make a Client where the call is made, with its key."
+            "a key is not kept in a pickle, so it cannot be sent",
+            hint="Make a Client where the call is made, with its key.",
         )
 
     def redact(self, text: str) -> str:

@@ -19,7 +19,7 @@ def check_url(url: str, provider: str = "") -> SplitResult:
     except ValueError:
         fits = False
     if not fits or any(ord(character) <= 32 for character in url):
-        raise ConfigError(f"{_shown(url)} is no URL that can be called", provider=provider, hint=_example(url))
+        raise ConfigError(f"{_shown(url)} is not a URL that prx can call", provider=provider, hint=_example(url))
     if "@" in parts.netloc:
         raise ConfigError(
             f"{_shown(url)} has a user name or password in it",

@@ -45,3 +45,15 @@ def failing(client: prx.Client) -> float | None:
         assert_type(error.retryable, bool)
         assert_type(error.status, int | None)
     return None
+
+
+async def asynchronous() -> str:
+    async with prx.AsyncClient(config={}, env={"A": "b"}, watch=True) as client:
+        reply = await client.chat("hi", model="a/b", temperature=0, deadline=9.5)
+        assert_type(reply, prx.Reply)
+        assert_type(await client.models("x"), list[str])
+        async with client.stream("hi", tools=[{"type": "function"}]) as pieces:
+            assert_type(pieces, prx.AsyncStream)
+            async for piece in pieces:
+                assert_type(piece, prx.Delta)
+        return pieces.reply.content

@@ -92,7 +92,7 @@ def _found(text: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     found = [row for row in rows if any(text.lower() in word.lower() for word in _words(row))]
     if not found:
         near = nearest(text.lower(), [word for row in rows for word in _words(row)])
-        raise ConfigError(f"no provider fits {text!r}{near}")
+        raise ConfigError(f"no provider matches {text!r}{near}")
     return found
 
 

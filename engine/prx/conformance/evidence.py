@@ -85,7 +85,7 @@ def _evidence(value: Any) -> Evidence:
     """The evidence of a recording's value. Raises ValueError, KeyError or TypeError."""
     evidence = Evidence(**value["evidence"])
     if evidence.kind not in KINDS or not all(isinstance(text, str) for text in asdict(evidence).values()):
-        raise ValueError(f"its evidence is of no kind that there is: {', '.join(KINDS)}")
+        raise ValueError(f"its kind of evidence is unknown; known are: {', '.join(KINDS)}")
     return evidence
 
 

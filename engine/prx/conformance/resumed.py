@@ -31,7 +31,7 @@ def rows(path: Path) -> list[Row]:
         found = _rows(data)
         _mend(path, data, found)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: no run that could be taken up: {_said(error)}") from None
+        raise ConfigError(f"{path}: cannot be resumed: {_said(error)}") from None
     return [row for row in found if row is not None]
 
 

@@ -138,7 +138,7 @@ def replay(case: Case, provider: str, path: Path, folders: list[Path]) -> Result
         raise playback.missing
     if not playback.all_played:
         played = f"{playback.play_count} of {len(playback)}"
-        raise ProtocolError(f"{path}: only {played} recorded exchanges were played; record it anew", provider=provider)
+        raise ProtocolError(f"{path}: only {played} recorded exchanges were played; record it again", provider=provider)
     return _judged(case, spec, provider, seen, evidence, recording.exchanges, started)
 
 

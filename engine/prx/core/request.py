@@ -138,7 +138,7 @@ def build_body(spec: Spec, call: Call) -> dict[str, Any]:
     try:
         made: dict[str, Any] = body(view(call, shaping.prepare(call.messages, request), params, body.reads)) or {}
     except TemplateError as error:
-        raise CapabilityError(f"the dialect {spec.dialect} cannot say this: {error}", provider=spec.id) from None
+        raise CapabilityError(f"the dialect {spec.dialect} cannot express this: {error}", provider=spec.id) from None
     rest = {} if "*" in body.params else {name: value for name, value in params.items() if name not in body.params}
     for name, value in rest.items():
         made[name] = _joined(made.get(name), value)

@@ -49,7 +49,7 @@ def checked(expression: str) -> Node:
     tree = parse(expression)
     _refuse_slips(tree)
     if bounds.of_query(tree) > bounds.MAX_QUERY:
-        raise QueryError(f"may say what it looks at more than {bounds.MAX_QUERY} times over; take less of it")
+        raise QueryError(f"may repeat its input more than {bounds.MAX_QUERY} times in its result; select less of it")
     return tree
 
 

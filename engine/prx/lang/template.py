@@ -211,7 +211,7 @@ class Template:
                 name = word if isinstance(word, str) else json.dumps(word)
                 case = cases.get(name) or case_of(name)
                 if case is None and word is not None:
-                    raise TemplateError(path, f"{word!r} has no form here; known: {known}")
+                    raise TemplateError(path, f"{word!r} cannot be written here; known: {known}")
                 return case(value) if case else None
 
             return render

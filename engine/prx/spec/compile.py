@@ -13,7 +13,7 @@ from prx.spec.document import Keys
 from prx.spec.model import CALL, FAULT, TOKENS, Found, Query, Spec
 
 FRAMING = {"content-length", "transfer-encoding"}  # with another's, a server would see where a request ends elsewhere
-OWN_HEADER = "how long a request is says prx itself; take this header out"
+OWN_HEADER = "prx sets this header itself, from the length of the request; remove it"
 
 _HEADER = {"bearer": "authorization", "x-api-key": "x-api-key"}
 _TEMPLATE = {"bearer": "Bearer {api_key}"}

@@ -37,7 +37,11 @@ def _missing(spec: Spec) -> Iterator[Fault]:
 
 def _overgrown(request: model.Request) -> Iterator[Fault]:
     if request.body.growth > bounds.MAX_TEMPLATE:
-        yield ("request", "body"), f"may say a call more than {bounds.MAX_TEMPLATE} times over; take less of it", None
+        yield (
+            ("request", "body"),
+            f"may repeat what a call says more than {bounds.MAX_TEMPLATE} times in its result; select less of it",
+            None,
+        )
 
 
 def _crossed(request: model.Request) -> Iterator[Fault]:

@@ -90,7 +90,7 @@ class Loader(Catalog):
         entry = self.base_entry(name, of)
         if entry.path in chain:
             way = " -> ".join(path.stem for path in (*chain, entry.path))
-            raise SpecError(f"{extends_in(of)}: {way} goes in a circle; take one extends out")
+            raise SpecError(f"{extends_in(of)}: {way} leads back to itself; remove one extends")
         resolved = self._resolve(entry, chain)
         own, *others = resolved.source_files
         return resolved._replace(source_files=(own._replace(name=name, of=of), *others))

@@ -39,11 +39,11 @@ def problems(document: Document, name: str = "provider") -> list[Problem]:
     value = _without_nulls(document.value) if name == "provider" else document.value
     try:
         faults = [document.problem(keys, sentence) for keys, sentence in _faults(name, value)]
-        faults += [document.problem(keys, "is no number that can be counted with") for keys in _endless(value, ())]
+        faults += [document.problem(keys, "must be a finite number") for keys in _endless(value, ())]
     except (RecursionError, ValueError):  # ValueError: Python writes no number of more than 4,300 digits
         faults = [document.problem((), "is nested too deeply, or has a number of too many digits")]
     except TypeError:  # a mapping may hold what no file can
-        faults = [document.problem((), "holds a value that is no text, number, truth, list or mapping")]
+        faults = [document.problem((), "holds a value that is not a string, number, boolean, list or mapping")]
     return sorted(set(faults), key=lambda problem: (problem.line, problem.column, problem.path))
 
 

@@ -132,7 +132,7 @@ class Playback:
     def _missed(self, request: HttpRequest, asked: list[_Asked]) -> ConfigError:
         uri = self._mask.text(request.full_url())
         return ConfigError(
-            f"{self._source}: there is nothing to play for {request.method} {uri}: {self._reason(asked)}; record it anew"
+            f"{self._source}: there is nothing to play for {request.method} {uri}: {self._reason(asked)}; record it again"
         )
 
     def _reason(self, asked: list[_Asked]) -> str:

@@ -115,7 +115,7 @@ class Watchdog:
         try:
             threading.Thread(target=self._watch, name="prx-watchdog", daemon=True).start()
         except RuntimeError as error:
-            raise ConfigError(f"no thread can be started that keeps the deadline: {error}") from None
+            raise ConfigError(f"no thread can be started to watch the deadline: {error}") from None
         self._running = True
 
     def cancel(self, guard: Guard) -> None:
