@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -26,6 +27,12 @@ settings.load_profile("quick")
 def pytest_xdist_auto_num_workers() -> int:
     """One more than there are processors: many tests wait, for a clock or a process."""
     return (getattr(os, "process_cpu_count", os.cpu_count)() or 1) + 1
+
+
+def pytest_collection_finish() -> None:
+    """What thousands of collected tests are made of is not looked through again at each collection of garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

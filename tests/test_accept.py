@@ -7,8 +7,7 @@ import subprocess
 import sys
 
 import pytest
-import yaml
-from helpers import any_json
+from helpers import any_json, data_files
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
@@ -20,7 +19,7 @@ from prx.spec.read import read_quickly
 FILES = sorted(resources.folder("providers.d").rglob("*.yaml"))
 SPECS = [schema._without_nulls(read_quickly(path)) for path in FILES]
 CONFIGS = [{}, {"default": {"provider": "a", "model": "b"}}, {"providers": {"a": {"api_url": "http://x", "api_key": "k", "timeout": 3, "headers": {"x": "y"}}}}, {"model_routes": [{"pattern": "a/*", "provider": "b"}], "images": {"urls": True}}]  # fmt: skip
-CASES = [yaml.safe_load(path.read_text()) for path in sorted(resources.folder("cases").glob("*.yaml"))]
+CASES = [data_files.read(path) for path in sorted(resources.folder("cases").glob("*.yaml"))]
 RIGHT = {"provider": SPECS, "config": CONFIGS, "case": CASES}
 
 

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-import yaml
+from helpers import data_files
 from helpers.driver_without_io import play
 
 FILES = sorted((Path(__file__).parent / "faults").glob("*.yaml"))
-CASES = [{**case, "file": file.stem} for file in FILES for case in yaml.safe_load(file.read_text())]
+CASES = [{**case, "file": file.stem} for file in FILES for case in data_files.read(file)]
 MONSTERS = {"DEEP": '{"choices":' + "[" * 100_000, "DIGITS": '{"choices": ' + "9" * 5000 + "}"}
 
 

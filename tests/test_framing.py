@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import yaml
+from helpers import data_files
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +13,7 @@ from prx.core.framing import FRAMINGS, frames_in
 from prx.errors import OverflowedError
 
 HERE = Path(__file__).parent / "framing"
-CASES = [case for file in sorted(HERE.glob("*.yaml")) for case in yaml.safe_load(file.read_text())]
+CASES = [case for file in sorted(HERE.glob("*.yaml")) for case in data_files.read(file)]
 
 
 def frames(framing, pieces, limit=1 << 20):

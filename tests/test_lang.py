@@ -8,8 +8,7 @@ from pathlib import Path
 
 import jmespath
 import pytest
-import yaml
-from helpers import properties
+from helpers import data_files, properties
 from helpers.examples import settled
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +22,7 @@ HERE = Path(__file__).parent / "lang"
 
 
 def rows(name):
-    return [(group["given"], case) for group in yaml.safe_load((HERE / name).read_text()) for case in group["cases"]]
+    return [(group["given"], case) for group in data_files.read(HERE / name) for case in group["cases"]]
 
 
 @pytest.mark.parametrize(("given", "expression"), rows("jmespath.yaml"))

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-import yaml
+from helpers import data_files
 from helpers.driver_without_io import holds, play
 
 from prx import resources
@@ -90,7 +90,7 @@ def schema_keys() -> set[str]:
     return found - structure
 
 
-CASES = [case for file in sorted((HERE / "vocabulary").glob("*.yaml")) for case in yaml.safe_load(file.read_text())]
+CASES = [case for file in sorted((HERE / "vocabulary").glob("*.yaml")) for case in data_files.read(file)]
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: "+".join(case["keys"])[:80])
 
 

@@ -254,6 +254,9 @@ def _prepare(module: str) -> None:
         for found in pkgutil.walk_packages(getattr(package, "__path__", ()), f"{name}.") if name == "prx" else ():
             if not found.name.endswith(("__main__", "conformance.plugin")):
                 importlib.import_module(found.name)
+    from prx.conformance import cases
+
+    cases.load()  # packaged files that nothing changes
 
 
 if __name__ == "__main__":

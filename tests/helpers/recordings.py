@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
+from helpers import data_files
 
 CASSETTES = Path(__file__).resolve().parents[2] / "cassettes"
 
@@ -32,9 +32,7 @@ def answers(*, errors: bool = True) -> Iterator[Answer]:
     """Each dialect's recorded answers, `errors` as well."""
     for dialect, provider in _RECORDED.items():
         for path in sorted((CASSETTES / provider).glob("*.yaml")):
-            for row in yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))[
-                "interactions"
-            ]:
+            for row in data_files.read(path)["interactions"]:
                 if row["request"]["method"] == "POST" and (errors or row["response"]["status"] < 300):
                     yield Answer(dialect, path.stem, path.stem.startswith("stream"), _body(row["response"]))
 
