@@ -7,6 +7,8 @@ import json
 import pytest
 from helpers.driver_without_io import play
 
+from prx.core.replay import Replay
+
 THOUGHT = {"type": "thinking", "thinking": "I need the sky.", "signature": "s1"}
 HIDDEN = {"type": "redacted_thinking", "data": "opaque"}
 LATER = {"type": "thinking", "thinking": "And the time.", "signature": "s2"}
@@ -188,3 +190,12 @@ def test_a_refusal_comes_in_deltas():
     assert [delta.refusal for delta in played.deltas] == ["I ", "won't.", None]
     assert played.reply.refusal == "I won't."
     assert [part.kind for part in played.reply.parts] == ["refusal"]
+
+
+@pytest.mark.parametrize("index", [[], {}, [1], None])
+def test_an_index_that_is_none_joins_nothing(index):
+    """Of what goes back in the next turn: two elements whose index says nothing stay two."""
+    replay = Replay()
+    for text in ("a", "b"):
+        replay.add({"details": [{"index": index, "text": text}]}, {"details": ("text",)})
+    assert replay.folded() == {"details": [{"index": index, "text": "a"}, {"index": index, "text": "b"}]}

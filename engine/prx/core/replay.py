@@ -47,7 +47,8 @@ def _joined(elements: list[Any], grows: tuple[str, ...]) -> list[Any]:
     groups: dict[Any, list[dict[str, Any]]] = {}
     for place, element in enumerate(elements):
         index = element.get("index") if isinstance(element, dict) else None
-        groups.setdefault(("no index", place) if index is None else index, []).append(element)
+        # An index that is no number and no text is nobody's.
+        groups.setdefault(index if isinstance(index, int | float | str) else ("no index", place), []).append(element)
     return [_one(group, grows) if len(group) > 1 else group[0] for group in groups.values()]
 
 
