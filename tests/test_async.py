@@ -19,6 +19,7 @@ from helpers.byte_server import DONE, FIN, HANG, RST, RawServer, delta, response
 
 import prx
 from prx.transport import asynchronous
+from prx.transport.origin import proxy_of
 
 ENDLESS = [*stream(delta("hel"), *[delta("."), 0.01] * 500)]
 
@@ -506,3 +507,10 @@ def test_a_key_is_in_no_error_of_a_task():
     assert "sk-secret-key" not in str(error) + repr(error)
     assert all("sk-secret-key" not in repr(frame.f_locals) for frame in ours)
     assert error.__context__ is None
+
+
+def test_a_proxy_shows_its_password_to_nobody():
+    proxy = proxy_of("https://host.invalid/v1", "http://me:secret-word@127.0.0.1:1", {})
+    assert base64.b64decode(proxy.headers["proxy-authorization"].removeprefix("Basic ")) == b"me:secret-word"
+    assert "secret-word" not in repr(proxy) + str(proxy)
+    assert proxy_of("http://127.0.0.1:9/v1", "", {"http_proxy": "http://127.0.0.1:1"}) is None

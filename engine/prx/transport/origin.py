@@ -9,6 +9,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from prx.errors import ConfigError
 from prx.record import Record
+from prx.secret import Secret
 from prx.transport import proxies
 
 _PORTS = {"http": 80, "https": 443}
@@ -45,14 +46,14 @@ class Origin(Record):
 class Proxy(Origin):
     """A proxy, with the headers by which it knows us."""
 
-    login: str = ""
+    login: Secret = Secret("")
 
     @property
     def headers(self) -> dict[str, str]:
         """Its own credentials, as Basic authentication."""
         if not self.login:
             return {}
-        return {"proxy-authorization": f"Basic {base64.b64encode(self.login.encode()).decode()}"}
+        return {"proxy-authorization": f"Basic {base64.b64encode(self.login.reveal().encode()).decode()}"}
 
 
 def origin_of(url: str) -> tuple[Origin, str]:
@@ -73,7 +74,7 @@ def proxy_of(url: str, configured: str, environ: Mapping[str, str]) -> Proxy | N
         if not proxy:
             return None
         parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else ""
+        login = Secret(f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else "")
         return Proxy(parts.scheme, _host(parts.hostname or ""), parts.port or _PORTS[parts.scheme], login)
     except (ValueError, KeyError) as error:
         raise _unusable("the proxy", error) from None
