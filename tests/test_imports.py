@@ -63,7 +63,7 @@ def test_a_call_imports_nothing(client):
     scripts = [
         response(), response(200, calling), response(200, packed, "content-encoding: gzip"),
         response(429, {"error": {"message": "slow"}}, "retry-after: Wed, 21 Oct 2065 07:28:00 GMT"), response(404, {"error": {"message": "no model m"}}),
-        response(200, {}), stream(delta("hel"), TWO_LINES, delta("", "stop"), DONE), stream(delta("hel")),
+        response(200, {}), [*stream(delta("hel"), TWO_LINES, delta("", "stop"), DONE)], [*stream(delta("hel"))],
     ]  # fmt: skip
     for _ in range(2):  # the first keeps on disk what the second finds there
         with RawServer(*scripts) as server:

@@ -47,7 +47,7 @@ class Client(Calls[Reply, "Stream", list[str]]):
         watch: bool = False,
     ) -> None:
         super().__init__(config, providers, env, watch=watch)
-        with OPENING:  # here and in no call: see session.load_late_modules
+        with OPENING:  # here and in no call: see session._LATE
             from prx.transport.blocking import Http
             from prx.transport.watchdog import Watchdog
         self._new_http: Callable[[str, str, Mapping[str, str]], Http] = Http

@@ -5,12 +5,14 @@ It does no I/O on the network. `begin` gives a Run; a driver (client.py, aclient
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +20,13 @@ from prx import arguments, forks
 from prx.accounts import config as configuration
 from prx.accounts.account import Account
 from prx.accounts.choose import Accounts, ModelRef
+from prx.accounts.hints import advise
 from prx.chat import NONE, Call, Reply
 from prx.core import kinds
 from prx.core.exchange import Flow, Policy, exchange
 from prx.core.messages import expand_images
 from prx.errors import OPENING, ConfigError, Error
+from prx.images import Locator
 from prx.record import Record
 from prx.secret import Secret
 from prx.spec.cache import cache_folder
@@ -34,6 +38,9 @@ if TYPE_CHECKING:
     from prx.reload import Watch
 
 Network = tuple[Secret, str]  # a proxy, whose URL may have a password, and a file of certificate authorities
+# What only some calls need, loaded when a client is made, so that no call imports anything: an import within a call may find
+# no file to be opened any more, and a signal that breaks into it leaves half a module, or a lock. `import prx` stays cheap.
+_LATE = ("email.utils", "sseclient", "prx.core.framing", "prx.core.repeats")
 _LIST_SECONDS = 60.0  # the longest time for a list of models where nothing else limits it
 
 
@@ -88,7 +95,8 @@ class Session:
         self._source = config
         folders = configuration.folders(providers, self.env)
         with OPENING:
-            load_late_modules()
+            for name in _LATE:
+                import_module(name)
             self._watch = _watch([*Loader(folders).folders, *configuration.files(config, self.env)]) if watch else None
             catalog = Loader(folders, Files().renewed(folders) if watch else None, cache=cache_folder(self.env))
             self.accounts = Accounts(configuration.load(config, self.env), catalog, self.env)
@@ -117,7 +125,7 @@ class Session:
         with OPENING:
             accounts = self.current()
             account, name = accounts.choose(arguments.model(options.model))
-            listed = expand_images(messages, _locator(accounts.config.images))
+            listed = expand_images(messages, Locator(accounts.config.images))
         params, tools = arguments.params(options.params), arguments.tools(options.tools)
         choice = arguments.plain(options.tool_choice) if options.tools else None
         return account, Call(name, tuple(listed), tools, choice, params, stream)
@@ -157,7 +165,8 @@ class Session:
         """Remember the fallbacks that worked; an error gets the hint that only the configuration can give."""
         account.remember(model, result.fallbacks if isinstance(result, Reply) else ())
         if isinstance(result, Error):
-            _add_hint(result, account, self.accounts.catalog)
+            with contextlib.suppress(OSError):  # no file can be opened: the error stands without a hint
+                advise(result, account, self.accounts.catalog)
 
     # -------------------------------------------------------------- what it knows
 
@@ -183,46 +192,10 @@ class Session:
         return changes
 
 
-def load_late_modules() -> None:
-    """Load what only some calls need, so that no call imports anything.
-
-    An import within a call may find no file to be opened any more, may be broken into by a signal, and leaves half a
-    module or a lock then. And `import prx` alone, for a program that only reads its errors, stays cheap.
-    """
-    import prx.accounts.hints
-    import prx.core.framing
-    import prx.core.repeats
-    import prx.images  # noqa: F401
-
-
-def _locator(allowed: configuration.Images) -> Callable[[str], str | None]:
-    """What finds the pictures of one call; most calls have none to find."""
-    locator: Callable[[str], str | None] | None = None
-
-    def locate(reference: str) -> str | None:
-        nonlocal locator
-        if locator is None:
-            from prx.images import Locator
-
-            locator = Locator(allowed)
-        return locator(reference)
-
-    return locate
-
-
 def _watch(places: Sequence[Path]) -> Watch:
     from prx.reload import Watch
 
     return Watch(places)
-
-
-def _add_hint(error: Error, account: Account, catalog: Loader) -> None:
-    from prx.accounts.hints import advise
-
-    try:
-        advise(error, account, catalog)
-    except OSError:  # no file can be opened: the error stands without a hint
-        return
 
 
 def _new_id() -> str:
