@@ -179,6 +179,7 @@ if when == "inside":
     api = client()
     pieces = api.stream("hi", model="compatible/m", retries=0)
     print(next(pieces).content)
+    del sys.modules["sseclient"]  # it stands for whatever a rare file needs late
 full = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, full[1]))
 held = []
@@ -199,7 +200,7 @@ for one in held:
     os.close(one)
 ask(client() if when == "at once" else api, model, prompt)
 """
-TWO_LINES = b'data: {"choices":\ndata: [{"delta": {"content": "lo"}}]}\n\n'  # sseclient-py is loaded for these
+TWO_LINES = b'data: {"choices":\ndata: [{"delta": {"content": "lo"}}]}\n\n'  # sseclient-py reads these
 NONE = "ConfigError a file that prx needs cannot be opened: Too many open files"
 
 
