@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Coroutine
 from typing import Any, Self
 
 from prx import forks
-from prx.calls import Calls
+from prx.calls import Calls, Progress, closed_early
 from prx.chat import Delta, Reply
 from prx.core.exchange import Ask, Emit, Read, Send, Wait
-from prx.errors import ConfigError, Error, TruncatedError, frameless, sealed, sealed_coroutine
+from prx.errors import ConfigError, Error, frameless, sealed_coroutine
 from prx.session import Network, Options, Run
 from prx.transport.asynchronous import AsyncHttp, AsyncResponse, Deadline
 
@@ -21,28 +20,12 @@ from prx.transport.asynchronous import AsyncHttp, AsyncResponse, Deadline
 class AsyncClient(Calls[Coroutine[Any, Any, Reply], "AsyncStream", Coroutine[Any, Any, list[str]]]):
     """Calls any provider of its catalogue, on one event loop: the one it is first used on.
 
-    config      path of a config.toml, or a mapping of its shape; None = $PRX_CONFIG, ~/.config/prx/config.toml
-    providers   further folder(s) of provider files, searched before all others
-    env         mapping to use in place of os.environ
-    watch       take changed, new and removed files in, from the next call on
-    Raises ConfigError for a configuration with faults.
-
     `chat` and `models` are awaited; `stream` gives an AsyncStream. A cancelled task closes its connection at once.
     """
 
     _playback: AsyncHttp | None = None  # what is asked in place of a network, where recordings are played
 
-    @sealed
-    def __init__(
-        self,
-        config: str | Path | Mapping[str, Any] | None = None,
-        providers: str | Path | Sequence[str | Path] | None = None,
-        env: Mapping[str, str] | None = None,
-        *,
-        watch: bool = False,
-    ) -> None:
-        super().__init__(config, providers, env, watch=watch)
-        self._new_http: Callable[[str, str, Mapping[str, str]], AsyncHttp] = AsyncHttp
+    def _prepare(self) -> None:
         self._https: dict[Network, AsyncHttp] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._made_in = forks.generation
@@ -95,7 +78,7 @@ class AsyncClient(Calls[Coroutine[Any, Any, Reply], "AsyncStream", Coroutine[Any
         http = self._https.get(network) if self._playback is None else self._playback
         if http is None:
             proxy, ca_file = network
-            http = self._https[network] = self._new_http(proxy.reveal(), ca_file, self.env)
+            http = self._https[network] = AsyncHttp(proxy.reveal(), ca_file, self.env)
         return http
 
     def check_loop(self) -> None:
@@ -114,37 +97,22 @@ class AsyncClient(Calls[Coroutine[Any, Any, Reply], "AsyncStream", Coroutine[Any
             )
 
 
-class AsyncStream:
+class AsyncStream(Progress):
     """The pieces of an answer, as they arrive: an asynchronous iterator of Delta, and a context manager.
 
     The request goes out on `async with`, or at the first piece. Leaving early closes the connection, which
-    stops the provider.
-    reply     the Reply, after the end; raises before it
-    partial   the Reply as far as it has come
+    stops the provider. `reply` is there after the end, `partial` before it.
     """
 
     def __init__(self, run: Run, client: AsyncClient) -> None:
         self._run, self._client = run, client
         self._pending: deque[Delta] = deque()
         self._answer: Any = None  # to what the flow has asked last
-        self._result: Any = None
-        self._so_far: Callable[[], Reply] = Reply
         self._response: AsyncResponse | None = None
         self._deadline: Deadline | None = None
         self._over = False
         self._cut = False  # closed before its end
         self._reader: asyncio.Task[Any] | None = None  # who reads at this moment
-
-    @property
-    def reply(self) -> Reply:
-        if self._result is None:
-            raise ConfigError("the stream has not ended yet: read it to its end first, or look at stream.partial")
-        reply: Reply = self._result
-        return reply
-
-    @property
-    def partial(self) -> Reply:
-        return self._result or self._so_far()
 
     def __aiter__(self) -> Self:
         return self
@@ -152,7 +120,7 @@ class AsyncStream:
     async def __anext__(self) -> Delta:
         while not self._pending:
             if self._cut:
-                raise _closed()
+                raise closed_early()
             if self._over:
                 raise StopAsyncIteration
             await self._advance()
@@ -187,7 +155,7 @@ class AsyncStream:
             await self._advance()
             self._pending.clear()
         if self._cut:
-            raise _closed()
+            raise closed_early()
         return self._result
 
     async def _advance(self, *, to_head: bool = False) -> None:
@@ -237,7 +205,7 @@ class AsyncStream:
         if type(ask) is Read:
             assert self._response is not None
             if deadline.stopped:
-                raise _closed()
+                raise closed_early()
             return await self._response.read()
         if type(ask) is Wait:
             return await deadline.wait(ask.seconds)
@@ -268,7 +236,3 @@ class AsyncStream:
         loop = self._client._loop  # noqa: SLF001 - the two classes are one subject
         if self._response is not None and loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(self._response.abort)
-
-
-def _closed() -> TruncatedError:
-    return TruncatedError("the stream was closed before its end", retryable=False)

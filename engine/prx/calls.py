@@ -1,8 +1,9 @@
-"""The public methods of both clients. Each stands once; a client says how its answer comes."""
+"""The public methods of both clients, and what both streams say of themselves. Each stands once; a client says how its answer comes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -10,8 +11,8 @@ from prx.accounts.account import Account
 from prx.accounts.choose import Accounts, ModelRef
 from prx.accounts.config import Config
 from prx.arguments import Messages
-from prx.chat import NONE, Call
-from prx.errors import sealed
+from prx.chat import NONE, Call, Reply
+from prx.errors import ConfigError, TruncatedError, sealed
 from prx.session import Options, Run, Session
 from prx.spec.files import Reload
 from prx.spec.loader import Loader
@@ -21,15 +22,8 @@ StreamT = TypeVar("StreamT")
 NamesT = TypeVar("NamesT")
 
 
-class Calls(Generic[ReplyT, StreamT, NamesT]):
-    """What can be asked of a provider.
-
-    config      path of a config.toml, or a mapping of its shape; None = $PRX_CONFIG, ~/.config/prx/config.toml
-    providers   further folder(s) of provider files, searched before all others
-    env         mapping to use in place of os.environ
-    watch       take changed, new and removed files in, from the next call on
-    Raises ConfigError for a configuration with faults.
-    """
+class Calls(ABC, Generic[ReplyT, StreamT, NamesT]):
+    """What can be asked of a provider."""
 
     @sealed
     def __init__(
@@ -40,7 +34,16 @@ class Calls(Generic[ReplyT, StreamT, NamesT]):
         *,
         watch: bool = False,
     ) -> None:
+        """Read the configuration; nobody is asked.
+
+        config      path of a config.toml, or a mapping of its shape; None = $PRX_CONFIG, ~/.config/prx/config.toml
+        providers   further folder(s) of provider files, searched before all others
+        env         mapping to use in place of os.environ
+        watch       take changed, new and removed files in, from the next call on
+        Raises ConfigError for a configuration with faults.
+        """
         self._session = Session(config, providers, env, watch=watch)
+        self._prepare()
 
     @property
     def env(self) -> Mapping[str, str]:
@@ -135,11 +138,42 @@ class Calls(Generic[ReplyT, StreamT, NamesT]):
         """
         return self._session.reload()
 
-    def _chat(self, options: Options) -> ReplyT:
-        raise TypeError("this class has no connections; use Client or AsyncClient")
+    @abstractmethod
+    def _prepare(self) -> None:
+        """Have what connections need, with none made yet."""
 
-    def _models(self, options: Options) -> NamesT:
-        raise TypeError("this class has no connections; use Client or AsyncClient")
+    @abstractmethod
+    def _chat(self, options: Options) -> ReplyT: ...
 
-    def _stream(self, run: Run) -> StreamT:
-        raise TypeError("this class has no connections; use Client or AsyncClient")
+    @abstractmethod
+    def _models(self, options: Options) -> NamesT: ...
+
+    @abstractmethod
+    def _stream(self, run: Run) -> StreamT: ...
+
+
+class Progress:
+    """How far a stream has come.
+
+    reply     the Reply, after the end; raises before it
+    partial   the Reply as far as it has come
+    """
+
+    _result: Any = None
+    _so_far: Callable[[], Reply] = Reply
+
+    @property
+    def reply(self) -> Reply:
+        if self._result is None:
+            raise ConfigError("the stream has not ended yet: read it to its end first, or look at stream.partial")
+        reply: Reply = self._result
+        return reply
+
+    @property
+    def partial(self) -> Reply:
+        return self._result or self._so_far()
+
+
+def closed_early() -> TruncatedError:
+    """For who reads on in a stream that was closed before its end."""
+    return TruncatedError("the stream was closed before its end", retryable=False)

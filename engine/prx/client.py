@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Generator, Iterator, Mapping
 from threading import get_ident
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, Self
 
 from prx import forks
-from prx.calls import Calls
+from prx.calls import Calls, Progress, closed_early
 from prx.chat import Delta, Reply
 from prx.core.exchange import Ask, Emit, Read, Send, Wait
-from prx.errors import OPENING, ConfigError, Error, TruncatedError, frameless, sealed
+from prx.errors import OPENING, ConfigError, Error, frameless
 from prx.session import Network, Options, Run
 
 if TYPE_CHECKING:
@@ -26,27 +25,11 @@ _BEGINNING = 1.0  # seconds that a thread has between the first step of a call a
 
 
 class Client(Calls[Reply, "Stream", list[str]]):
-    """Calls any provider of its catalogue. Safe to share between threads.
-
-    config      path of a config.toml, or a mapping of its shape; None = $PRX_CONFIG, ~/.config/prx/config.toml
-    providers   further folder(s) of provider files, searched before all others
-    env         mapping to use in place of os.environ
-    watch       take changed, new and removed files in, from the next call on
-    Raises ConfigError for a configuration with faults.
-    """
+    """Calls any provider of its catalogue. Safe to share between threads."""
 
     _playback: Http | None = None  # what is asked in place of a network, where recordings are played
 
-    @sealed
-    def __init__(
-        self,
-        config: str | Path | Mapping[str, Any] | None = None,
-        providers: str | Path | Sequence[str | Path] | None = None,
-        env: Mapping[str, str] | None = None,
-        *,
-        watch: bool = False,
-    ) -> None:
-        super().__init__(config, providers, env, watch=watch)
+    def _prepare(self) -> None:
         with OPENING:  # here and in no call: see session._LATE
             from prx.transport.blocking import Http
             from prx.transport.watchdog import Watchdog
@@ -100,35 +83,21 @@ class Client(Calls[Reply, "Stream", list[str]]):
         return http
 
 
-class Stream:
+class Stream(Progress):
     """The pieces of an answer, as they arrive: an iterator of Delta and a context manager.
 
     The request goes out on `with`, or at the first piece. Leaving early closes the connection, which
-    stops the provider.
-    reply     the Reply, after the end; raises before it
-    partial   the Reply as far as it has come
+    stops the provider. `reply` is there after the end, `partial` before it.
     """
 
     def __init__(self, run: Run, http: Http, watchdog: Watchdog) -> None:
         self._asked, self._http, self._watchdog = run, http, watchdog
-        self._reply: Reply | None = None
-        self._so_far: Callable[[], Reply] = Reply
         self._response: Response | None = None
         self._guard: Guard | None = None
         self._deltas: GeneratorType[Any, None, None] = self._run()
         self._started = False
         self._cut = False  # closed before its end
         self._reader = self._looper = 0  # the thread that has read last; the one that is in a loop over it
-
-    @property
-    def reply(self) -> Reply:
-        if self._reply is None:
-            raise ConfigError("the stream has not ended yet: read it to its end first, or look at stream.partial")
-        return self._reply
-
-    @property
-    def partial(self) -> Reply:
-        return self._reply or self._so_far()
 
     def __iter__(self) -> Iterator[Delta]:
         me = get_ident()
@@ -137,7 +106,7 @@ class Stream:
         self._reader = self._looper = me
         self._start()
         if self._cut:
-            raise _closed()
+            raise closed_early()
         return self._deltas
 
     def __next__(self) -> Delta:
@@ -151,7 +120,7 @@ class Stream:
             raise _another_reads() from None
         except StopIteration:
             if self._cut:
-                raise _closed() from None
+                raise closed_early() from None
             raise
         return delta
 
@@ -196,8 +165,8 @@ class Stream:
             except ValueError:
                 raise _another_reads() from None
             except StopIteration:
-                if self._reply is None:
-                    raise _closed() from None
+                if self._result is None:
+                    raise closed_early() from None
 
     def _run(self) -> Any:
         """The deltas; before them one None, when the first response's head has come."""
@@ -213,7 +182,7 @@ class Stream:
             if self._guard is not None:
                 self._watchdog.cancel(self._guard)
             if self._response is not None:
-                self._response.close(complete=self._reply is not None)
+                self._response.close(complete=self._result is not None)
 
     def _pump(self) -> Generator[Any, None, None]:
         answer: Any = None
@@ -223,7 +192,7 @@ class Stream:
             try:
                 ask = self._asked.flow.throw(failed) if failed is not None else self._asked.flow.send(answer)
             except StopIteration as stop:
-                self._reply = stop.value
+                self._result = stop.value
                 self._asked.on_end(stop.value)
                 return
             answer = failed = None
@@ -243,7 +212,7 @@ class Stream:
         if type(ask) is Read:
             assert self._response is not None
             if self._guard is not None and self._guard.stopped:
-                raise _closed()
+                raise closed_early()
             return self._response.read()
         if type(ask) is Wait:
             assert self._guard is not None
@@ -260,7 +229,3 @@ def _another_reads() -> ConfigError:
     return ConfigError(
         "another thread reads this stream", hint="A stream is read by one thread; any thread may close it."
     )
-
-
-def _closed() -> TruncatedError:
-    return TruncatedError("the stream was closed before its end", retryable=False)

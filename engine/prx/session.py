@@ -81,7 +81,7 @@ class Run(Record):
 
 
 class Session:
-    """Configuration, catalogue, accounts and what is remembered. Safe to share between threads. See Client for the arguments."""
+    """Configuration, catalogue, accounts and what is remembered. Safe to share between threads. See Calls for the arguments."""
 
     def __init__(
         self,
