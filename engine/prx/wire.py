@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from urllib.parse import urlencode
 
 from prx.chat import NONE
+from prx.errors import OverflowedError
 from prx.record import Record
 from prx.secret import Secret
 
@@ -64,3 +65,8 @@ class Target(Record):
     def secrets(self) -> list[Secret]:
         extra = [value for value in self.headers.values() if isinstance(value, Secret)]
         return [*self.auth.values(), *extra, *self.values.values(), *self.unsaid]
+
+
+def too_large(limit: int) -> OverflowedError:
+    """For an answer of more bytes than `transport.max_body` allows."""
+    return OverflowedError(f"an answer of more than {limit} bytes; transport.max_body sets the limit")

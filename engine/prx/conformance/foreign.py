@@ -15,10 +15,10 @@ from urllib.parse import parse_qsl, urlsplit
 
 from prx.conformance.evidence import NO_RECORDING, Evidence, digest_of, no_recording
 from prx.errors import Error
-from prx.json_text import parsed
 from prx.record import Record
 from prx.secret import Secret
-from prx.transport.playback import Interaction, Played
+from prx.spec.model import Limits
+from prx.transport.playback import Interaction, Played, sent_value
 
 _OF_KEYS = re.compile("auth|key|token|secret", re.IGNORECASE)
 
@@ -60,12 +60,10 @@ def evidence(found: Sequence[Row], exchanges: Sequence[Any]) -> Evidence:
 
 def _row(request: Mapping[str, Any], response: Mapping[str, Any]) -> Row:
     headers, sent = _headers(request["headers"]), _bytes(request["body"])
-    text = sent.decode("utf-8", "replace")
-    value = parsed(text)
     played = Interaction(
         str(request["method"]),
         str(request["uri"]),
-        (text or None) if value is None else value,
+        sent_value(sent),
         int(response["status"]["code"]),
         {name.lower(): value for name, value in _headers(response["headers"]).items()},
         _bytes(response["body"]),
@@ -95,7 +93,7 @@ def _unpacked(row: Interaction) -> Interaction:
     if "content-encoding" not in row.headers:
         return row
     try:
-        body = b"".join(iter(Played(row).read, b""))
+        body = b"".join(iter(Played(row, Limits()).read, b""))
     except Error:
         return row
     headers = {name: value for name, value in row.headers.items() if name != "content-encoding"}

@@ -16,11 +16,11 @@ from prx.core.blocks import Key, Kind, key_of
 from prx.core.choices import Choices, Event
 from prx.core.reading import CUT_SHORT, NOTHING, Reading
 from prx.core.result import Assembly
-from prx.errors import Error, OverflowedError, ProtocolError, TruncatedError, starved, unopened
+from prx.errors import Error, ProtocolError, TruncatedError, starved, unopened
 from prx.json_text import BOM, parsed, read_json
 from prx.secret import redact_json
 from prx.spec.model import Found, Reader, Spec
-from prx.wire import Head, Target
+from prx.wire import Head, Target, too_large
 
 if TYPE_CHECKING:
     from prx.core.framing import Frame, Framer
@@ -93,7 +93,7 @@ class Decoder:
         limit = self.spec.transport.max_body
         self._size += len(data)
         if self._size > limit:
-            raise OverflowedError(f"an answer of more than {limit} bytes; transport.max_body sets the limit")
+            raise too_large(limit)
         if self._framer is None:
             self._body.append(data)
             if self._is_body or not self._recognise():

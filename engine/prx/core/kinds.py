@@ -12,11 +12,11 @@ from prx.chat import Call, Delta, Reply
 from prx.core.decode import Decoder
 from prx.core.fault import safely
 from prx.core.request import build, build_models
-from prx.errors import Error, OverflowedError, ProtocolError
+from prx.errors import Error, ProtocolError
 from prx.json_text import parsed
 from prx.record import Record
 from prx.spec.model import Spec
-from prx.wire import Head, HttpRequest, Target
+from prx.wire import Head, HttpRequest, Target, too_large
 
 if TYPE_CHECKING:  # to make a protocol costs as much as the rest of this module
     from typing import Protocol
@@ -74,8 +74,7 @@ class NamesReader:
         self._data.append(data)
         self._size += len(data)
         limit = self._spec.transport.max_body
-        large = OverflowedError(f"an answer of more than {limit} bytes; transport.max_body sets the limit")
-        return (), large if self._size > limit else None
+        return (), too_large(limit) if self._size > limit else None
 
     def end(self) -> tuple[Sequence[Delta], Error | None]:
         try:

@@ -25,16 +25,15 @@ from prx.record import Record
 from prx.spec.model import Limits
 from prx.transport.failures import Phase, translated
 from prx.transport.http11 import DrippingError, Incoming, head_of
-from prx.transport.origin import Origin, Proxy, origin_of, proxy_of
+from prx.transport.origin import Origin, Proxy, origin_of, proxy_of, remembered
 from prx.transport.outgoing import check_sendable, head_of_request
-from prx.transport.response import Answer, check_process
+from prx.transport.response import DRAIN_SECONDS, Answer
 from prx.wire import HttpRequest
 
 _BLOCK = 65536
 _MOST_UNREAD = 4 * _BLOCK  # bytes that have come and nobody has taken, before the server has to wait
 _MOST_KEPT = 256  # connections of one origin
 _IDLE_SECONDS = 60.0  # for which an unused connection is kept; servers close theirs after 5 to 350
-_DRAIN_SECONDS = 0.1  # how long the end of a finished stream is waited for, to keep the connection
 _NEXT_ADDRESS = 0.25  # seconds until a host's next address is tried beside the first (RFC 8305)
 
 
@@ -53,6 +52,10 @@ class Deadline:
     @property
     def remaining(self) -> float:
         return self.at - time.monotonic()
+
+    def due(self, seconds: float) -> float:
+        """When a silence has lasted so many seconds, but not beyond the deadline."""
+        return min(time.monotonic() + seconds, self.at)
 
     def stop(self) -> None:
         """End the call, in whatever phase it is; its own task sees an Error."""
@@ -168,7 +171,7 @@ class Connection(asyncio.Protocol):
         self.transport.write(head + body[:_BLOCK])
         for start in range(_BLOCK, len(body), _BLOCK):
             while self._writing_paused and not (self._data or self._ended):
-                await self._wait(min(time.monotonic() + patience, deadline.at))
+                await self._wait(deadline.due(patience))
             if self._data or self._ended:
                 return False
             self.transport.write(body[start : start + _BLOCK])
@@ -244,7 +247,7 @@ class AsyncHttp:
     async def send(self, request: HttpRequest, limits: Limits, deadline: Deadline) -> AsyncResponse:
         """Send a request and read the head of its response. Raises Error."""
         check_sendable(request)
-        route = self._route(request.url)
+        route = remembered(self._routes, request.url, self._new_route)
         phase: Phase = "connect"
         connection: Connection | None = None
         failed: Error | None = None
@@ -350,15 +353,6 @@ class AsyncHttp:
         context.set_alpn_protocols(["http/1.1"])
         return context
 
-    def _route(self, url: str) -> Route:
-        """How a URL is reached, worked out once."""
-        route = self._routes.get(url)
-        if route is None:
-            if len(self._routes) > 1000:
-                self._routes.clear()
-            route = self._routes[url] = self._new_route(url)
-        return route
-
     def _new_route(self, url: str) -> Route:
         origin, target = origin_of(url)
         proxy = proxy_of(url, self._proxy, self._environ)
@@ -382,14 +376,10 @@ class AsyncResponse(Answer):
         limits: Limits,
         deadline: Deadline,
     ) -> None:
-        super().__init__(incoming, limits)
+        super().__init__(incoming, url, limits)
         self._connection: Connection | None = connection
         self._keep, self._kept = keep, kept
-        self._url, self._limits, self._deadline = url, limits, deadline
-        self._made_in = forks.generation
-        refused = not 200 <= incoming.status < 300
-        # An error's body that drips would have no end, in a chunk's size or a trailer, too.
-        self._until = time.monotonic() + limits.idle if refused else None
+        self._deadline = deadline
 
     async def read(self) -> bytes:
         """The next bytes of the body. Raises Error."""
@@ -397,23 +387,20 @@ class AsyncResponse(Answer):
         try:
             piece = self.ready()
             while piece is None:
-                now = time.monotonic()
-                if self._until is not None and now >= self._until:
+                if self.overdue:
                     return b""
-                piece = self.take(await self._receive(now))
+                piece = self.take(await self._receive())
         except Exception as error:
             failed = error
         if failed is not None:
             raise translated(failed, self._url, "idle", self._limits, self._deadline)
         return piece or b""
 
-    async def _receive(self, now: float) -> bytes:
-        check_process(self._made_in)
-        if self._deadline.at <= now or self._deadline.fired:
-            self._deadline.fired = True
-            raise TimeoutError
+    async def _receive(self) -> bytes:
+        self.check_process()
+        self._deadline.check()
         assert self._connection is not None
-        return await _received(self._connection, min(now + self._limits.idle, self._deadline.at), self._deadline)
+        return await self._connection.receive(self._deadline.due(self._limits.idle))
 
     def abort(self) -> None:
         """Close the connection at once, which stops the provider. Not after `finish`."""
@@ -446,7 +433,7 @@ class AsyncResponse(Answer):
             self.abort()
 
     async def _drain(self, connection: Connection) -> None:
-        until = time.monotonic() + _DRAIN_SECONDS
+        until = time.monotonic() + DRAIN_SECONDS
         early, self._early = self._early, b""
         piece = early and self._body.feed(early)
         while not piece and not self._body.ended:
@@ -456,22 +443,11 @@ class AsyncResponse(Answer):
 async def _head(connection: Connection, patience: float, deadline: Deadline) -> Incoming:
     """Read a head, which may take so many seconds from its first bytes on: what drips in would never be a silence."""
     incoming, until = Incoming(), math.inf
-    due = min(time.monotonic() + patience, deadline.at)
-    while not incoming.head(await _received(connection, due, deadline)):
-        now = time.monotonic()
-        until = min(until, now + patience)
-        if now > until:
+    while not incoming.head(await connection.receive(deadline.due(patience))):
+        until = min(until, time.monotonic() + patience)
+        if time.monotonic() > until:
             raise DrippingError
-        due = min(now + patience, deadline.at)
     return incoming
-
-
-async def _received(connection: Connection, due: float, deadline: Deadline) -> bytes:
-    try:
-        return await connection.receive(due)
-    except TimeoutError:
-        deadline.fired = deadline.fired or time.monotonic() >= deadline.at
-        raise
 
 
 async def _tunnel(connection: Connection, origin: Origin, proxy: Proxy) -> None:

@@ -3,7 +3,7 @@
 The session's adapter gives the pool for an origin, once; a call then takes a connection from the pool
 itself. `Session.send` would do all of that anew for each call (four times the CPU), follow redirects,
 read ~/.netrc, keep cookies, and hold text back until 128 bytes have come. urllib3's `urlopen` logs the path
-with its query. vcrpy records and replays below both, so it sees these calls like any other.
+with its query. vcrpy records below both, so it sees these calls like any other.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ from prx.transport import proxies
 from prx.transport.dialing import dial
 from prx.transport.failures import Phase, translated
 from prx.transport.http11 import DrippingError, Incoming, ToEnd
-from prx.transport.outgoing import check_sendable, head_of_request, host_header, revealed, target_of
+from prx.transport.origin import origin_of, remembered
+from prx.transport.outgoing import check_sendable, head_of_request, revealed, target_of
 from prx.transport.response import Response
 from prx.transport.watchdog import Guard, shut
 from prx.wire import HttpRequest
@@ -100,7 +101,7 @@ class Http:
     def send(self, request: HttpRequest, limits: Limits, guard: Guard | None = None) -> Response:
         """Send a request and read the head of its response. Raises Error."""
         check_sendable(request)
-        route = self._route(request.url)
+        route = remembered(self._routes, request.url, self._new_route)
         phase: Phase = "connect"
         failed: Error | None = None
         connection: Any = None
@@ -112,7 +113,7 @@ class Http:
             sock, phase = connection.sock, "first_byte"
             ask = _ask if type(connection).__module__ == _URLLIB3 else _ask_replaced
             incoming, receive = ask(connection, request, route, limits)
-            response = Response(incoming, receive, connection, self._keep, route.kept, request, limits, guard)
+            response = Response(incoming, receive, connection, self._keep, route.kept, request.url, limits, guard)
         except Exception as error:
             if connection is not None:
                 connection.close()
@@ -123,7 +124,7 @@ class Http:
             raise
         if failed is not None:
             raise failed  # outside the handler: what the libraries' frames hold, the key among it, stays behind
-        with contextlib.suppress(OSError, AttributeError):  # a replayed connection has no socket of its own
+        with contextlib.suppress(OSError, AttributeError):  # one that vcrpy has put in place has no socket of its own
             sock.settimeout(limits.idle)
         return response
 
@@ -141,15 +142,6 @@ class Http:
         if self._closed:  # just now, by another thread, which may have missed it
             self.close()
 
-    def _route(self, url: str) -> Route:
-        """How a URL is reached, worked out once."""
-        route = self._routes.get(url)
-        if route is None:
-            if len(self._routes) > 1000:
-                self._routes.clear()
-            route = self._routes[url] = self._new_route(url)
-        return route
-
     def _new_route(self, url: str) -> Route:
         try:
             prepared = requests.Request("POST", url).prepare()
@@ -164,7 +156,7 @@ class Http:
             said = re.sub(r"//[^/@\s]*@", "//***@", str(error))
             raise ConfigError(f"{url}: {said}", hint="Check api_url, proxy and ca_file.") from None
         plain_proxy = pool.proxy is not None and pool.scheme == "http"
-        host = host_header(str(prepared.url))
+        host = origin_of(str(prepared.url))[0].header
         return Route(
             pool,
             self._kept.setdefault(pool, deque()),

@@ -47,7 +47,6 @@ def head_of(method: str, target: str, headers: Mapping[str, str]) -> bytes:
 class Incoming:
     """A response as it comes in: its head until `head` says yes, and who reads its body.
 
-    begun      whether any byte of the head has come
     status, headers   once the head is there; names in lower case
     body       its reader: one of ToLength, Chunked and ToEnd
     early      bytes of the body that came with the head
@@ -73,10 +72,6 @@ class Incoming:
         incoming = cls()
         incoming.status, incoming.headers, incoming.body = status, headers, body
         return incoming
-
-    @property
-    def begun(self) -> bool:
-        return bool(self._buffer)
 
     @property
     def reusable(self) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 from prx.errors import ConfigError
@@ -14,6 +15,8 @@ from prx.transport import proxies
 
 _PORTS = {"http": 80, "https": 443}
 _IN_A_TARGET = "!#$%&'()*+,/:;=?@[]~"  # what stays as it is; anything else is percent-encoded
+_MOST_REMEMBERED = 1000  # URLs; a model's name may be a part of one
+T = TypeVar("T")
 
 
 class Origin(Record):
@@ -78,6 +81,16 @@ def proxy_of(url: str, configured: str, environ: Mapping[str, str]) -> Proxy | N
         return Proxy(parts.scheme, _host(parts.hostname or ""), parts.port or _PORTS[parts.scheme], login)
     except (ValueError, KeyError) as error:
         raise _unusable("the proxy", error) from None
+
+
+def remembered(routes: dict[str, T], url: str, work_out: Callable[[str], T]) -> T:
+    """How a URL is reached, worked out once."""
+    route = routes.get(url)
+    if route is None:
+        if len(routes) > _MOST_REMEMBERED:
+            routes.clear()
+        route = routes[url] = work_out(url)
+    return route
 
 
 def _host(host: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from prx.errors import ConfigError
 from prx.secret import Secret
@@ -33,10 +32,3 @@ def revealed(request: HttpRequest, more: Mapping[str, str]) -> dict[str, str]:
     headers = {name: value.reveal() if isinstance(value, Secret) else value for name, value in request.headers.items()}
     length = {"content-length": str(len(request.body))} if request.body else {}
     return {**more, **headers, **length}
-
-
-def host_header(url: str) -> str:
-    """The host as HTTP names it: without user, and without the scheme's own port."""
-    parts = urlsplit(url)
-    netloc = parts.netloc.rpartition("@")[2]
-    return netloc.removesuffix({"http": ":80", "https": ":443"}.get(parts.scheme, ":"))

@@ -7,23 +7,22 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import quote, urlsplit
 
 from prx.errors import ConfigError
 from prx.json_text import parsed
 from prx.mask import Mask
 from prx.record import Record
 from prx.spec.model import Limits
-from prx.transport.inflate import Inflate
-from prx.wire import Head, HttpRequest
+from prx.transport.http11 import Incoming, ToEnd
+from prx.transport.origin import origin_of
+from prx.transport.response import Answer
+from prx.wire import HttpRequest
 
 _BLOCK = 65536
 _ESCAPED = re.compile("%[0-9A-Fa-f]{2}")
 _PLAIN = re.compile(r"[A-Za-z0-9._~-]")  # what is the same in a URL, escaped or not
-_KEPT = "!#$%&'()*+,/:;=?@[]~"  # what a URL has as it is
 
 
 class Interaction(Record):
@@ -42,35 +41,27 @@ class Interaction(Record):
     body: bytes
 
 
-class Played:
-    """A recorded response being read. `read` gives its bytes, b"" at the end, inflated where a header says so."""
+class Played(Answer):
+    """A recorded response being read. `read` gives its bytes, b"" at the end, unpacked where a header says so."""
 
-    def __init__(self, interaction: Interaction) -> None:
-        self.head = Head(interaction.status, interaction.headers, time.time())
-        self._body, self._place = interaction.body, 0
-        encoding = interaction.headers.get("content-encoding", "")
-        self._inflate = Inflate(encoding) if encoding else None
+    def __init__(self, interaction: Interaction, limits: Limits) -> None:
+        incoming = Incoming.given(interaction.status, dict(interaction.headers), ToEnd())
+        super().__init__(incoming, interaction.uri, limits)
+        self._recorded, self._place = interaction.body, 0
 
     def read(self) -> bytes:
-        """The next bytes of the body. Raises ProtocolError or TruncatedError for one that cannot be unpacked."""
-        inflate = self._inflate
-        if inflate is None:
-            return self._next()
-        while not (piece := inflate.more()) and not inflate.over:
-            data = self._next()
-            if not data:
-                inflate.finish()
-                return b""
-            if piece := inflate(data):
-                return piece
+        """The next bytes of the body. Raises Error for one that cannot be unpacked."""
+        piece = self.ready()
+        while piece is None:
+            piece = self.take(self._next())
         return piece
 
     def close(self, *, complete: bool) -> None:
         """Leave the rest unread. There is nothing to give back, so it makes no difference whether it is complete."""
-        self._body = b""
+        self._recorded = b""
 
     def _next(self) -> bytes:
-        data = self._body[self._place : self._place + _BLOCK]
+        data = self._recorded[self._place : self._place + _BLOCK]
         self._place += len(data)
         return data
 
@@ -114,15 +105,15 @@ class Playback:
     def send(self, request: HttpRequest, limits: Limits, guard: object = None) -> Played:
         """The response that was recorded for a request. Raises ConfigError where there is none, or none any more.
 
-        limits and guard are those of a connection, and nothing here takes time.
+        limits: how large an answer may be; nothing here takes time. guard: that of a connection, and not looked at.
         """
-        asked = [self._asked(request.method, url, _sent(request.body)) for url in _urls(request)]
+        asked = [self._asked(request.method, url, sent_value(request.body)) for url in _urls(request)]
         with self._lock:
             for index in self._left:
                 known, row = self._rows[index]
                 if known in asked:
                     self._left.remove(index)
-                    return Played(row)
+                    return Played(row, limits)
             self.missing = self.missing or self._missed(request, asked)
         raise self._missed(request, asked)
 
@@ -180,7 +171,8 @@ def _urls(request: HttpRequest) -> set[str]:
     return {request.full_url(), request.url}
 
 
-def _sent(body: bytes) -> Any:
+def sent_value(body: bytes) -> Any:
+    """The body of a request as it is compared: a JSON value, a text where it is no JSON, or None."""
     text = body.decode("utf-8", "replace")
     value = parsed(text)
     return text or None if value is None else value
@@ -189,20 +181,13 @@ def _sent(body: bytes) -> Any:
 def _place(uri: str) -> str:
     """A URL as it goes over the wire: a recording has it so, and a provider's file may write it otherwise."""
     try:
-        parts = urlsplit(uri)
-        host, port = parts.hostname or "", parts.port
-        host = host if host.isascii() else host.encode("idna").decode()
-    except ValueError:  # nothing that could be called: it is compared as it stands
+        origin, target = origin_of(uri)
+    except ConfigError:  # nothing that could be called: it is compared as it stands
         return uri
-    usual = {"http": 80, "https": 443}.get(parts.scheme)
-    at = host if port in (None, usual) else f"{host}:{port}"
-    query = f"?{_escaped(parts.query)}" if parts.query else ""
-    return f"{parts.scheme}://{at}{_escaped(parts.path or '/')}{query}"
+    return f"{origin.scheme}://{origin.header}{_ESCAPED.sub(_usual_form, target)}"
 
 
-def _escaped(text: str) -> str:
-    def plain(found: re.Match[str]) -> str:
-        character = chr(int(found[0][1:], 16))
-        return character if _PLAIN.match(character) else found[0].upper()
-
-    return quote(_ESCAPED.sub(plain, text), safe=_KEPT)
+def _usual_form(escaped: re.Match[str]) -> str:
+    """%7E as ~, and %c3 as %C3: the same URL."""
+    character = chr(int(escaped[0][1:], 16))
+    return character if _PLAIN.match(character) else escaped[0].upper()

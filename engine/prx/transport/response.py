@@ -8,30 +8,34 @@ from collections.abc import Callable
 from typing import Any
 
 from prx import forks
-from prx.errors import OverflowedError, ProviderConnectionError
+from prx.errors import ProviderConnectionError
 from prx.spec.model import Limits
 from prx.transport.failures import translated
 from prx.transport.http11 import Incoming
 from prx.transport.inflate import Inflate
 from prx.transport.watchdog import Guard, shut
-from prx.wire import Head, HttpRequest
+from prx.wire import Head, too_large
 
-_DRAIN_SECONDS = 0.1  # how long the end of a finished stream is waited for, to keep the connection
+DRAIN_SECONDS = 0.1  # how long the end of a finished stream is waited for, to keep the connection
 
 
 class Answer:
-    """What is read of a response, without any I/O: both transports feed it.
+    """What is read of a response, without any I/O: whoever has its bytes feeds it.
 
     `ready` and `take` give the next piece, b"" at the end, or None where further bytes have to come first.
     """
 
-    def __init__(self, incoming: Incoming, limits: Limits) -> None:
+    def __init__(self, incoming: Incoming, url: str, limits: Limits) -> None:
         self.head = Head(incoming.status, incoming.headers, time.time())
         self._incoming, self._body = incoming, incoming.body
         self._early, incoming.early = incoming.early, b""
-        self._packed, self._max_packed = 0, limits.max_body
+        self._packed, self._url, self._limits = 0, url, limits
+        self._made_in = forks.generation
         encoding = incoming.headers.get("content-encoding", "")
         self._inflate = Inflate(encoding) if encoding else None
+        refused = not 200 <= incoming.status < 300
+        # An error's body that drips would have no end, in a chunk's size or a trailer, too.
+        self._until = time.monotonic() + limits.idle if refused else None
 
     def ready(self) -> bytes | None:
         """The next piece of what has come. Raises Error or HTTPException."""
@@ -50,12 +54,22 @@ class Answer:
         piece = self._body.feed(data)
         if self._inflate is not None:
             self._packed += len(piece)
-            if self._packed > self._max_packed:  # however little they unpack to
-                raise OverflowedError(
-                    f"an answer of more than {self._max_packed} bytes; transport.max_body sets the limit"
-                )
+            if self._packed > self._limits.max_body:  # however little they unpack to
+                raise too_large(self._limits.max_body)
             piece = piece and self._inflate(piece)
         return piece or self.ready()
+
+    @property
+    def overdue(self) -> bool:
+        """Whether what is to come is not waited for any more."""
+        return self._until is not None and time.monotonic() >= self._until
+
+    def check_process(self) -> None:
+        """Raises ProviderConnectionError in another process than the one that made the connection."""
+        if self._made_in != forks.generation:
+            raise ProviderConnectionError(
+                "this stream was begun before a fork, and is read by the process that began it", retryable=False
+            )
 
     def _end(self) -> bytes:
         if self._inflate is not None:
@@ -77,18 +91,13 @@ class Response(Answer):
         connection: Any,
         keep: Callable[[Any, deque[Any]], None],
         kept: deque[Any],
-        request: HttpRequest,
+        url: str,
         limits: Limits,
         guard: Guard | None,
     ) -> None:
-        super().__init__(incoming, limits)
+        super().__init__(incoming, url, limits)
         self._receive, self._connection, self._guard = receive, connection, guard
         self._keep, self._kept = keep, kept
-        self._made_in = forks.generation
-        self._url, self._limits = request.url, limits
-        refused = not 200 <= incoming.status < 300
-        # An error's body that drips would have no end, in a chunk's size or a trailer, too.
-        self._until = time.monotonic() + limits.idle if refused else None
 
     def read(self) -> bytes:
         """The next bytes of the body. Raises Error."""
@@ -97,9 +106,9 @@ class Response(Answer):
         try:
             piece = self.ready()
             while piece is None:
-                if self._until is not None and time.monotonic() >= self._until:
+                if self.overdue:
                     return b""
-                check_process(self._made_in)
+                self.check_process()
                 piece = self.take(self._receive())
         except Exception as error:
             failed = error
@@ -139,17 +148,9 @@ class Response(Answer):
 
     def _drain(self, connection: Any) -> None:
         """Read the end of a body, which comes with the last event or just behind it."""
-        until = time.monotonic() + _DRAIN_SECONDS
+        until = time.monotonic() + DRAIN_SECONDS
         early, self._early = self._early, b""
         piece = early and self._body.feed(early)
         while not piece and not self._body.ended and (left := until - time.monotonic()) > 0:
             connection.sock.settimeout(left)
             piece = self._body.feed(self._receive())
-
-
-def check_process(made_in: int) -> None:
-    """Raises ProviderConnectionError for a connection that another process has made."""
-    if made_in != forks.generation:
-        raise ProviderConnectionError(
-            "this stream was begun before a fork, and is read by the process that began it", retryable=False
-        )
