@@ -11,6 +11,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "engine"))
 
+from held import resident
+
 import prx
 
 FILE = """spec: 1
@@ -19,11 +21,6 @@ extends: openai-chat
 base_url: http://127.0.0.1:9/v1
 response: {{content: 'choices[0].message.content || field_{n}'}}
 """
-
-
-def resident() -> float:
-    """MB of this process that are in memory."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def reload(client: prx.Client, path: Path, number: int) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import gc
 import os
-import ssl
 import subprocess
 import sys
 import textwrap
@@ -15,7 +14,7 @@ import time
 
 import anyio
 import pytest
-from helpers.byte_server import DONE, FIN, HANG, RST, RawServer, delta, response, stream
+from helpers.byte_server import DONE, FIN, HANG, RST, RawServer, delta, own_authority, response, stream
 
 import prx
 from prx.transport import asynchronous
@@ -318,18 +317,6 @@ def test_a_kept_connection_that_the_server_closes_is_noticed():
     assert run(main) == 3
 
 
-def authority(folder):
-    key, cert = folder / "key.pem", folder / "cert.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1",
-         "-keyout", str(key), "-out", str(cert)],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(cert, key)
-    return context, str(cert)
-
-
 class Tunnel(threading.Thread):
     """A proxy that has one word, CONNECT, and passes on what comes; it asks for a password."""
 
@@ -380,7 +367,7 @@ class Tunnel(threading.Thread):
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_tls_through_a_proxy(tmp_path, scheme):
-    context, cert = authority(tmp_path)
+    context, cert = own_authority(tmp_path)
     with RawServer(tls=context) as server, Tunnel(context if scheme == "https" else None) as proxy:
         right, wrong = (f"{scheme}://me:{word}@127.0.0.1:{proxy.port}" for word in ("secret-word", "other-word"))
 

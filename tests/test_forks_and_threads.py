@@ -15,7 +15,7 @@ import threading
 import time
 
 import pytest
-from helpers.byte_server import DONE, HANG, RawServer, delta, response, stream
+from helpers.byte_server import DONE, HANG, RawServer, delta, own_authority, response, stream
 
 import prx
 from prx.transport.proxies import is_loopback, of_environment
@@ -50,19 +50,12 @@ def echo(request, tmp_path):
     """(url, ca_file) of a server that says back what it is asked."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Echo)
     server.daemon_threads = True
-    files = [str(tmp_path / "key.pem"), str(tmp_path / "cert.pem")]
+    ca_file = None
     if request.param == "https":
-        import ssl
-
-        subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext",
-             "subjectAltName=IP:127.0.0.1", "-keyout", files[0], "-out", files[1]], check=True, capture_output=True,
-        )  # fmt: skip
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(files[1], files[0])
+        context, ca_file = own_authority(tmp_path)
         server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"{request.param}://127.0.0.1:{server.server_port}/v1", files[1] if request.param == "https" else None
+    yield f"{request.param}://127.0.0.1:{server.server_port}/v1", ca_file
     server.shutdown()
     server.server_close()
 

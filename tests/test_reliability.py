@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers.byte_server import DONE, FIN, HANG, RST, RawServer, delta, response, stream
+from helpers.byte_server import DONE, FIN, HANG, RST, RawServer, delta, own_authority, response, stream
 
 import prx
 
@@ -247,18 +247,9 @@ def test_bytes_that_come_late_never_answer_the_next_call(late, tmp_path):
 
 
 def test_no_variable_turns_certificates_off(tmp_path, monkeypatch):
-    import ssl
-
-    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1",
-         "-keyout", str(key), "-out", str(cert)],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    for name, value in {"PYTHONHTTPSVERIFY": "0", "REQUESTS_CA_BUNDLE": str(cert), "CURL_CA_BUNDLE": ""}.items():
+    context, cert = own_authority(tmp_path)
+    for name, value in {"PYTHONHTTPSVERIFY": "0", "REQUESTS_CA_BUNDLE": cert, "CURL_CA_BUNDLE": ""}.items():
         monkeypatch.setenv(name, value)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(cert, key)
     with RawServer(tls=context) as server:
         with pytest.raises(prx.ProviderConnectionError, match="certificate") as caught:
             ask(client(tmp_path, server.url))

@@ -7,13 +7,12 @@ import gzip
 import json
 import os
 import socket
-import subprocess
 import threading
 import time
 
 import pytest
 from helpers.async_as_blocking import AsyncAsBlocking
-from helpers.byte_server import DONE, FIN, HANG, RST, RawServer, delta, response, stream
+from helpers.byte_server import DONE, FIN, HANG, RST, RawServer, delta, own_authority, response, stream
 
 import prx
 from prx.transport.watchdog import Watchdog
@@ -411,16 +410,7 @@ def test_a_name_that_no_one_has():
 
 def test_tls(tmp_path):
     """Our own authority is trusted where ca_file names it; nothing else is, and the error says what to set."""
-    import ssl
-
-    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1",
-         "-keyout", str(key), "-out", str(cert)],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(cert, key)
+    context, cert = own_authority(tmp_path)
     context.set_alpn_protocols(["h2", "http/1.1"])
     with RawServer(tls=context) as server:
         with pytest.raises(prx.ProviderConnectionError, match="certificate") as caught:
@@ -428,7 +418,7 @@ def test_tls(tmp_path):
         assert not caught.value.retryable
         assert "ca_file" in caught.value.hint
         assert server.requests == []
-        assert ask(server.url, api=client(server.url, ca_file=str(cert))).content == "hello"
+        assert ask(server.url, api=client(server.url, ca_file=cert)).content == "hello"
     with RawServer([b"HTTP/1.1 400 X\r\n\r\n", FIN]) as plain, pytest.raises(prx.ProviderConnectionError):
         ask(plain.url.replace("http:", "https:"))
 

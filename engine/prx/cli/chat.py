@@ -77,10 +77,10 @@ def chat(
     conversation: list[Message] = [{"role": "system", "content": system}] if system else []
     if dry_run:
         session = options.session(config, folders)
-        for text in _prompts(prompt, several):
+        if (text := next(_prompts(prompt, several), None)) is not None:
             messages = [*conversation, _user(text, pictures)]
             show.request(session, messages, _model(session, provider, model), asking, stream=not no_stream)
-            return
+        return
     with options.client(config, folders) as client:
         name = _model(client, provider, model)
         limits = {

@@ -78,8 +78,7 @@ def _request(
     query = {name: _expanded(text, target, spec) for name, text in spec.request.query.items()}
     plain = {name: value for name, value in query.items() if isinstance(value, str)}
     secret = {name: value for name, value in query.items() if isinstance(value, Secret)}
-    # Worked out once: it takes as long as the rest of a request. One with a query is for each call to know.
-    url = (endpoint_url if plain else _endpoint_url)(target.base_url, path, target.endpoints, plain or None)
+    url = endpoint_url(target.base_url, path, target.endpoints, tuple(plain.items()))
     return HttpRequest(method, url, headers, body, {**secret, **(target.auth if target.in_query else {})}, stream)
 
 
@@ -94,7 +93,8 @@ def _expanded(text: str, target: Target, spec: Spec) -> str | Secret:
         ) from None
 
 
-def endpoint_url(base_url: str, path: str, known: tuple[str, ...] = (), query: Mapping[str, str] | None = None) -> str:
+@lru_cache(maxsize=256)  # it takes as long as the rest of a request
+def endpoint_url(base_url: str, path: str, known: tuple[str, ...] = (), query: tuple[tuple[str, str], ...] = ()) -> str:
     """A base URL with an endpoint's path after its own, unless it ends in it already.
 
     The query survives and so does a trailing slash after a full path; `known` are endpoints that a base
@@ -105,12 +105,9 @@ def endpoint_url(base_url: str, path: str, known: tuple[str, ...] = (), query: M
     own = base.path.rstrip("/")
     full = base.path if own.endswith(path) else _without_endpoint(own, known) + path
     said = {name for name, _ in parse_qsl(base.query, keep_blank_values=True)}
-    added = urlencode({name: value for name, value in (query or {}).items() if name not in said})
+    added = urlencode([(name, value) for name, value in query if name not in said])
     pairs = [part for part in (base.query, more, added) if part]
     return urlunsplit((base.scheme, base.netloc, full, "&".join(pairs), ""))
-
-
-_endpoint_url = lru_cache(maxsize=256)(endpoint_url)
 
 
 def endpoint_pattern(path: str) -> str:
