@@ -175,12 +175,9 @@ def sealed(function: Callable[P, R]) -> Callable[P, R]:
         try:
             return function(*args, **named)
         except Error as error:
-            failed = frameless(error)
+            failed = [frameless(error)]
         del args, named
-        try:
-            raise failed
-        finally:
-            del failed  # this frame is in its traceback: neither would be freed
+        raise failed.pop()  # this frame is in its traceback: if it held the error in turn, neither would be freed
 
     return call
 
@@ -193,12 +190,9 @@ def sealed_coroutine(function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[
         try:
             return await function(*args, **named)
         except Error as error:
-            failed = frameless(error)
+            failed = [frameless(error)]
         del args, named
-        try:
-            raise failed
-        finally:
-            del failed
+        raise failed.pop()
 
     return call
 
