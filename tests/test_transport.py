@@ -475,6 +475,8 @@ def test_a_large_body_may_take_its_time():
             connection.sendall(response(200, {"choices": [{"message": {"content": "hello"}}]}))
 
     with socket.socket() as listener:
+        # What the system holds for the server, who reads it after the last byte went out, is the silence at the end.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 18)
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         threading.Thread(target=serve, args=(listener,), daemon=True).start()
