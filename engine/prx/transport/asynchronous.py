@@ -23,11 +23,11 @@ from prx import forks
 from prx.errors import Error
 from prx.record import Record
 from prx.spec.model import Limits
+from prx.transport.answer import DRAIN_SECONDS, Answer
 from prx.transport.failures import Phase, translated
 from prx.transport.http11 import DrippingError, Incoming, head_of
 from prx.transport.origin import Origin, Proxy, origin_of, proxy_of, remembered
 from prx.transport.outgoing import check_sendable, head_of_request
-from prx.transport.response import DRAIN_SECONDS, Answer
 from prx.wire import HttpRequest
 
 _BLOCK = 65536

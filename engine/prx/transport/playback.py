@@ -15,9 +15,9 @@ from prx.json_text import parsed
 from prx.mask import Mask
 from prx.record import Record
 from prx.spec.model import Limits
+from prx.transport.answer import Answer
 from prx.transport.http11 import Incoming, ToEnd
 from prx.transport.origin import origin_of
-from prx.transport.response import Answer
 from prx.wire import HttpRequest
 
 _BLOCK = 65536
