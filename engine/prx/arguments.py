@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from prx.accounts.choose import ModelRef
-from prx.chat import Message
+from prx.chat import Extra, Message
 from prx.errors import ConfigError
+from prx.wire import FRAMING, header_fault
 
 LONGEST = 1_000_000  # seconds; a socket takes no more than 24 days
 Messages = str | Iterable[Message]
@@ -70,7 +71,56 @@ def params(given: Mapping[str, Any]) -> Mapping[str, Any]:
     for name in given:
         if name in _TAKEN:
             raise ConfigError(f"{name!r} is no parameter of a call: {_TAKEN[name]}")
-    return {name: plain(value) for name, value in given.items()}
+    return {name: plain(value) for name, value in given.items() if name not in _EXTRA}
+
+
+# As in the OpenAI SDK: what goes into the request as it is.
+_EXTRA = ("extra_body", "extra_headers", "extra_query")
+_BODYS_OWN = ("messages", "model", "stream")  # prx reads the answer by them
+_KEYS_HEADERS = ("authorization", "proxy-authorization")
+
+
+def extras(given: Mapping[str, Any]) -> Extra:
+    """extra_body, extra_headers and extra_query of a call. Raises ConfigError."""
+    if given.keys().isdisjoint(_EXTRA):
+        return Extra()
+    body, headers, query = (_mapping(name, given.get(name)) for name in _EXTRA)
+    for name in body:
+        if name in _BODYS_OWN:
+            raise ConfigError(f"extra_body: {name!r} is said by the call itself", hint=f"{name}: {_TAKEN[name]}.")
+    return Extra(
+        plain(body),
+        {name: _header(name, value) for name, value in headers.items()},
+        {name: _in_query(name, value) for name, value in query.items()},
+    )
+
+
+def _mapping(name: str, given: Any) -> Mapping[str, Any]:
+    if given is None:
+        return {}
+    if isinstance(given, Mapping) and all(isinstance(key, str) for key in given):
+        return given
+    raise ConfigError(f"{name} is a mapping from names to values, not {given!r:.60}")
+
+
+def _header(name: str, value: Any) -> str:
+    if name.lower() in _KEYS_HEADERS:
+        raise ConfigError(
+            f"extra_headers: {name} carries a key", hint="Keys belong into the configuration: api_key, or headers."
+        )
+    if name.lower() in FRAMING:
+        raise ConfigError(f"extra_headers: prx sets {name} itself, from the length of the request; remove it")
+    if not isinstance(value, str) or header_fault(name, value):
+        raise ConfigError(f"extra_headers: {name!r:.60} and its value have to be printable ASCII text, as headers are")
+    return value
+
+
+def _in_query(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str | int | float):
+        return str(value)
+    raise ConfigError(f"extra_query: the value of {name!r:.60} is a text or a number, not {value!r:.60}")
 
 
 def model(given: Any) -> str | ModelRef | None:

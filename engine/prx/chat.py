@@ -139,6 +139,14 @@ class JsonText(str):
     __hash__ = str.__hash__
 
 
+class Extra(Record):
+    """What a call adds to its request as it is, whatever the provider's file says: keys of the body, headers, query."""
+
+    body: Mapping[str, Any] = NONE
+    headers: Mapping[str, str] = NONE
+    query: Mapping[str, str] = NONE
+
+
 class Call(Record):
     """One request in canonical form: OpenAI's names and message shapes, whatever the provider speaks.
 
@@ -151,6 +159,7 @@ class Call(Record):
     tool_choice: Any = None
     params: Mapping[str, Any] = NONE
     stream: bool = False
+    extra: Extra = Extra()
 
 
 def plain(value: Any) -> Any:

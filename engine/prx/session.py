@@ -128,7 +128,7 @@ class Session:
             listed = expand_images(messages, Locator(accounts.config.images))
         params, tools = arguments.params(options.params), arguments.tools(options.tools)
         choice = arguments.plain(options.tool_choice) if options.tools else None
-        return account, Call(name, tuple(listed), tools, choice, params, stream)
+        return account, Call(name, tuple(listed), tools, choice, params, stream, arguments.extras(options.params))
 
     def begin_chat(self, options: Options, *, stream: bool) -> Run:
         """A chat, whole or streamed. Raises ConfigError, or SpecError for a provider's file with faults."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from urllib.parse import urlencode
 
@@ -9,6 +10,14 @@ from prx.chat import NONE
 from prx.errors import OverflowedError
 from prx.record import Record
 from prx.secret import Secret
+
+FRAMING = {"content-length", "transfer-encoding"}  # with another's, a server would see where a request ends elsewhere
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
+
+def header_fault(name: str, value: str) -> bool:
+    """Whether a header cannot be sent: it would be another one, or end before its end."""
+    return not (_HEADER_NAME.fullmatch(name) and value.isascii() and (value.isprintable() or not value))
 
 
 class HttpRequest(Record):

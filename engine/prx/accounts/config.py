@@ -16,9 +16,10 @@ from prx.errors import ConfigError, sealed
 from prx.record import Record
 from prx.secret import Secret
 from prx.spec import schema
-from prx.spec.compile import FRAMING, OWN_HEADER
+from prx.spec.compile import OWN_HEADER
 from prx.spec.document import Document, Keys, Problem
 from prx.text import MissingError, fill
+from prx.wire import FRAMING
 
 
 class Settings(Record):

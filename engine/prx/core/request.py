@@ -9,8 +9,9 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
-from prx.chat import Call
+from prx.chat import Call, Extra
 from prx.core import messages as shaping
+from prx.core.shape import prepare, prepared_tools
 from prx.errors import CapabilityError, ConfigError
 from prx.lang.template import TemplateError
 from prx.secret import Secret
@@ -38,7 +39,8 @@ def build(spec: Spec, call: Call, target: Target) -> HttpRequest:
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"the call cannot be written as JSON: {error}", provider=spec.id) from None
     path = spec.endpoints.get("stream" if call.stream else "chat") or spec.endpoints["chat"]
-    return _request("POST", _with_model(path, call.model, spec), spec, target, body, stream=call.stream)
+    path = _with_model(path, call.model, spec)
+    return _request("POST", path, spec, target, body, extra=call.extra, stream=call.stream)
 
 
 def _with_model(path: str, model: str, spec: Spec) -> str:
@@ -61,7 +63,14 @@ def build_models(spec: Spec, _call: Call, target: Target) -> HttpRequest:
 
 
 def _request(
-    method: str, path: str, spec: Spec, target: Target, body: bytes = b"", *, stream: bool = False
+    method: str,
+    path: str,
+    spec: Spec,
+    target: Target,
+    body: bytes = b"",
+    *,
+    extra: Extra = Extra(),  # noqa: B008 - a record does not change
+    stream: bool = False,
 ) -> HttpRequest:
     headers: dict[str, str | Secret] = {
         "user-agent": USER_AGENT,
@@ -73,13 +82,25 @@ def _request(
     named = {name.lower(): text for name, text in spec.request.headers.items() if name.lower() not in target.headers}
     headers.update({name: _expanded(text, target, spec) for name, text in named.items()})
     headers.update(target.headers)
-    if not target.in_query:
-        headers.update(target.auth)
-    query = {name: _expanded(text, target, spec) for name, text in spec.request.query.items()}
+    headers.update({name.lower(): text for name, text in extra.headers.items()})
+    auth, in_query = _auth(spec, target), spec.auth.style == "query"
+    if not auth.keys().isdisjoint(extra.query if in_query else map(str.lower, extra.headers)):
+        raise ConfigError(
+            f"{spec.auth.name} carries the key; no call sets it by extra_headers or extra_query", provider=spec.id
+        )
+    if not in_query:
+        headers.update(auth)
+    query = {name: _expanded(text, target, spec) for name, text in spec.request.query.items()} | dict(extra.query)
     plain = {name: value for name, value in query.items() if isinstance(value, str)}
     secret = {name: value for name, value in query.items() if isinstance(value, Secret)}
     url = endpoint_url(target.base_url, path, target.endpoints, tuple(plain.items()))
-    return HttpRequest(method, url, headers, body, {**secret, **(target.auth if target.in_query else {})}, stream)
+    return HttpRequest(method, url, headers, body, {**secret, **(auth if in_query else {})}, stream)
+
+
+def _auth(spec: Spec, target: Target) -> Mapping[str, Secret]:
+    """The key in the form that this variant of the spec gives it: overrides by model may have one of their own."""
+    secret = next(iter(target.auth.values()), None)
+    return {} if secret is None or spec.auth.style == "none" else {spec.auth.name: secret.within(spec.auth.template)}
 
 
 def _expanded(text: str, target: Target, spec: Spec) -> str | Secret:
@@ -133,13 +154,16 @@ def build_body(spec: Spec, call: Call) -> dict[str, Any]:
     params = adapt(request.parameters, call.params)
     body = request.body
     try:
-        made: dict[str, Any] = body(view(call, shaping.prepare(call.messages, request), params, body.reads)) or {}
+        shaped = (
+            call._replace(tools=tuple(prepared_tools(call.tools, request))) if request.strip and call.tools else call
+        )
+        made: dict[str, Any] = body(view(shaped, prepare(call.messages, request), params, body.reads)) or {}
     except TemplateError as error:
         raise CapabilityError(f"the dialect {spec.dialect} cannot express this: {error}", provider=spec.id) from None
     rest = {} if "*" in body.params else {name: value for name, value in params.items() if name not in body.params}
     for name, value in rest.items():
         made[name] = _joined(made.get(name), value)
-    return made
+    return {**made, **call.extra.body} if call.extra.body else made
 
 
 def view(call: Call, prepared: list[dict[str, Any]], params: Mapping[str, Any], wanted: set[str]) -> dict[str, Any]:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from prx.lang import bounds
 from prx.spec import model
-from prx.spec.compile import FRAMING, OWN_HEADER, queries
+from prx.spec.compile import OWN_HEADER, queries
 from prx.spec.document import Keys
 from prx.spec.model import Spec
+from prx.wire import FRAMING
 
 Fault = tuple[Keys, str, int | None]
 

@@ -116,6 +116,22 @@ class Parameter(Record):
     rename: str = ""
 
 
+class Inserted(Record):
+    """A message between two roles; see the schema."""
+
+    after: str
+    before: str
+    message: Mapping[str, str]
+
+
+class Filled(Record):
+    """A key that a message must have where `when` holds, or everywhere; see the schema."""
+
+    name: str
+    value: Any
+    when: Query | None = None
+
+
 class Request(Record):
     """How a call becomes a body and headers; see the schema."""
 
@@ -124,6 +140,14 @@ class Request(Record):
     system: str = "keep"
     roles: Mapping[str, str] = NONE
     content: str = "as_given"
+    tool_results: str = "as_given"
+    blank_text: str = "keep"
+    same_role: str = "keep"
+    insert: tuple[Inserted, ...] = ()
+    prefill: str = "keep"
+    marks: tuple[str, ...] = ()
+    keys: Mapping[str, str] = NONE
+    fill: tuple[Filled, ...] = ()
     strip: tuple[str, ...] = ()
     headers: Mapping[str, str] = NONE
     query: Mapping[str, str] = NONE

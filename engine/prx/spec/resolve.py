@@ -21,6 +21,7 @@ _OWN = (
 )  # fmt: skip
 _FILES_OWN = ("aliases", "former_urls", "source", "name", "docs", "evidence")  # never inherited
 _OWN_REQUEST = ("headers", "query")
+_ADDED = ("strip",)  # lists that add to what is inherited: as mappings from a name to whether it counts
 _LATER = "then"  # differences that wait for their fallback: what their nulls take away is known only then
 _ROOT = "dialect"  # the id of the dialect, noted while resolving
 
@@ -31,10 +32,11 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Raw:
     The keys of `over` come first: rules and fallbacks are tried in the order of their keys.
     """
     merged: Raw = {}
-    for key, value in over.items():
+    for key, given in over.items():
         below = base.get(key)
-        if value is None:
+        if given is None:
             continue
+        value = dict.fromkeys(given, True) if key in _ADDED and isinstance(given, list) else given
         joins = isinstance(value, dict) and key != _LATER
         merged[key] = merge(below if isinstance(below, dict) else {}, value) if joins else value
     merged.update({key: value for key, value in base.items() if key not in over})
