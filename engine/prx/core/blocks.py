@@ -162,10 +162,13 @@ class Blocks:
         return between
 
 
-def in_usual_order(parts: Sequence[Part]) -> bool:
-    """Whether an assistant message says the order by itself: reasoning, text, calls, and nothing to go back with a text."""
+def in_usual_order(parts: Sequence[Part], *, sent_as_blocks: bool) -> bool:
+    """Whether an assistant message says the order by itself: reasoning, text, calls; and, where blocks are sent back as
+    blocks, nothing has to go back with a text.
+    """
     order = [_USUAL[part.kind] for part in parts]
-    return order == sorted(order) and not any(part.replay for part in parts if part.kind == "text")
+    replayed = sent_as_blocks and any(part.replay for part in parts if part.kind == "text")
+    return order == sorted(order) and not replayed
 
 
 def _blank_line(before: str) -> str:

@@ -79,7 +79,7 @@ class Reading:
         found = Found._make(self.run(reader.found.run, event))
         if any((found.detect, found.refusal, *found[_CALLS:_MODEL], found.final, found.end)):
             return None
-        if self._found(reader.replay, event) or key_of(found.block) != key:
+        if self._wanted_back(reader, event) or key_of(found.block) != key:
             return None
         wanted, other = (found.content, found.reasoning) if kind == "text" else (found.reasoning, found.content)
         return None if other else wanted
@@ -125,7 +125,7 @@ class Reading:
 
     def _blocks(self, reader: Reader, event: dict[str, Any], found: Found, key: Key) -> Delta:
         """What an event brings of the answer's blocks, nearly always of one."""
-        replay = self._found(reader.replay, event) if reader.replay.names else None
+        replay = self._wanted_back(reader, event) if reader.replay.names else None
         listed = _at(event, reader.blocks) if reader.blocks else None
         if listed is None:
             delta = self._block(reader, found, key, replay)
@@ -246,7 +246,7 @@ class Reading:
 
     def _whole_blocks(self, body: dict[str, Any], found: Found) -> Delta:
         into, reader = self.into, self.spec.response
-        replay = self._found(reader.replay, body) if reader.replay.names else {}
+        replay = self._wanted_back(reader, body) if reader.replay.names else {}
         listed = _at(body, reader.blocks)
         if listed is None:
             delta = self._whole_block(
@@ -312,9 +312,7 @@ class Reading:
     def _alone(self, reader: Reader, value: dict[str, Any], elements: list[Any]) -> _Block:
         alone = _put(value, reader.blocks, elements)
         found = self.found(self.run(reader.found.run, alone))
-        return _Block(
-            found.content, found.reasoning, found.refusal, found.tool_calls, self._found(reader.replay, alone)
-        )
+        return _Block(found.content, found.reasoning, found.refusal, found.tool_calls, self._wanted_back(reader, alone))
 
     def _fragments(
         self, reader: Reader, calls: Any, how: How
@@ -363,6 +361,14 @@ class Reading:
         whole = self.into.add_counts(found) if self.spec.stream.usage_in_parts else found
         counts = [_count(value) for value in self.run(reader.tokens.run, whole)]
         return self.into.add_usage(Usage(*counts)) if any(count is not None for count in counts) else None
+
+    def _wanted_back(self, reader: Reader, value: Any) -> dict[str, Any]:
+        """What goes back of a body or an event. An empty text is noted: some APIs refuse the next turn without it."""
+        if not reader.replay.names:
+            return {}
+        found = dict(zip(reader.replay.names, self.run(reader.replay.run, value), strict=True))
+        self.into.replay.empty.update(name for name, item in found.items() if item == "")
+        return {name: item for name, item in found.items() if item}
 
     def _found(self, query: Query, value: Any) -> dict[str, Any]:
         """What a query with names of its own finds, without its nulls."""

@@ -13,10 +13,14 @@ Grows = Mapping[str, tuple[str, ...]]
 
 
 class Replay:
-    """Keeps what was found, and folds it when asked: long thoughts come in many pieces."""
+    """Keeps what was found, and folds it when asked: long thoughts come in many pieces.
+
+    empty   keys of which an empty text was found
+    """
 
     def __init__(self) -> None:
         self._found: list[tuple[dict[str, Any], Grows]] = []
+        self.empty: set[str] = set()
 
     def add(self, found: dict[str, Any], grows: Grows) -> None:
         """found: values by key of the message. grows: by key, the texts of its elements that come in pieces."""
@@ -30,7 +34,8 @@ class Replay:
             grows |= growing
             for key, value in found.items():
                 made.setdefault(key, []).append(value)
-        return {key: _folded(values, grows.get(key, ())) for key, values in made.items()}
+        nothing = dict.fromkeys(sorted(self.empty), "")
+        return nothing | {key: _folded(values, grows.get(key, ())) for key, values in made.items()}
 
 
 def _folded(values: list[Any], grows: tuple[str, ...]) -> Any:

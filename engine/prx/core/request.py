@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from prx.chat import Call, Extra
 from prx.core import messages as shaping
-from prx.core.shape import prepare, prepared_tools
+from prx.core.shape import prepared
 from prx.errors import CapabilityError, ConfigError
 from prx.lang.template import TemplateError
 from prx.secret import Secret
@@ -154,10 +154,7 @@ def build_body(spec: Spec, call: Call) -> dict[str, Any]:
     params = adapt(request.parameters, call.params)
     body = request.body
     try:
-        shaped = (
-            call._replace(tools=tuple(prepared_tools(call.tools, request))) if request.strip and call.tools else call
-        )
-        made: dict[str, Any] = body(view(shaped, prepare(call.messages, request), params, body.reads)) or {}
+        made: dict[str, Any] = body(view(prepared(call, request), params, body.reads)) or {}
     except TemplateError as error:
         raise CapabilityError(f"the dialect {spec.dialect} cannot express this: {error}", provider=spec.id) from None
     rest = {} if "*" in body.params else {name: value for name, value in params.items() if name not in body.params}
@@ -166,22 +163,23 @@ def build_body(spec: Spec, call: Call) -> dict[str, Any]:
     return {**made, **call.extra.body} if call.extra.body else made
 
 
-def view(call: Call, prepared: list[dict[str, Any]], params: Mapping[str, Any], wanted: set[str]) -> dict[str, Any]:
+def view(call: Call, params: Mapping[str, Any], wanted: set[str]) -> dict[str, Any]:
     """What a body's formulas look at; the parts that take work only where a formula reads them."""
+    messages = list(call.messages)
     seen: dict[str, Any] = {
         "model": call.model,
-        "messages": prepared,
+        "messages": messages,
         "tools": list(call.tools) or None,
         "tool_choice": call.tool_choice,
         "stream": call.stream,
         "params": dict(params),
     }
     if "system" in wanted:
-        seen["system"] = shaping.system_text(prepared) or None
+        seen["system"] = shaping.system_text(messages) or None
     if "system_parts" in wanted:
-        seen["system_parts"] = shaping.system_parts(prepared)
+        seen["system_parts"] = shaping.system_parts(messages)
     if "turns" in wanted:
-        seen["turns"] = shaping.turns(prepared, call.model)
+        seen["turns"] = shaping.turns(messages, call.model)
     if "choice" in wanted:
         seen["choice"] = _choice(call.tool_choice)
     return seen

@@ -89,7 +89,7 @@ class Assembly:
             message["refusal"] = refusal
         if calls:
             message["tool_calls"] = self.calls.messages()
-        if len(parts) > 1 and not in_usual_order(parts):
+        if len(parts) > 1 and not in_usual_order(parts, sent_as_blocks="turns" in self.spec.request.body.reads):
             message["parts"] = [_sent_back(part) for part in parts]
         return {**message, **self.replay.folded()}
 

@@ -5,37 +5,27 @@ They stay OpenAI-shaped dicts, and the caller's own are never changed: what diff
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from prx.chat import Message
+from prx.chat import Call, Message
 from prx.core.messages import SYSTEM_ROLES, Part, plain_text, system_parts, system_text
 from prx.spec.model import Request
 
 Messages = list[Message]
 _TOOL_ROLES = ("tool", "function")
 _FUNCTIONS = ("function", "custom")  # keys of a tool and of a call under which a function stands
-_FUNCTIONS_OWN = ("name", "arguments", "parameters")  # a function without one of these is none
+_FUNCTIONS_OWN = {"name", "arguments", "parameters"}  # a function without one of these is none
 _ELSEWHERE = "The result is in the message of the user that follows the results."
 
 
-def prepare(messages: Sequence[Message], request: Request) -> Messages:
-    """The messages as this provider wants them."""
-    prepared = list(messages)
-    for key, step in _STEPS:
-        if wanted := getattr(request, key):
-            prepared = step(prepared, wanted)
-    return prepared
-
-
-def prepared_tools(tools: Iterable[dict[str, Any]], request: Request) -> list[dict[str, Any]]:
-    """The definitions of tools as this provider wants them."""
-    return [_call_stripped(tool, request.strip) for tool in tools] if request.strip else list(tools)
-
-
-def _if(word: str, step: Callable[[Messages], Messages]) -> Callable[[Messages, str], Messages]:
-    """A step that is taken where its key of the file has this word."""
-    return lambda messages, found: step(messages) if found == word else messages
+def prepared(call: Call, request: Request) -> Call:
+    """The call with messages and tools as this provider wants them."""
+    messages = list(call.messages)
+    for key, wanted in request.changes:
+        messages = _STEPS[key](messages, wanted)
+    tools = [_function_stripped(tool, request.strip) for tool in call.tools]
+    return call._replace(messages=tuple(messages), tools=tuple(tools))
 
 
 def _each(change: Callable[[Message, Any], Message]) -> Callable[[Messages, Any], Messages]:
@@ -46,9 +36,10 @@ def _each(change: Callable[[Message, Any], Message]) -> Callable[[Messages, Any]
 # ------------------------------------------------------------------ roles and keys
 
 
-def _renamed_role(message: Message, roles: Any) -> Message:
-    role = message.get("role")
-    return {**message, "role": roles[role]} if isinstance(role, str) and role in roles else message
+def _renamed_roles(messages: Messages, roles: Any) -> Messages:
+    if not any(str(message.get("role")) in roles for message in messages):
+        return messages
+    return [{**message, "role": roles.get(str(message.get("role")), message.get("role"))} for message in messages]
 
 
 def _renamed_keys(message: Message, names: Any) -> Message:
@@ -65,27 +56,28 @@ def _filled(message: Message, rows: Any) -> Message:
     return {**message, **missing} if missing else message
 
 
-def _stripped(message: Message, names: Sequence[str]) -> Message:
+def _stripped(message: Message, names: frozenset[str]) -> Message:
     """A message without these keys, and its parts and tool calls without them."""
-    kept = {key: value for key, value in message.items() if key not in names}
-    if isinstance(content := kept.get("content"), list):
-        kept["content"] = [_without(part, names) for part in content]
-    if isinstance(calls := kept.get("tool_calls"), list):
-        kept["tool_calls"] = [_call_stripped(call, names) for call in calls]
+    kept: Message = _without(message, names)
+    for key, change in (("content", _without), ("tool_calls", _function_stripped)):
+        if isinstance(rows := kept.get(key), list):
+            kept = {**kept, key: [change(row, names) for row in rows]}
     return kept
 
 
-def _call_stripped(call: Any, names: Sequence[str]) -> Any:
+def _function_stripped(call: Any, names: frozenset[str]) -> Any:
     """A tool call, or the definition of a tool, without these keys; its function keeps what makes it one."""
     kept = _without(call, names)
-    if isinstance(kept, dict):
-        others = [name for name in names if name not in _FUNCTIONS_OWN]
-        kept.update({key: _without(kept[key], others) for key in _FUNCTIONS if isinstance(kept.get(key), dict)})
+    for key in _FUNCTIONS:
+        if isinstance(kept, dict) and isinstance(function := kept.get(key), dict):
+            kept = {**kept, key: _without(function, names - _FUNCTIONS_OWN)}
     return kept
 
 
-def _without(value: Any, names: Sequence[str]) -> Any:
-    return {key: item for key, item in value.items() if key not in names} if isinstance(value, dict) else value
+def _without(value: Any, names: frozenset[str]) -> Any:
+    if not isinstance(value, dict) or names.isdisjoint(value):
+        return value
+    return {key: item for key, item in value.items() if key not in names}
 
 
 def _marked(message: Message, marks: Sequence[str]) -> Message:
@@ -94,7 +86,7 @@ def _marked(message: Message, marks: Sequence[str]) -> Message:
     calls, content = message.get("tool_calls"), message.get("content")
     if not found or message.get("role") in _TOOL_ROLES:
         return message
-    rest = _without(message, marks)
+    rest = _without(message, frozenset(marks))
     if calls and isinstance(calls, list) and isinstance(calls[-1], dict):
         return {**rest, "tool_calls": [*calls[:-1], {**found, **calls[-1]}]}
     parts = content if isinstance(content, list) else [_text(content)] if content else []
@@ -135,10 +127,6 @@ def _others(messages: Sequence[Message]) -> Messages:
 
 
 _SYSTEM = {"first": one_system, "merge_into_first_user": merge_system}
-
-
-def _system(messages: Messages, word: str) -> Messages:
-    return _SYSTEM[word](messages) if word in _SYSTEM else messages
 
 
 # ------------------------------------------------------------------ contents
@@ -194,6 +182,8 @@ def _trimmed_end(messages: Messages) -> Messages:
 
 def _results_as_text(messages: Messages) -> Messages:
     """Tool messages with their texts alone; their other parts in a user message behind the results in a row."""
+    if not any(_texts_and_others(message)[1] for message in messages):
+        return messages
     made: Messages = []
     held: list[Any] = []
     for message in messages:
@@ -263,18 +253,17 @@ def _inserting(messages: Messages, between: dict[tuple[Any, Any], Message]) -> I
         before = before if role in SYSTEM_ROLES and before == "start" else role
 
 
-# By the keys of `request`, in this order: what later steps look at is made by earlier ones.
-_STEPS: tuple[tuple[str, Callable[[Messages, Any], Messages]], ...] = (
-    ("roles", _each(_renamed_role)),
-    ("marks", _each(_marked)),
-    ("keys", _each(_renamed_keys)),
-    ("fill", _each(_filled)),
-    ("system", _system),
-    ("tool_results", _if("text", _results_as_text)),
-    ("blank_text", _if("drop", lambda messages: [_without_blank(message) for message in messages])),
-    ("content", _if("text", lambda messages: [_flattened(message) for message in messages])),
-    ("same_role", _if("join", _joined_roles)),
-    ("insert", _with_inserted),
-    ("prefill", _if("trim", _trimmed_end)),
-    ("strip", _each(_stripped)),
-)
+_STEPS: dict[str, Callable[[Messages, Any], Messages]] = {
+    "roles": _renamed_roles,
+    "marks": _each(_marked),
+    "keys": _each(_renamed_keys),
+    "fill": _each(_filled),
+    "system": lambda messages, word: _SYSTEM[word](messages),
+    "tool_results": lambda messages, _: _results_as_text(messages),
+    "blank_text": lambda messages, _: [_without_blank(message) for message in messages],
+    "content": lambda messages, _: [_flattened(message) for message in messages],
+    "same_role": lambda messages, _: _joined_roles(messages),
+    "insert": _with_inserted,
+    "prefill": lambda messages, _: _trimmed_end(messages),
+    "strip": _each(_stripped),
+}

@@ -91,7 +91,7 @@ def _request(block: Mapping[str, Any], expressions: Expressions, query: _MakeQue
         parameters=tuple(model.Parameter(name, **row) for name, row in rows),
         insert=tuple(model.Inserted(row["after"], row["before"], row["message"]) for row in block.get("insert", ())),
         fill=tuple(_filled(name, row, query) for name, row in block.get("fill", {}).items()),
-        strip=tuple(name for name, wanted in block.get("strip", {}).items() if wanted),
+        strip=frozenset(name for name, wanted in block.get("strip", {}).items() if wanted),
     )
 
 

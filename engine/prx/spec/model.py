@@ -48,6 +48,10 @@ FAULT = ("message", "reason", "code", "type", "status", "retry_after")
 VIEW = (
     "model", "messages", "tools", "tool_choice", "stream", "params", "system", "system_parts", "turns", "choice",
 )  # fmt: skip
+# The keys of `request` that change messages, in the order in which they do: later ones see what earlier ones made.
+MESSAGE_CHANGES = (
+    "roles", "marks", "keys", "fill", "system", "tool_results", "blank_text", "content", "same_role", "insert", "prefill", "strip",
+)  # fmt: skip
 NOTHING = "`null`"
 
 
@@ -148,10 +152,16 @@ class Request(Record):
     marks: tuple[str, ...] = ()
     keys: Mapping[str, str] = NONE
     fill: tuple[Filled, ...] = ()
-    strip: tuple[str, ...] = ()
+    strip: frozenset[str] = frozenset()
     headers: Mapping[str, str] = NONE
     query: Mapping[str, str] = NONE
     parameters: tuple[Parameter, ...] = ()
+
+    @cached_property
+    def changes(self) -> tuple[tuple[str, Any], ...]:
+        """What is to be done to messages: those of MESSAGE_CHANGES that are no default, with their values."""
+        said = ((key, getattr(self, key)) for key in MESSAGE_CHANGES)
+        return tuple((key, value) for key, value in said if value != getattr(Request, key))
 
     @cached_property
     def body(self) -> Template:
