@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +81,7 @@ class Definition:
 
     def spec(self, model: str = "", fallbacks: tuple[str, ...] = ()) -> Spec:
         """The Spec for a model with these fallbacks in effect, compiled once."""
-        key = (tuple(fnmatchcase(model, row["model"]) for row in self.raw.get("overrides") or ()), fallbacks)
+        key = (tuple(resolve.fits(row["model"], model) for row in self.raw.get("overrides") or ()), fallbacks)
         if key not in self._specs:
             self._specs[key] = compile_spec(self.variant(model, fallbacks), self.expressions)
         return self._specs[key]

@@ -23,6 +23,7 @@ def faults(spec: Spec, *, whole: bool = True) -> Iterator[Fault]:
     yield from spec.request.body.problems
     yield from _overgrown(spec.request)
     yield from _crossed(spec.request)
+    yield from _never_given(spec.request)
     yield from _framing(spec)
 
 
@@ -50,6 +51,26 @@ def _crossed(request: model.Request) -> Iterator[Fault]:
         if row.min is not None and row.max is not None and row.min > row.max:
             where = ("request", "parameters", row.name, "min")
             yield where, f"{row.min} is more than the max, {row.max}: every value would become that", None
+
+
+# What a call says otherwise than by a parameter, and where a file says what becomes of it.
+_NO_PARAMETER = {
+    "*": "is no name: a parameter that has no row is sent as it is; write a row for each that differs",
+    "model": "is no parameter; request.body.model says how it is sent",
+    "messages": "are no parameter; request.system, roles, content, strip and the like say what becomes of them",
+    "stream": "is no parameter; capabilities.stream and request.body.stream say how it is sent",
+    "tools": "are no parameter; capabilities.tools and request.body.tools say how they are sent",
+    "tool_choice": "is no parameter; capabilities.tool_choice and request.body.tool_choice say how it is sent",
+    "extra_body": "is no parameter; its keys go into the body as they are",
+    "extra_headers": "is no parameter; request.headers adds headers",
+    "extra_query": "is no parameter; request.query adds to the URL",
+}
+
+
+def _never_given(request: model.Request) -> Iterator[Fault]:
+    for row in request.parameters:
+        if row.name in _NO_PARAMETER:
+            yield ("request", "parameters", row.name), f"this row does nothing: {row.name} {_NO_PARAMETER[row.name]}", None
 
 
 def _framing(spec: Spec) -> Iterator[Fault]:

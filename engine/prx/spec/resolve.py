@@ -83,9 +83,14 @@ def overlay_names(raw: Mapping[str, Any]) -> list[str]:
     return [overlay["extends"] for _, overlay in overlays(raw) if overlay.get("extends")]
 
 
+def fits(patterns: str | list[str], model: str) -> bool:
+    """Whether a model is meant by an override's pattern, or by one of several."""
+    return any(fnmatchcase(model, pattern) for pattern in ([patterns] if isinstance(patterns, str) else patterns))
+
+
 def for_model(resolved: Raw, model: str, find: Find) -> Raw:
     """With every override whose pattern fits the model."""
     for row in resolved.get("overrides") or ():
-        if fnmatchcase(model, row["model"]):
+        if fits(row["model"], model):
             resolved = lay_over(resolved, row, find)
     return resolved
