@@ -14,7 +14,7 @@ from prx.spec import faults, resolve, schema
 from prx.spec.compile import compile_spec
 from prx.spec.document import Document, Keys, Problem, dotted
 from prx.spec.read import read_strictly
-from prx.text import fill, variable_names
+from prx.text import fill, has_strange_variable, variable_names
 
 _SECRET_LIKE = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
 
@@ -51,7 +51,8 @@ def _own(
             ("id",), f"{value['id']!r} is not the file's name; call the file {value['id']}.yaml, or the id {path.stem}"
         )
     base_url = value.get("base_url")
-    if isinstance(base_url, str) and not any(problem.path == "base_url" for problem in known):
+    strange = isinstance(base_url, str) and has_strange_variable(base_url)  # said elsewhere, and no URL yet
+    if isinstance(base_url, str) and not strange and not any(problem.path == "base_url" for problem in known):
         try:
             urls.check_url(fill(base_url, dict.fromkeys(variable_names(base_url), "x")))
         except ConfigError as error:

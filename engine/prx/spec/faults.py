@@ -9,6 +9,7 @@ from prx.spec import model
 from prx.spec.compile import OWN_HEADER, queries
 from prx.spec.document import Keys
 from prx.spec.model import Spec
+from prx.text import VARIABLE_FAULT, has_strange_variable
 from prx.wire import FRAMING
 
 Fault = tuple[Keys, str, int | None]
@@ -25,6 +26,7 @@ def faults(spec: Spec, *, whole: bool = True) -> Iterator[Fault]:
     yield from _crossed(spec.request)
     yield from _never_given(spec.request)
     yield from _framing(spec)
+    yield from _unfilled(spec)
 
 
 def _missing(spec: Spec) -> Iterator[Fault]:
@@ -77,3 +79,11 @@ def _framing(spec: Spec) -> Iterator[Fault]:
     for path in (*(("request", "headers", name) for name in spec.request.headers), ("auth", "name")):
         if (spec.auth.name if path[0] == "auth" else path[-1]).lower() in FRAMING:
             yield path, OWN_HEADER, None
+
+
+def _unfilled(spec: Spec) -> Iterator[Fault]:
+    """Texts with a ${ that would go out as it stands."""
+    rows: dict[Keys, str] = {("base_url",): spec.base_url}
+    rows |= {("request", "headers", name): text for name, text in spec.request.headers.items()}
+    rows |= {("request", "query", name): text for name, text in spec.request.query.items()}
+    yield from ((path, VARIABLE_FAULT, None) for path, text in rows.items() if has_strange_variable(text))
