@@ -201,6 +201,9 @@ def test_bad_input(config, tmp_path):
         (("show", "gorq"), "did you mean 'groq'?"),
         (("check", tmp_path / "none.yaml"), "cannot be read"),
         (("doctor",), "no provider is configured"),
+        (("check",), "there is no file of yours to check"),
+        (("show", tmp_path / "none.yaml"), "none.yaml: no such file"),
+        (("chat", "-p", tmp_path / "none.yaml", "hi"), "none.yaml: no such file"),
         (("chat", *with_config, "caf\udce9"), "no valid Unicode, after 'caf\ufffd'"),
         (("chat", *with_config, "--tools", tmp_path / "nameless.json", "hi"), "tools is a list of definitions"),
         (("chat", *with_config, "-m", "", "hi"), "model is a name"),
@@ -221,7 +224,6 @@ def test_bad_input(config, tmp_path):
         ("chta",),
         ("chat", "--no-such"),
         ("chat", "--param", "x", "hi"),
-        ("check",),
         ("doctor", "nothing"),
         ("chat", "--param", "model=x", "hi"),
         ("chat", "--timeout", "inf", "hi"),
@@ -319,6 +321,79 @@ def test_check_prints_every_fault(tmp_path):
     listed = prx("providers", "--providers", tmp_path)
     assert "good" in listed.stdout
     assert "bad.yaml:3:1" in listed.stderr
+
+
+def test_check_looks_up_what_a_configuration_names(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text(
+        '[default]\nprovider = "grok2"\n[[model_routes]]\npattern = "x/*"\nprovider = "gorq"\n'
+        '[providers.mine]\nextends = "openai-chta"\napi_url = "http://localhost:1"\n[providers.yours]\nextends = "openai-chat"\n'
+    )
+    lines = [
+        f"{path}:2:1: default.provider: no provider is called 'grok2'; did you mean 'grok'?",
+        f"{path}:5:1: model_routes[0].provider: no provider is called 'gorq'; did you mean 'groq'?",
+    ]
+    for arguments in ((path,), ("--config", path)):
+        done = prx("check", *arguments)
+        assert done.returncode == 1
+        assert done.stdout.splitlines()[:2] == lines
+        assert f"{path}:7:1: providers.mine.extends: no provider is called 'openai-chta'" in done.stdout
+    path.write_text("[defau")
+    assert prx("check", path).stdout.startswith(f"{path}: not TOML")
+    path.write_text('[providers.groq]\napi_kye = "x"\n')
+    assert "2:1: providers.groq.api_kye: unknown key" in prx("check", path).stdout
+    path.write_text('[default]\nprovider = "groq"\n')
+    assert prx("check", path).stdout == f"{path}: good\n"
+
+
+def test_check_without_a_file_looks_at_the_users_own(tmp_path):
+    folder = tmp_path / ".config" / "prx" / "providers.d"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text("spec: 1\nid: mine\nextends: openai-chat\nbase_url: http://localhost:1\n")
+    (folder.parent / "config.toml").write_text('[default]\nprovider = "mine"\n')
+    done = prx("check", env={"HOME": str(tmp_path)})
+    assert done.stdout.splitlines() == [f"{folder / 'mine.yaml'}: good", f"{folder.parent / 'config.toml'}: good"]
+
+
+def test_a_file_may_stand_where_a_providers_name_does(tmp_path, emulator):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"spec: 1\nid: mine\nextends: openai-chat\nbase_url: {emulator.url}\nmodels: {{default: words}}\n")
+    assert prx("show", path).stdout == path.read_text()
+    assert "words" in prx("models", path).stdout
+    assert "You said: hi" in prx("chat", "-p", path, "hi").stdout
+    done = prx("doctor", "-p", path)
+    assert done.returncode == 0, done.stdout
+    assert "words answered" in done.stdout
+
+
+def test_a_provider_that_only_the_configuration_has_is_shown(tmp_path):
+    (tmp_path / "c.toml").write_text('[providers.mine]\napi_url = "http://localhost:1/v1"\n')
+    shown = prx("show", "mine", "--config", tmp_path / "c.toml").stdout
+    assert shown.startswith("spec: 1\nid: mine\n")
+    assert "chat: /chat/completions" in shown
+
+
+def test_doctor_asks_a_server_that_has_no_list_of_models(tmp_path):
+    """Most small servers have none, and chat all the same."""
+    answers = (
+        response(404, {"detail": "Not Found"}),
+        response(),
+        list(stream(delta("hi", "stop"), "data: [DONE]\n\n")),
+        response(),
+    )
+    with RawServer(*answers) as server:
+        text = f"spec: 1\nid: mine\nextends: openai-chat\nbase_url: {server.url}\nmodels: {{default: m}}\n"
+        (tmp_path / "mine.yaml").write_text(text)
+        done = prx("doctor", "--providers", tmp_path, "-p", "mine")
+    assert done.returncode == 0, done.stdout
+    assert "warn models   the server has no list of its models" in done.stdout
+    assert "ok   chat" in done.stdout
+
+
+def test_doctor_finds_a_file_that_was_dropped_in(tmp_path):
+    (tmp_path / "mine.yaml").write_text("spec: 1\nid: mine\nextends: openai-chat\nbase_url: http://127.0.0.1:9/v1\n")
+    done = prx("doctor", "--providers", tmp_path)
+    assert done.stdout.startswith("mine\n")
 
 
 def test_show():

@@ -15,7 +15,7 @@ from prx.accounts.account import Account
 from prx.accounts.choose import ModelRef
 from prx.client import Client
 from prx.core.request import endpoint_url
-from prx.errors import CapabilityError, Error
+from prx.errors import CapabilityError, Error, NotFoundError
 from prx.spec.catalog import key_names
 from prx.spec.definition import Entry
 from prx.spec.document import printable
@@ -64,10 +64,13 @@ class Examination:
 
 
 def configured(client: Client) -> list[str]:
-    """The providers that the configuration names (its tables, the default, the routes), and whose key the environment has."""
+    """The providers that the configuration names (its tables, the default, the routes), the user's own files, and those
+    whose key the environment has.
+    """
     config = client.config
     named = [*config.providers, config.provider, *(route.provider for route in config.routes if not route.api_url)]
-    keyed = [entry.id for entry in client.catalog.entries() if _has_key(client, entry)]
+    entries = client.catalog.entries()
+    keyed = [entry.id for entry in entries if not entry.packaged or _has_key(client, entry)]
     return list(dict.fromkeys(name for name in (*named, *keyed) if name))
 
 
@@ -89,7 +92,7 @@ def examine(client: Client, name: str, *, chat: bool) -> Examination:
     known = _models(client, name, found)
     model = _model(client, name, account)
     _configured_model(found, model, known)
-    if chat and not found.failed:
+    if chat:
         _chat(client, name, model or (known[0] if known else ""), found)
     return found
 
@@ -115,6 +118,9 @@ def _models(client: Client, name: str, found: Examination) -> list[str]:
     except CapabilityError as error:
         found.add("models", "skip", error.message)
         return []
+    except NotFoundError as error:  # many servers have none, and chat all the same
+        found.add("models", "warn", f"the server has no list of its models: {error.summary()}", _NO_LIST)
+        return []
     except Error as error:
         found.add("models", "fail", f"{error.kind}: {error.summary()}", error.hint)
         return []
@@ -122,6 +128,9 @@ def _models(client: Client, name: str, found: Examination) -> list[str]:
         "models", "ok", f"{len(known)} model{'s' * (len(known) != 1)} in {(time.monotonic() - started) * 1000:.0f} ms"
     )
     return known
+
+
+_NO_LIST = "If it never has one, write capabilities: {models: false} into the provider's file."
 
 
 def _configured_model(found: Examination, model: str, known: list[str]) -> None:

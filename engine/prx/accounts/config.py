@@ -126,9 +126,8 @@ def _usual(env: Mapping[str, str]) -> Path | None:
 
 
 def _checked(document: Document) -> Config:
-    problems = schema.problems(document, "config") or [*_framing(document), *_unfilled(document)]
-    if problems:
-        raise ConfigError("\n".join(map(str, problems)))
+    if found := problems(document):
+        raise ConfigError("\n".join(map(str, found)))
     value = document.value
     default = value.get("default", {})
     return Config(
@@ -139,6 +138,11 @@ def _checked(document: Document) -> Config:
         routes=tuple(Route(**_wrapped(row)) for row in value.get("model_routes", ())),
         images=Images(**value.get("images", {})),
     )
+
+
+def problems(document: Document) -> list[Problem]:
+    """Every fault of a configuration, with its place."""
+    return schema.problems(document, "config") or [*_framing(document), *_unfilled(document)]
 
 
 def _framing(document: Document) -> list[Problem]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -10,6 +12,9 @@ from typing import Any
 import click
 
 from prx import resources
+from prx.accounts import config as configuration
+from prx.accounts.choose import Accounts
+from prx.accounts.toml import read
 from prx.cli import options, output
 from prx.conformance import cases
 from prx.conformance.evidence import kinds, known
@@ -103,7 +108,7 @@ def _words(row: dict[str, Any]) -> list[str]:
 
 
 @click.command()
-@click.argument("name", metavar="ID", shell_complete=options.complete_provider)
+@click.argument("name", metavar="ID|FILE", shell_complete=options.complete_provider)
 @click.option("--resolved", is_flag=True, help="With everything it extends.")
 @click.option("--evidence", is_flag=True, help="How each of its capabilities is known.")
 @_recordings
@@ -119,14 +124,16 @@ def show(
     folders: tuple[str, ...],
 ) -> None:
     """Print a provider's file, or all that it comes to."""
-    catalog = options.session(config, folders).catalog
+    name, folders = options.by_name(name, folders)
+    session = options.session(config, folders)
+    catalog, configured = session.catalog, name in session.config.providers
     entry = catalog.entry(name) or (catalog.base_entry(name) if name in catalog.dialects() else None)
-    definition = catalog.load(entry) if entry else catalog.get(name)
+    definition = catalog.load(entry) if entry else session.accounts.definition(name)
     if evidence:
         _evidence(definition, cassettes or resources.folder("cassettes"), as_json=as_json)
     elif as_json:
         output.print_json(definition.raw)
-    elif resolved:
+    elif resolved or (configured and not entry):  # one that only the configuration has stands in no file
         output.file(_yaml(definition.raw))
     else:
         output.file(definition.entry.path.read_text(encoding="utf-8"))
@@ -154,13 +161,21 @@ def _yaml(value: Any) -> str:
 
 
 @click.command()
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", metavar="[FILE...]", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the faults as JSON.")
 @options.settings
 def check(files: tuple[Path, ...], as_json: bool, config: str | None, folders: tuple[str, ...]) -> None:
-    """Check provider files, or folders of them: every fault, with its place and what to write instead."""
-    catalog = options.session(config, folders).catalog
-    found = {path: catalog.check(path)[1] for path in _files(files)}
+    """Check provider files, folders of them, or a config.toml: every fault, with its place and what to write instead.
+
+    What a config.toml names is looked up as well: providers of its default, of its routes, and of `extends`.
+    Without a FILE: the config.toml and the folders that other commands would use.
+    """
+    catalog = options.session_without_config(folders).catalog
+    files = files or tuple(
+        path for path in (*configuration.folders(folders, os.environ), *_configs(config)) if path.exists()
+    )
+    files = files if config is None or Path(config) in files else (*files, Path(config))
+    found = {path: _problems(path, catalog) for path in _files(files)}
     problems = [problem for row in found.values() for problem in row]
     if as_json:
         output.print_json([_plain(problem) for problem in problems])
@@ -169,6 +184,31 @@ def check(files: tuple[Path, ...], as_json: bool, config: str | None, folders: t
             output.echo("\n".join(map(str, row)) if row else f"{path}: good")
     if problems:
         raise click.exceptions.Exit(1)
+
+
+def _configs(config: str | None) -> list[Path]:
+    return configuration.files(config, os.environ)
+
+
+def _problems(path: Path, catalog: Loader) -> list[Problem]:
+    if path.suffix != ".toml":
+        return catalog.check(path)[1]
+    try:
+        document = read(path)
+    except ConfigError as error:
+        return [_unreadable(path, error)]
+    found = configuration.problems(document)
+    if not found:
+        named = Accounts(configuration.load(path, os.environ), catalog, os.environ).unknown_names()
+        found = [document.problem(keys, text) for keys, text in named]
+    return found
+
+
+def _unreadable(path: Path, error: ConfigError) -> Problem:
+    """A file that is no TOML at all: its error begins with the place."""
+    place = re.match(r":(\d+):(\d+): ", rest := error.message.removeprefix(str(path)))
+    line, column = (int(place[1]), int(place[2])) if place else (0, 0)
+    return Problem(str(path), line, column, "", rest[place.end() :] if place else rest.removeprefix(": "))
 
 
 @click.command()
@@ -183,7 +223,10 @@ def schema(name: str, as_path: bool) -> None:
 def _files(given: tuple[Path, ...]) -> list[Path]:
     files = [file for path in given for file in (_in(path) if path.is_dir() else [path])]
     if not files:
-        raise ConfigError(f"{given[0]}: no .yaml file in this folder")
+        raise ConfigError(
+            f"{given[0]}: no .yaml file in this folder" if given else "there is no file of yours to check",
+            hint="Name provider files, folders of them, or a config.toml.",
+        )
     return files
 
 

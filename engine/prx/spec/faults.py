@@ -72,7 +72,11 @@ _NO_PARAMETER = {
 def _never_given(request: model.Request) -> Iterator[Fault]:
     for row in request.parameters:
         if row.name in _NO_PARAMETER:
-            yield ("request", "parameters", row.name), f"this row does nothing: {row.name} {_NO_PARAMETER[row.name]}", None
+            yield (
+                ("request", "parameters", row.name),
+                f"this row does nothing: {row.name} {_NO_PARAMETER[row.name]}",
+                None,
+            )
 
 
 def _framing(spec: Spec) -> Iterator[Fault]:
