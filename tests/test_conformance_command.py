@@ -46,8 +46,8 @@ class Desk:
     def conformance(self, *arguments):
         return run("conformance", "mine/mine.yaml", "--config", "c.toml", *arguments, cwd=self.folder)
 
-    def record(self):
-        done = self.conformance("--record", "--cassettes", "kept")
+    def record(self, *arguments):
+        done = self.conformance("--record", "--cassettes", "kept", *arguments)
         assert done.returncode == 0, done
         return done
 
@@ -77,11 +77,51 @@ def test_a_wrong_flag_is_found_in_both_directions(desk):
         assert rows["tools"]["outcome"] == "failed"
         assert rows["tools"]["why"] == "the file says capabilities.tools: false, and yet it is there"
     with Emulator({"refuses": ["stream"]}) as blunt:
-        desk.write("fallbacks: {no_stream: null}\n", blunt.url)
+        desk.write("capabilities: {stream: true}\nfallbacks: {no_stream: null}\n", blunt.url)
         done, rows = desk.rows("--live")
     assert done.returncode == 1
     assert rows["stream"]["outcome"] == "failed"
     assert "Streaming is not supported" in rows["stream"]["why"]
+
+
+def test_what_nobody_claims_is_no_failure(desk):
+    with Emulator({"refuses": ["stream"]}) as blunt:
+        desk.write("fallbacks: {no_stream: null}\n", blunt.url)
+        done, rows = desk.rows("--live", "--case", "chat", "--case", "stream")
+    assert done.returncode == 0, done.stdout
+    assert (rows["chat"]["outcome"], rows["stream"]["outcome"]) == ("passed", "unclaimed")
+    assert rows["stream"]["why"].startswith("the file does not say capabilities.stream: true; bad_request: ")
+
+
+def test_a_plain_text_does_not_show_that_there_are_tools(desk):
+    """A server that ignores tools answers some cases of tools as they want: that says nothing against the file."""
+    words = {"message": {"role": "assistant", "content": "Hello!"}, "finish_reason": "stop", "index": 0}
+    usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+    with RawServer(response(200, {"model": "words", "choices": [words], "usage": usage})) as plain:
+        desk.write("capabilities: {tools: false}\n", plain.url)
+        cases = ("chat", "tools", "tool_none", "tool_unused", "tool_result")
+        done, rows = desk.rows("--live", *(word for name in cases for word in ("--case", name)))
+    assert done.returncode == 0, done.stdout
+    assert {rows[name]["outcome"] for name in cases[1:]} == {"skipped"}
+    assert rows["tool_unused"]["why"] == "capabilities.tools: false, which this case would not show"
+
+
+def test_what_is_denied_is_recorded_and_found_out_when_it_is_claimed(desk):
+    with Emulator({"refuses": ["stream"]}) as blunt:
+        desk.write("capabilities: {stream: false}\n", blunt.url)
+        desk.record("--case", "chat", "--case", "stream")
+    assert desk.rows("--cassettes", "kept")[1]["stream"]["outcome"] == "skipped"
+    desk.write("fallbacks: {no_stream: null}\n")
+    done, rows = desk.rows("--cassettes", "kept")
+    assert done.returncode == 1
+    assert rows["stream"]["outcome"] == "failed"
+
+
+def test_what_came_is_said(desk):
+    desk.record()
+    desk.write("response: {finish_reasons: {length: stop}}\n")
+    _, rows = desk.rows("--cassettes", "kept")
+    assert rows["max_tokens"]["why"] == "finish_reason: wanted length, came stop"
 
 
 def test_a_flag_that_is_rightly_false_is_skipped(desk):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -33,6 +35,7 @@ class Case:
     model   "" for the provider's own, else a name to ask for
     key     "right" or "wrong"
     hold    JMESPath over {reply, error, deltas, models, model}: all must be true
+    proves  whether it can hold only where what it needs is there
     """
 
     name: str
@@ -44,6 +47,7 @@ class Case:
     model: str = ""
     key: str = "right"
     call: Mapping[str, Any] = field(default_factory=dict)
+    proves: bool = True
 
     def fits(self, spec: Spec) -> bool:
         """Whether the provider can do what the case needs, as far as its file says."""
@@ -120,6 +124,34 @@ def play(case: Case, client: Client, provider: str, model: str) -> dict[str, Any
 def failures(case: Case, spec: Spec, seen: Mapping[str, Any]) -> list[str]:
     """The conditions that do not hold."""
     return [condition for condition in case.conditions(spec) if not _holds(condition, seen)]
+
+
+def came(condition: str, seen: Mapping[str, Any]) -> str:
+    """What came in place of what a condition wants: "finish_reason: wanted length, came stop"."""
+    compared = _COMPARED.fullmatch(condition)
+    if compared and (found := _value(compared["path"], seen)) is not None:
+        sign = "" if compared["sign"] == "==" else f"{compared['sign']} "
+        return f"{compared['path'].removeprefix('reply.')}: wanted {sign}{compared['wanted'] or compared['number']}, came {found}"
+    paths = list(dict.fromkeys(path.rstrip(".") for path in _PATH.findall(condition)))
+    found = "; ".join(f"{path} is {_value(path, seen) or 'not there'}" for path in paths)
+    return f"does not hold: {condition}" + (f" ({found})" if found else "")
+
+
+_COMPARED = re.compile(
+    r"(?P<path>[a-z_]+(?:\.[a-z_]+|\[\d+\])*) (?P<sign>==|!=|[<>]=?) (?:'(?P<wanted>[^']*)'|`(?P<number>[^`]*)`)"
+)
+_PATH = re.compile(r"\b(?:reply|error|models|model)\b(?:\.[a-z_]+|\[\d+\])*")
+_LONGEST = 60  # characters of a value that are shown
+
+
+def _value(path: str, seen: Mapping[str, Any]) -> str | None:
+    """A value of the view, as JSON without the quotes of a text, and not too long; None where nothing is there."""
+    try:
+        value = compile_query(path)(seen)
+    except (JMESPathError, TypeError):
+        return None
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return None if value is None else text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def _holds(condition: str, seen: Mapping[str, Any]) -> bool:

@@ -134,11 +134,19 @@ def known(spec: Spec, cases: Iterable[Case], recordings: Path) -> dict[str, Know
             found.setdefault(name, []).append(Known(value, row.kind, row.source, row.date))
     for case in cases:
         path = recordings / f"{case.name}.yaml"
-        if case.needs and path.is_file() and case.fits(spec) and (evidence := glance(path)):
-            for name in case.needs:
+        if case.needs and path.is_file() and (evidence := glance(path)):
+            for name in _shown(case, spec):
                 value = spec.capabilities.get(name, True)
                 found.setdefault(name, []).append(Known(value, evidence.kind, evidence.what, evidence.date))
     return {name: min(rows, key=lambda row: KINDS.index(row.kind)) for name, rows in sorted(found.items())}
+
+
+def _shown(case: Case, spec: Spec) -> Iterable[str]:
+    """The capabilities of which a recording of a case says something: of one that is missing, if it is the only one."""
+    denied = [name for name in case.needs if not spec.can(name)]
+    if not denied:
+        return case.needs
+    return denied if len(denied) == 1 and case.proves else ()
 
 
 def kinds(spec: Spec, recordings: Path) -> list[str]:

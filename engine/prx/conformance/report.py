@@ -20,7 +20,13 @@ from prx.spec.definition import Definition
 from prx.spec.model import Spec
 
 Row = dict[str, Any]
-FINAL = ("passed", "failed", "skipped", "unrecorded")  # what a run that is taken up again need not ask anew
+FINAL = (
+    "passed",
+    "failed",
+    "unclaimed",
+    "skipped",
+    "unrecorded",
+)  # what a run that is taken up again need not ask anew
 
 
 def row_of(result: Result) -> Row:
@@ -91,7 +97,7 @@ def junit(report: Mapping[str, Any]) -> str:
         found = Counter(row["outcome"] for row in rows)
         sizes = {
             "tests": len(rows), "failures": found["failed"], "errors": found["error"] + found["limited"],
-            "skipped": found["skipped"] + found["unrecorded"], "time": round(sum(row["seconds"] for row in rows), 3),
+            "skipped": found["skipped"] + found["unrecorded"] + found["unclaimed"], "time": round(sum(row["seconds"] for row in rows), 3),
         }  # fmt: skip
         suite = ET.SubElement(
             root, "testsuite", {"name": provider["id"], **{name: str(size) for name, size in sizes.items()}}
@@ -102,7 +108,14 @@ def junit(report: Mapping[str, Any]) -> str:
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-_TAGS = {"failed": "failure", "error": "error", "limited": "error", "skipped": "skipped", "unrecorded": "skipped"}
+_TAGS = {
+    "failed": "failure",
+    "error": "error",
+    "limited": "error",
+    "skipped": "skipped",
+    "unclaimed": "skipped",
+    "unrecorded": "skipped",
+}
 
 
 def _testcase(suite: ET.Element, row: Row) -> None:

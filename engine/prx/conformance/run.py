@@ -23,7 +23,7 @@ from prx.transport.playback import Playback
 if TYPE_CHECKING:
     from prx.transport.blocking import Http
 
-Outcome = Literal["passed", "failed", "skipped", "unrecorded", "limited", "error"]
+Outcome = Literal["passed", "failed", "unclaimed", "skipped", "unrecorded", "limited", "error"]
 WRONG_KEY = "sk-this-key-is-wrong"
 PLAYED_KEY = "sk-played-back-0000"
 # What says nothing of what a provider can do: it would not be asked, or could not be reached.
@@ -36,8 +36,9 @@ _UNJUDGED: Mapping[str, Outcome] = {
 class Result:
     """What came of a case.
 
-    outcome    passed · failed · skipped (the file denies what it needs) · unrecorded · limited (the provider wants
-               fewer requests, or money) · error (not reached, not well)
+    outcome    passed · failed · unclaimed (it did not pass, and nobody says that the provider can do it) · skipped (the
+               file denies what it needs) · unrecorded · limited (the provider wants fewer requests, or money) · error (not
+               reached, not well)
     why        in a sentence, where it did not pass
     failures   the conditions that do not hold
     seen       what the conditions looked at
@@ -171,7 +172,7 @@ def _judged(
     failures = tuple(cases.failures(case, spec, seen))
     error = seen["error"] or {}
     outcome: Outcome = _UNJUDGED.get(error.get("kind", ""), "failed") if failures else "passed"
-    said = f"{error['kind']}: {error['message']}" if error else f"does not hold: {'; '.join(failures)}"
+    said = f"{error['kind']}: {error['message']}" if error else "; ".join(cases.came(row, seen) for row in failures)
     why = said if failures else ""
     seconds = time.monotonic() - started
     return Result(provider, case.name, outcome, why, failures, seen, evidence, tuple(exchanges), seconds)
