@@ -288,6 +288,9 @@ class Reading:
         calls = self.into.calls
         if calls.nameless():
             raise ProtocolError("a tool call came without the name of a function")
+        said = self.into.content or self.into.refusal
+        if self.into.finish_reason == "tool_calls" and self.into.call.tools and not (calls or said):
+            raise ProtocolError("the answer ended with tool calls, and none came")
         found = calls.no_json() if self.into.finish_reason in _WHOLE_ENDS else None
         if found is None:
             return
