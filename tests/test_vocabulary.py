@@ -81,6 +81,8 @@ def schema_keys() -> set[str]:
             return
         for name, child in node.get("properties", {}).items():
             walk(child, (*path, name))
+        if isinstance(node.get("items"), dict):
+            found.update(f"{dotted}={word}" for word in node["items"].get("enum", ()))
         for inner in (node.get("additionalProperties"), node.get("items")):
             if isinstance(inner, dict) and ("properties" in inner or "$ref" in inner):
                 walk(inner, path)

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from prx.chat import Call, Extra
 from prx.core import messages as shaping
+from prx.core import names
 from prx.core.shape import prepared
 from prx.errors import CapabilityError, ConfigError
 from prx.lang.template import TemplateError
@@ -151,6 +152,11 @@ def _without_endpoint(path: str, known: tuple[str, ...]) -> str:
 def build_body(spec: Spec, call: Call) -> dict[str, Any]:
     """The JSON body as a dict."""
     request = spec.request
+    if request.schemas is not None and (call.tools or "response_format" in call.params):
+        from prx.core import schemas  # late: most providers take any schema, and most calls have none
+
+        call = schemas.outgoing(call, spec)
+    call = names.outgoing(call, request)
     params = adapt(request.parameters, call.params)
     body = request.body
     try:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from prx.chat import Call, JsonText, Message, Part, Reply, ToolCall, Usage
+from prx.core import names
 from prx.core.blocks import Blocks, in_usual_order
 from prx.core.replay import Replay
 from prx.core.toolcalls import ToolCalls
@@ -28,7 +29,7 @@ class Assembly:
         self.content, self.reasoning, self.refusal = (
             self.blocks.said[kind] for kind in ("text", "reasoning", "refusal")
         )
-        self.calls = ToolCalls(new_id, *(_names(call) if call.tools else ()))
+        self.calls = ToolCalls(new_id, *(names.of_tools(call, spec.request.tool_names) if call.tools else ()))
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
         self.model = ""
@@ -92,13 +93,6 @@ class Assembly:
         if len(parts) > 1 and not in_usual_order(parts, sent_as_blocks="turns" in self.spec.request.body.reads):
             message["parts"] = [_sent_back(part) for part in parts]
         return {**message, **self.replay.folded()}
-
-
-def _names(call: Call) -> tuple[list[str], list[str]]:
-    """What the tools of a call are called: all of them, and those that take any text."""
-    rows = [(tool.get("type"), tool.get(str(tool.get("type")))) for tool in call.tools]
-    names = [(kind, row.get("name")) for kind, row in rows if isinstance(row, dict)]
-    return [str(name) for _, name in names], [str(name) for kind, name in names if kind == "custom"]
 
 
 def _sent_back(part: Part) -> dict[str, Any]:

@@ -9,10 +9,10 @@ which is an error in the end.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
-from prx.chat import ToolCall, ToolCallDelta
+from prx.chat import NONE, ToolCall, ToolCallDelta
 from prx.core.call_arguments import Arguments, is_json, strict
 from prx.errors import ProtocolError
 from prx.text import clean
@@ -73,7 +73,7 @@ FINDS = {
 class _Call:
     """A call as far as it has come. `place` is None while it may be another one, said again (`doubt`)."""
 
-    __slots__ = ("arguments", "doubt", "held", "id", "index", "keys", "made", "name", "place", "replay")
+    __slots__ = ("arguments", "doubt", "held", "id", "index", "keys", "made", "name", "place", "replay", "told")
 
     def __init__(self, piece: Piece) -> None:
         self.index = piece.index
@@ -85,6 +85,7 @@ class _Call:
         self.id: str | None = None
         self.made = ""  # stands in for an id that never came
         self.name: str | None = None
+        self.told: str | None = None  # what was handed on of the name, where some names come back changed
         self.replay: dict[str, Any] = {}
 
     @property
@@ -172,14 +173,21 @@ class ToolCalls:
     new_id    makes an id for a call that has none
     offered   names of the tools that the model was given
     free      those among them whose input is a text of their own, not JSON
+    own       the caller's names for those that went out by another
     """
 
-    def __init__(self, new_id: Callable[[], str], offered: Collection[str] = (), free: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        new_id: Callable[[], str],
+        offered: Collection[str] = (),
+        free: Collection[str] = (),
+        own: Mapping[str, str] = NONE,
+    ) -> None:
         self._calls: list[_Call] = []
         self._known: dict[tuple[Any, ...], _Call] = {}
         self._not_ours: set[tuple[Any, ...]] = set()
         self._places = 0
-        self._new_id, self._offered, self._free = new_id, offered, free
+        self._new_id, self._offered, self._free, self._own = new_id, offered, free, own
 
     def __bool__(self) -> bool:
         return bool(self._calls)
@@ -222,7 +230,7 @@ class ToolCalls:
 
     def calls(self) -> tuple[ToolCall, ...]:
         """The calls as they stand; an id is made only where there is none, "{}" only where nothing came."""
-        return tuple(ToolCall(self._id(call), call.name or "", _written(call)) for call in self._standing())
+        return tuple(ToolCall(self._id(call), self._name(call), _written(call)) for call in self._standing())
 
     def messages(self) -> list[dict[str, Any]]:
         """The calls as an assistant message carries them, with what the provider wants back."""
@@ -240,7 +248,7 @@ class ToolCalls:
     def no_json(self) -> tuple[str, str] | None:
         """(name, arguments) of a call whose arguments are no JSON though they should be."""
         broken = (call for call in self._standing() if not call.arguments.free and not is_json(call.arguments.text))
-        return next(((call.name or "?", call.arguments.text) for call in broken), None)
+        return next(((self._name(call) or "?", call.arguments.text) for call in broken), None)
 
     def _standing(self) -> list[_Call]:
         """The calls that have been handed on, by their places: no placeholder, and none that may be another said again."""
@@ -308,6 +316,8 @@ class ToolCalls:
             text = None if call.held else call.arguments.text or text
         elif call.held or (holds and text == "{}" and call.arguments.is_empty_object):
             text = self._held(call)
+        if self._own:
+            name = self._told(call, name, certain=not holds or bool(call.arguments))
         return self._delta(call, given, name, text) if given or name or text else None
 
     @staticmethod
@@ -327,6 +337,27 @@ class ToolCalls:
         if not name or name == begun or (begun and call.arguments):
             return None
         return name[len(begun) :] if begun and name.startswith(begun) else name
+
+    def _told(self, call: _Call, more: str | None, *, certain: bool) -> str | None:
+        """What is handed on of a name that may have gone out by another: nothing until it is certain which one it is.
+
+        more: what the name has grown by. certain: the name is whole, since its arguments have begun or nothing follows.
+        """
+        if call.told is None and call.name is not None and (certain or not self._may_go_on(call.name)):
+            more = call.told = self._own.get(call.name, call.name)
+            return more
+        if call.told is None or not more:
+            return None
+        call.told += more
+        return more
+
+    def _may_go_on(self, name: str) -> bool:
+        """Whether a name as far as it has come may still become one of those that go out by another, or stop being one."""
+        longer = self._offered if name in self._own else self._own
+        return any(other != name and other.startswith(name) for other in longer)
+
+    def _name(self, call: _Call) -> str:
+        return (call.told if self._own else call.name) or ""
 
     def _note(self, piece: Piece, call: _Call) -> None:
         """Remember by what the call is known; a drifting index says nothing of it, unless it never had one."""
@@ -354,7 +385,8 @@ class ToolCalls:
     def _stands(self, call: _Call) -> ToolCallDelta:
         call.arguments.settle()
         call.doubt, call.place, self._places = None, self._places, self._places + 1
-        return self._delta(call, call.id, call.name, call.arguments.text)
+        name = self._told(call, None, certain=True) if self._own else call.name
+        return self._delta(call, call.id, name, call.arguments.text)
 
     def _released(self, call: _Call, *, end: bool) -> ToolCallDelta | None:
         if end and call.doubt is not None and not self._is_placeholder(call):
@@ -362,7 +394,9 @@ class ToolCalls:
         rest = call.arguments.settle() if end else ""
         if call.held:
             call.held, rest = False, call.arguments.text
-        return self._delta(call, None, None, rest) if rest else None
+        late = end and self._own and call.place is not None and call.told is None
+        name = self._told(call, None, certain=True) if late else None
+        return self._delta(call, None, name, rest) if name or rest else None
 
     def _id(self, call: _Call) -> str:
         call.made = call.made or ("" if call.id else self._new_id())

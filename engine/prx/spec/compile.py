@@ -88,6 +88,8 @@ def _request(block: Mapping[str, Any], expressions: Expressions, query: _MakeQue
         block,
         expressions=expressions,
         body_source=block.get("body"),
+        **{key: model.NameForm(**block[key]) if block.get(key) else None for key in ("tool_names", "call_ids")},
+        schemas=_schemas(block["schemas"]) if block.get("schemas") else None,
         parameters=tuple(model.Parameter(name, **row) for name, row in rows),
         insert=tuple(model.Inserted(row["after"], row["before"], row["message"]) for row in block.get("insert", ())),
         fill=tuple(_filled(name, row, query) for name, row in block.get("fill", {}).items()),
@@ -98,6 +100,11 @@ def _request(block: Mapping[str, Any], expressions: Expressions, query: _MakeQue
 def _filled(name: str, row: Mapping[str, Any], query: _MakeQuery) -> model.Filled:
     when = query(("request", "fill", name), row, ("when",)) if "when" in row else None
     return model.Filled(name, row["value"], when)
+
+
+def _schemas(block: Mapping[str, Any]) -> model.Schemas:
+    forms = {name: model.SchemaForm(**row) for name, row in block.items() if isinstance(row, dict)}
+    return _record(model.Schemas, block, **forms)
 
 
 def _reader(path: Keys, block: Mapping[str, Any], raw: Mapping[str, Any], query: _MakeQuery) -> dict[str, Any]:

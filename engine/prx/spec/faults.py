@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from prx.lang import bounds
@@ -12,6 +13,7 @@ from prx.spec.model import Spec
 from prx.text import VARIABLE_FAULT, has_strange_variable
 from prx.wire import FRAMING
 
+_FEWEST = 10  # of this many letters, eight tell a hundred million names apart
 Fault = tuple[Keys, str, int | None]
 
 
@@ -25,6 +27,7 @@ def faults(spec: Spec, *, whole: bool = True) -> Iterator[Fault]:
     yield from _overgrown(spec.request)
     yield from _crossed(spec.request)
     yield from _never_given(spec.request)
+    yield from _unnameable(spec.request)
     yield from _framing(spec)
     yield from _unfilled(spec)
 
@@ -77,6 +80,34 @@ def _never_given(request: model.Request) -> Iterator[Fault]:
                 f"this row does nothing: {row.name} {_NO_PARAMETER[row.name]}",
                 None,
             )
+
+
+def _unnameable(request: model.Request) -> Iterator[Fault]:
+    """Forms that no name can have, or that would not tell names apart."""
+    for key, form in (("tool_names", request.tool_names), ("call_ids", request.call_ids)):
+        if form is None:
+            continue
+        bad = next((name for name in ("characters", "first") if not _compiles(getattr(form, name))), None)
+        if bad:
+            yield ("request", key, bad), f"{getattr(form, bad)!r} is no class of characters, such as a-zA-Z0-9_-", None
+        elif form.max is not None and form.min > form.max:
+            yield ("request", key, "min"), f"{form.min} is more than the max, {form.max}: no name would fit", None
+        elif len(form.letters) < _FEWEST:
+            yield (
+                ("request", key, "characters"),
+                f"has fewer than {_FEWEST} of a-z and 0-9, of which new names are made",
+                None,
+            )
+        elif not form.starts:
+            yield ("request", key, "first"), "has none of a-z, 0-9 and _, with which new names begin", None
+
+
+def _compiles(characters: str) -> bool:
+    try:
+        re.compile(f"[{characters}]") if characters else None
+    except re.error:
+        return False
+    return True
 
 
 def _framing(spec: Spec) -> Iterator[Fault]:

@@ -7,7 +7,9 @@ one call should not pay for fifty. `prx check` and the loading of a user's file 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -136,6 +138,73 @@ class Filled(Record):
     when: Query | None = None
 
 
+class NameForm(Record):
+    """Which names or ids an API takes; see the schema."""
+
+    characters: str = ""
+    first: str = ""
+    min: int = 1
+    max: int | None = None
+
+    @cached_property
+    def fits(self) -> Callable[[str], Any]:
+        """Whether a name is in form."""
+        first, rest = self.pattern_of_first, _class(self.characters)
+        most = "" if self.max is None else self.max - 1
+        return re.compile(f"{first}{rest}{{{self.min - 1},{most}}}", re.DOTALL).fullmatch
+
+    @property
+    def pattern_of_first(self) -> str:
+        return _class(self.first or self.characters)
+
+    @cached_property
+    def letters(self) -> str:
+        """The small letters and digits among the characters, of which the ends of changed names are made."""
+        return "".join(re.findall(_class(self.characters), "0123456789abcdefghijklmnopqrstuvwxyz"))
+
+    @cached_property
+    def starts(self) -> str:
+        """The characters that a changed name may begin with."""
+        return "".join(re.findall(self.pattern_of_first, "_abcdefghijklmnopqrstuvwxyz0123456789"))
+
+
+def _class(characters: str) -> str:
+    return f"[{characters}]" if characters else "."
+
+
+class SchemaForm(Record):
+    """What a JSON Schema has to look like; see the schema."""
+
+    recursion: bool = True
+    inline: bool = False
+    rename: Mapping[str, str] = NONE
+    types_in_unions: bool = False
+    objects: Mapping[str, Any] = NONE
+    drop: Mapping[str, str] = NONE
+    keep: Mapping[str, Sequence[Any]] = NONE
+
+    @cached_property
+    def text(self) -> str:
+        """All of it as one text: what has been brought into form is found again by that."""
+        values = [getattr(self, name) for name in self._fields]
+        plain = [dict(value) if isinstance(value, Mapping) else value for value in values]
+        return json.dumps(dict(zip(self._fields, plain, strict=True)))
+
+
+class Schemas(Record):
+    """The forms of the schemas of a call; see the schema."""
+
+    tools: SchemaForm | None = None
+    answers: SchemaForm | None = None
+    strict: SchemaForm | None = None
+    always_strict: tuple[str, ...] = ()
+
+    def form(self, kind: str, *, strict: bool) -> SchemaForm | None:
+        """The form of the schemas of a kind: "tools" or "answers"."""
+        plain: SchemaForm | None = getattr(self, kind)
+        return self.strict or plain if strict or kind in self.always_strict else plain
+
+
 class Request(Record):
     """How a call becomes a body and headers; see the schema."""
 
@@ -153,6 +222,9 @@ class Request(Record):
     keys: Mapping[str, str] = NONE
     fill: tuple[Filled, ...] = ()
     strip: frozenset[str] = frozenset()
+    tool_names: NameForm | None = None
+    call_ids: NameForm | None = None
+    schemas: Schemas | None = None
     headers: Mapping[str, str] = NONE
     query: Mapping[str, str] = NONE
     parameters: tuple[Parameter, ...] = ()

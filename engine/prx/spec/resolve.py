@@ -20,7 +20,7 @@ _OWN = (
     "retry", "transport",
 )  # fmt: skip
 _FILES_OWN = ("aliases", "former_urls", "source", "name", "docs", "evidence")  # never inherited
-_OWN_REQUEST = ("headers", "query")
+_OWN_REQUEST = ("headers", "query", "schemas")
 _ADDED = ("strip",)  # lists that add to what is inherited: as mappings from a name to whether it counts
 _LATER = "then"  # differences that wait for their fallback: what their nulls take away is known only then
 _ROOT = "dialect"  # the id of the dialect, noted while resolving
