@@ -237,10 +237,15 @@ def refuse_unable(spec: Spec, call: Call) -> None:
     for capability, needs, what in _NEEDS:
         if not spec.can(capability) and needs(call):
             raise CapabilityError(
-                f"cannot take {what}: its file says capabilities.{capability}: false",
+                f"cannot take {what}: its file says capabilities.{capability}: false{_age(spec, call, capability)}",
                 provider=spec.id,
                 hint="Leave it out, ask another provider, or set the capability to true if the file is wrong.",
             )
+
+
+def _age(spec: Spec, call: Call, rule: str) -> str:
+    date = spec.dated(rule, call.model)
+    return f", by a source of {date}" if date else ""
 
 
 def _part_kinds(call: Call) -> Iterator[Any]:
