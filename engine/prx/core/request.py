@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
+from posixpath import normpath
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
@@ -119,12 +120,13 @@ def endpoint_url(base_url: str, path: str, known: tuple[str, ...] = (), query: t
     """A base URL with an endpoint's path after its own, unless it ends in it already.
 
     The query survives and so does a trailing slash after a full path; `known` are endpoints that a base
-    URL may end in, which make way for another one.
+    URL may end in, which make way for another one. An endpoint beside the base URL begins with /../
     """
     base = urlsplit(base_url)
     path, _, more = path.partition("?")
     own = base.path.rstrip("/")
     full = base.path if own.endswith(path) else _without_endpoint(own, known) + path
+    full = normpath(full) if "/../" in path else full
     said = {name for name, _ in parse_qsl(base.query, keep_blank_values=True)}
     added = urlencode([(name, value) for name, value in query if name not in said])
     pairs = [part for part in (base.query, more, added) if part]
