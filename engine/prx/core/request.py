@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
-from posixpath import normpath
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
@@ -126,11 +125,19 @@ def endpoint_url(base_url: str, path: str, known: tuple[str, ...] = (), query: t
     path, _, more = path.partition("?")
     own = base.path.rstrip("/")
     full = base.path if own.endswith(path) else _without_endpoint(own, known) + path
-    full = normpath(full) if "/../" in path else full
+    full = _climbed(full) if "/../" in path else full
     said = {name for name, _ in parse_qsl(base.query, keep_blank_values=True)}
     added = urlencode([(name, value) for name, value in query if name not in said])
     pairs = [part for part in (base.query, more, added) if part]
     return urlunsplit((base.scheme, base.netloc, full, "&".join(pairs), ""))
+
+
+def _climbed(path: str) -> str:
+    """A path without its /../: each takes away the step before it, where there is one."""
+    steps: list[str] = []
+    for step in path.split("/")[1:]:
+        steps[-1:] = [] if step == ".." else [*steps[-1:], step]
+    return f"/{'/'.join(steps)}"
 
 
 def endpoint_pattern(path: str) -> str:

@@ -54,7 +54,10 @@ def _own(
     strange = isinstance(base_url, str) and has_strange_variable(base_url)  # said elsewhere, and no URL yet
     if isinstance(base_url, str) and not strange and not any(problem.path == "base_url" for problem in known):
         try:
-            urls.check_url(fill(base_url, dict.fromkeys(variable_names(base_url), "x")))
+            filled = fill(base_url, dict.fromkeys(variable_names(base_url), "x"))
+            urls.check_url(
+                f"https://{filled}" if base_url.startswith("${") else filled
+            )  # a variable may be the whole address
         except ConfigError as error:
             yield document.problem(("base_url",), " ".join(str(error).splitlines()))
     for name in variable_names(str(base_url or "")):
