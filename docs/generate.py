@@ -220,7 +220,7 @@ def _known(spec: Spec) -> str:
     """What the file's evidence says of capabilities, with its kind and its own date."""
     parts = []
     for row in spec.evidence:
-        names = [name for name in row.of if name in CAPABILITIES and not row.model]
+        names = [name for name in row.of if name in CAPABILITIES and row.model == "*"]
         words = ", ".join(name if spec.can(name) else f"no {name}" for name in names)
         parts += [f"{words} ({row.kind}, {row.date})"] if names else []
     return "; ".join(parts)
