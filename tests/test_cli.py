@@ -452,6 +452,41 @@ def test_doctor(tmp_path):
     assert "words is not in the provider's list; did you mean 'wrods'?" in text
 
 
+def test_doctor_says_how_old_the_rules_are(tmp_path):
+    """What a file refuses or leaves out, with the date of what was read of it; no retired provider for its key alone."""
+    (tmp_path / "aged.yaml").write_text(
+        "spec: 1\nid: aged\nextends: openai-chat\nbase_url: http://127.0.0.1:9\nauth: {env: AGED_KEY}\n"
+        "capabilities: {vision: false, tools: true}\nrequest: {parameters: {stop: {drop: true}, seed: {rename: s}}}\n"
+        "evidence: [{of: [request.parameters.stop, tools], kind: documented, source: a page, date: '2026-03-04'}]\n"
+    )
+    (tmp_path / "gone.yaml").write_text(
+        "spec: 1\nid: gone\nextends: openai-chat\nbase_url: http://127.0.0.1:9\nauth: {env: AGED_KEY}\nretired: {date: '2026-01-02'}\n"
+    )
+    text = prx("doctor", "models", "--providers", tmp_path, env={"AGED_KEY": "sk-aged"}).stdout
+    assert "rules    no vision (no date), stop left out (2026-03-04)" in text
+    assert "gone" not in text
+    named = prx("doctor", "-p", "gone", "--providers", tmp_path).stdout
+    assert "fail settings was retired on 2026-01-02" in named
+
+
+def test_a_retired_provider_is_shown_as_such(tmp_path):
+    path = tmp_path / "gone.yaml"
+    path.write_text(
+        "spec: 1\nid: gone\nextends: openai-chat\nbase_url: http://x.example\nretired: {date: '2026-01-02', successor: groq}\n"
+    )
+    says = "retired on 2026-01-02; use groq"
+    listed = prx("providers", "--search", "gone", "--providers", tmp_path).stdout
+    assert says in listed
+    assert "x.example" not in listed
+    (row,) = json.loads(prx("providers", "--search", "gone", "--json", "--providers", tmp_path).stdout)
+    assert row["retired"] == {"date": "2026-01-02", "successor": "groq"}
+    assert json.loads(prx("providers", "--search", "groq", "--json").stdout)[0]["retired"] is None
+    shown = prx("show", "gone", "--providers", tmp_path)
+    assert shown.stdout == path.read_text()
+    assert f"gone was {says}" in shown.stderr
+    assert prx("check", path).stdout == f"{path}: good, of a provider {says}\n"
+
+
 def test_doctor_never_sends_one_providers_key_to_another(tmp_path):
     with RawServer(response(200, {"data": []})) as first, RawServer(response(200, {"data": []})) as second:
         (tmp_path / "c.toml").write_text(

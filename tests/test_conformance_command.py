@@ -297,6 +297,23 @@ def test_the_strongest_evidence_counts(tmp_path):
     }  # fmt: skip
 
 
+def test_how_a_rule_is_known_is_shown(tmp_path):
+    (tmp_path / "read.yaml").write_text(
+        "spec: 1\nid: read\nextends: openai-chat\nbase_url: http://localhost:1\ncapabilities: {tools: false}\n"
+        "request: {parameters: {stop: {drop: true}}}\nevidence:\n"
+        "  - {of: [tools], kind: documented, source: an old page, date: '2024-10'}\n"
+        "  - {of: [tools, request.parameters.stop], kind: documented, source: a page, says: no tools, date: '2026-10-01', read: '2026-11-28'}\n"
+        "  - {of: [vision], model: 'x*', kind: documented, source: its page, date: '2026-10-02'}\n"
+        "overrides: [{model: 'x*', capabilities: {vision: false}}]\n"
+    )
+    lines = run("show", "read", "--evidence", "--providers", str(tmp_path), cwd=tmp_path).stdout.splitlines()
+    assert lines == [
+        "request.parameters.stop\t\tdocumented\ta page\t2026-10-01\tno tools\t2026-11-28",
+        "tools\tno\tdocumented\ta page\t2026-10-01\tno tools\t2026-11-28",
+        "vision of x*\t\tdocumented\tits page\t2026-10-02\t\t",
+    ]
+
+
 def test_how_a_capability_is_known_is_shown(tmp_path):
     lines = run("show", "llamacpp", "--evidence", cwd=tmp_path).stdout.splitlines()
     assert any(line.startswith("tools\tyes\tserver\tllama.cpp's own server") for line in lines), lines

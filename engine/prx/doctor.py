@@ -19,6 +19,7 @@ from prx.errors import CapabilityError, Error, NotFoundError
 from prx.spec.catalog import key_names
 from prx.spec.definition import Entry
 from prx.spec.document import printable
+from prx.spec.model import Spec
 from prx.text import nearest
 
 Verdict = Literal["ok", "warn", "fail", "skip"]
@@ -75,7 +76,8 @@ def configured(client: Client) -> list[str]:
 
 
 def _has_key(client: Client, entry: Entry) -> bool:
-    return any(client.env.get(name) for name in key_names(client.catalog.glance(entry)))
+    raw = client.catalog.glance(entry)
+    return not raw.get("retired") and any(client.env.get(name) for name in key_names(raw))
 
 
 def examine(client: Client, name: str, *, chat: bool) -> Examination:
@@ -89,8 +91,9 @@ def examine(client: Client, name: str, *, chat: bool) -> Examination:
     spec = account.definition.spec()
     found.add("url", "ok", endpoint_url(account.target.base_url, spec.endpoints["chat"], account.target.endpoints))
     found.add("key", "ok", _key(account))
-    known = _models(client, name, found)
     model = _model(client, name, account)
+    _rules(found, account.definition.spec(model), model)
+    known = _models(client, name, found)
     _configured_model(found, model, known)
     if chat:
         _chat(client, name, model or (known[0] if known else ""), found)
@@ -103,6 +106,19 @@ def _key(account: Account) -> str:
         return f"{style}; no key is set, so none is sent"
     (where, value), *_ = account.target.auth.items()
     return f"{style}; {'query parameter' if account.target.in_query else 'header'} {where}: {value}"
+
+
+def _rules(found: Examination, spec: Spec, model: str) -> None:
+    """What the file refuses or leaves out before anything is sent, and how old what was read about each is."""
+    refused = [(f"no {name}", name) for name, can in spec.capabilities.items() if not can]
+    left_out = [
+        (f"{parameter.name} left out", f"request.parameters.{parameter.name}")
+        for parameter in spec.request.parameters
+        if parameter.drop
+    ]
+    words = [f"{words} ({spec.dated(rule, model) or 'no date'})" for words, rule in (*refused, *left_out)]
+    if words:
+        found.add("rules", "ok", ", ".join(words))
 
 
 def _model(client: Client, name: str, account: Account) -> str:

@@ -76,6 +76,8 @@ def open_account(definition: Definition, asked: Asked, env: Env, catalog: Catalo
         )
     check_url(base_url, definition.id)
     way = Way(definition, base_url, env, catalog)
+    if spec.retired and (not asked.url or way.at(spec.base_url)):
+        raise ConfigError(f"was {spec.retired}", provider=definition.id, hint="Nothing was sent.")
     return Account(definition, asked.settings, _target(asked, way), _network(asked.settings, env), {}, asked.route)
 
 

@@ -23,6 +23,8 @@ from prx.spec.definition import Definition
 from prx.spec.document import Problem
 from prx.spec.files import SUFFIXES
 from prx.spec.loader import Loader
+from prx.spec.model import Retired
+from prx.spec.read import read_quickly
 from prx.text import nearest
 
 _WIDE = ((0, [0, 2, 4]), (110, [0, 2, 3, 4]), (160, [0, 1, 2, 3, 4]))  # columns that fit, by the width of a terminal
@@ -59,7 +61,7 @@ def providers(
 def _print(rows: list[dict[str, Any]]) -> None:
     """The table. A narrow terminal has no room for the aliases: ids would be cut."""
     cells = [
-        (row["id"], ", ".join(row["aliases"]), row["dialect"], ", ".join(row["evidence"]), row["base_url"] or "api_url")
+        (row["id"], ", ".join(row["aliases"]), row["dialect"], ", ".join(row["evidence"]), _address(row))
         for row in rows
     ]
     room = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDE[-1][0]
@@ -68,12 +70,17 @@ def _print(rows: list[dict[str, Any]]) -> None:
     output.print_table([headers[place] for place in shown], [[row[place] for place in shown] for row in cells])
 
 
+def _address(row: dict[str, Any]) -> str:
+    return str(Retired(**row["retired"])) if row["retired"] else row["base_url"] or "api_url"
+
+
 def _rows(catalog: Loader, recordings: Path) -> list[dict[str, Any]]:
     """One row a provider; a faulty file is reported on stderr and harms no other."""
     rows = []
     for entry in catalog.entries():
         try:
-            spec = catalog.load(entry).spec()
+            definition = catalog.load(entry)
+            spec = definition.spec()
         except Error as error:
             output.echo(f"prx: {error}", err=True)
             continue
@@ -85,6 +92,7 @@ def _rows(catalog: Loader, recordings: Path) -> list[dict[str, Any]]:
                 "dialect": spec.dialect,
                 "base_url": spec.base_url,
                 "env": list(spec.auth.env),
+                "retired": definition.raw.get("retired"),
                 "evidence": kinds(spec, recordings / spec.id),
                 "file": str(entry.path),
             }
@@ -110,7 +118,7 @@ def _words(row: dict[str, Any]) -> list[str]:
 @click.command()
 @click.argument("name", metavar="ID|FILE", shell_complete=options.complete_provider)
 @click.option("--resolved", is_flag=True, help="With everything it extends.")
-@click.option("--evidence", is_flag=True, help="How each of its capabilities is known.")
+@click.option("--evidence", is_flag=True, help="How its capabilities and other rules are known.")
 @_recordings
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @options.settings
@@ -129,6 +137,8 @@ def show(
     catalog, configured = session.catalog, name in session.config.providers
     entry = catalog.entry(name) or (catalog.base_entry(name) if name in catalog.dialects() else None)
     definition = catalog.load(entry) if entry else session.accounts.definition(name)
+    if retired := definition.spec().retired:
+        output.note(f"{definition.id} was {retired}")
     if evidence:
         _evidence(definition, cassettes or resources.folder("cassettes"), as_json=as_json)
     elif as_json:
@@ -140,16 +150,16 @@ def show(
 
 
 def _evidence(definition: Definition, recordings: Path, *, as_json: bool) -> None:
-    """A line a capability: what the file says of it, and what stands behind that."""
+    """A line a rule: what the file says of a capability, and what stands behind that."""
     spec = definition.spec()
     found = known(spec, cases.load(), recordings / spec.id)
     if as_json:
         output.print_json({name: row._asdict() for name, row in found.items()})
         return
-    says = {True: "yes", False: "no", None: "not said"}
+    says = {True: "yes", False: "no", None: ""}
     output.print_table(
-        ("capability", "", "known", "from", "date"),
-        [(name, says[row.value], row.kind, row.what, row.date) for name, row in found.items()],
+        ("rule", "", "known", "from", "date", "says", "read"),
+        [(name, says[row.value], *row[1:]) for name, row in found.items()],
     )
 
 
@@ -181,7 +191,7 @@ def check(files: tuple[Path, ...], as_json: bool, config: str | None, folders: t
         output.print_json([_plain(problem) for problem in problems])
     else:
         for path, row in found.items():
-            output.echo("\n".join(map(str, row)) if row else f"{path}: good")
+            output.echo("\n".join(map(str, row)) if row else f"{path}: good{_retired(path)}")
     if problems:
         raise click.exceptions.Exit(1)
 
@@ -209,6 +219,12 @@ def _unreadable(path: Path, error: ConfigError) -> Problem:
     place = re.match(r":(\d+):(\d+): ", rest := error.message.removeprefix(str(path)))
     line, column = (int(place[1]), int(place[2])) if place else (0, 0)
     return Problem(str(path), line, column, "", rest[place.end() :] if place else rest.removeprefix(": "))
+
+
+def _retired(path: Path) -> str:
+    """What is said of a good file whose provider is gone."""
+    row = read_quickly(path).get("retired") if path.suffix != ".toml" else None
+    return f", of a provider {Retired(**row)}" if row else ""
 
 
 @click.command()

@@ -13,7 +13,7 @@ import yaml
 
 from prx.conformance.cases import Case
 from prx.errors import ConfigError
-from prx.spec import read
+from prx.spec import read, schema
 from prx.spec.document import printable
 from prx.spec.files import data_of
 from prx.spec.model import Spec
@@ -23,6 +23,7 @@ MAX_BYTES = 32 << 20
 _HEAD = 16 << 10
 # What reading something else raises.
 NO_RECORDING = (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, RecursionError)
+CAPABILITIES = frozenset(schema.load("provider")["$defs"]["capabilities"]["properties"])
 KINDS = ("live", "server", "documented", "emulated", "none")  # the strongest first
 
 
@@ -110,34 +111,42 @@ def evidence_of(path: Path) -> Evidence:
 
 
 class Known(NamedTuple):
-    """What is known of one capability.
+    """What is known of one rule.
 
-    value  True, False, or None where the file says nothing
+    value  of a capability: True, False, or None where the file says nothing; None of any other rule
     kind   one of KINDS
+    says   the words of what was read, and `read` its day
     """
 
     value: bool | None
     kind: str
     what: str
     date: str
+    says: str = ""
+    read: str = ""
 
 
 def known(spec: Spec, cases: Iterable[Case], recordings: Path) -> dict[str, Known]:
-    """What is known of each capability that the file speaks of or a recording shows: the strongest evidence.
+    """What is known of each capability that the file speaks of or a recording shows, and of each other rule that
+    something was read about: the strongest evidence, and of equally strong the newest.
 
     recordings: the provider's own folder of them.
     """
     found: dict[str, list[Known]] = {name: [Known(value, "none", "", "")] for name, value in spec.capabilities.items()}
     for row in spec.evidence:
         for name in row.of:
-            value = spec.capabilities.get(name, True)
-            found.setdefault(name, []).append(Known(value, row.kind, row.source, row.date))
+            value = spec.capabilities.get(name, True) if name in CAPABILITIES and row.model == "*" else None
+            of_model = ", ".join([row.model] if isinstance(row.model, str) else row.model)
+            rule = name if of_model == "*" else f"{name} of {of_model}"
+            found.setdefault(rule, []).append(Known(value, row.kind, row.source, row.date, row.says, row.read))
     for case in cases:
         path = recordings / f"{case.name}.yaml"
         if case.needs and path.is_file() and (evidence := glance(path)):
             for name in _shown(case, spec):
                 value = spec.capabilities.get(name, True)
                 found.setdefault(name, []).append(Known(value, evidence.kind, evidence.what, evidence.date))
+    for rows in found.values():
+        rows.sort(key=lambda row: row.date, reverse=True)
     return {name: min(rows, key=lambda row: KINDS.index(row.kind)) for name, rows in sorted(found.items())}
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
+from urllib.parse import urlsplit
 
 import vcr
 import yaml
@@ -39,7 +40,7 @@ def recorder(secrets: Iterable[Secret], *, real: str, shown: str, evidence: Evid
     mask = Mask(secrets)
 
     def request(found: Any) -> Any:
-        found.uri = mask.text(found.uri.replace(real, shown) if real else found.uri)
+        found.uri = mask.text(_shown(found.uri, real, shown))
         found.headers = cassette.request_headers(found.headers, mask)
         found.body = found.body and cassette.without_keys(found.body, mask)
         return found
@@ -52,6 +53,14 @@ def recorder(secrets: Iterable[Secret], *, real: str, shown: str, evidence: Evid
     made = vcr.VCR(before_record_request=request, before_record_response=response, serializer="readable")
     made.register_serializer("readable", Serializer(evidence))
     return made
+
+
+def _shown(url: str, real: str, shown: str) -> str:
+    """A URL below another base than it was, or beside it."""
+    if not real:
+        return url
+    (old_scheme, old_host, *_), (scheme, host, *_) = urlsplit(real), urlsplit(shown)
+    return url.replace(real, shown).replace(f"{old_scheme}://{old_host}/", f"{scheme}://{host}/")
 
 
 def _readable(request: Mapping[str, Any], response: Mapping[str, Any]) -> cassette.Row:

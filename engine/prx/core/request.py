@@ -120,16 +120,25 @@ def endpoint_url(base_url: str, path: str, known: tuple[str, ...] = (), query: t
     """A base URL with an endpoint's path after its own, unless it ends in it already.
 
     The query survives and so does a trailing slash after a full path; `known` are endpoints that a base
-    URL may end in, which make way for another one.
+    URL may end in, which make way for another one. An endpoint beside the base URL begins with /../
     """
     base = urlsplit(base_url)
     path, _, more = path.partition("?")
     own = base.path.rstrip("/")
     full = base.path if own.endswith(path) else _without_endpoint(own, known) + path
+    full = _climbed(full) if "/../" in path else full
     said = {name for name, _ in parse_qsl(base.query, keep_blank_values=True)}
     added = urlencode([(name, value) for name, value in query if name not in said])
     pairs = [part for part in (base.query, more, added) if part]
     return urlunsplit((base.scheme, base.netloc, full, "&".join(pairs), ""))
+
+
+def _climbed(path: str) -> str:
+    """A path without its /../: each takes away the step before it, where there is one."""
+    steps: list[str] = []
+    for step in path.split("/")[1:]:
+        steps[-1:] = [] if step == ".." else [*steps[-1:], step]
+    return f"/{'/'.join(steps)}"
 
 
 def endpoint_pattern(path: str) -> str:
@@ -243,10 +252,15 @@ def refuse_unable(spec: Spec, call: Call) -> None:
     for capability, needs, what in _NEEDS:
         if not spec.can(capability) and needs(call):
             raise CapabilityError(
-                f"cannot take {what}: its file says capabilities.{capability}: false",
+                f"cannot take {what}: its file says capabilities.{capability}: false{_age(spec, call, capability)}",
                 provider=spec.id,
                 hint="Leave it out, ask another provider, or set the capability to true if the file is wrong.",
             )
+
+
+def _age(spec: Spec, call: Call, rule: str) -> str:
+    date = spec.dated(rule, call.model)
+    return f", by a source of {date}" if date else ""
 
 
 def _part_kinds(call: Call) -> Iterator[Any]:

@@ -83,7 +83,7 @@ def doors(catalog: Loader, url: str) -> list[Door]:
 
 
 def _homes(catalog: Loader) -> dict[str, list[str]]:
-    """Dialects, the most spoken first, each with the paths of its base URLs, the commonest first."""
+    """Dialects, the most spoken first, each with the paths of its base URLs: plain ones, then the commonest."""
     seen: dict[str, Counter[str]] = {name: Counter() for name in catalog.dialects() if _endpoints(catalog, name)}
     for entry in catalog.entries():
         if entry.packaged:
@@ -95,7 +95,8 @@ def _homes(catalog: Loader) -> dict[str, list[str]]:
 
 
 def _usual(paths: Counter[str]) -> Iterator[str]:
-    for place, (path, count) in enumerate(paths.most_common()):
+    plain_first = sorted(paths.most_common(), key=lambda row: row[0] not in BASES)
+    for place, (path, count) in enumerate(plain_first):
         if "$" not in path and (place == 0 or count >= _COMMON):
             yield path
 

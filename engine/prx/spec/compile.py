@@ -42,6 +42,7 @@ def compile_spec(raw: Mapping[str, Any], expressions: Expressions | None = None)
         transport=model.Limits(**raw.get("transport", {})),
         models=_record(model.Models, models := raw.get("models", {}), list=query(("models",), models, ("list",))),
         evidence=tuple(_record(model.Source, row) for row in raw.get("evidence", ())),
+        retired=_record(model.Retired, row) if "date" in (row := raw.get("retired") or {}) else None,
     )
 
 

@@ -10,7 +10,7 @@ from prx.spec.cache import Store, digest
 from prx.spec.files import Files, Stamp
 from prx.spec.resolve import Raw
 
-_KEYS = ("aliases", "former_urls", "base_url", "auth")  # what neighbours ask
+_KEYS = ("aliases", "former_urls", "retired", "base_url", "auth")  # what neighbours ask
 _Rows = dict[str, list[Any]]  # by name: its stamp, as a list, and what it says
 
 

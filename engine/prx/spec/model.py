@@ -20,6 +20,7 @@ from prx.lang.template import Template
 from prx.lang.tree import QueryError
 from prx.record import Record
 from prx.spec.document import Keys
+from prx.spec.resolve import fits
 
 
 class Found(NamedTuple):
@@ -323,12 +324,25 @@ class Models(Record):
 
 
 class Source(Record):
-    """What was read about some capabilities, and when."""
+    """What was read about some rules of a file; see the schema."""
 
     of: tuple[str, ...] = ()
+    model: str | tuple[str, ...] = "*"
     kind: str = ""
     source: str = ""
+    says: str = ""
     date: str = ""
+    read: str = ""
+
+
+class Retired(Record):
+    """Since when a provider answers nobody, and whom to ask instead."""
+
+    date: str
+    successor: str = ""
+
+    def __str__(self) -> str:
+        return f"retired on {self.date}" + (f"; use {self.successor}" if self.successor else "")
 
 
 class Spec(Record):
@@ -351,6 +365,7 @@ class Spec(Record):
     docs: str = ""
     source: tuple[str, ...] = ()
     former_urls: tuple[str, ...] = ()
+    retired: Retired | None = None
     aliases: tuple[str, ...] = ()
     capabilities: Mapping[str, bool] = NONE
     endpoints: Mapping[str, str] = NONE
@@ -359,3 +374,8 @@ class Spec(Record):
     def can(self, capability: str) -> bool:
         """False only where the spec says so."""
         return self.capabilities.get(capability, True)
+
+    def dated(self, rule: str, model: str = "") -> str:
+        """The newest date of what was read about a rule that holds for the model; "" where nothing was."""
+        rows = (row for row in self.evidence if rule in row.of and fits(row.model, model))
+        return max((row.date for row in rows), default="")

@@ -5,7 +5,7 @@ The same three lines serve `extends`, overrides by model, fallbacks, and what co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -16,10 +16,10 @@ Find = Callable[[str], Raw]
 
 # What belongs to the provider and not to the dialect it speaks: it stays when the dialect changes.
 _OWN = (
-    "spec", "id", "name", "docs", "source", "former_urls", "aliases", "base_url", "auth", "capabilities", "evidence",
+    "spec", "id", "name", "docs", "source", "former_urls", "retired", "aliases", "base_url", "auth", "capabilities", "evidence",
     "retry", "transport",
 )  # fmt: skip
-_FILES_OWN = ("aliases", "former_urls", "source", "name", "docs", "evidence")  # never inherited
+_FILES_OWN = ("aliases", "former_urls", "retired", "source", "name", "docs", "evidence")  # never inherited
 _OWN_REQUEST = ("headers", "query", "schemas")
 _ADDED = ("strip",)  # lists that add to what is inherited: as mappings from a name to whether it counts
 _LATER = "then"  # differences that wait for their fallback: what their nulls take away is known only then
@@ -83,7 +83,7 @@ def overlay_names(raw: Mapping[str, Any]) -> list[str]:
     return [overlay["extends"] for _, overlay in overlays(raw) if overlay.get("extends")]
 
 
-def fits(patterns: str | list[str], model: str) -> bool:
+def fits(patterns: str | Iterable[str], model: str) -> bool:
     """Whether a model is meant by an override's pattern, or by one of several."""
     return any(fnmatchcase(model, pattern) for pattern in ([patterns] if isinstance(patterns, str) else patterns))
 
