@@ -97,6 +97,8 @@ def prepare(messages: Sequence[Message], request: Request) -> list[Message]:
 
 def _stripped(message: Message, names: Sequence[str]) -> Message:
     """A message without these keys, and its tool calls without them."""
+    if "tool_calls" not in message and message.keys().isdisjoint(names):
+        return message
     kept = {key: value for key, value in message.items() if key not in names}
     if isinstance(calls := kept.get("tool_calls"), list):
         kept["tool_calls"] = [

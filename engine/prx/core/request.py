@@ -44,7 +44,9 @@ def build(spec: Spec, call: Call, target: Target) -> HttpRequest:
 def _with_model(path: str, model: str, spec: Spec) -> str:
     """The path with the model's name in it. A word that stands before it already is not said twice."""
     before, place, _ = path.partition("{model}")
-    if place and {".", ".."} & set(model.split("/")):
+    if not place:
+        return path
+    if {".", ".."} & set(model.split("/")):
         raise ConfigError(f"{model!r} cannot stand in a path", provider=spec.id)
     name = model.removeprefix(f"{before.rstrip('/').rpartition('/')[2]}/")
     try:
@@ -70,16 +72,24 @@ def _request(
     }
     if body:
         headers["content-type"] = "application/json"
-    named = {name.lower(): text for name, text in spec.request.headers.items() if name.lower() not in target.headers}
-    headers.update({name: _expanded(text, target, spec) for name, text in named.items()})
+    for name, text in spec.request.headers.items():
+        if name.lower() not in target.headers:
+            headers[name.lower()] = _expanded(text, target, spec)
     headers.update(target.headers)
     if not target.in_query:
         headers.update(target.auth)
-    query = {name: _expanded(text, target, spec) for name, text in spec.request.query.items()}
-    plain = {name: value for name, value in query.items() if isinstance(value, str)}
-    secret = {name: value for name, value in query.items() if isinstance(value, Secret)}
-    url = endpoint_url(target.base_url, path, target.endpoints, tuple(plain.items()))
-    return HttpRequest(method, url, headers, body, {**secret, **(target.auth if target.in_query else {})}, stream)
+    plain: list[tuple[str, str]] = []
+    secret: dict[str, Secret] = {}
+    for name, text in spec.request.query.items():
+        value = _expanded(text, target, spec)
+        if isinstance(value, Secret):
+            secret[name] = value
+        else:
+            plain.append((name, value))
+    if target.in_query:
+        secret.update(target.auth)
+    url = endpoint_url(target.base_url, path, target.endpoints, tuple(plain))
+    return HttpRequest(method, url, headers, body, secret, stream)
 
 
 def _expanded(text: str, target: Target, spec: Spec) -> str | Secret:
@@ -212,8 +222,9 @@ def _joined(old: Any, new: Any) -> Any:
 
 def refuse_unable(spec: Spec, call: Call) -> None:
     """Raise CapabilityError for the first thing the call needs and the spec denies."""
+    able = spec.capabilities
     for capability, needs, what in _NEEDS:
-        if not spec.can(capability) and needs(call):
+        if not able.get(capability, True) and needs(call):
             raise CapabilityError(
                 f"cannot take {what}: its file says capabilities.{capability}: false",
                 provider=spec.id,
