@@ -12,6 +12,8 @@ from prx.wire import FRAMING, header_fault
 
 LONGEST = 1_000_000  # seconds; a socket takes no more than 24 days
 Messages = str | Iterable[Message]
+# Most values of a call are one of these, and to ask whether one is a Mapping takes longer than to copy a small dict.
+_ATOMS = frozenset({str, int, float, bool, type(None)})
 
 # What a call says elsewhere, and where; as a parameter it would reach the body twice.
 _TAKEN = {
@@ -32,16 +34,19 @@ def messages(given: Any) -> list[Message]:
         listed = list(given)
     except TypeError:
         listed = [None]
-    if not all(isinstance(message, Mapping) for message in listed):
+    made = [plain(message) for message in listed]
+    if not all(type(message) is dict for message in made):
         raise ConfigError('messages is a text, or a list of messages such as {"role": "user", "content": "hello"}')
     if not listed:
         raise ConfigError("the prompt is empty", hint="Write what to ask.")
-    return [plain(message) for message in listed]
+    return made
 
 
 def plain(value: Any) -> Any:
     """A value with its mappings as dicts and its sequences as lists, JSON's own types: formulas look at no others."""
-    if isinstance(value, Mapping):
+    if type(value) in _ATOMS:
+        return value
+    if type(value) is dict or isinstance(value, Mapping):
         return {name: plain(item) for name, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 

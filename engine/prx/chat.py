@@ -75,7 +75,7 @@ class Part(NamedTuple):
     replay: Mapping[str, Any] = NONE
 
 
-class Reply(Record):
+class Reply(Record, often=True):
     """A finished answer.
 
     content         the text; "" where there is none
@@ -101,14 +101,10 @@ class Reply(Record):
     content_source: Literal["content", "reasoning"] = "content"
     fallbacks: tuple[str, ...] = ()
     request_id: str | None = None
-    message: Message = {}  # noqa: RUF012 - each reply has its own, see below
+    message: Message = {}  # noqa: RUF012 - each reply has its own, see Record
     refusal: str | None = None
     parts: tuple[Part, ...] = ()
     raw: Any = None
-
-    def __init__(self, *args: Any, **named: Any) -> None:
-        super().__init__(*args, **named)
-        self.__dict__.setdefault("message", {})
 
     def __str__(self) -> str:
         return self.content
@@ -147,7 +143,7 @@ class Extra(Record):
     query: Mapping[str, str] = NONE
 
 
-class Call(Record):
+class Call(Record, often=True):
     """One request in canonical form: OpenAI's names and message shapes, whatever the provider speaks.
 
     model is the provider's own name for it. params: sampling and other parameters by OpenAI's names.

@@ -44,7 +44,7 @@ _LATE = ("email.utils", "sseclient", "prx.core.framing", "prx.core.repeats")
 _LIST_SECONDS = 60.0  # the longest time for a list of models where nothing else limits it
 
 
-class Options(Record):
+class Options(Record, often=True):
     """A call as its caller words it; see Calls.chat."""
 
     messages: Any = None
@@ -58,7 +58,7 @@ class Options(Record):
     params: Mapping[str, Any] = NONE
 
 
-class Run(Record):
+class Run(Record, often=True):
     """A call that is ready to go.
 
     flow       asks for what is to be done; see core.exchange

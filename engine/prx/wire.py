@@ -20,7 +20,7 @@ def header_fault(name: str, value: str) -> bool:
     return not (_HEADER_NAME.fullmatch(name) and value.isascii() and (value.isprintable() or not value))
 
 
-class HttpRequest(Record):
+class HttpRequest(Record, often=True):
     """A request ready to be sent. `url` has no secret in it; one that goes into the query is in `query`."""
 
     method: str
@@ -30,10 +30,6 @@ class HttpRequest(Record):
     query: Mapping[str, Secret] = NONE
     stream: bool = False
 
-    def secrets(self) -> list[Secret]:
-        values = [*self.headers.values(), *self.query.values()]
-        return [value for value in values if isinstance(value, Secret)]
-
     def full_url(self, *, reveal: bool = False) -> str:
         """The URL with its secret query parameters, masked unless `reveal`."""
         if not self.query:
@@ -42,7 +38,7 @@ class HttpRequest(Record):
         return self.url + ("&" if "?" in self.url else "?") + urlencode(pairs, safe="*")
 
 
-class Head(Record):
+class Head(Record, often=True):
     """Status and headers of a response. Header names are lower-case; `received` is epoch seconds."""
 
     status: int

@@ -28,7 +28,7 @@ from prx.wire import Head, HttpRequest, Target
 _MAX_ERROR_BODY = 64 * 1024
 
 
-class Send(Record):
+class Send(Record, often=True):
     request: HttpRequest
     limits: Limits
 
@@ -66,7 +66,7 @@ if TYPE_CHECKING:  # to make a protocol costs as much as the rest of this module
         def spec(self, model: str = "", fallbacks: tuple[str, ...] = ()) -> Spec: ...
 
 
-class Policy(Record):
+class Policy(Record, often=True):
     """What the caller wants, and the two things that a pure core cannot know.
 
     retries     further attempts; None = as the spec says
@@ -97,7 +97,7 @@ def exchange(variants: Variants, call: Call, target: Target, policy: Policy, kin
     cause: Error | None = None  # what led to the first fallback of this call
     retried = 0
     while True:
-        spec = variants.spec(call.model, applied)
+        spec = variants.spec(call.model, applied) if applied else spec
         run = _Attempt(kind, spec, call if spec.can("stream") else call._replace(stream=False), target, policy)
         try:
             with OPENING:

@@ -18,6 +18,7 @@ from prx.spec.model import Found, Query, Reader, Spec
 from prx.text import clean
 
 NOTHING = Delta()
+_NO_COUNTS = Usage()
 CUT_SHORT = ("length", "content_filter")  # ends that leave an answer unfinished, or leave none at all
 _WHOLE_ENDS = (None, "stop", "tool_calls")  # an answer that ended so has nothing cut off
 _new = tuple.__new__  # a named tuple's own constructor takes three times as long
@@ -286,6 +287,8 @@ class Reading:
     def refuse_half_calls(self) -> None:
         """Half a call is never handed out, unless the provider itself ended the answer early."""
         calls = self.into.calls
+        if not calls:
+            return
         if calls.nameless():
             raise ProtocolError("a tool call came without the name of a function")
         said = self.into.content or self.into.refusal
@@ -362,8 +365,8 @@ class Reading:
 
     def _usage(self, reader: Reader, found: Any) -> Usage | None:
         whole = self.into.add_counts(found) if self.spec.stream.usage_in_parts else found
-        counts = [_count(value) for value in self.run(reader.tokens.run, whole)]
-        return self.into.add_usage(Usage(*counts)) if any(count is not None for count in counts) else None
+        counts = _new(Usage, map(_count, self.run(reader.tokens.run, whole)))
+        return self.into.add_usage(counts) if counts != _NO_COUNTS else None
 
     def _wanted_back(self, reader: Reader, value: Any) -> dict[str, Any]:
         """What goes back of a body or an event. An empty text is noted: some APIs refuse the next turn without it."""
@@ -419,11 +422,11 @@ def _dicts(found: Any) -> list[dict[str, Any]]:
 
 def _at(value: Any, path: Sequence[str | int]) -> list[Any] | None:
     """The list of blocks at a path, where its order says anything."""
-    for step in path:
-        if isinstance(step, str):
-            value = value.get(step) if isinstance(value, dict) else None
-        else:
-            value = value[step] if isinstance(value, list) and step < len(value) else None
+    try:
+        for step in path:
+            value = value[step]
+    except (LookupError, TypeError):
+        return None
     return value if path and isinstance(value, list) and len(value) > 1 else None
 
 
@@ -438,6 +441,8 @@ def _put(value: Any, path: Sequence[str | int], elements: list[Any]) -> Any:
 
 
 def _count(value: Any) -> int | None:
+    if value is None or type(value) is int:
+        return value
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None

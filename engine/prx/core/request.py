@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
@@ -47,7 +47,9 @@ def build(spec: Spec, call: Call, target: Target) -> HttpRequest:
 def _with_model(path: str, model: str, spec: Spec) -> str:
     """The path with the model's name in it. A word that stands before it already is not said twice."""
     before, place, _ = path.partition("{model}")
-    if place and {".", ".."} & set(model.split("/")):
+    if not place:
+        return path
+    if {".", ".."} & set(model.split("/")):
         raise ConfigError(f"{model!r} cannot stand in a path", provider=spec.id)
     name = model.removeprefix(f"{before.rstrip('/').rpartition('/')[2]}/")
     try:
@@ -80,22 +82,41 @@ def _request(
     }
     if body:
         headers["content-type"] = "application/json"
-    named = {name.lower(): text for name, text in spec.request.headers.items() if name.lower() not in target.headers}
-    headers.update({name: _expanded(text, target, spec) for name, text in named.items()})
+    for name, text in spec.request.headers.items():
+        if name.lower() not in target.headers:
+            headers[name.lower()] = _expanded(text, target, spec)
     headers.update(target.headers)
-    headers.update({name.lower(): text for name, text in extra.headers.items()})
     auth, in_query = _auth(spec, target), spec.auth.style == "query"
-    if not auth.keys().isdisjoint(extra.query if in_query else map(str.lower, extra.headers)):
+    if extra.headers or extra.query:
+        _refuse_key(spec, auth, extra.query if in_query else map(str.lower, extra.headers))
+        headers.update({name.lower(): text for name, text in extra.headers.items()})
+    if not in_query:
+        headers.update(auth)
+    plain, secret = _query(spec, target, extra)
+    if in_query:
+        secret.update(auth)
+    url = endpoint_url(target.base_url, path, target.endpoints, tuple(plain))
+    return HttpRequest(method, url, headers, body, secret, stream)
+
+
+def _refuse_key(spec: Spec, auth: Mapping[str, Secret], names: Iterable[str]) -> None:
+    if not auth.keys().isdisjoint(names):
         raise ConfigError(
             f"{spec.auth.name} carries the key; no call sets it by extra_headers or extra_query", provider=spec.id
         )
-    if not in_query:
-        headers.update(auth)
-    query = {name: _expanded(text, target, spec) for name, text in spec.request.query.items()} | dict(extra.query)
-    plain = {name: value for name, value in query.items() if isinstance(value, str)}
-    secret = {name: value for name, value in query.items() if isinstance(value, Secret)}
-    url = endpoint_url(target.base_url, path, target.endpoints, tuple(plain.items()))
-    return HttpRequest(method, url, headers, body, {**secret, **(auth if in_query else {})}, stream)
+
+
+def _query(spec: Spec, target: Target, extra: Extra) -> tuple[list[tuple[str, str]], dict[str, Secret]]:
+    """The URL's parameters: those that may be seen, and those with a key in them."""
+    plain: list[tuple[str, str]] = [*extra.query.items()]
+    secret: dict[str, Secret] = {}
+    for name, text in spec.request.query.items():
+        value = _expanded(text, target, spec)
+        if isinstance(value, Secret):
+            secret[name] = value
+        elif name not in extra.query:
+            plain.append((name, value))
+    return plain, secret
 
 
 def _auth(spec: Spec, target: Target) -> Mapping[str, Secret]:
@@ -249,8 +270,9 @@ def _joined(old: Any, new: Any) -> Any:
 
 def refuse_unable(spec: Spec, call: Call) -> None:
     """Raise CapabilityError for the first thing the call needs and the spec denies."""
+    able = spec.capabilities
     for capability, needs, what in _NEEDS:
-        if not spec.can(capability) and needs(call):
+        if not able.get(capability, True) and needs(call):
             raise CapabilityError(
                 f"cannot take {what}: its file says capabilities.{capability}: false{_age(spec, call, capability)}",
                 provider=spec.id,

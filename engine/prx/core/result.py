@@ -26,9 +26,8 @@ class Assembly:
         self.call = call
         self.blocks = Blocks()
         # The pieces as they were handed on.
-        self.content, self.reasoning, self.refusal = (
-            self.blocks.said[kind] for kind in ("text", "reasoning", "refusal")
-        )
+        said = self.blocks.said
+        self.content, self.reasoning, self.refusal = said["text"], said["reasoning"], said["refusal"]
         self.calls = ToolCalls(new_id, *(names.of_tools(call, spec.request.tool_names) if call.tools else ()))
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
@@ -52,9 +51,11 @@ class Assembly:
 
     def add_usage(self, found: Usage) -> Usage:
         """A later report replaces the fields that it has; a later 0 replaces no count."""
-        old = self.usage or Usage()
-        self.usage = Usage(*(new if new or kept is None else kept for new, kept in zip(found, old, strict=True)))
-        return self.usage
+        old = self.usage
+        if old is not None:
+            found = Usage(*(new if new or kept is None else kept for new, kept in zip(found, old, strict=True)))
+        self.usage = found
+        return found
 
     def reply(self) -> Reply:
         content, reasoning = _joined(self.content), "".join(self.reasoning) or None

@@ -21,12 +21,15 @@ class ThinkSplitter:
         self.held = ""
         self.last = ""  # the character before `held`
         self.fresh = False  # a tag has just ended: the line breaks that follow belong to it
-        self.may_hold = frozenset(tag[0] for pair in pairs for tag in pair)
+        self.may_hold = {tag[0] for pair in pairs for tag in pair}
 
     def passes(self, text: str) -> bool:
         """Whether a piece is text as it stands: no tag is open, and none begins in it."""
-        if self.held or self.closing or self.fresh or not self.may_hold.isdisjoint(text):
+        if self.held or self.closing or self.fresh:
             return False
+        for first in self.may_hold:  # one or two characters, each found faster than a set looks at a whole answer's
+            if first in text:
+                return False
         self.last = text[-1:] or self.last
         return True
 

@@ -78,6 +78,7 @@ class _Code:
         self.numbers: dict[tuple[Any, ...], int] = {}  # nodes that say the same have the same number
         self.numbered: dict[int, int] = {}
         self.count = 0
+        self.truths: set[str] = set()  # variables that are true, false or null
 
     def line(self, text: str) -> None:
         self.lines.append(" " * self.indent + text)
@@ -172,23 +173,41 @@ class _Code:
     _index_expression = _pipe = _subexpression
 
     def _or_expression(self, node: Node, value: str) -> str:
-        return self._choice(node, value, "not {0} and type({0}) not in numbers")
+        return self._choice(node, value, self.is_false)
 
     def _and_expression(self, node: Node, value: str) -> str:
-        return self._choice(node, value, "{0} or type({0}) in numbers")
+        return self._choice(node, value, self.is_true)
 
-    def _choice(self, node: Node, value: str, condition: str) -> str:
+    def _choice(self, node: Node, value: str, condition: Callable[[str], str]) -> str:
         out, (first, *others) = self.name(), _chain(node)
-        self.line(f"{out} = {self.emit(first, value)}")
+        operand = self.emit(first, value)
+        self.line(f"{out} = {operand}")
+        if operand in self.truths:
+            self.truths.add(out)
         for other in others:
-            self.open(f"if {condition.format(out)}:")
-            self.line(f"{out} = {self.emit(other, value)}")
+            self.open(f"if {condition(out)}:")
+            operand = self.emit(other, value)
+            self.line(f"{out} = {operand}")
             self.close()
+            if operand not in self.truths:
+                self.truths.discard(out)
         return out
+
+    def is_true(self, name: str) -> str:
+        """A condition: what a variable holds is true, as JMESPath sees it. Null comes first, since most of what is looked
+        for is not there.
+        """
+        return name if name in self.truths else f"{name} is not None and ({name} or type({name}) in numbers)"
+
+    def is_false(self, name: str) -> str:
+        return (
+            f"not {name}" if name in self.truths else f"({name} is None or not {name} and type({name}) not in numbers)"
+        )
 
     def _not_expression(self, node: Node, value: str) -> str:
         out, inner = self.name(), self.emit(node["children"][0], value)
-        self.line(f"{out} = not {inner} and type({inner}) not in numbers")
+        self.line(f"{out} = {self.is_false(inner)}")
+        self.truths.add(out)
         return out
 
     def _comparator(self, node: Node, value: str) -> str:
@@ -202,6 +221,7 @@ class _Code:
             self.line(f"{out} = {left} {'!=' if node['value'] == 'ne' else '=='} {right}")
         else:
             self.line(f"{out} = {'not ' * (node['value'] == 'ne')}equals({left}, {right})")
+        self.truths.add(out)
         return out
 
     def _operand(self, node: Node, value: str) -> str:
@@ -253,7 +273,7 @@ class _Code:
         self.open(f"for {item} in {items} if {out} is not None else ():")
         if condition is not None:
             wanted = self.emit(condition, item)
-            self.line(f"if not {wanted} and type({wanted}) not in numbers: continue")
+            self.line(f"if {self.is_false(wanted)}: continue")
         element = self.emit(node["children"][1], item)
         self.line(f"if {element} is not None: {out}.append({element})")
         self.close()

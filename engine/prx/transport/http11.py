@@ -27,7 +27,7 @@ _END_OF_HEAD = re.compile(rb"\n\r?\n")
 _HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*)\Z", re.DOTALL)
 _CHUNK = re.compile(rb"([0-9a-fA-F]{1,16})\r\n")
 _HEX = re.compile(rb"[0-9a-fA-F]{1,16}\Z")
-_UNSENDABLE = re.compile(r"[^\t\r\n\x20-\x7e\x80-\xff]")
+_SENDABLE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
 class DrippingError(TimeoutError):
@@ -36,10 +36,11 @@ class DrippingError(TimeoutError):
 
 def head_of(method: str, target: str, headers: Mapping[str, str]) -> bytes:
     """A request's head. Raises ValueError for what a header cannot carry, without repeating it."""
-    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
-    text = "\r\n".join(lines)
-    breaks = len(lines) - 1
-    if not (text.count("\r\n") == text.count("\r") == text.count("\n") == breaks) or _UNSENDABLE.search(text):
+    text = "\r\n".join([f"{method} {target} HTTP/1.1", *map(": ".join, headers.items())])
+    said = text.replace("\r\n", "")
+    whole = len(text) - len(said) == 2 * len(headers)
+    # Nearly every head is of printable ASCII alone, which is seen in a tenth of the time that the expression takes.
+    if not whole or not ((said.isascii() and said.isprintable()) or _SENDABLE.fullmatch(said)):
         raise ValueError("a header has characters that cannot be sent")
     return f"{text}\r\n\r\n".encode("latin-1")
 
@@ -267,7 +268,7 @@ def _headers(lines: list[str]) -> dict[str, str]:
     """Headers by their names in lower case; the values of one that comes several times with commas between them."""
     if len(lines) > _MAX_HEADERS:
         raise HTTPException(f"got more than {_MAX_HEADERS} headers")
-    if any(len(line) > _MAX_LINE for line in lines):
+    if lines and max(map(len, lines)) > _MAX_LINE:
         raise LineTooLong("header line")
     found: dict[str, str] = {}
     name = ""
@@ -300,16 +301,23 @@ def body_of(status: int, headers: Mapping[str, str]) -> Body:
 
 def _by_length(said: str) -> ToLength | ToEnd:
     """By a length, which may be said twice; to the end where it is no number."""
+    if _is_length(said):
+        return ToLength(int(said))
     lengths = {part.strip() for part in said.split(",")}
     if len(lengths) > 1:
         raise HTTPException(f"contradictory lengths of the body: {said[:80]}")
     (length,) = lengths
-    return ToLength(int(length)) if length.isascii() and length.isdigit() and len(length) < 19 else ToEnd()
+    return ToLength(int(length)) if _is_length(length) else ToEnd()
+
+
+def _is_length(said: str) -> bool:
+    return said.isascii() and said.isdigit() and len(said) < 19
 
 
 def _keeps(status: int, headers: Mapping[str, str], version: int) -> bool:
     """Whether the server keeps the connection, and both sides agree where this response ends."""
-    words = {word.strip() for word in headers.get("connection", "").lower().split(",")}
+    said = headers.get("connection", "")
+    words = {word.strip() for word in said.lower().split(",")} if said else ()
     chunked = headers.get("transfer-encoding", "").lower() == "chunked"
     clear = status != 101 and not (chunked and (version < 11 or "content-length" in headers))
     return clear and "close" not in words and (version == 11 or "keep-alive" in words)
