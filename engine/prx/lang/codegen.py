@@ -8,6 +8,7 @@ their repr; all else is a constant that the source names. So nothing that a file
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from types import CodeType
 from typing import Any
 
@@ -47,10 +48,16 @@ def build(trees: Sequence[Node], *, single: bool) -> Function:
     try:
         results = [code.emit(tree, "value") for tree in trees]
         code.line(f"return {results[0]}" if single else f"return ({''.join(name + ', ' for name in results)})")
-        source = "def query(value):\n" + "\n".join(code.lines)
-        return _function(compile(source, "<query>", "exec", dont_inherit=True), code.constants)
+        return _function(_compiled("def query(value):\n" + "\n".join(code.lines)), code.constants)
     except (SyntaxError, RecursionError, MemoryError):
         raise TooDeepError from None
+
+
+@lru_cache(maxsize=256)
+def _compiled(source: str) -> CodeType:
+    # Files of one dialect say the same for the most part, and so does one file before and after a reload. The code has
+    # nothing of its file but its texts; the function that is made of it goes with the file.
+    return compile(source, "<query>", "exec", dont_inherit=True)
 
 
 def _field_alone(name: str) -> Function:
