@@ -111,10 +111,12 @@ def _query(spec: Spec, target: Target, extra: Extra) -> tuple[list[tuple[str, st
     plain: list[tuple[str, str]] = [*extra.query.items()]
     secret: dict[str, Secret] = {}
     for name, text in spec.request.query.items():
+        if name in extra.query:
+            continue
         value = _expanded(text, target, spec)
         if isinstance(value, Secret):
             secret[name] = value
-        elif name not in extra.query:
+        else:
             plain.append((name, value))
     return plain, secret
 
