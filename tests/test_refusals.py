@@ -274,6 +274,7 @@ def test_a_whole_answer_by_way_of_a_stream(client):
     [
         ONLY, "parameter.enable_thinking must be set to false for non-streaming calls", "Streaming is required for this model", "stream must be true",
         "The stream parameter must be set: stream must be set to true", "This model only supports streaming responses",
+        "Requests with max_tokens > 4096 must have stream=true", "`stream` must be true for this model", "Non-streaming requests are not supported", "该模型仅支持流式输出",
     ],
 )  # fmt: skip
 def test_ways_to_say_that_only_streams_are_answered(words):
