@@ -402,6 +402,23 @@ def test_show():
     assert "stop_sequence: stop" in prx("show", "openai-chat", "--resolved").stdout
 
 
+def test_show_fallbacks():
+    done = prx("show", "compatible", "--fallbacks")
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    names = [row[0] for row in rows]
+    assert names[:2] == ["one_system", "merge_system"], "in the order in which they are tried"
+    assert ["responses", "on", '{"extends": "openai-responses"}'] in rows
+    (parameters,) = [row for row in rows if row[0] == "without_parameter"]
+    assert parameters[2].startswith("without the parameter that the error names: top_p, ")
+    assert "without_NAME" in done.stderr
+    rows = [line.split("\t") for line in prx("show", "perplexity", "--fallbacks").stdout.splitlines()]
+    assert "responses" not in [row[0] for row in rows]
+    assert ["merge_system", "off"] in [row[:2] for row in rows]
+    found = json.loads(prx("show", "openai", "--fallbacks", "--json").stdout)
+    assert "without_temperature" in found["without_parameter"]["names"]
+    assert found["merge_system"] == {"enabled": False, "names": ["merge_system"]}
+
+
 def test_schema():
     assert json.loads(prx("schema").stdout)["$id"] == "urn:prx:provider:1"
     assert Path(prx("schema", "config", "--path").stdout.strip()).name == "config.schema.json"

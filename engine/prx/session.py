@@ -162,9 +162,11 @@ class Session:
         )
 
     def _ended(self, account: Account, model: str, result: Any) -> None:
-        """Remember the fallbacks that worked; an error gets the hint that only the configuration can give."""
-        account.remember(model, result.fallbacks if isinstance(result, Reply) else ())
+        """Remember the fallbacks that worked, forget those that did not; an error gets the hint that only the configuration can give."""
+        if isinstance(result, Reply):
+            account.remember(model, result.fallbacks)
         if isinstance(result, Error):
+            account.forget(model, result.fallbacks)
             with contextlib.suppress(OSError):  # no file can be opened: the error stands without a hint
                 advise(result, account, self.accounts.catalog)
 

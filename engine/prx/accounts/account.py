@@ -44,7 +44,19 @@ class Account(Record):
         return self.definition.id
 
     def remember(self, model: str, fallbacks: tuple[str, ...]) -> None:
-        """Fallbacks that a call of this model needed; () forgets them."""
+        """Fallbacks that an answer of this model needed. It forgets those that it could do without.
+
+        What leaves out a parameter or a key stays: this call may have had none of it.
+        """
+        rows = self.definition.spec(model).fallback_rows
+        kept = [name for name in self.memory.get(model, ()) if name in fallbacks or (name in rows and rows[name].words)]
+        self._remember(model, (*kept, *(name for name in fallbacks if name not in kept)))
+
+    def forget(self, model: str, fallbacks: tuple[str, ...]) -> None:
+        """Fallbacks that were in effect in a call of this model that failed."""
+        self._remember(model, tuple(name for name in self.memory.get(model, ()) if name not in fallbacks))
+
+    def _remember(self, model: str, fallbacks: tuple[str, ...]) -> None:
         if fallbacks:
             self.memory[model] = fallbacks
         else:

@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from prx.chat import Call
+from prx.core.messages import SYSTEM_ROLES
 from prx.core.names import in_words
+from prx.core.refusals import texts
 from prx.errors import KINDS, Error, ProtocolError, ServerError
 from prx.json_text import parsed
 from prx.lang.codegen import Function
 from prx.secret import Secret, redact, redact_json, redact_value
-from prx.spec.model import Rule, Spec
+from prx.spec.model import Fallback, Rule, Spec
 from prx.text import clean
 from prx.wire import Head, Target
 
@@ -25,6 +27,7 @@ Stage = Literal["status", "body", "stream"]
 
 _MAX_BODY = 1 << 20
 _MAX_WRAPPED = 16  # texts and objects in one another that are looked into
+_MAX_NAMES = 100  # of what a refusal names
 _SAYS_NOTHING = ("", "{}", "[DONE]")
 _MAX_MESSAGE = 2000  # characters of the provider's words that an error repeats
 
@@ -59,13 +62,14 @@ def classify(spec: Spec, call: Call, head: Head, body: Any, text: str, stage: St
     message, reason, code, kind_text, inner, pause = safely(spec.errors.found.run, body, spec)
     if isinstance(body, str):
         message = body
-    words, behind = _behind(spec, message, reason)
+    names = [*texts(safely(spec.errors.refused.run, text if body is None else body, spec))]
+    words, behind = _behind(spec, message, reason, names)
     words = clean(words or _excerpt(text, head))
     said = [words if message or behind else text[:_MAX_MESSAGE], _words(code), _words(kind_text), *behind]
     status = head.status if stage == "status" else _status(inner) or _status(code) or 200
     seen = {
         "status": status, "code": code, "type": kind_text, "message": words, "text": "\n".join(said).lower(),
-        "headers": dict(head.headers), "body": body, "stage": stage, "call": _call_view(call),
+        "refused": names[:_MAX_NAMES], "headers": dict(head.headers), "body": body, "stage": stage, "call": _call_view(call),
     }  # fmt: skip
     rule = next((rule for rule in spec.errors.rules if _applies(rule, seen, spec)), None)
     error = _error(spec, call, rule, status, words, seen)
@@ -75,8 +79,8 @@ def classify(spec: Spec, call: Call, head: Head, body: Any, text: str, stage: St
     return error
 
 
-def _behind(spec: Spec, message: Any, reason: Any) -> tuple[str, list[str]]:
-    """The message with what stands behind it, and the codes and types that were found on the way.
+def _behind(spec: Spec, message: Any, reason: Any, names: list[str]) -> tuple[str, list[str]]:
+    """The message with what stands behind it, and the codes and types that were found on the way. What is refused there joins `names`.
 
     A gateway wraps what the server behind it said: as text, as an object, or as JSON in a text, and sometimes more than once.
     """
@@ -88,6 +92,7 @@ def _behind(spec: Spec, message: Any, reason: Any) -> tuple[str, list[str]]:
         before, inner, after = _json_in(value) if isinstance(value, str) else ("", value, "")
         if isinstance(inner, dict):
             found, further = _inside(spec, inner, codes)
+            names += texts(safely(spec.errors.refused.run, inner, spec))
             wrapped.extendleft(reversed([*further, after] if found else []))
             value = before if found else value if isinstance(value, str) else None
         words = _words(value)
@@ -137,26 +142,24 @@ def protocol(spec: Spec, call: Call, head: Head, message: str) -> ProtocolError:
     """The answer is not what the spec describes."""
     error = ProtocolError(message, provider=spec.id)
     error.view = {
-        "status": head.status, "code": None, "type": None, "message": message, "text": message.lower(), "headers": dict(head.headers),
-        "body": None, "stage": "body", "call": _call_view(call), "kind": "protocol",
+        "status": head.status, "code": None, "type": None, "message": message, "text": message.lower(), "refused": [],
+        "headers": dict(head.headers), "body": None, "stage": "body", "call": _call_view(call), "kind": "protocol",
     }  # fmt: skip
     return error
 
 
-def holds(condition: Function, error: Error, spec: Spec) -> bool:
-    """Whether a fallback's condition holds for an error. Without a response there is nothing to hold."""
-    return bool(error.view) and _holds(condition, error.view, spec)
+def holds(row: Fallback, error: Error, spec: Spec) -> bool:
+    """Whether a fallback's conditions hold for an error. Without a response there is nothing to hold."""
+    return bool(error.view) and _applies(row, error.view, spec)
 
 
-def _applies(rule: Rule, seen: dict[str, Any], spec: Spec) -> bool:
+def _applies(rule: Rule | Fallback, seen: dict[str, Any], spec: Spec) -> bool:
     text = seen["text"]
     if rule.says and not any(phrase in text for phrase in rule.says):
         return False
-    return not any(phrase in text for phrase in rule.unless) and _holds(rule.when.run, seen, spec)
-
-
-def _holds(condition: Function, seen: dict[str, Any], spec: Spec) -> bool:
-    (found,) = safely(condition, seen, spec)
+    if any(phrase in text for phrase in rule.unless):
+        return False
+    (found,) = safely(rule.when.run, seen, spec)
     return bool(found)
 
 
@@ -222,7 +225,9 @@ def _status(value: Any) -> int | None:
 
 
 def _call_view(call: Call) -> dict[str, Any]:
+    roles = [str(message.get("role")) for message in call.messages]
+    places = [place for place, role in enumerate(roles) if role in SYSTEM_ROLES]
     return {
-        "stream": call.stream, "tools": bool(call.tools), "params": dict(call.params), "model": call.model,
-        "system": any(message.get("role") in ("system", "developer") for message in call.messages),
+        "stream": call.stream, "tools": bool(call.tools), "params": dict(call.params), "model": call.model, "roles": list(dict.fromkeys(roles)),
+        "system": bool(places), "systems": len(places), "system_inside": places != list(range(len(places))),
     }  # fmt: skip

@@ -30,6 +30,7 @@ def faults(spec: Spec, *, whole: bool = True) -> Iterator[Fault]:
     yield from _unnameable(spec.request)
     yield from _framing(spec)
     yield from _unfilled(spec)
+    yield from _of_two_minds(spec)
 
 
 def _missing(spec: Spec) -> Iterator[Fault]:
@@ -108,6 +109,18 @@ def _compiles(characters: str) -> bool:
     except re.error:
         return False
     return True
+
+
+def _of_two_minds(spec: Spec) -> Iterator[Fault]:
+    if not (spec.can("stream") or spec.can("whole")):
+        yield ("capabilities", "whole"), "stream and whole are both false: there is no way left to ask", None
+    ways: dict[str, str] = {}
+    for row in spec.fallbacks:
+        way = "strips" if row.leaves_out is None else "leaves_out"
+        for name, left_out in row.names.items():
+            if ways.setdefault(name, way) != way:
+                text = f"another row {ways[name].replace('_', ' ')} what has this name: {name} would mean two things"
+                yield ("fallbacks", row.name, way, left_out), text, None
 
 
 def _framing(spec: Spec) -> Iterator[Fault]:
