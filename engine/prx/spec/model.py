@@ -250,6 +250,11 @@ class Spec(Record):
     endpoints: Mapping[str, str] = NONE
     deviations: Mapping[str, list[str]] = NONE
 
+    @cached_property
+    def unable(self) -> frozenset[str]:
+        """The capabilities that it says it has not."""
+        return frozenset(name for name, able in self.capabilities.items() if not able)
+
     def can(self, capability: str) -> bool:
         """False only where the spec says so."""
         return self.capabilities.get(capability, True)
