@@ -20,7 +20,16 @@ def parsed(text: str) -> Any:
 
 # Raw control characters in a text are read: servers that write JSON by hand leave them there. Made once: json.loads
 # makes a decoder for each text that is not read by its own rules.
-_decode = json.JSONDecoder(strict=False).decode
+_decoder = json.JSONDecoder(strict=False)
+
+
+def _decode(text: str, begin: Callable[[str], tuple[Any, int]] = _decoder.raw_decode) -> Any:
+    """As the decoder's own `decode`, which looks for white space around a text by an expression, twice."""
+    if text[:1] in ("{", "["):
+        value, end = begin(text)
+        if not text[end:].strip(" \t\r\n"):
+            return value
+    return _decoder.decode(text)
 
 
 def read_json(text: str, decode: Callable[[str], Any] = _decode) -> Any:

@@ -118,11 +118,14 @@ class Decoder:
     def _recognise(self) -> bool:
         """Whether the first bytes that are no white space begin a stream. False as long as it is open."""
         whole = b"".join(self._body)
+        if whole[:1] == b"{" and not self.call.stream:  # what nearly every answer without a stream begins with
+            self._is_body = True
+            return False
         if not self._begun and BOM.startswith(whole[:3]) and len(whole) < 3:
             return False
         start = (whole if self._begun else whole.removeprefix(BOM)).lstrip()
         self._body, self._begun = [start], True
-        if not start or (start[:1] != b"{" and any(mark != start and mark.startswith(start) for mark in _SSE)):
+        if not start or any(mark != start and mark.startswith(start) for mark in _SSE):
             return False
         framing = _framing(start, self.spec.stream.framing if self.call.stream else "")
         self._is_body = framing is None

@@ -395,6 +395,11 @@ class Spec(Record):
         """The row behind each name that a reply may have among its fallbacks."""
         return {name: row for row in reversed(self.fallbacks) for name in row.names}
 
+    @cached_property
+    def unable(self) -> frozenset[str]:
+        """The capabilities that it says it has not."""
+        return frozenset(name for name, able in self.capabilities.items() if not able)
+
     def can(self, capability: str) -> bool:
         """False only where the spec says so."""
         return self.capabilities.get(capability, True)
