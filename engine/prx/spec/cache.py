@@ -29,6 +29,7 @@ from prx.spec.definition import Definition, Entry, SourceFile
 from prx.spec.files import Files
 
 _MOST = 4000  # files in a folder, before the oldest half goes
+_SMALL = 128 << 10  # bytes: what is larger is the index of somebody's large folder, and is not remembered
 _MAX_BYTES = 8 << 20  # of a file; the largest has a hundredth
 BasePath = Callable[[str, Path | None], Path]
 _Row = Sequence[Any]  # a SourceFile: its name, the place of the file it was seen from (-1: none), a digest
@@ -47,7 +48,9 @@ class Store:
         try:
             head, _, data = owned.read(self.folder, f"{name}.kept", _MAX_BYTES).partition(b"\n")
             # A damaged file has another head as well: the head has a checksum.
-            return json.loads(data) if head == _head(made_of, data) else None
+            if head != _head(made_of, data):
+                return None
+            return _small(data) if len(data) < _SMALL else json.loads(data)
         except (OSError, ValueError, RecursionError):
             return None
 
@@ -61,6 +64,12 @@ class Store:
                 return
             owned.write(self.folder, f"{name}.kept", _head(made_of, data) + b"\n" + data)
             owned.thin_out(self.folder, ".kept", _MOST)
+
+
+@lru_cache(maxsize=64)
+def _small(data: bytes) -> Any:
+    # Every client, and every file of a dialect, reads the same few results. Nobody changes what is read.
+    return json.loads(data)
 
 
 class DefinitionCache:
