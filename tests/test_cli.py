@@ -479,11 +479,14 @@ def test_doctor_says_how_old_the_rules_are(tmp_path):
     (tmp_path / "gone.yaml").write_text(
         "spec: 1\nid: gone\nextends: openai-chat\nbase_url: http://127.0.0.1:9\nauth: {env: AGED_KEY}\nretired: {date: '2026-01-02'}\n"
     )
-    text = prx("doctor", "models", "--providers", tmp_path, env={"AGED_KEY": "sk-aged"}).stdout
+    text = prx(
+        "doctor", "models", "--providers", tmp_path, env={"AGED_KEY": "sk-aged", "GITHUB_TOKEN": "sk-for-other-things"}
+    ).stdout
     assert "rules    no vision (no date), stop left out (2026-03-04)" in text
-    assert "gone" not in text
-    named = prx("doctor", "-p", "gone", "--providers", tmp_path).stdout
-    assert "fail settings was retired on 2026-01-02" in named
+    assert "github-models" not in text
+    assert "fail settings was retired on 2026-01-02" in text, "a file of one's own is looked at whatever it says"
+    named = prx("doctor", "-p", "github-models", env={"GITHUB_TOKEN": "sk-for-other-things"}).stdout
+    assert "fail settings was retired on 2026-07-30; use azure" in named
 
 
 def test_a_retired_provider_is_shown_as_such(tmp_path):
