@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -126,14 +126,14 @@ def failures(case: Case, spec: Spec, seen: Mapping[str, Any]) -> list[str]:
     return [condition for condition in case.conditions(spec) if not _holds(condition, seen)]
 
 
-def came(condition: str, seen: Mapping[str, Any]) -> str:
-    """What came in place of what a condition wants: "finish_reason: wanted length, came stop"."""
+def came(condition: str, seen: Mapping[str, Any], masked: Callable[[str], str]) -> str:
+    """What came in place of what a condition wants: "finish_reason: wanted length, came stop". masked: a text without keys."""
     compared = _COMPARED.fullmatch(condition)
-    if compared and (found := _value(compared["path"], seen)) is not None:
+    if compared and (found := _value(compared["path"], seen, masked)) is not None:
         sign = "" if compared["sign"] == "==" else f"{compared['sign']} "
         return f"{compared['path'].removeprefix('reply.')}: wanted {sign}{compared['wanted'] or compared['number']}, came {found}"
     paths = list(dict.fromkeys(path.rstrip(".") for path in _PATH.findall(condition)))
-    found = "; ".join(f"{path} is {_value(path, seen) or 'not there'}" for path in paths)
+    found = "; ".join(f"{path} is {_value(path, seen, masked) or 'not there'}" for path in paths)
     return f"does not hold: {condition}" + (f" ({found})" if found else "")
 
 
@@ -144,13 +144,15 @@ _PATH = re.compile(r"\b(?:reply|error|models|model)\b(?:\.[a-z_]+|\[\d+\])*")
 _LONGEST = 60  # characters of a value that are shown
 
 
-def _value(path: str, seen: Mapping[str, Any]) -> str | None:
+def _value(path: str, seen: Mapping[str, Any], masked: Callable[[str], str]) -> str | None:
     """A value of the view, as JSON without the quotes of a text, and not too long; None where nothing is there."""
     try:
         value = compile_query(path)(seen)
     except (JMESPathError, TypeError):
         return None
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = masked(
+        value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    )  # before half a key is cut
     return None if value is None else text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
