@@ -75,6 +75,11 @@ def refuse_habits(body: Json, persona: Persona) -> None:
             raise RefusedError("request", f"Unrecognized request argument supplied: {name}{other}")
 
 
+def _is_switched_on(body: Json) -> bool:
+    """Whether thoughts are asked for by a switch, as some vendors have in place of an effort."""
+    return bool(body.get("enable_thinking")) or (body.get("thinking") or {}).get("type") == "enabled"
+
+
 def asked(body: Json, messages: list[Json], *limits: str) -> Asked:
     """What both of this family's APIs name alike."""
     check(body.get("tools"), (None, [dict]), "tools")
@@ -86,7 +91,7 @@ def asked(body: Json, messages: list[Json], *limits: str) -> Asked:
         messages,
         [] if body.get("tool_choice") == "none" else body.get("tools") or [],
         stream=bool(body.get("stream")),
-        reason=effort not in (None, "none") or model.endswith("reasoner"),
+        reason=effort not in (None, "none") or _is_switched_on(body) or model.endswith("reasoner"),
         limit=next((body[name] for name in limits if body.get(name)), None),
         stop=[stop] if isinstance(stop, str) else stop,
         usage=bool((body.get("stream_options") or {}).get("include_usage")),

@@ -20,14 +20,14 @@ def _output(answer: Answer) -> Iterator[Json]:
             "id": "rs_1",
             "summary": [{"type": "summary_text", "text": "".join(answer.reasoning)}],
         }
+    if answer.words:
+        content = [{"type": "output_text", "text": answer.text, "annotations": []}]
+        yield {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": content}
     for number, name, arguments in answer.numbered():
         yield {
             "type": "function_call", "id": f"fc_{number}", "call_id": f"call_{number:09}",
             "name": name, "arguments": json.dumps(arguments),
         }  # fmt: skip
-    if answer.words:
-        content = [{"type": "output_text", "text": answer.text, "annotations": []}]
-        yield {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": content}
 
 
 def _usage(answer: Answer) -> Json:
