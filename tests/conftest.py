@@ -18,7 +18,7 @@ from prx.emulator.server import Emulator  # noqa: E402
 
 # The same examples on every machine, in every run: a red test is somebody's change and not somebody's luck. What has
 # not been thought of is looked for by tests/fuzz. .ci/run takes --hypothesis-profile=settled: 40 of each kind.
-settings.register_profile("quick", derandomize=True, deadline=None, max_examples=10)
+settings.register_profile("quick", derandomize=True, deadline=None, max_examples=5)
 settings.register_profile("settled", derandomize=True, deadline=None, max_examples=40)
 settings.register_profile("search", deadline=None, max_examples=2000)
 settings.load_profile("quick")

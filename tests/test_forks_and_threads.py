@@ -54,7 +54,7 @@ def echo(request, tmp_path):
     if request.param == "https":
         context, ca_file = own_authority(tmp_path)
         server.socket = context.wrap_socket(server.socket, server_side=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
     yield f"{request.param}://127.0.0.1:{server.server_port}/v1", ca_file
     server.shutdown()
     server.server_close()

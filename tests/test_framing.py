@@ -9,7 +9,7 @@ from helpers import data_files
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prx.core.framing import FRAMINGS, frames_in
+from prx.core.framing import FRAMINGS, _fields, frames_in
 from prx.errors import OverflowedError
 
 HERE = Path(__file__).parent / "framing"
@@ -47,6 +47,15 @@ def test_any_bytes_in_any_cuts(framing, data):
         )
     )
     assert frames(framing, pieces) == frames(framing, [b"".join(pieces)])
+
+
+NAMES = st.sampled_from(["", " ", "message", "error", "a", "a:b", ": a", "data", "\x0b", "\u2028", "é"]) | st.text("ab: é\x85", max_size=4)  # fmt: skip
+
+
+@given(name=NAMES, data=NAMES, named=st.booleans())
+def test_what_needs_no_parser_is_what_the_parser_gives(name, data, named):
+    event = (f"event: {name}\n" if named else "").encode() + f"data: {data}".encode()
+    assert list(FRAMINGS["sse"](1000).frames(event)) == list(_fields(event))
 
 
 @pytest.mark.parametrize(

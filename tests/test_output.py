@@ -117,7 +117,7 @@ def echo(tmp_path):
     server.daemon_threads = True
     server.status = 200
     server.spelling, server.url = KEY, f"http://127.0.0.1:{server.server_port}/v1"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
     (tmp_path / "config.toml").write_text(
         f'[default]\nprovider = "compatible"\nmodel = "m"\n[providers.compatible]\n'
         f'api_url = "{server.url}"\napi_key = "{KEY}"\n'
@@ -203,7 +203,7 @@ REFUSED = [
     ("conformance", "mine.yaml", "--live", "--model", "m", "--case", "chat", "--case", "models"),
     ("conformance", "mine.yaml", "--live", "--model", "m", "--case", "chat", "--json"),
     ("record", "mine", "--providers", ".", "--url", "URL", "--key-env", "MINE_KEY", "--model", "m", "--to", "made", "--case", "chat"),
-    ("probe", "URL", "--key-env", "MINE_KEY", "--yes", "--id", "mine"),
+    ("probe", "URL", "--key-env", "MINE_KEY", "--yes", "--id", "mine", "--pause", "0"),
 ]  # fmt: skip
 
 
@@ -321,7 +321,7 @@ def test_no_probe_says_or_writes_a_key(echo, tmp_path, spelling):
     server, _ = echo
     server.spelling = SPELLINGS[spelling]
     env = {"MINE_KEY": KEY}
-    asked = ["probe", server.url, "--key-env", "MINE_KEY", "--yes", "--id", "mine"]
+    asked = ["probe", server.url, "--key-env", "MINE_KEY", "--yes", "--id", "mine", "--pause", "0"]
     done = run(*asked, "--json", "--out", "mine.yaml", env=env, cwd=tmp_path)
     assert_no_key(done.stdout + done.stderr + (tmp_path / "mine.yaml").read_text())
     assert yaml.safe_load((tmp_path / "mine.yaml").read_text())["models"]["default"] == "other"

@@ -590,6 +590,16 @@ def test_nulls_are_kept():
     assert lay({"a": {"b": 1, "c": 2}}, {"a": {"b": None}}) == {"a": {"b": None, "c": 2}}
 
 
+@pytest.mark.parametrize(("given", "pause"), [({}, 0.2), ({"pause": 0.01}, 0.01)])
+def test_there_is_a_pause_between_two_requests(tmp_path, monkeypatch, given, pause):
+    pauses = []
+    monkeypatch.setattr("prx.probe.line.time.sleep", pauses.append)
+    with Emulator() as emulator:
+        report = probe(Order(emulator.url, "mine", limit=6, **given), CATALOG)
+    assert set(pauses) == {0, pause}, "and the server's own, of nothing"
+    assert pauses.count(pause) >= report.requests - 1 > 2
+
+
 # ------------------------------------------------------------------ the command
 
 
@@ -603,7 +613,7 @@ def prx(*arguments, env=None, **options):
 def test_the_command_writes_a_file(tmp_path):
     out = tmp_path / "mine.yaml"
     with Emulator({"key": KEY}) as emulator:
-        ask = (emulator.url, "--key-env", "MINE", "--yes", "--out", out)
+        ask = (emulator.url, "--key-env", "MINE", "--yes", "--pause", "0", "--out", out)
         done = prx(*ask, env={"MINE": KEY})
         assert done.returncode == 0, done.stderr
         assert done.stdout == ""
@@ -623,8 +633,8 @@ def test_the_command_writes_a_file(tmp_path):
 
 def test_the_file_on_standard_output_and_as_json(tmp_path):
     with Emulator() as emulator:
-        printed = prx(emulator.url, "--yes")
-        told_as_json = json.loads(prx(emulator.url, "--yes", "--json", "--id", "other").stdout)
+        printed = prx(emulator.url, "--yes", "--pause", "0")
+        told_as_json = json.loads(prx(emulator.url, "--yes", "--pause", "0", "--json", "--id", "other").stdout)
     assert yaml.safe_load(printed.stdout)["id"].startswith("local-")
     assert told_as_json["id"] == "other"
     assert told_as_json["dialect"] == "openai-chat"
@@ -657,7 +667,7 @@ def test_a_terminal_is_asked_first(answer, code):
         ours, theirs = pty.openpty()
         os.write(ours, answer)
         done = subprocess.run(
-            [sys.executable, "-m", "prx", "probe", emulator.url],
+            [sys.executable, "-m", "prx", "probe", emulator.url, "--pause", "0"],
             stdin=theirs, capture_output=True, text=True, timeout=60, check=False, env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"},
         )  # fmt: skip
         os.close(ours)

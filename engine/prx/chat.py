@@ -158,8 +158,13 @@ class Call(Record, often=True):
     extra: Extra = Extra()
 
 
+_AS_IT_IS = frozenset({str, int, float, bool, type(None)})
+
+
 def plain(value: Any) -> Any:
     """A Reply, a Delta, or a part of one in JSON's types, by the names of its fields."""
+    if type(value) in _AS_IT_IS:  # most are; to ask what else they might be takes longer
+        return value
     if hasattr(value, "_fields"):
         return {name: plain(getattr(value, name)) for name in value._fields}
     if isinstance(value, Mapping):

@@ -31,7 +31,12 @@ from pathlib import Path
 from typing import Any
 
 # What a module's processes will want, so that they find it there. Packages with all that is in them.
-WANTED = {"prx": ("prx", "rich.console", "rich.table", "jsonschema", "requests", "yaml"), "pytest": ("_pytest", "pytest", "prx")}  # fmt: skip
+WANTED = {
+    "prx": ("prx", "rich.console", "rich.table", "jsonschema", "requests", "yaml"),
+    # With what the plugins that are installed here import in each run.
+    "pytest": ("_pytest", "pytest", "prx", "hypothesis.core", "hypothesis.internal.conjecture.engine",
+               "hypothesis.statistics", "execnet", "pdb", "anyio._backends._asyncio", "anyio.streams.tls"),
+}  # fmt: skip
 LENGTH = struct.Struct("!I")
 
 

@@ -224,7 +224,7 @@ class Parley(ThreadingHTTPServer):
         self.address = f"localhost:{self.server_port}"
 
     def __enter__(self):
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=[0.02], daemon=True).start()
         return self
 
     def __exit__(self, *_):

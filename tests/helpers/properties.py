@@ -157,8 +157,7 @@ def sound(outcome: Outcome) -> None:
         free = {call["id"] for call in reply.message.get("tool_calls", ()) if call["type"] == "custom"}
         assert all(_is_json(call.arguments) for call in reply.tool_calls if call.id not in free)
     printed = {**plain(reply), "raw": None}
-    for value in (printed, *map(plain, outcome.deltas)):
-        json.dumps(value, ensure_ascii=False).encode()
+    json.dumps([printed, *map(plain, outcome.deltas)], ensure_ascii=False).encode()
     repr(reply).encode()
     if outcome.error:
         sound_error(outcome.error)

@@ -33,13 +33,16 @@ _SIGNS = {"yes": "yes", "no": "no", "open": "?"}
 )
 @click.option("--force", is_flag=True, help="Overwrite FILE.")
 @click.option("--max-requests", type=click.IntRange(1, 1000), default=40, show_default=True, help="Requests at most.")
+@click.option(
+    "--pause", type=click.FloatRange(0, 60), default=0.2, show_default=True, help="Seconds between two requests."
+)
 @click.option("--yes", is_flag=True, help="Do not ask before requests are sent.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON, with the file in it.")
 @options.settings
 @sealed
 def probe(
-    url: str, key_env: str | None, model: str, name: str | None, out: Path | None, force: bool, max_requests: int, yes: bool,
-    as_json: bool, config: str | None, folders: tuple[str, ...],
+    url: str, key_env: str | None, model: str, name: str | None, out: Path | None, force: bool, max_requests: int, pause: float,
+    yes: bool, as_json: bool, config: str | None, folders: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Ask an endpoint what it is, and write its provider file.
 
@@ -53,7 +56,7 @@ def probe(
     _writable(out, force=force)
     _agree(url, key_env, max_requests, yes=yes)
     order = Order(
-        url, found, key, key_env or "", model, max_requests, date=datetime.now(UTC).date().isoformat(),
+        url, found, key, key_env or "", model, max_requests, pause, date=datetime.now(UTC).date().isoformat(),
         env=os.environ, folders=folders, say=_say, wait=output.note,
     )  # fmt: skip
     report = probing.probe(order, catalog)

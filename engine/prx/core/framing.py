@@ -6,16 +6,20 @@ event has a largest size.
 
 sseclient-py parses the fields of an event; it is given clean whole events, because on its own it loses
 the first event after a byte-order mark, joins events whose line ends differ, hands out a cut-off event as
-whole, and takes quadratic time over a long one. The commonest event, one plain data line, needs no parser.
+whole, and takes quadratic time over a long one. The commonest events, one plain data line with or without a name
+before it, need no parser.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 from prx.errors import OverflowedError
 from prx.json_text import BOM
+
+_NAMED = re.compile(rb"event: ([^\n]*)\ndata: ([^\n]*)")
 
 
 class Frame(NamedTuple):
@@ -82,6 +86,9 @@ class SseFramer:
     def frames(self, event: bytes) -> Iterator[Frame]:
         if event[:6] == b"data: " and b"\n" not in event:
             return iter((Frame("", event[6:].decode("utf-8", "replace")),))
+        if named := _NAMED.fullmatch(event):
+            name, data = (part.decode("utf-8", "replace") for part in named.groups())
+            return iter((Frame("" if name == "message" else name, data),))
         return _fields(event)
 
     def tail(self) -> Iterator[Frame]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from types import CodeType
-from typing import Any
+from typing import Any, NamedTuple
 
 from prx.lang.runtime import HELPERS
 from prx.lang.tree import KINDS, Node
@@ -37,6 +37,20 @@ _ORDER: Mapping[str, str] = {"lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
 _MAX_INDENT = 15  # Python allows 20 nested loops
 
 
+class Program(NamedTuple):
+    """A function's code, and the constants that it names. It is made once for many files that say the same."""
+
+    code: CodeType
+    constants: Mapping[str, Any]
+
+    def function(self) -> Function:
+        namespace: dict[str, Any] = {**HELPERS, **self.constants}
+        exec(self.code, namespace)  # noqa: S102 - of a source that was written below
+        # Taken out: a function that stands among its own globals is a circle, freed only by the garbage collector.
+        function: Function = namespace.pop("query")
+        return function
+
+
 def build(trees: Sequence[Node], *, single: bool) -> Function:
     """One function for all the trees: it gives their results as a tuple, or that of a single one as it is.
 
@@ -44,11 +58,16 @@ def build(trees: Sequence[Node], *, single: bool) -> Function:
     """
     if single and trees[0]["type"] == "field":
         return _field_alone(trees[0]["value"])
+    return program(trees, single=single).function()
+
+
+def program(trees: Sequence[Node], *, single: bool) -> Program:
+    """As `build`, before the function is made."""
     code = _Code()
     try:
         results = [code.emit(tree, "value") for tree in trees]
         code.line(f"return {results[0]}" if single else f"return ({''.join(name + ', ' for name in results)})")
-        return _function(_compiled("def query(value):\n" + "\n".join(code.lines)), code.constants)
+        return Program(_compiled("def query(value):\n" + "\n".join(code.lines)), code.constants)
     except (SyntaxError, RecursionError, MemoryError):
         raise TooDeepError from None
 
@@ -63,14 +82,6 @@ def _compiled(source: str) -> CodeType:
 def _field_alone(name: str) -> Function:
     """What most formulas are; to compile it would take forty times as long."""
     return lambda value: value.get(name) if type(value) is dict else None
-
-
-def _function(code: CodeType, constants: Mapping[str, Any]) -> Function:
-    namespace: dict[str, Any] = {**HELPERS, **constants}
-    exec(code, namespace)  # noqa: S102 - of a source that was written above
-    # Taken out: a function that stands among its own globals is a circle, freed only by the garbage collector.
-    function: Function = namespace.pop("query")
-    return function
 
 
 class _Code:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from prx.lang import bounds
-from prx.lang.codegen import Function, TooDeepError, build
+from prx.lang.codegen import Function, Program, TooDeepError, build, program
 from prx.lang.tree import Node, QueryError, names_under, packed, root_names, unpacked
 
 Key = tuple[str, ...]  # the expressions of one function
@@ -79,7 +80,9 @@ class Expressions:
 
     def _built(self, key: Key) -> Function:
         try:
-            return build([self._tree(text) for text in key], single=False)
+            stored = tuple(self._stored.get(text, "") for text in key)
+            made = _program(stored) if all(stored) else None
+            return made.function() if made else build([self._tree(text) for text in key], single=False)
         except TooDeepError:
             from prx.lang import query  # jmespath's own interpreter runs it
 
@@ -112,3 +115,12 @@ class Expressions:
         except (ValueError, TypeError, LookupError, RecursionError):
             self._stored.pop(text, None)  # damaged: it is parsed again
             return None
+
+
+@lru_cache(maxsize=64)
+def _program(stored: tuple[str, ...]) -> Program | None:
+    """Of trees as they are stored: the files of a dialect have the same. None where one of them is damaged."""
+    try:
+        return program([unpacked(json.loads(text)) for text in stored], single=False)
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return None

@@ -39,7 +39,7 @@ MAX_NODES = 5_000  # a long dialect has 1,000
 _MAX_QUICK_DEPTH = 100  # libyaml's composer calls itself at each level, and a stack that is used up ends the process
 # Texts in which libyaml, a translation of PyYAML's parser, reads what PyYAML reads: without tabs, line ends other than \n,
 # directives, markers of a document, question marks but those of a JMESPath filter, and comments at a block's mark.
-_ALIKE = re.compile(r"[\n -~]*\Z")
+_ALIKE = re.compile(r"[\n -~\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]*\Z")
 _UNLIKE = re.compile(r"^(?:%|---|\.\.\.)|(?<!\[)\?|[|>][-+0-9]*#", re.MULTILINE)
 
 _CORE = (  # YAML 1.2, section 10.3.2
