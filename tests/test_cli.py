@@ -201,7 +201,7 @@ def test_bad_input(config, tmp_path):
         (("show", "gorq"), "did you mean 'groq'?"),
         (("check", tmp_path / "none.yaml"), "cannot be read"),
         (("doctor",), "no provider is configured"),
-        (("chat", *with_config, "caf\udce9"), "no valid Unicode, after 'caf\ufffd'"),
+        (("chat", *with_config, "caf\udce9"), "not valid Unicode, after 'caf\ufffd'"),
         (("chat", *with_config, "--tools", tmp_path / "nameless.json", "hi"), "tools is a list of definitions"),
         (("chat", *with_config, "-m", "", "hi"), "model is a name"),
         (("chat", *with_config, "--events", "--no-stream", "hi"), "events are what a stream is made of"),

@@ -435,7 +435,7 @@ def test_a_models_name_in_a_path_stays_a_name(name, tmp_path):
         )
         client = prx.Client(config={}, providers=tmp_path, env={})
         if NAMES[name] is None:
-            with pytest.raises(prx.ConfigError, match="cannot stand in a path"):
+            with pytest.raises(prx.ConfigError, match="cannot stand in a URL"):
                 client.chat("hi", model=ModelRef("x", name))
         else:
             client.chat("hi", model=ModelRef("x", name))

@@ -95,7 +95,7 @@ def _target(asked: Asked, way: Way) -> Target:
         auth=auth,
         in_query=spec.auth.style == "query",
         headers=said.headers,
-        unsaid=_passwords(asked.settings, way.env),
+        unsent=_passwords(asked.settings, way.env),
         values={name: Secret(usable[name]) for name in keys.named(way.definition.raw) if name in usable},
     )
 

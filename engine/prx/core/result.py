@@ -1,4 +1,4 @@
-"""The one place where an answer is put together, from the pieces of a stream or from one body."""
+"""Assembles an answer, from the pieces of a stream or from one body."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ _RAW_EVENTS = 1000
 
 
 class Assembly:
-    """What has arrived so far. `reply` can be asked for at any time."""
+    """What has arrived of an answer so far; `reply` may be called at any time.
+
+    raw         the events of a stream that brought more than text, the newest _RAW_EVENTS of them; or the body
+    counts      the provider's usage object, where it reports usage in parts
+    streamed    the answer was asked for as a stream and came as one
+    """
 
     def __init__(self, spec: Spec, call: Call, new_id: Callable[[], str]) -> None:
         self.spec = spec
@@ -26,7 +31,7 @@ class Assembly:
         self.blocks = Blocks()
         # The pieces as they were handed on.
         self.content, self.reasoning, self.refusal = (
-            self.blocks.said[kind] for kind in ("text", "reasoning", "refusal")
+            self.blocks.pieces[kind] for kind in ("text", "reasoning", "refusal")
         )
         self.calls = ToolCalls(new_id, *(_names(call) if call.tools else ()))
         self.finish_reason: str | None = None
@@ -34,7 +39,7 @@ class Assembly:
         self.model = ""
         self.request_id: str | None = None
         self.replay = Replay()
-        self.counts: dict[str, Any] = {}  # the provider's usage object, as far as it has come
+        self.counts: dict[str, Any] = {}
         self.raw: Any = deque(maxlen=_RAW_EVENTS)
         self.streamed = False
 
@@ -43,14 +48,14 @@ class Assembly:
         return not (self.content or self.reasoning or self.refusal or self.calls or self.finish_reason)
 
     def add_counts(self, found: Any) -> dict[str, Any]:
-        """The provider's own usage object, of a provider that reports it in parts."""
+        """Add to the usage object of a provider that reports it in parts; gives all of it so far."""
         if isinstance(found, dict):
             new = {name: count for name, count in found.items() if count or self.counts.get(name) is None}
             self.counts = {**self.counts, **{name: count for name, count in new.items() if count is not None}}
         return self.counts
 
     def add_usage(self, found: Usage) -> Usage:
-        """A later report replaces the fields that it has; a later 0 replaces no count."""
+        """Add a usage report; gives all counts so far. A later count replaces an earlier one, but a later 0 does not."""
         old = self.usage or Usage()
         self.usage = Usage(*(new if new or kept is None else kept for new, kept in zip(found, old, strict=True)))
         return self.usage
@@ -90,21 +95,21 @@ class Assembly:
         if calls:
             message["tool_calls"] = self.calls.messages()
         if len(parts) > 1 and not in_usual_order(parts):
-            message["parts"] = [_sent_back(part) for part in parts]
+            message["parts"] = [_message_part(part) for part in parts]
         return {**message, **self.replay.folded()}
 
 
 def _names(call: Call) -> tuple[list[str], list[str]]:
-    """What the tools of a call are called: all of them, and those that take any text."""
+    """Names of a call's tools: of all, and of those whose input is any text (custom) instead of JSON."""
     rows = [(tool.get("type"), tool.get(str(tool.get("type")))) for tool in call.tools]
     names = [(kind, row.get("name")) for kind, row in rows if isinstance(row, dict)]
     return [str(name) for _, name in names], [str(name) for kind, name in names if kind == "custom"]
 
 
-def _sent_back(part: Part) -> dict[str, Any]:
-    """A block as an assistant message carries it, where its order says more than the message does."""
-    said = {"id": part.call.id} if part.call else {"text": part.text} if part.text else {}
-    return {"type": part.kind, **said, **(part.replay if not part.call else {})}
+def _message_part(part: Part) -> dict[str, Any]:
+    """A block as an element of an assistant message's `parts`; of a call only its id: tool_calls has the rest."""
+    content = {"id": part.call.id} if part.call else {"text": part.text} if part.text else {}
+    return {"type": part.kind, **content, **(part.replay if not part.call else {})}
 
 
 def _joined(pieces: list[str]) -> str:
@@ -112,16 +117,18 @@ def _joined(pieces: list[str]) -> str:
 
 
 def text_of(value: Any, between: str = "") -> str:
-    """A found value as text: itself; the texts of a list of parts, joined; anything else as JSON text."""
+    """The text of a value that an extractor found: a text as it is; the texts of a list of parts, joined by `between`;
+    null, true and false as ""; anything else as JsonText.
+    """
     if isinstance(value, str):
         return clean(value)
     if value is None or isinstance(value, bool):
         return ""
     if isinstance(value, list) and all(map(_is_part, value)):
         return clean(between.join(filter(None, map(_part_text, value))))
-    made = JsonText(clean(json.dumps(value, ensure_ascii=False)))
-    made.value = value
-    return made
+    json_text = JsonText(clean(json.dumps(value, ensure_ascii=False)))
+    json_text.value = value
+    return json_text
 
 
 def _is_part(value: Any) -> bool:
