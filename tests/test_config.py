@@ -254,7 +254,7 @@ def test_folders(tmp_path):
         ("[default\n", "config.toml:1:9: not TOML"),
         ('[default]\nprovider = "a"\nprovider = "b"\n', "config.toml:3:15: not TOML: Cannot overwrite a value"),
         ("providers = 3\n", "providers: must be a mapping, not 3"),
-        ('[providers.x.headers]\n"X-A" = "a\\r\\nX-B: c"\n', "has not the form of this key"),
+        ('[providers.x.headers]\n"X-A" = "a\\r\\nX-B: c"\n', "does not have the required form"),
     ],
 )
 def test_faults(tmp_path, text, words):

@@ -67,8 +67,8 @@ def _socket(path):
 
 THINGS = {
     "sparse": (_sparse, "larger than"),
-    "endless": (lambda path: path.symlink_to("/dev/zero"), "is no ordinary file"),
-    "pipe": (os.mkfifo, "is no ordinary file"),
+    "endless": (lambda path: path.symlink_to("/dev/zero"), "is not a regular file"),
+    "pipe": (os.mkfifo, "is not a regular file"),
     "socket": (_socket, "cannot be read"),
     "folder": (Path.mkdir, "cannot be read: Is a directory"),
     "loop": (lambda path: path.symlink_to(path.name), "cannot be read: Too many levels"),
@@ -293,7 +293,7 @@ def test_a_template_that_grows_is_refused(tmp_path):
     (tmp_path / "x.yaml").write_text(GOOD.format("x") + f"request: {{body: {{a: {inner}}}}}\n")
     problems = Loader([tmp_path]).check(tmp_path / "x.yaml")[1]
     assert [str(problem).partition(": ")[2] for problem in problems] == [
-        "request.body: may repeat what a call says more than 2000 times in its result; select less of it"
+        "request.body: may repeat parts of a call more than 2000 times in its result; select less of it"
     ]
 
 

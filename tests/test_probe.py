@@ -502,7 +502,7 @@ def test_a_redirect_is_not_followed(tmp_path):
             Made(tmp_path, raw.url.removesuffix("/v1"))
         assert other.requests == []
         assert len(raw.requests) <= 4
-        assert "follows no redirect" in caught.value.hint
+        assert "does not follow redirects" in caught.value.hint
 
 
 @pytest.mark.parametrize("status", [200, 404])

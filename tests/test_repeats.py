@@ -92,14 +92,14 @@ def test_a_reader_that_looks_into_a_text_is_asked_about_each(response, why):
     with_repeats = driver_without_io.play(
         {"extends": "openai-chat", "stream": response}, {"stream": True}, answers, retries=0
     )
-    never = repeats._FIRST_CAST
+    never = repeats._FIRST_TRY
     try:
-        repeats._FIRST_CAST = 10**9
+        repeats._FIRST_TRY = 10**9
         without = driver_without_io.play(
             {"extends": "openai-chat", "stream": response}, {"stream": True}, answers, retries=0
         )
     finally:
-        repeats._FIRST_CAST = never
+        repeats._FIRST_TRY = never
     assert spec.id == "played"
     assert with_repeats.view() == without.view(), why
 

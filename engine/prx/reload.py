@@ -53,7 +53,7 @@ def _carry_over(old: Loader, new: Loader) -> list[str]:
     """Have in `new` what callers use: as it was where nothing changed, or where what changed broke it."""
     problems = []
     for definition in old.loaded():
-        if new.still(definition):
+        if new.is_current(definition):
             new.adopt(definition)
         elif new.files.has(definition.entry.path):
             problems += _load_again(new, definition)

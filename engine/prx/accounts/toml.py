@@ -10,7 +10,7 @@ from pathlib import Path
 
 from prx.errors import ConfigError
 from prx.spec.document import Document, Keys
-from prx.spec.files import at_once, data_of
+from prx.spec.files import data_of, open_without_waiting
 
 MAX_BYTES = 1 << 20
 _PATIENCE = 10.0  # seconds; whoever writes into a pipe may have to ask for a password
@@ -51,7 +51,7 @@ def _bytes(path: Path) -> bytes:
 def _of_pipe(path: Path) -> bytes:
     """What comes through a pipe. Raises OSError."""
     data = b""
-    with open(path, "rb", buffering=0, opener=at_once) as pipe:
+    with open(path, "rb", buffering=0, opener=open_without_waiting) as pipe:
         while len(data) <= MAX_BYTES and (more := _next(pipe)):
             data += more
     if not data:

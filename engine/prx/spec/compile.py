@@ -1,4 +1,4 @@
-"""From a resolved mapping to a Spec. What is faulty in it is collected by `faults`, and never guessed at."""
+"""Makes a Spec from a resolved mapping. Faults are not repaired here; spec/faults.py collects them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from prx.spec import model
 from prx.spec.document import Keys
 from prx.spec.model import CALL, FAULT, TOKENS, Found, Query, Spec
 
-FRAMING = {"content-length", "transfer-encoding"}  # with another's, a server would see where a request ends elsewhere
+FRAMING = {"content-length", "transfer-encoding"}  # with a wrong one a server would take the rest for a second request
 OWN_HEADER = "prx sets this header itself, from the length of the request; remove it"
 
 _HEADER = {"bearer": "authorization", "x-api-key": "x-api-key"}
 _TEMPLATE = {"bearer": "Bearer {api_key}"}
 R = TypeVar("R", bound=Record)
-_MakeQuery = Callable[..., Query]  # from a path, the sources below it, and their names
+_MakeQuery = Callable[..., Query]  # (path, sources below it, names of the sources) -> Query
 
 
 def compile_spec(raw: Mapping[str, Any], expressions: Expressions | None = None) -> Spec:
     """A Spec from a mapping that the schema has accepted and that is resolved.
 
-    expressions: where its functions come from, and are kept for other specs
+    expressions: the compiled expressions, shared with other specs
     """
     expressions = expressions or Expressions()
     query = partial(Query, expressions)
@@ -47,7 +47,7 @@ def compile_spec(raw: Mapping[str, Any], expressions: Expressions | None = None)
 
 
 def _record(cls: type[R], block: Mapping[str, Any], **compiled: Any) -> R:
-    """A record of a block of the file: what is compiled of it, and the rest of its fields as they stand there."""
+    """A record from a block of the file: the compiled fields, and all other fields as the block has them."""
     plain = {key: block[key] for key in cls._fields if key in block and key not in compiled}
     lists = {key: tuple(value) for key, value in plain.items() if isinstance(value, list)}
     return cls(**(plain | lists | compiled))
@@ -110,7 +110,7 @@ def _reader(path: Keys, block: Mapping[str, Any], raw: Mapping[str, Any], query:
 
 
 def _steps(path: str) -> Keys:
-    """Keys and places of a path such as candidates[0].content.parts."""
+    """The steps of a path: ("candidates", 0, "content", "parts") for candidates[0].content.parts."""
     return tuple(
         int(step) if step.isdigit() else step for step in path.replace("[", ".").replace("]", "").split(".") if step
     )

@@ -1,4 +1,4 @@
-"""What is wrong with a compiled spec: the faults that only code can see."""
+"""The faults of a spec that the schema cannot express."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from prx.spec.compile import FRAMING, OWN_HEADER, queries
 from prx.spec.document import Keys
 from prx.spec.model import Spec
 
-Fault = tuple[Keys, str, int | None]
+Fault = tuple[Keys, str, int | None]  # (path, sentence, column in an expression)
 
 
 def faults(spec: Spec, *, whole: bool = True) -> Iterator[Fault]:
-    """Everything wrong with a compiled spec, by compiling all of it. whole: nothing was left out of it before."""
+    """All faults of a spec. whole: no part was left out of it because of other faults, so a missing key is a fault."""
     if whole:
         yield from _missing(spec)
     for query in queries(spec):
         yield from query.problems()
     yield from spec.request.body.problems
-    yield from _overgrown(spec.request)
-    yield from _crossed(spec.request)
-    yield from _framing(spec)
+    yield from _too_large_body(spec.request)
+    yield from _min_above_max(spec.request)
+    yield from _framing_headers(spec)
 
 
 def _missing(spec: Spec) -> Iterator[Fault]:
@@ -35,23 +35,23 @@ def _missing(spec: Spec) -> Iterator[Fault]:
             yield path, "is missing; extend a dialect, or write it here", None
 
 
-def _overgrown(request: model.Request) -> Iterator[Fault]:
+def _too_large_body(request: model.Request) -> Iterator[Fault]:
     if request.body.growth > bounds.MAX_TEMPLATE:
         yield (
             ("request", "body"),
-            f"may repeat what a call says more than {bounds.MAX_TEMPLATE} times in its result; select less of it",
+            f"may repeat parts of a call more than {bounds.MAX_TEMPLATE} times in its result; select less of it",
             None,
         )
 
 
-def _crossed(request: model.Request) -> Iterator[Fault]:
+def _min_above_max(request: model.Request) -> Iterator[Fault]:
     for row in request.parameters:
         if row.min is not None and row.max is not None and row.min > row.max:
             where = ("request", "parameters", row.name, "min")
-            yield where, f"{row.min} is more than the max, {row.max}: every value would become that", None
+            yield where, f"{row.min} is more than the max, {row.max}: every value would become the max", None
 
 
-def _framing(spec: Spec) -> Iterator[Fault]:
+def _framing_headers(spec: Spec) -> Iterator[Fault]:
     for path in (*(("request", "headers", name) for name in spec.request.headers), ("auth", "name")):
         if (spec.auth.name if path[0] == "auth" else path[-1]).lower() in FRAMING:
             yield path, OWN_HEADER, None

@@ -1,6 +1,6 @@
-"""Inheritance: one plain mapping from a file, what it extends, and the differences laid over it.
+"""Inheritance: merges a file with what it extends and with its overlays into one plain mapping.
 
-The same three lines serve `extends`, overrides by model, fallbacks, and what config.toml says.
+`merge` is used for all of them: `extends`, overrides by model, fallbacks, and the settings of config.toml.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from prx.spec.document import Keys
 Raw = dict[str, Any]
 Find = Callable[[str], Raw]
 
-# What belongs to the provider and not to the dialect it speaks: it stays when the dialect changes.
+# Keys that belong to the provider and not to the dialect that it speaks: they stay when an overlay changes the dialect.
 _OWN = (
     "spec", "id", "name", "docs", "source", "former_urls", "aliases", "base_url", "auth", "capabilities", "evidence",
     "retry", "transport",
 )  # fmt: skip
 _FILES_OWN = ("aliases", "former_urls", "source", "name", "docs", "evidence")  # never inherited
 _OWN_REQUEST = ("headers", "query")
-_LATER = "then"  # differences that wait for their fallback: what their nulls take away is known only then
-_ROOT = "dialect"  # the id of the dialect, noted while resolving
+_LATER = "then"  # a fallback's overlay: merged only when the fallback is used, so its nulls must be kept until then
+_ROOT = "dialect"  # key of a resolved mapping: the id of the dialect that its chain of `extends` ends in
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Raw:
-    """`over` on top of `base`: mappings are joined, null takes away, the rest replaces.
+    """`over` on top of `base`: mappings are merged, null removes a key, every other value replaces.
 
     The keys of `over` come first: rules and fallbacks are tried in the order of their keys.
     """
@@ -42,7 +42,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Raw:
 
 
 def resolve(raw: Raw, find: Find, *, is_dialect: bool = False) -> Raw:
-    """A file's mapping with everything it extends underneath. `find` gives a resolved one by its name."""
+    """A file's mapping merged with everything it extends. `find` gives a resolved mapping by its name."""
     base = find(raw["extends"]) if raw.get("extends") else {}
     inherited = {key: value for key, value in base.items() if key not in _FILES_OWN}
     resolved = merge(inherited, raw)
@@ -51,7 +51,7 @@ def resolve(raw: Raw, find: Find, *, is_dialect: bool = False) -> Raw:
 
 
 def lay_over(resolved: Raw, overlay: Mapping[str, Any], find: Find) -> Raw:
-    """A resolved mapping with an overlay; `extends` in the overlay changes the dialect underneath."""
+    """A resolved mapping merged with an overlay; `extends` in the overlay replaces the dialect."""
     rest = {key: value for key, value in overlay.items() if key not in ("extends", "model")}
     dialect = overlay.get("extends")
     if dialect and dialect != resolved.get(_ROOT):
@@ -63,7 +63,7 @@ def lay_over(resolved: Raw, overlay: Mapping[str, Any], find: Find) -> Raw:
 
 
 def overlays(raw: Mapping[str, Any]) -> Iterator[tuple[Keys, Mapping[str, Any]]]:
-    """All that may be laid over a mapping, and where it stands: each override, and what each fallback changes."""
+    """(path, overlay) of everything that may be laid over a mapping: each override, and the `then` of each fallback."""
     for place, row in enumerate(raw.get("overrides") or ()):
         yield ("overrides", place), row
     for name, row in (raw.get("fallbacks") or {}).items():
@@ -72,17 +72,17 @@ def overlays(raw: Mapping[str, Any]) -> Iterator[tuple[Keys, Mapping[str, Any]]]
 
 
 def then(fallback: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """What a fallback changes; a file may take one that it inherits away by null."""
+    """The overlay of a fallback; {} for one that a file has set to null to remove it."""
     return (fallback or {}).get("then") or {}
 
 
 def overlay_names(raw: Mapping[str, Any]) -> list[str]:
-    """What a mapping's overrides and fallbacks extend."""
+    """The names that a mapping's overrides and fallbacks extend."""
     return [overlay["extends"] for _, overlay in overlays(raw) if overlay.get("extends")]
 
 
 def for_model(resolved: Raw, model: str, find: Find) -> Raw:
-    """With every override whose pattern fits the model."""
+    """A resolved mapping with every override whose pattern fits the model."""
     for row in resolved.get("overrides") or ():
         if fnmatchcase(model, row["model"]):
             resolved = lay_over(resolved, row, find)
