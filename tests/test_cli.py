@@ -188,15 +188,18 @@ def test_bad_input(config, tmp_path):
         (("chat", "--config", tmp_path / "none.toml", "hi"), "none.toml: cannot be read: No such file"),
         (("chat", "--config", tmp_path / "typed.toml", "hi"), "typed.toml:2:1: default.provider: must be text, not 3"),
         (("chat", "--config", tmp_path / "url.toml", "-m", "compatible/m", "hi"), "http://localhost:8000/v1"),
-        (("chat", "--config", tmp_path / "var.toml", "-m", "compatible/m", "hi"), "the environment has no NOT_SET"),
+        (
+            ("chat", "--config", tmp_path / "var.toml", "-m", "compatible/m", "hi"),
+            "the environment variable NOT_SET is not set",
+        ),
         (
             ("chat", "--config", tmp_path / "port.toml", "-m", "compatible/m", "hi"),
-            f"nobody listens at http://127.0.0.1:{port}",
+            f"no server listens at http://127.0.0.1:{port}",
         ),
         (("chat", "hi"), "no provider is named"),
         (("chat", "-p", "groq", "hi"), "no API key"),
         (("chat", "-p", "vllm", "hi"), "no model is named"),
-        (("chat", "--providers", tmp_path / "none", "hi"), "no folder of provider files"),
+        (("chat", "--providers", tmp_path / "none", "hi"), "there is no such folder"),
         (("models", "gorq"), "did you mean 'groq'?"),
         (("show", "gorq"), "did you mean 'groq'?"),
         (("check", tmp_path / "none.yaml"), "cannot be read"),
@@ -363,7 +366,7 @@ def test_doctor(tmp_path):
         assert words in text
     for words in (
         "auth: 401: Invalid API key",
-        "nobody listens at http://127.0.0.1:9",
+        "no server listens at http://127.0.0.1:9",
         "is not a URL that prx can call",
     ):
         assert words in text

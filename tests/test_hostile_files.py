@@ -545,7 +545,7 @@ def test_a_configuration_may_come_through_a_pipe(tmp_path, monkeypatch):
                 continue
             with pytest.raises(prx.ConfigError, match="nothing came through this pipe"):
                 prx.Client(config=f"/dev/fd/{reading}", env={})
-    monkeypatch.setattr(toml, "_PATIENCE", 0.1)
+    monkeypatch.setattr(toml, "_PIPE_TIMEOUT", 0.1)
     os.mkfifo(tmp_path / "c.toml")
     with within(5), pytest.raises(prx.ConfigError, match=r"nothing came through this pipe for 0\.1 s"):
         prx.Client(config=tmp_path / "c.toml", env={})

@@ -77,9 +77,11 @@ def test_an_exchange_is_played_once():
     assert (played.head.status, dict(played.head.headers)) == (200, {"content-type": "text/plain"})
     assert (played.read(), played.read(), played.read()) == (b"one", b"", b"")
     assert (player.play_count, player.all_played, player.missing) == (1, True, None)
-    with pytest.raises(ConfigError, match="what was recorded for it has been played; record it again") as caught:
+    with pytest.raises(
+        ConfigError, match="the one that was recorded has been played already; record it again"
+    ) as caught:
         player.send(request({"n": 1}), LIMITS)
-    assert str(caught.value).startswith(f"some.yaml: there is nothing to play for POST {URL}: ")
+    assert str(caught.value).startswith(f"some.yaml: no recorded exchange is left for POST {URL}: ")
     assert player.missing is not None
 
 

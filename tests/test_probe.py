@@ -636,7 +636,7 @@ def test_the_file_on_standard_output_and_as_json(tmp_path):
     ("arguments", "code", "words"),
     [
         ((), 2, "say --yes"),
-        (("--yes", "--key-env", "NOT_SET"), 1, "the environment has no NOT_SET"),
+        (("--yes", "--key-env", "NOT_SET"), 1, "the environment variable NOT_SET is not set"),
         (("--yes", "--id", "Bad Name"), 2, "is no id of a provider"),
         (("--yes", "--out", "/nonexistent/x.yaml"), 1, "no such folder"),
         (("--yes", "--out", "x.txt"), 2, "ends in .yaml"),

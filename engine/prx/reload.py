@@ -12,7 +12,7 @@ from prx.spec.files import Reload, Stamp, survey
 from prx.spec.loader import Loader
 
 _LOOK_SECONDS = 0.2  # at most so often are the folders looked at
-_PATIENCE = 2.0  # seconds for which a file that never settles holds up the others
+_SETTLE_TIMEOUT = 2.0  # seconds for which a file that never settles holds up the others
 _SETTLED_SECONDS = 0.1  # a file that has just been written to may not be whole yet
 
 
@@ -95,7 +95,7 @@ class Watch:
         if stamps == self._seen:
             self._since = now
             return False
-        if now - self._since < _PATIENCE and not _settled(stamps, self._seen):
+        if now - self._since < _SETTLE_TIMEOUT and not _settled(stamps, self._seen):
             return False
         self._seen, self._away, self._since = stamps, set(), now
         return True

@@ -43,7 +43,7 @@ def key(variable: str | None) -> str:
     """The key in the variable that --key-env names, "" where it names none. Raises ConfigError for an empty one."""
     found = output.guard(os.environ.get(variable, "").strip() if variable else "")
     if variable and not found:
-        raise ConfigError(f"the environment has no {variable}")
+        raise ConfigError(f"the environment variable {variable} is not set")
     return found
 
 
