@@ -587,7 +587,7 @@ def test_a_bad_recording_is_none(name, tmp_path):
     path = tmp_path / "chat.yaml"
     make(path)
     with within(10):
-        with pytest.raises(prx.ConfigError, match=r"chat\.yaml: no recording: ") as caught:
+        with pytest.raises(prx.ConfigError, match=r"chat\.yaml: not a recording: ") as caught:
             evidence.checked(path, evidence.value_of(path))
         evidence.glance(path)
         assert evidence.kinds(Loader().get("compatible").spec(), tmp_path) in ([], ["emulated"])

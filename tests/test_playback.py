@@ -201,7 +201,7 @@ def test_everything_is_played_without_vcrpy(tmp_path):
 def test_to_record_needs_vcrpy_and_says_so(tmp_path, arguments):
     done = prx(*arguments, without=("vcr",), cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "prx: to record needs the package vcrpy: pip install 'prx-engine[conformance]'\n"
+    assert done.stderr == "prx: recording needs the package vcrpy: pip install 'prx-engine[conformance]'\n"
     assert not list(tmp_path.iterdir())
 
 
@@ -352,7 +352,7 @@ def test_a_file_of_vcrpys_own_that_is_cut_short(theirs):
 def test_a_file_of_something_else(theirs, text):
     path = theirs / "chat.yaml"
     path.write_text(text)
-    with pytest.raises(ConfigError, match="no recording: "):
+    with pytest.raises(ConfigError, match="not a recording: "):
         run.replay(CHAT, "theirs", path, [theirs])
 
 

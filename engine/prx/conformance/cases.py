@@ -1,4 +1,4 @@
-"""The cases: what is asked, which capability it needs, and what must hold of the answer."""
+"""The cases: a call, the capabilities that it needs, and conditions for its answer."""
 
 from __future__ import annotations
 
@@ -27,12 +27,14 @@ from prx.text import nearest
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One thing asked.
+    """One case.
 
-    ask     chat, stream or models
-    model   "" for the provider's own, else a name to ask for
+    ask     the method: "chat", "stream" or "models"
+    model   the model to call, "" for the provider's default
     key     "right" or "wrong"
-    hold    JMESPath over {reply, error, deltas, models, model}: all must be true
+    call    arguments of the method
+    hold    JMESPath expressions over {reply, error, deltas, models, model}; all must be true
+    needs   capabilities without which the case is skipped
     """
 
     name: str
@@ -46,12 +48,12 @@ class Case:
     call: Mapping[str, Any] = field(default_factory=dict)
 
     def fits(self, spec: Spec) -> bool:
-        """Whether the provider can do what the case needs, as far as its file says."""
-        keyed = self.key == "right" or spec.auth.style != "none"
-        return keyed and all(spec.can(capability) for capability in self.needs)
+        """Whether the provider, by its file, has the capabilities that the case needs, and takes a key if it needs one."""
+        has_key = self.key == "right" or spec.auth.style != "none"
+        return has_key and all(spec.can(capability) for capability in self.needs)
 
     def conditions(self, spec: Spec) -> tuple[str, ...]:
-        """What must hold here: the case's own, or the deviation that the file admits to."""
+        """The conditions for this provider: those of the case, or of the deviation in the provider's file."""
         return tuple(spec.deviations.get(self.name, self.hold))
 
 
@@ -66,7 +68,7 @@ def load() -> list[Case]:
 
 
 def named(names: Sequence[str]) -> list[Case]:
-    """The cases of these names, or all of them for no name. Raises ConfigError for one that there is not."""
+    """The cases with these names; without names, all of them. Raises ConfigError for an unknown name."""
     known = {case.name: case for case in load()}
     for name in names:
         if name not in known:
@@ -89,42 +91,42 @@ def _case(path: Path) -> Case:
 def lint(path: Path) -> list[str]:
     """Every fault of a case's file, each with its place."""
     document = read_strictly(path)
-    found = [*document.problems, *(schema.problems(document, "case") if document.value else ())]
-    for place, condition in enumerate(() if found else document.value["hold"]):
+    problems = [*document.problems, *(schema.problems(document, "case") if document.value else ())]
+    for place, condition in enumerate(() if problems else document.value["hold"]):
         try:
             checked(condition)
         except QueryError as error:
-            found.append(document.problem(("hold", place), str(error)))
-    return [str(problem) for problem in found]
+            problems.append(document.problem(("hold", place), str(error)))
+    return [str(problem) for problem in problems]
 
 
 def play(case: Case, client: Client, provider: str, model: str) -> dict[str, Any]:
-    """Ask what the case asks; the view that its conditions are about."""
-    seen: dict[str, Any] = {"reply": None, "error": None, "deltas": [], "models": None, "model": model}
+    """Make the call of a case; gives {reply, error, deltas, models, model} for its conditions."""
+    view: dict[str, Any] = {"reply": None, "error": None, "deltas": [], "models": None, "model": model}
     options: dict[str, Any] = {"retries": 0, **case.call}
     try:
         if case.ask == "models":
-            seen["models"] = client.models(provider)
+            view["models"] = client.models(provider)
         elif case.ask == "stream":
             with client.stream(model=ModelRef(provider, case.model or model), **options) as stream:
-                seen["deltas"] = [plain(delta) for delta in stream]
-            seen["reply"] = plain(stream.reply)
+                view["deltas"] = [plain(delta) for delta in stream]
+            view["reply"] = plain(stream.reply)
         else:
-            seen["reply"] = plain(client.chat(model=ModelRef(provider, case.model or model), **options))
+            view["reply"] = plain(client.chat(model=ModelRef(provider, case.model or model), **options))
     except Error as error:
         names = ("kind", "status", "message", "retryable", "hint")
-        seen["error"] = {name: getattr(error, name) for name in names} | {"partial": plain(error.partial)}
-    return seen
+        view["error"] = {name: getattr(error, name) for name in names} | {"partial": plain(error.partial)}
+    return view
 
 
-def failures(case: Case, spec: Spec, seen: Mapping[str, Any]) -> list[str]:
-    """The conditions that do not hold."""
-    return [condition for condition in case.conditions(spec) if not _holds(condition, seen)]
+def failures(case: Case, spec: Spec, view: Mapping[str, Any]) -> list[str]:
+    """The conditions that do not hold for the view that `play` gave."""
+    return [condition for condition in case.conditions(spec) if not _holds(condition, view)]
 
 
-def _holds(condition: str, seen: Mapping[str, Any]) -> bool:
-    """Whether a condition holds; one that stumbles over what is not there does not."""
+def _holds(condition: str, view: Mapping[str, Any]) -> bool:
+    """Whether a condition holds; False where its evaluation fails, as on a reply that is null."""
     try:
-        return holds(compile_query(condition)(seen))
-    except (JMESPathError, TypeError):  # TypeError: what does not compare
+        return holds(compile_query(condition)(view))
+    except (JMESPathError, TypeError):  # TypeError: values of different types were compared
         return False

@@ -210,10 +210,10 @@ def _runs(parts: list[Part]) -> list[list[Part]]:
     return runs
 
 
-def _mark_open(turns_: list[dict[str, Any]]) -> None:
+def _mark_open(all_turns: list[dict[str, Any]]) -> None:
     """Set `open` and `step`, see `turns`."""
-    last_user = max((place for place, turn in enumerate(turns_) if turn["role"] == "user"), default=-1)
-    for turn in turns_[last_user + 1 :]:
+    last_user = max((place for place, turn in enumerate(all_turns) if turn["role"] == "user"), default=-1)
+    for turn in all_turns[last_user + 1 :]:
         turn["open"] = True
         for part in [part for part in turn["parts"] if part["type"] == "tool_call"][:1]:
             part["step"] = True
