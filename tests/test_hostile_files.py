@@ -492,7 +492,7 @@ def test_a_limit_of_the_configuration_beyond_its_range(key, value):
     with pytest.raises(prx.ConfigError, match=rf"providers\.compatible\.{key}|too many digits"):
         prx.Client(config={"providers": {"compatible": {key: value}}}, env={})
     if value is not None:
-        with pytest.raises(prx.ConfigError, match=f"{key} is a number of seconds"):
+        with pytest.raises(prx.ConfigError, match=f"{key} must be a number of seconds"):
             prx.Client(config={"providers": {"compatible": {"api_url": "http://127.0.0.1:9"}}}, env={}).chat(
                 "hi", model="compatible/m", **{key: value}
             )

@@ -614,7 +614,7 @@ def test_the_command_writes_a_file(tmp_path):
         assert KEY not in out.read_text() + done.stderr
         again = prx(*ask, env={"MINE": KEY})
         assert again.returncode == 1
-        assert "is there already" in again.stderr
+        assert "exists already" in again.stderr
         out.write_text("")
         assert prx(*ask, "--force", "--json", env={"MINE": KEY}).returncode == 0
         assert out.read_text().startswith("spec: 1\nid: mine\n")
@@ -635,12 +635,12 @@ def test_the_file_on_standard_output_and_as_json(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        ((), 2, "say --yes"),
+        ((), 2, "add --yes"),
         (("--yes", "--key-env", "NOT_SET"), 1, "the environment variable NOT_SET is not set"),
-        (("--yes", "--id", "Bad Name"), 2, "is no id of a provider"),
+        (("--yes", "--id", "Bad Name"), 2, "cannot be the id of a provider"),
         (("--yes", "--out", "/nonexistent/x.yaml"), 1, "no such folder"),
-        (("--yes", "--out", "x.txt"), 2, "ends in .yaml"),
-        (("--yes", "--out", "x.yaml", "--id", "y"), 2, "call it y.yaml"),
+        (("--yes", "--out", "x.txt"), 2, "must end in .yaml"),
+        (("--yes", "--out", "x.yaml", "--id", "y"), 2, "must be its id: y.yaml"),
     ],
 )
 def test_what_is_refused_before_anything_is_sent(arguments, code, words, tmp_path):

@@ -1,4 +1,4 @@
-"""What a caller hands over, checked: each fault is one sentence, and nothing has been sent."""
+"""Checks the arguments of a call before anything is sent; each fault is one sentence."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from prx.accounts.choose import ModelRef
 from prx.chat import Message
 from prx.errors import ConfigError
 
-LONGEST = 1_000_000  # seconds; a socket takes no more than 24 days
+LONGEST = 1_000_000  # seconds, 11 days; sockets accept at most 24
 Messages = str | Iterable[Message]
 
-# What a call says elsewhere, and where; as a parameter it would reach the body twice.
+# {name that is not a parameter: what to use instead}; as a parameter it would get into the body a second time.
 _TAKEN = {
     "stream": "call stream() for a stream, chat() for a whole answer",
-    "stream_options": "usage of a stream is asked for where the provider's file says so",
-    "model": "it is the second argument",
-    "messages": "they are the first argument",
-    "tools": "they are an argument of their own",
-    "tool_choice": "it is an argument of its own",
+    "stream_options": "the provider's file decides whether a stream reports its usage",
+    "model": "use the argument model",
+    "messages": "use the argument messages",
+    "tools": "use the argument tools",
+    "tool_choice": "use the argument tool_choice",
 }
 
 
 def messages(given: Any) -> list[Message]:
-    """A text as one user message, messages as a list. Raises ConfigError."""
+    """The messages as a list of dicts; a text becomes one user message. Raises ConfigError."""
     if isinstance(given, str):
         given = [{"role": "user", "content": given}] if given.strip() else []
     try:
@@ -32,31 +32,31 @@ def messages(given: Any) -> list[Message]:
     except TypeError:
         listed = [None]
     if not all(isinstance(message, Mapping) for message in listed):
-        raise ConfigError('messages is a text, or a list of messages such as {"role": "user", "content": "hello"}')
+        raise ConfigError('messages must be a text, or a list of messages such as {"role": "user", "content": "hello"}')
     if not listed:
         raise ConfigError("the prompt is empty", hint="Write what to ask.")
     return [plain(message) for message in listed]
 
 
 def plain(value: Any) -> Any:
-    """A value with its mappings as dicts and its sequences as lists, JSON's own types: formulas look at no others."""
+    """A value in JSON's types: mappings as dicts, tuples as lists. Formulas recognise no other types."""
     if isinstance(value, Mapping):
         return {name: plain(item) for name, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def tools(given: Any) -> tuple[dict[str, Any], ...]:
-    """Definitions of tools. Raises ConfigError for what is none; of an unknown type, they pass."""
+    """Definitions of tools as a tuple of dicts. Raises ConfigError; a tool of an unknown type is not checked."""
     listed = given if isinstance(given, Sequence) and not isinstance(given, str) else () if given is None else None
     if listed is None or not all(isinstance(tool, Mapping) and _named(tool) for tool in listed):
         raise ConfigError(
-            'tools is a list of definitions such as {"type": "function", "function": {"name": …, "parameters": {…}}}'
+            'tools must be a list of definitions such as {"type": "function", "function": {"name": …, "parameters": {…}}}'
         )
     return tuple(plain(tool) for tool in listed)
 
 
 def _named(tool: Mapping[str, Any]) -> bool:
-    """Whether a function has the name it is called by."""
+    """Whether a tool has a name, or is of a type other than function."""
     function = tool.get("function")
     return (
         tool.get("type") != "function"
@@ -66,10 +66,10 @@ def _named(tool: Mapping[str, Any]) -> bool:
 
 
 def params(given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Parameters, none of which is said elsewhere. Raises ConfigError."""
+    """The parameters in JSON's types. Raises ConfigError for a name of _TAKEN."""
     for name in given:
         if name in _TAKEN:
-            raise ConfigError(f"{name!r} is no parameter of a call: {_TAKEN[name]}")
+            raise ConfigError(f"{name!r} is not a parameter of a call: {_TAKEN[name]}")
     return {name: plain(value) for name, value in given.items()}
 
 
@@ -78,7 +78,7 @@ def model(given: Any) -> str | ModelRef | None:
     if given is None or isinstance(given, ModelRef) or (isinstance(given, str) and given.strip()):
         return given
     raise ConfigError(
-        f'model is a name such as "provider/model", not {given!r}', hint="Leave it out for the configured default."
+        f'model must be a name such as "provider/model", not {given!r}', hint="Leave it out for the configured default."
     )
 
 
@@ -87,26 +87,26 @@ def seconds(name: str, given: Any) -> float | None:
     if given is None:
         return None
     if isinstance(given, bool) or not isinstance(given, int | float) or not (0 < given <= LONGEST):
-        raise ConfigError(f"{name} is a number of seconds above 0 and up to {LONGEST}, not {_short(given)}")
+        raise ConfigError(f"{name} must be a number of seconds above 0 and up to {LONGEST}, not {_short(given)}")
     return float(given)
 
 
 def _short(given: Any) -> str:
-    """A value in an error; Python writes no number of more than 4,300 digits."""
-    return "that" if isinstance(given, int) and given > LONGEST else f"{given!r:.60}"
+    """A value for an error message; Python refuses to write a number of more than 4,300 digits."""
+    return "a larger one" if isinstance(given, int) and given > LONGEST else f"{given!r:.60}"
 
 
 def retries(given: Any) -> int | None:
-    """A number of further attempts, or None for the provider's. Raises ConfigError."""
+    """A number of further attempts, or None for that of the provider's file. Raises ConfigError."""
     if given is None or (isinstance(given, int) and not isinstance(given, bool) and given >= 0):
         return given
-    raise ConfigError(f"retries is a whole number from 0, not {given!r}")
+    raise ConfigError(f"retries must be a whole number, 0 or more, not {given!r}")
 
 
 def fallbacks(given: Any) -> tuple[str, ...] | None:
-    """Names of fallbacks, or None for the provider's. Raises ConfigError."""
+    """Names of fallbacks, or None for those of the provider's file. Raises ConfigError."""
     if given is None:
         return None
     if isinstance(given, str) or not isinstance(given, Iterable) or not all(isinstance(name, str) for name in given):
-        raise ConfigError(f"fallbacks is a list of their names, not {given!r}")
+        raise ConfigError(f"fallbacks must be a list of names, not {given!r}")
     return tuple(given)

@@ -1,4 +1,4 @@
-"""prx providers, show, check: what there is, what is in it, and what is wrong with it."""
+"""prx providers, show, check, schema: list providers, print their files, and check files."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from prx.spec.files import SUFFIXES
 from prx.spec.loader import Loader
 from prx.text import nearest
 
-_WIDE = ((0, [0, 2, 4]), (110, [0, 2, 3, 4]), (160, [0, 1, 2, 3, 4]))  # columns that fit, by the width of a terminal
+_WIDE = ((0, [0, 2, 4]), (110, [0, 2, 3, 4]), (160, [0, 1, 2, 3, 4]))  # (least width of a terminal, columns that fit)
 
 
 _recordings = click.option(
     "--cassettes",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Recordings that count as evidence; the packaged ones.",
+    help="Folder of recordings to use as evidence; without it, the packaged one.",
 )
 
 
@@ -41,7 +41,7 @@ _recordings = click.option(
 def providers(
     search: str | None, cassettes: Path | None, as_json: bool, config: str | None, folders: tuple[str, ...]
 ) -> None:
-    """List every provider, packaged or dropped in, or those that a word finds."""
+    """List all providers, packaged ones and your own, or those that match a text."""
     rows = _rows(options.session(config, folders).catalog, cassettes or resources.folder("cassettes"))
     if search is not None:
         rows = _found(search, rows)
@@ -52,7 +52,7 @@ def providers(
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
-    """The table. A narrow terminal has no room for the aliases: ids would be cut."""
+    """Print the table, with fewer columns on a narrow terminal, where ids would be cut."""
     cells = [
         (row["id"], ", ".join(row["aliases"]), row["dialect"], ", ".join(row["evidence"]), row["base_url"] or "api_url")
         for row in rows
@@ -64,7 +64,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
 
 
 def _rows(catalog: Loader, recordings: Path) -> list[dict[str, Any]]:
-    """One row a provider; a faulty file is reported on stderr and harms no other."""
+    """One row for each provider; a faulty file is reported on stderr and left out."""
     rows = []
     for entry in catalog.entries():
         try:
@@ -88,7 +88,7 @@ def _rows(catalog: Loader, recordings: Path) -> list[dict[str, Any]]:
 
 
 def _found(text: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows that have the text somewhere, in any case. Raises ConfigError where none has."""
+    """The rows that match a text; case does not count. Raises ConfigError where none does."""
     found = [row for row in rows if any(text.lower() in word.lower() for word in _words(row))]
     if not found:
         near = nearest(text.lower(), [word for row in rows for word in _words(row)])
@@ -97,7 +97,7 @@ def _found(text: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _words(row: dict[str, Any]) -> list[str]:
-    """What a provider can be found by."""
+    """The texts by which a provider can be found."""
     host = row["base_url"].partition("://")[2].partition("/")[0]
     return [row["id"], *row["aliases"], row["name"], host, *row["env"]]
 
@@ -118,7 +118,7 @@ def show(
     config: str | None,
     folders: tuple[str, ...],
 ) -> None:
-    """Print a provider's file, or all that it comes to."""
+    """Print a provider's file, or with --resolved its settings with all that it extends."""
     catalog = options.session(config, folders).catalog
     entry = catalog.entry(name) or (catalog.base_entry(name) if name in catalog.dialects() else None)
     definition = catalog.load(entry) if entry else catalog.get(name)
@@ -133,16 +133,16 @@ def show(
 
 
 def _evidence(definition: Definition, recordings: Path, *, as_json: bool) -> None:
-    """A line a capability: what the file says of it, and what stands behind that."""
+    """Print one line for each capability: its value in the file, and the evidence for it."""
     spec = definition.spec()
-    found = known(spec, cases.load(), recordings / spec.id)
+    rows = known(spec, cases.load(), recordings / spec.id)
     if as_json:
-        output.print_json({name: row._asdict() for name, row in found.items()})
+        output.print_json({name: row._asdict() for name, row in rows.items()})
         return
-    says = {True: "yes", False: "no", None: "not said"}
+    values = {True: "yes", False: "no", None: "not said"}
     output.print_table(
         ("capability", "", "known", "from", "date"),
-        [(name, says[row.value], row.kind, row.what, row.date) for name, row in found.items()],
+        [(name, values[row.value], row.kind, row.what, row.date) for name, row in rows.items()],
     )
 
 
@@ -158,15 +158,17 @@ def _yaml(value: Any) -> str:
 @click.option("--json", "as_json", is_flag=True, help="Print the faults as JSON.")
 @options.settings
 def check(files: tuple[Path, ...], as_json: bool, config: str | None, folders: tuple[str, ...]) -> None:
-    """Check provider files, or folders of them: every fault, with its place and what to write instead."""
+    """Check provider files, or folders of them: print every fault, with its place and what to write instead."""
     catalog = options.session(config, folders).catalog
-    found = {path: catalog.check(path)[1] for path in _files(files)}
-    problems = [problem for row in found.values() for problem in row]
+    by_path: dict[Path, list[Problem]] = {}
+    for path in _files(files):
+        _, by_path[path] = catalog.check(path)
+    problems = [problem for faults in by_path.values() for problem in faults]
     if as_json:
         output.print_json([_plain(problem) for problem in problems])
     else:
-        for path, row in found.items():
-            output.echo("\n".join(map(str, row)) if row else f"{path}: good")
+        for path, faults in by_path.items():
+            output.echo("\n".join(map(str, faults)) if faults else f"{path}: good")
     if problems:
         raise click.exceptions.Exit(1)
 
@@ -183,7 +185,7 @@ def schema(name: str, as_path: bool) -> None:
 def _files(given: tuple[Path, ...]) -> list[Path]:
     files = [file for path in given for file in (_in(path) if path.is_dir() else [path])]
     if not files:
-        raise ConfigError(f"{given[0]}: no .yaml file in this folder")
+        raise ConfigError(f"{given[0]}: there is no .yaml file in this folder")
     return files
 
 

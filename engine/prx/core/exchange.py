@@ -1,14 +1,15 @@
-"""One call, from first request to reply: attempts, fallbacks, retries. A generator that asks.
+"""One call, from the first request to the reply, with its attempts, fallbacks and retries: a generator without I/O.
 
-It yields one of
-    Send(request, limits)   answered with the Head of the response
-    READ                    answered with bytes of its body, b"" at the end
-    Wait(seconds)           answered with True, or False where the deadline comes first
-    Emit(deltas)            answered with nothing
-and returns what was asked for: of a chat, the Reply. A driver throws the transport's errors into it. Anything it raises is an Error.
+It yields one of these to its driver, which does the I/O and sends the result into it:
+    Send(request, limits)   result: the Head of the response
+    READ                    result: bytes of its body, b"" at the end
+    Wait(seconds)           result: True, or False where the deadline comes first
+    Emit(deltas)            no result; the deltas are for the caller
+and returns the result of the call: of a chat, the Reply. A driver throws the transport's errors into it. All exceptions
+that it raises are Errors.
 
 The laws: at most 1 + retries + fallbacks requests; nothing is sent after the first output; a fallback is
-tried at most once; where fallbacks were refused too, the error that led to them is the one reported.
+tried at most once; if all fallbacks were refused as well, the error that led to the first one is reported.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ class Wait(Record):
 
 
 class Emit:
-    """One is made for each piece that arrives: a record would take longer than the rest of its way."""
+    """Deltas for the caller. so_far: gives the Reply with what has arrived. Not a Record, which takes longer to make: there
+    is one for each piece that arrives.
+    """
 
     __slots__ = ("deltas", "so_far")
 
@@ -55,25 +58,25 @@ Ask = Send | Read | Wait | Emit
 Flow = Generator[Ask, Any, Any]
 
 
-if TYPE_CHECKING:  # to make a protocol costs as much as the rest of this module
+if TYPE_CHECKING:  # at import, creating a Protocol class takes as long as the rest of this module
     from typing import Protocol
 
     from prx.core.kinds import AnswerReader
 
     class Variants(Protocol):
-        """Gives the Spec for a model with some fallbacks in effect."""
+        """Gives the Spec for a model with some fallbacks applied; a Definition does."""
 
         def spec(self, model: str = "", fallbacks: tuple[str, ...] = ()) -> Spec: ...
 
 
 class Policy(Record):
-    """What the caller wants, and the two things that a pure core cannot know.
+    """The caller's wishes for a call, and two functions that a core without I/O needs.
 
-    retries     further attempts; None = as the spec says
-    fallbacks   None = those the spec has on; otherwise only these names
-    remembered  fallbacks that worked before, in effect from the start
+    retries     further attempts; None for as many as the spec has
+    fallbacks   None for those that are enabled in the spec; otherwise only these names
+    remembered  fallbacks that worked in an earlier call; they are applied from the first request on
     new_id      makes ids for tool calls that have none
-    chance      gives a number from 0 to 1
+    chance      gives a random number from 0 to 1, for the length of pauses
     """
 
     retries: int | None = None
@@ -87,14 +90,14 @@ class Policy(Record):
 
 
 def exchange(variants: Variants, call: Call, target: Target, policy: Policy, kind: CallKind = CHAT) -> Flow:
-    """See the module. `call.model` decides about overrides; `target` is where every request goes."""
+    """The flow of a call; see the module. `call.model` selects the overrides; `target` has the URL of all requests."""
     spec = variants.spec(call.model)
     if policy.fallbacks:
         _refuse_unknown(spec, policy.fallbacks)
     applied = _still_allowed(spec, policy) if policy.remembered and kind.falls_back else ()
     retries = spec.retry.times if policy.retries is None else policy.retries
     failures: list[Error] = []
-    cause: Error | None = None  # what led to the first fallback of this call
+    cause: Error | None = None  # the error that led to the first fallback of this call
     retried = 0
     while True:
         spec = variants.spec(call.model, applied)
@@ -105,7 +108,7 @@ def exchange(variants: Variants, call: Call, target: Target, policy: Policy, kin
             return reply._replace(fallbacks=applied) if applied else reply
         except Error as error:
             fault.without_keys(error, target.secrets)
-            failures.append(error.with_traceback(None))  # its frames hold the connection, and a retry may take long
+            failures.append(error.with_traceback(None))  # its frames would hold the connection during the next attempts
             if not run.sent or run.emitted:
                 raise _reported(error, None if run.emitted else cause, failures, run) from None
             row = _fallback(spec, policy, applied, error) if kind.falls_back else None
@@ -118,7 +121,7 @@ def exchange(variants: Variants, call: Call, target: Target, policy: Policy, kin
 
 
 def _still_allowed(spec: Spec, policy: Policy) -> tuple[str, ...]:
-    """The fallbacks that worked before, of those that this call may use."""
+    """The remembered fallbacks that this call may use."""
     allowed = {row.name for row in spec.fallbacks if policy.allows(row)}
     return tuple(name for name in policy.remembered if name in allowed)
 
@@ -131,7 +134,7 @@ def _refuse_unknown(spec: Spec, names: tuple[str, ...]) -> None:
 
 
 def _fallback(spec: Spec, policy: Policy, applied: tuple[str, ...], error: Error) -> Fallback | None:
-    """The first row that is allowed, not yet used, possible here, and whose condition holds."""
+    """The first fallback that is allowed, not yet used, whose capability the provider has, and whose condition holds."""
     for row in spec.fallbacks:
         if (
             policy.allows(row)
@@ -144,7 +147,7 @@ def _fallback(spec: Spec, policy: Policy, applied: tuple[str, ...], error: Error
 
 
 def _pause(spec: Spec, error: Error, retried: int, policy: Policy) -> Generator[Ask, bool, bool]:
-    """Wait before the next attempt; False where there should be none."""
+    """Wait before the next attempt; False where the error is not retryable, or the deadline comes before the attempt."""
     seconds = min(spec.retry.wait * 2**retried, spec.retry.max_wait) * (0.5 + policy.chance() / 2)
     asked = error.retry_after or 0.0
     if not error.retryable or asked > spec.retry.max_wait:
@@ -162,7 +165,7 @@ def _reported(error: Error, cause: Error | None, failures: list[Error], run: _At
 
 
 class _Attempt:
-    """One request and its response. `sent`: a request went out. `emitted`: output was handed on."""
+    """One request and its response. sent: the request was sent. emitted: output was handed on."""
 
     def __init__(self, kind: CallKind, spec: Spec, call: Call, target: Target, policy: Policy) -> None:
         self.kind, self.spec, self.call, self.target, self.policy = kind, spec, call, target, policy
@@ -195,7 +198,7 @@ class _Attempt:
                     data = yield READ
             except Error:
                 if not reader.finished:
-                    raise  # else the provider had said that it was done; only the connection's end is missing
+                    raise  # otherwise the answer is complete, and only the end of the body is missing
             more = bool(data)
             deltas, error = reader.feed(data) if more else reader.end()
             if deltas:
@@ -205,10 +208,10 @@ class _Attempt:
                 try:
                     raise error
                 finally:
-                    del error  # frames of its cause lead here: it would hold itself
+                    del error  # its traceback has this frame: with `error` in it, that would be a reference cycle
 
     def _error_body(self) -> Generator[Ask, bytes, bytes]:
-        """As much of an error's body as is worth reading; a stall in it is no second error."""
+        """The first _MAX_ERROR_BODY bytes of an error's body; a failure while it is read is ignored: the status is known."""
         body = b""
         try:
             while len(body) < _MAX_ERROR_BODY and (data := (yield READ)):
