@@ -21,8 +21,8 @@ import subprocess
 import sys
 import tempfile
 import tracemalloc
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ LOOSER = {"peak KB": 0.15}  # it depends on where the blocks of a socket end
 LIBRARIES = ("jmespath", "jsonschema", "pyyaml", "requests", "sseclient-py", "urllib3")
 FILES = 1000
 EVENTS = 1000
+TRACED = 10  # calls of each kind that system calls are counted of
+MARK = "/nobody-has-this/"
 Counts = dict[str, float]
 
 
@@ -157,12 +159,14 @@ def opened(code: str) -> Counts:
 
 
 def system_calls(url: str) -> Mapping[str, Counts]:
-    """System calls of each kind of call: those of twenty, less those of ten. Nothing without strace."""
+    """System calls of each kind of call: of ten, after ten that made what is made once. Nothing without strace."""
     if not can_trace():
         return {}
-    for name in CALLS:
-        traced(url, name, 1)  # whoever is first writes the bytecode
-    return {name: {"system calls": (traced(url, name, 20) - traced(url, name, 10)) / 10} for name in CALLS}
+    with tempfile.NamedTemporaryFile("r") as said:
+        traced_ones = "trace=network,read,write,poll,ppoll,select,epoll_wait,fcntl,ioctl,openat,close"
+        program = ["strace", "-f", "-qq", "-o", said.name, "-e", traced_ones, sys.executable, __file__, "--url", url]
+        subprocess.run(program, check=True, capture_output=True)
+        return dict(between_marks(said))
 
 
 def can_trace() -> bool:
@@ -171,12 +175,24 @@ def can_trace() -> bool:
     return shutil.which("strace") is not None and subprocess.run(program, check=False).returncode == 0
 
 
-def traced(url: str, name: str, times: int) -> int:
-    with tempfile.NamedTemporaryFile("r") as said:
-        traced_ones = "trace=network,read,write,poll,ppoll,select,epoll_wait,fcntl,ioctl,openat,close"
-        program = ["strace", "-f", "-qq", "-o", said.name, "-e", traced_ones, sys.executable, __file__]
-        subprocess.run([*program, "--times", str(times), "--only", name, "--url", url], check=True, capture_output=True)
-        return sum(1 for line in said if "resumed>" not in line)
+def between_marks(lines: Iterable[str]) -> Iterator[tuple[str, Counts]]:
+    """Of a trace: how many system calls there are to a call between two marks of a kind of call."""
+    begun: dict[str, int] = {}
+    count = 0
+    for line in lines:
+        marked = next((name for name in CALLS if MARK + name in line), None)
+        if marked is None:
+            count += "resumed>" not in line
+        elif marked in begun:
+            yield marked, {"system calls": (count - begun[marked]) / TRACED}
+        else:
+            begun[marked] = count
+
+
+def mark(name: str) -> None:
+    """Leave a line in a trace: a file is looked for that nobody has."""
+    with suppress(FileNotFoundError):
+        os.close(os.open(MARK + name, os.O_RDONLY))
 
 
 # ------------------------------------------------------------------ together
@@ -190,6 +206,11 @@ def server() -> Iterator[str]:
     finally:
         running.kill()
         running.wait()
+
+
+def calls_alone() -> dict[str, Counts]:
+    with server() as url:
+        return counted(url)
 
 
 def everything() -> dict[str, Counts]:
@@ -248,18 +269,19 @@ def table(found: Mapping[str, Counts]) -> None:
 @click.option("--check", "checked", is_flag=True)
 @click.option("--update", is_flag=True)
 @click.option("--strict", is_flag=True, help="With --check: a Python version without a budget is an error too.")
+@click.option(
+    "--quick", is_flag=True, help="Only what is counted in this process; with --budgets, for a budget of the same."
+)
 @click.option("--budgets", default=BUDGETS, type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--times", hidden=True, type=int)
-@click.option("--only", hidden=True)
 @click.option("--url", hidden=True)
-def main(budgets: Path, times: int | None, only: str, url: str, *, checked: bool, update: bool, strict: bool) -> None:
-    if times is not None:
-        return repeated(times, only, url)
+def main(budgets: Path, url: str | None, *, checked: bool, update: bool, strict: bool, quick: bool) -> None:
+    if url is not None:
+        return traced(url)
     known = json.loads(budgets.read_text(encoding="utf-8")) if budgets.exists() else {}
     if checked and not update and VERSION not in known:
         click.echo(f"There is no budget for Python {VERSION} yet: python benchmarks/counts.py --update makes one.")
         sys.exit(int(strict))
-    found = everything()
+    found = calls_alone() if quick else everything()
     table(found)
     if update:
         known[VERSION] = {"libraries": libraries(), "counts": found}
@@ -269,12 +291,16 @@ def main(budgets: Path, times: int | None, only: str, url: str, *, checked: bool
     return None
 
 
-def repeated(times: int, only: str, url: str) -> None:
+def traced(url: str) -> None:
     """What strace looks at."""
     socket.socket = Patient  # type: ignore[misc]
     ask = asking(url)
-    for _ in range(times):
-        CALLS[only](ask)
+    for name, call in CALLS.items():
+        for step in range(2 * TRACED):
+            if step == TRACED:
+                mark(name)
+            call(ask)
+        mark(name)
 
 
 if __name__ == "__main__":

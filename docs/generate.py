@@ -15,7 +15,7 @@ import yaml
 
 from prx.cli import prx
 from prx.conformance.evidence import glance as evidence_at
-from prx.conformance.evidence import kinds
+from prx.conformance.evidence import CAPABILITIES, kinds
 from prx.spec import schema
 from prx.spec.loader import Loader
 from prx.spec.model import Spec
@@ -200,7 +200,7 @@ def _counts(specs: dict[str, Spec], families: dict[str, list[str]]) -> list[str]
         f"{recorded} have recordings in `cassettes/`, each of which says whether the provider itself, a real server or our emulator",
         f"was recorded. The other {len(specs) - recorded} are documented only: what their files say was read, and nobody with a key has recorded it yet.",
         "",
-        "**known** is what was read about a capability, and when: a name is a yes, *no* before it a no. What is not named differs",
+        "**known** is what was read about a capability, with the date of what was read: a name is a yes, *no* before it a no. What is not named differs",
         "from model to model, or nothing was found; prx then sends what is asked and reports what the provider says.",
         "",
     ]
@@ -212,15 +212,17 @@ def _provider_row(spec: Spec, docs: str) -> str:
     name = f"[{spec.name}]({docs})" if docs else spec.name
     key = ", ".join(f"`{variable}`" for variable in spec.auth.env) or ("" if spec.auth.required else "none")
     url = f"`{spec.base_url}`" if spec.base_url else "`api_url`"
+    url = f"{url}, **{spec.retired}**" if spec.retired else url
     return f"| `{spec.id}` | {_cell(name)} | {spec.dialect} | {url} | {key or 'api_key'} | {_known(spec)} | {aliases} |"
 
 
 def _known(spec: Spec) -> str:
-    """What the file's evidence is about, with how and when it was read."""
+    """What the file's evidence says of capabilities, with its kind and its own date."""
     parts = []
     for row in spec.evidence:
-        words = ", ".join(name if spec.can(name) else f"no {name}" for name in row.of)
-        parts.append(f"{words} ({row.kind} {row.date})")
+        names = [name for name in row.of if name in CAPABILITIES and row.model == "*"]
+        words = ", ".join(name if spec.can(name) else f"no {name}" for name in names)
+        parts += [f"{words} ({row.kind}, {row.date})"] if names else []
     return "; ".join(parts)
 
 

@@ -199,3 +199,14 @@ def test_an_index_that_is_none_joins_nothing(index):
     for text in ("a", "b"):
         replay.add({"details": [{"index": index, "text": text}]}, {"details": ("text",)})
     assert replay.folded() == {"details": [{"index": index, "text": "a"}, {"index": index, "text": "b"}]}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_ends_with_calls_has_some(stream):
+    """A proxy between dialects may lose them, and an agent would take the empty answer for the model's last word."""
+    call = {"messages": [{"role": "user", "content": "hi"}], "tools": TOOLS, "stream": stream}
+    choice = {"index": 0, "finish_reason": "tool_calls", ("delta" if stream else "message"): {"role": "assistant"}}
+    body = {"model": "m", "choices": [choice]}
+    answer = {"text": f"data: {json.dumps(body)}\n\ndata: [DONE]\n\n"} if stream else {"json": body}
+    error = play({"extends": "openai-chat"}, call, [answer]).error
+    assert (error.kind, error.message) == ("protocol", "the answer ended with tool calls, and none came")

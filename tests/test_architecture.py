@@ -114,6 +114,7 @@ PURE = {
     "dataclasses",
     "email",
     "functools",
+    "hashlib",
     "itertools",
     "json",
     "math",
@@ -222,6 +223,9 @@ def test_the_schemas_keys_are_the_specs_fields():
     for definition, cls, also in (
         ("auth", model.Auth, set()),
         ("parameter", model.Parameter, {"name"}),
+        ("name_form", model.NameForm, set()),
+        ("schemas", model.Schemas, set()),
+        ("schema_form", model.SchemaForm, set()),
         ("retry", model.Retry, set()),
         ("transport", model.Limits, set()),
         ("models", model.Models, set()),
@@ -255,6 +259,7 @@ def test_the_schemas_keys_are_the_specs_fields():
 
 BLOCKS = {
     "auth": model.Auth, "parameter": model.Parameter, "request": model.Request, "response": model.Response, "stream": model.Stream,
+    "name_form": model.NameForm, "schema_form": model.SchemaForm,
     "rule": model.Rule, "fallback": model.Fallback, "retry": model.Retry, "transport": model.Limits, "models": model.Models,
 }  # fmt: skip
 

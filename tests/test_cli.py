@@ -178,7 +178,7 @@ def test_bad_input(config, tmp_path):
             ("chat", *with_config, "-m", "gorq/x", "--provider", "gorq", "hi"),
             "unknown provider 'gorq'; did you mean 'groq'?",
         ),
-        (("chat", *with_config, "-m", "compatible/wrods", "hi"), "compatible has no 'wrods'; did you mean 'words'?"),
+        (("chat", *with_config, "-m", "compatible/wrods", "hi"), "compatible has no model 'wrods'; did you mean 'words'?"),
         (("chat", *with_config, "--image", tmp_path / "none.png", "hi"), "none.png: cannot be read: No such file"),
         (("chat", *with_config, "--image", tmp_path / "text.png", "hi"), "neither PNG"),
         (("chat", *with_config, "--tools", tmp_path / "none.json", "hi"), "none.json: cannot be read: No such file"),
@@ -204,6 +204,9 @@ def test_bad_input(config, tmp_path):
         (("show", "gorq"), "did you mean 'groq'?"),
         (("check", tmp_path / "none.yaml"), "cannot be read"),
         (("doctor",), "no provider is configured"),
+        (("check",), "there is no provider file or config.toml of yours to check"),
+        (("show", tmp_path / "none.yaml"), "none.yaml: no such file"),
+        (("chat", "-p", tmp_path / "none.yaml", "hi"), "none.yaml: no such file"),
         (("chat", *with_config, "caf\udce9"), "not valid Unicode, after 'caf\ufffd'"),
         (("chat", *with_config, "--tools", tmp_path / "nameless.json", "hi"), "tools must be a list of definitions"),
         (("chat", *with_config, "-m", "", "hi"), "model must be a name"),
@@ -224,7 +227,6 @@ def test_bad_input(config, tmp_path):
         ("chta",),
         ("chat", "--no-such"),
         ("chat", "--param", "x", "hi"),
-        ("check",),
         ("doctor", "nothing"),
         ("chat", "--param", "model=x", "hi"),
         ("chat", "--timeout", "inf", "hi"),
@@ -324,6 +326,79 @@ def test_check_prints_every_fault(tmp_path):
     assert "bad.yaml:3:1" in listed.stderr
 
 
+def test_check_looks_up_what_a_configuration_names(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text(
+        '[default]\nprovider = "grok2"\n[[model_routes]]\npattern = "x/*"\nprovider = "gorq"\n'
+        '[providers.mine]\nextends = "openai-chta"\napi_url = "http://localhost:1"\n[providers.yours]\nextends = "openai-chat"\n'
+    )
+    lines = [
+        f"{path}:2:1: default.provider: no provider is called 'grok2'; did you mean 'grok'?",
+        f"{path}:5:1: model_routes[0].provider: no provider is called 'gorq'; did you mean 'groq'?",
+    ]
+    for arguments in ((path,), ("--config", path)):
+        done = prx("check", *arguments)
+        assert done.returncode == 1
+        assert done.stdout.splitlines()[:2] == lines
+        assert f"{path}:7:1: providers.mine.extends: no provider is called 'openai-chta'" in done.stdout
+    path.write_text("[defau")
+    assert prx("check", path).stdout.startswith(f"{path}: not TOML")
+    path.write_text('[providers.groq]\napi_kye = "x"\n')
+    assert "2:1: providers.groq.api_kye: unknown key" in prx("check", path).stdout
+    path.write_text('[default]\nprovider = "groq"\n')
+    assert prx("check", path).stdout == f"{path}: good\n"
+
+
+def test_check_without_a_file_looks_at_the_users_own(tmp_path):
+    folder = tmp_path / ".config" / "prx" / "providers.d"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text("spec: 1\nid: mine\nextends: openai-chat\nbase_url: http://localhost:1\n")
+    (folder.parent / "config.toml").write_text('[default]\nprovider = "mine"\n')
+    done = prx("check", env={"HOME": str(tmp_path)})
+    assert done.stdout.splitlines() == [f"{folder / 'mine.yaml'}: good", f"{folder.parent / 'config.toml'}: good"]
+
+
+def test_a_file_may_stand_where_a_providers_name_does(tmp_path, emulator):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"spec: 1\nid: mine\nextends: openai-chat\nbase_url: {emulator.url}\nmodels: {{default: words}}\n")
+    assert prx("show", path).stdout == path.read_text()
+    assert "words" in prx("models", path).stdout
+    assert "You said: hi" in prx("chat", "-p", path, "hi").stdout
+    done = prx("doctor", "-p", path)
+    assert done.returncode == 0, done.stdout
+    assert "words answered" in done.stdout
+
+
+def test_a_provider_that_only_the_configuration_has_is_shown(tmp_path):
+    (tmp_path / "c.toml").write_text('[providers.mine]\napi_url = "http://localhost:1/v1"\n')
+    shown = prx("show", "mine", "--config", tmp_path / "c.toml").stdout
+    assert shown.startswith("spec: 1\nid: mine\n")
+    assert "chat: /chat/completions" in shown
+
+
+def test_doctor_asks_a_server_that_has_no_list_of_models(tmp_path):
+    """Most small servers have none, and chat all the same."""
+    answers = (
+        response(404, {"detail": "Not Found"}),
+        response(),
+        list(stream(delta("hi", "stop"), "data: [DONE]\n\n")),
+        response(),
+    )
+    with RawServer(*answers) as server:
+        text = f"spec: 1\nid: mine\nextends: openai-chat\nbase_url: {server.url}\nmodels: {{default: m}}\n"
+        (tmp_path / "mine.yaml").write_text(text)
+        done = prx("doctor", "--providers", tmp_path, "-p", "mine")
+    assert done.returncode == 0, done.stdout
+    assert "warn models   the server has no list of its models" in done.stdout
+    assert "ok   chat" in done.stdout
+
+
+def test_doctor_finds_a_file_that_was_dropped_in(tmp_path):
+    (tmp_path / "mine.yaml").write_text("spec: 1\nid: mine\nextends: openai-chat\nbase_url: http://127.0.0.1:9/v1\n")
+    done = prx("doctor", "--providers", tmp_path)
+    assert done.stdout.startswith("mine\n")
+
+
 def test_show():
     assert prx("show", "grok").stdout == (Path(__file__).parents[1] / "providers.d" / "xai.yaml").read_text()
     assert json.loads(prx("show", "xai", "--json").stdout)["endpoints"]["models"] == "/models"
@@ -378,6 +453,41 @@ def test_doctor(tmp_path):
         )
         text = prx("doctor", "--config", tmp_path / "c.toml").stdout
     assert "words is not in the provider's list; did you mean 'wrods'?" in text
+
+
+def test_doctor_says_how_old_the_rules_are(tmp_path):
+    """What a file refuses or leaves out, with the date of what was read of it; no retired provider for its key alone."""
+    (tmp_path / "aged.yaml").write_text(
+        "spec: 1\nid: aged\nextends: openai-chat\nbase_url: http://127.0.0.1:9\nauth: {env: AGED_KEY}\n"
+        "capabilities: {vision: false, tools: true}\nrequest: {parameters: {stop: {drop: true}, seed: {rename: s}}}\n"
+        "evidence: [{of: [request.parameters.stop, tools], kind: documented, source: a page, date: '2026-03-04'}]\n"
+    )
+    (tmp_path / "gone.yaml").write_text(
+        "spec: 1\nid: gone\nextends: openai-chat\nbase_url: http://127.0.0.1:9\nauth: {env: AGED_KEY}\nretired: {date: '2026-01-02'}\n"
+    )
+    text = prx("doctor", "models", "--providers", tmp_path, env={"AGED_KEY": "sk-aged"}).stdout
+    assert "rules    no vision (no date), stop left out (2026-03-04)" in text
+    assert "gone" not in text
+    named = prx("doctor", "-p", "gone", "--providers", tmp_path).stdout
+    assert "fail settings was retired on 2026-01-02" in named
+
+
+def test_a_retired_provider_is_shown_as_such(tmp_path):
+    path = tmp_path / "gone.yaml"
+    path.write_text(
+        "spec: 1\nid: gone\nextends: openai-chat\nbase_url: http://x.example\nretired: {date: '2026-01-02', successor: groq}\n"
+    )
+    says = "retired on 2026-01-02; use groq"
+    listed = prx("providers", "--search", "gone", "--providers", tmp_path).stdout
+    assert says in listed
+    assert "x.example" not in listed
+    (row,) = json.loads(prx("providers", "--search", "gone", "--json", "--providers", tmp_path).stdout)
+    assert row["retired"] == {"date": "2026-01-02", "successor": "groq"}
+    assert json.loads(prx("providers", "--search", "groq", "--json").stdout)[0]["retired"] is None
+    shown = prx("show", "gone", "--providers", tmp_path)
+    assert shown.stdout == path.read_text()
+    assert f"gone was {says}" in shown.stderr
+    assert prx("check", path).stdout == f"{path}: good, of a provider {says}\n"
 
 
 def test_doctor_never_sends_one_providers_key_to_another(tmp_path):

@@ -181,6 +181,45 @@ def test_a_former_address_is_known():
     assert "a former address of synthetic" in error.hint
 
 
+def retired(folder, url):
+    (folder / "gone.yaml").write_text(
+        f"spec: 1\nid: gone\nextends: openai-chat\nbase_url: {url}\nauth: {{env: GONE_KEY}}\n"
+        "retired: {date: '2026-07-30', successor: groq}\n"
+    )
+    return {"providers": folder, "env": {}}
+
+
+def test_a_retired_provider_is_not_called(tmp_path):
+    """Neither by its name nor by its address; a server that the configuration names in its place is."""
+    with RawServer(response(200, {"choices": [{"message": {"content": "hi"}}]})) as server:
+        given = retired(tmp_path, server.url)
+        for config in ({}, {"providers": {"gone": {"api_url": server.url}}}):
+            with pytest.raises(prx.ConfigError, match=r"^gone: was retired on 2026-07-30; use groq\nNothing was sent"):
+                prx.Client(config=config, **given).chat("hi", model="gone/m")
+        assert server.requests == []
+        with RawServer(response(200, {"choices": [{"message": {"content": "hi"}}]})) as other:
+            api = prx.Client(config={"providers": {"gone": {"api_url": other.url}}}, **given)
+            assert api.chat("hi", model="gone/m").content == "hi"
+
+
+def test_a_refusal_says_how_old_its_rule_is(tmp_path):
+    """By the newest source about it that holds for the model; nothing where none was read."""
+    (tmp_path / "old.yaml").write_text(
+        "spec: 1\nid: old\nextends: openai-chat\nbase_url: http://127.0.0.1:9\ncapabilities: {tools: false}\nevidence:\n"
+        "  - {of: [tools], kind: documented, source: a page, date: '2025-01'}\n"
+        "  - {of: [tools, vision], kind: documented, source: another, date: '2026-03-04'}\n"
+        "  - {of: [tools], model: 'b*', kind: documented, source: a third, date: '2026-05-06'}\n"
+        "overrides: [{model: 'b*', capabilities: {tools: false}}, {model: 'c*', capabilities: {tools: true, audio: false}}]\n"
+    )
+    api = prx.Client(config={}, providers=tmp_path, env={})
+    for model, date in (("a", "2026-03-04"), ("b1", "2026-05-06")):
+        with pytest.raises(prx.CapabilityError, match=f"capabilities.tools: false, by a source of {date}\n"):
+            api.chat("hi", model=f"old/{model}", tools=[WEATHER])
+    sound = {"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}]}
+    with pytest.raises(prx.CapabilityError, match=r"capabilities\.audio: false\n"):
+        api.chat([sound], model="old/c")
+
+
 # ------------------------------------------------------------------ what errors advise
 
 

@@ -265,6 +265,30 @@ def test_faults(tmp_path, text, words):
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "text", ["${KEY:-x}", "${file:/run/x}", "${MY-KEY}", "${KEY", "a${}b", "${KEY} ${", "!pass key"]
+)
+@pytest.mark.parametrize("key", ["api_key", "api_url", "proxy", "headers"])
+def test_what_asks_for_something_else_is_never_sent_as_it_stands(tmp_path, text, key):
+    """A ${ that names no variable, anywhere; a command, in place of a key."""
+    value = f'{{"x-a" = "{text}"}}' if key == "headers" else f'"{text}"'
+    refused = "${" in text or key == "api_key"
+    try:
+        client(tmp_path, f"[providers.groq]\n{key} = {value}\n", env={"KEY": "k"})
+        words = ""
+    except prx.ConfigError as error:
+        words = str(error)
+    assert (f"config.toml:2:1: providers.groq.{key}" in words) is refused
+    assert ("has a ${ that names no variable" in words) is ("${" in text)
+    assert ("prx runs no command" in words) is (text[0] == "!" and key == "api_key")
+    assert not refused or text not in words.replace("a ${ that", "").replace("$${", "").replace("${NAME}", "")
+
+
+def test_a_literal_is_written_with_two_dollars(tmp_path):
+    api = client(tmp_path, '[providers.groq]\napi_key = "$${KEY} and ${KEY}"\n', env={"KEY": "k"})
+    assert [value.reveal() for value in api.accounts.get("groq").target.auth.values()] == ["Bearer ${KEY} and k"]
+
+
 def test_a_mapping_has_the_same_faults():
     with pytest.raises(prx.ConfigError, match=r"default\.provder: unknown key 'provder'"):
         prx.Client(config={"default": {"provder": "x"}}, env={})

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from helpers import data_files
 
-from prx import resources
+from prx import resources, urls
 from prx.conformance import cases, run
 from prx.conformance.evidence import Evidence, digest_of, evidence_of
 from prx.conformance.run import Asked
@@ -84,7 +84,9 @@ def test_a_recording_holds_no_key_and_says_what_it_is(path):
     assert ("emulator" in evidence.what) == (evidence.kind == "emulated") == ("emulator.invalid" in evidence.base_url)
     for exchange in value["interactions"]:
         assert exchange["request"]["headers"].keys() | exchange["response"]["headers"].keys() <= HEADERS
-        assert exchange["request"]["uri"].startswith(evidence.base_url.partition("?")[0])
+        assert urls.origin(exchange["request"]["uri"]) == urls.origin(evidence.base_url), (
+            "an endpoint may be beside the base"
+        )
         for name in ("authorization", "x-api-key", "api-key", "x-goog-api-key"):
             assert exchange["request"]["headers"].get(name, "***").endswith("***")
 
@@ -177,3 +179,18 @@ def test_cases_are_packaged():
         "models",
     }
     assert resources.folder("cases").is_dir()
+
+
+@pytest.mark.parametrize(("name", "uri"), [("chat", "/openai/v1/chat/completions"), ("models", "/v1/models")])
+def test_a_recorded_address_is_nobodys_port(tmp_path, name, uri):
+    """Neither below the base URL nor beside it, where an endpoint may be as well."""
+    (tmp_path / "beside.yaml").write_text(
+        "spec: 1\nid: beside\nextends: openai-chat\nendpoints: {models: /../../v1/models}\n"
+    )
+    with Emulator({}) as emulator:
+        real, shown = emulator.url.replace("/v1", "/openai/v1"), "http://emulator.invalid/openai/v1"
+        evidence = Evidence("emulated", "an emulator", "2026-01-01", shown, "words")
+        asked = Asked("beside", run.connect("beside", real, "", [tmp_path]), evidence, real)
+        run.record(next(case for case in CASES if case.name == name), asked, tmp_path / "kept.yaml")
+    (exchange,) = data_files.read(tmp_path / "kept.yaml")["interactions"]
+    assert exchange["request"]["uri"] == f"http://emulator.invalid{uri}"

@@ -46,8 +46,8 @@ class Desk:
     def conformance(self, *arguments):
         return run("conformance", "mine/mine.yaml", "--config", "c.toml", *arguments, cwd=self.folder)
 
-    def record(self):
-        done = self.conformance("--record", "--cassettes", "kept")
+    def record(self, *arguments):
+        done = self.conformance("--record", "--cassettes", "kept", *arguments)
         assert done.returncode == 0, done
         return done
 
@@ -77,11 +77,51 @@ def test_a_wrong_flag_is_found_in_both_directions(desk):
         assert rows["tools"]["outcome"] == "failed"
         assert rows["tools"]["why"] == "the file says capabilities.tools: false, but the case passes"
     with Emulator({"refuses": ["stream"]}) as blunt:
-        desk.write("fallbacks: {no_stream: null}\n", blunt.url)
+        desk.write("capabilities: {stream: true}\nfallbacks: {no_stream: null}\n", blunt.url)
         done, rows = desk.rows("--live")
     assert done.returncode == 1
     assert rows["stream"]["outcome"] == "failed"
     assert "Streaming is not supported" in rows["stream"]["why"]
+
+
+def test_what_nobody_claims_is_no_failure(desk):
+    with Emulator({"refuses": ["stream"]}) as blunt:
+        desk.write("fallbacks: {no_stream: null}\n", blunt.url)
+        done, rows = desk.rows("--live", "--case", "chat", "--case", "stream")
+    assert done.returncode == 0, done.stdout
+    assert (rows["chat"]["outcome"], rows["stream"]["outcome"]) == ("passed", "unclaimed")
+    assert rows["stream"]["why"].startswith("the file does not say capabilities.stream: true; bad_request: ")
+
+
+def test_a_plain_text_does_not_show_that_there_are_tools(desk):
+    """A server that ignores tools answers some cases of tools as they want: that says nothing against the file."""
+    words = {"message": {"role": "assistant", "content": "Hello!"}, "finish_reason": "stop", "index": 0}
+    usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+    with RawServer(response(200, {"model": "words", "choices": [words], "usage": usage})) as plain:
+        desk.write("capabilities: {tools: false}\n", plain.url)
+        cases = ("chat", "tools", "tool_none", "tool_unused", "tool_result")
+        done, rows = desk.rows("--live", *(word for name in cases for word in ("--case", name)))
+    assert done.returncode == 0, done.stdout
+    assert {rows[name]["outcome"] for name in cases[1:]} == {"skipped"}
+    assert rows["tool_unused"]["why"] == "capabilities.tools: false, which this case would not show"
+
+
+def test_what_is_denied_is_recorded_and_found_out_when_it_is_claimed(desk):
+    with Emulator({"refuses": ["stream"]}) as blunt:
+        desk.write("capabilities: {stream: false}\n", blunt.url)
+        desk.record("--case", "chat", "--case", "stream")
+    assert desk.rows("--cassettes", "kept")[1]["stream"]["outcome"] == "skipped"
+    desk.write("fallbacks: {no_stream: null}\n")
+    done, rows = desk.rows("--cassettes", "kept")
+    assert done.returncode == 1
+    assert rows["stream"]["outcome"] == "failed"
+
+
+def test_what_came_is_said(desk):
+    desk.record()
+    desk.write("response: {finish_reasons: {length: stop}}\n")
+    _, rows = desk.rows("--cassettes", "kept")
+    assert rows["max_tokens"]["why"] == "finish_reason: wanted length, came stop"
 
 
 def test_a_flag_that_is_rightly_false_is_skipped(desk):
@@ -255,6 +295,23 @@ def test_the_strongest_evidence_counts(tmp_path):
     assert {name: (row.value, row.kind) for name, row in found.items()} == {
         "audio": (False, "none"), "stream": (True, "emulated"), "tools": (True, "documented"), "vision": (False, "documented"),
     }  # fmt: skip
+
+
+def test_how_a_rule_is_known_is_shown(tmp_path):
+    (tmp_path / "read.yaml").write_text(
+        "spec: 1\nid: read\nextends: openai-chat\nbase_url: http://localhost:1\ncapabilities: {tools: false}\n"
+        "request: {parameters: {stop: {drop: true}}}\nevidence:\n"
+        "  - {of: [tools], kind: documented, source: an old page, date: '2024-10'}\n"
+        "  - {of: [tools, request.parameters.stop], kind: documented, source: a page, says: no tools, date: '2026-10-01', read: '2026-11-28'}\n"
+        "  - {of: [vision], model: 'x*', kind: documented, source: its page, date: '2026-10-02'}\n"
+        "overrides: [{model: 'x*', capabilities: {vision: false}}]\n"
+    )
+    lines = run("show", "read", "--evidence", "--providers", str(tmp_path), cwd=tmp_path).stdout.splitlines()
+    assert lines == [
+        "request.parameters.stop\t\tdocumented\ta page\t2026-10-01\tno tools\t2026-11-28",
+        "tools\tno\tdocumented\ta page\t2026-10-01\tno tools\t2026-11-28",
+        "vision of x*\t\tdocumented\tits page\t2026-10-02\t\t",
+    ]
 
 
 def test_how_a_capability_is_known_is_shown(tmp_path):

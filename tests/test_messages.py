@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from prx.core.messages import data_url, expand_images, merge_system, turns
+from prx.core.messages import data_url, expand_images, turns
 from prx.core.request import build_body
+from prx.core.shape import merge_system
 
 PNG = "data:image/png;base64,AAAA"
 JPG = "data:image/jpeg;base64,BBBB"

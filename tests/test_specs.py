@@ -68,7 +68,8 @@ def test_packaged_files_are_tidy(path):
     assert keys == sorted(keys, key=order.index)
     assert document.text.startswith("# yaml-language-server: $schema="), "no line for editors"
     if path.parent.name != "_dialects":
-        assert len(document.text.splitlines()) <= 30
+        evidence = [line for line in document.text.splitlines() if line.startswith("  - {of: [")]
+        assert len(document.text.splitlines()) - len(evidence) <= 40
     elif path.stem != "json-http":
         assert len(document.text.splitlines()) < 200
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections import deque
-from collections.abc import Coroutine
-from typing import Any, Self
+from collections.abc import Awaitable, Coroutine
+from typing import Any, Literal, Self
 
 from prx import forks
 from prx.calls import Calls, Progress, closed_early
@@ -15,6 +15,7 @@ from prx.core.exchange import Ask, Emit, Read, Send, Wait
 from prx.errors import ConfigError, Error, frameless, sealed_coroutine
 from prx.session import Network, Options, Run
 from prx.transport.asynchronous import AsyncHttp, AsyncResponse, Deadline
+from prx.wire import Head
 
 
 class AsyncClient(Calls[Coroutine[Any, Any, Reply], "AsyncStream", Coroutine[Any, Any, list[str]]]):
@@ -29,14 +30,12 @@ class AsyncClient(Calls[Coroutine[Any, Any, Reply], "AsyncStream", Coroutine[Any
         self._https: dict[Network, AsyncHttp] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._made_in = forks.generation
-        self._streams: weakref.WeakSet[AsyncStream] = (
-            weakref.WeakSet()
-        )  # weak: one without a user closes its connection
-        self._whole: set[AsyncStream] = set()  # the streams behind chat and models
+        self._streams: weakref.WeakSet[AsyncStream] = weakref.WeakSet()  # weak: one without a user is closed
+        self.whole: set[AsyncStream] = set()  # the streams behind chat and models
 
     async def aclose(self) -> None:
         """Close every connection. Running calls of other tasks, and streams that are being read, end with an Error."""
-        for stream in (*self._streams, *self._whole):
+        for stream in (*self._streams, *self.whole):
             stream.stop()
         https, self._https = self._https, {}
         for http in https.values():
@@ -53,22 +52,14 @@ class AsyncClient(Calls[Coroutine[Any, Any, Reply], "AsyncStream", Coroutine[Any
     @sealed_coroutine
     async def _chat(self, options: Options) -> Reply:
         self.check_loop()
-        reply: Reply = await self._result_of(self._session.begin_chat(options, stream=False))
+        reply: Reply = await AsyncStream(self._session.begin_chat(options, stream=False), self).whole()
         return reply
 
     @sealed_coroutine
     async def _models(self, options: Options) -> list[str]:
         self.check_loop()
-        names: list[str] = await self._result_of(self._session.begin_models(options))
+        names: list[str] = await AsyncStream(self._session.begin_models(options), self).whole()
         return names
-
-    async def _result_of(self, run: Run) -> Any:
-        stream = AsyncStream(run, self)
-        self._whole.add(stream)
-        try:
-            return await stream.whole()
-        finally:
-            self._whole.discard(stream)
 
     def _stream(self, run: Run) -> AsyncStream:
         stream = AsyncStream(run, self)
@@ -114,7 +105,7 @@ class AsyncStream(Progress):
         self._deadline: Deadline | None = None
         self._over = False
         self._cut = False  # closed before its end
-        self._reader: asyncio.Task[Any] | None = None  # the task that is reading at this moment
+        self._is_read = False  # whether a task is reading it at this moment
 
     def __aiter__(self) -> Self:
         return self
@@ -125,12 +116,14 @@ class AsyncStream(Progress):
                 raise closed_early()
             if self._over:
                 raise StopAsyncIteration
-            await self._advance()
+            self._client.check_loop()
+            await self._advance("deltas")
         return self._pending.popleft()
 
     async def __aenter__(self) -> Self:
         while self._response is None and not self._over and not self._pending:
-            await self._advance(to_head=True)
+            self._client.check_loop()
+            await self._advance("head")
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -145,7 +138,7 @@ class AsyncStream(Progress):
         self._pending.clear()
         if self._over:
             return
-        if self._reader is not None and self._deadline is not None:
+        if self._is_read and self._deadline is not None:
             self._deadline.stop()
             return
         self._cut = True
@@ -153,23 +146,22 @@ class AsyncStream(Progress):
 
     async def whole(self) -> Any:
         """The result of the call, without its pieces. Raises Error."""
-        while not self._over:
-            await self._advance()
-            self._pending.clear()
-        if self._cut:
-            raise closed_early()
+        self._client.whole.add(self)
+        try:
+            await self._advance("end")
+        finally:
+            self._client.whole.discard(self)
         return self._result
 
-    async def _advance(self, *, to_head: bool = False) -> None:
-        """Run the flow up to the next deltas or the end, or with to_head up to the head of a response. Raises Error."""
-        self._client.check_loop()
-        if self._reader is not None:
+    async def _advance(self, until: Literal["head", "deltas", "end"]) -> None:
+        """Run the flow up to the head of a response, to the next deltas or to the end. Raises Error."""
+        if self._is_read:
             raise ConfigError(
                 "another task reads this stream", hint="A stream is read by one task; any task may close it."
             )
-        self._reader = asyncio.current_task()
+        self._is_read = True
         try:
-            await self._do_next(to_head=to_head)
+            await self._do_next(until)
         except Error as error:
             self._end()
             self._run.on_end(error)
@@ -180,42 +172,45 @@ class AsyncStream(Progress):
             self._end()
             raise
         finally:
-            self._reader = None
+            self._is_read = False
 
-    async def _do_next(self, *, to_head: bool) -> None:
-        if self._deadline is None:
-            self._deadline = Deadline(self._run.deadline)
-        failed: Error | None = None
+    async def _do_next(self, until: Literal["head", "deltas", "end"]) -> None:
+        deadline = self._deadline = self._deadline or Deadline(self._run.deadline)
+        flow, failed = self._run.flow, None
         while True:
             try:
-                ask = self._run.flow.throw(failed) if failed is not None else self._run.flow.send(self._answer)
+                ask = flow.throw(failed) if failed is not None else flow.send(self._answer)
             except StopIteration as stop:
                 return await self._finish(stop.value)
             self._answer = failed = None
             if type(ask) is Emit:
                 self._so_far = ask.so_far
+                if until == "end":
+                    continue
                 self._pending.extend(ask.deltas)
                 return None
             try:
-                self._answer = await self._do(ask, self._deadline)
+                self._answer = await self._done(ask, deadline)
             except Error as error:
                 failed = error
-            if to_head and type(ask) is Send and failed is None:
+            if until == "head" and type(ask) is Send and failed is None:
                 return None
 
-    async def _do(self, ask: Ask, deadline: Deadline) -> Any:
+    def _done(self, ask: Ask, deadline: Deadline) -> Awaitable[Any]:
+        """What is awaited for an answer. No coroutine of its own: each on the way to the socket takes time at every piece."""
         if type(ask) is Read:
             assert self._response is not None
             if deadline.stopped:
                 raise closed_early()
-            return await self._response.read()
-        if type(ask) is Wait:
-            return await deadline.wait(ask.seconds)
+            return self._response.read()
+        return deadline.wait(ask.seconds) if type(ask) is Wait else self._send(ask, deadline)  # type: ignore[arg-type]
+
+    async def _send(self, ask: Send, deadline: Deadline) -> Head:
         if self._response is not None:
             await self._response.finish()
             self._response = None
         http = self._client.http(self._run.network)
-        self._response = await http.send(ask.request, self._run.limits(ask.limits), deadline)  # type: ignore[union-attr]
+        self._response = await http.send(ask.request, self._run.limits(ask.limits), deadline)
         return self._response.head
 
     async def _finish(self, result: Any) -> None:

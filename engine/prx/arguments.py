@@ -6,11 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from prx.accounts.choose import ModelRef
-from prx.chat import Message
+from prx.chat import Extra, Message
 from prx.errors import ConfigError
+from prx.wire import FRAMING, header_fault
 
 LONGEST = 1_000_000  # seconds, 11 days; sockets accept at most 24
 Messages = str | Iterable[Message]
+# Most values of a call are one of these, and to ask whether one is a Mapping takes longer than to copy a small dict.
+_ATOMS = frozenset({str, int, float, bool, type(None)})
 
 # {name that is not a parameter: what to use instead}; as a parameter it would get into the body a second time.
 _TAKEN = {
@@ -31,16 +34,19 @@ def messages(given: Any) -> list[Message]:
         listed = list(given)
     except TypeError:
         listed = [None]
-    if not all(isinstance(message, Mapping) for message in listed):
+    listed_plain = [plain(message) for message in listed]
+    if not all(type(message) is dict for message in listed_plain):
         raise ConfigError('messages must be a text, or a list of messages such as {"role": "user", "content": "hello"}')
     if not listed:
         raise ConfigError("the prompt is empty", hint="Write what to ask.")
-    return [plain(message) for message in listed]
+    return listed_plain
 
 
 def plain(value: Any) -> Any:
     """A value in JSON's types: mappings as dicts, tuples as lists. Formulas recognise no other types."""
-    if isinstance(value, Mapping):
+    if type(value) in _ATOMS:
+        return value
+    if type(value) is dict or isinstance(value, Mapping):
         return {name: plain(item) for name, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
@@ -70,7 +76,56 @@ def params(given: Mapping[str, Any]) -> Mapping[str, Any]:
     for name in given:
         if name in _TAKEN:
             raise ConfigError(f"{name!r} is not a parameter of a call: {_TAKEN[name]}")
-    return {name: plain(value) for name, value in given.items()}
+    return {name: plain(value) for name, value in given.items() if name not in _EXTRA}
+
+
+# As in the OpenAI SDK: added to the request unchanged.
+_EXTRA = ("extra_body", "extra_headers", "extra_query")
+_RESERVED = ("messages", "model", "stream")  # keys of the body on which the reading of the answer depends
+_KEYS_HEADERS = ("authorization", "proxy-authorization")
+
+
+def extras(given: Mapping[str, Any]) -> Extra:
+    """extra_body, extra_headers and extra_query of a call. Raises ConfigError."""
+    if given.keys().isdisjoint(_EXTRA):
+        return Extra()
+    body, headers, query = (_mapping(name, given.get(name)) for name in _EXTRA)
+    for name in body:
+        if name in _RESERVED:
+            raise ConfigError(f"extra_body: {name!r} is set by the call itself", hint=f"{name}: {_TAKEN[name]}.")
+    return Extra(
+        plain(body),
+        {name: _header(name, value) for name, value in headers.items()},
+        {name: _in_query(name, value) for name, value in query.items()},
+    )
+
+
+def _mapping(name: str, given: Any) -> Mapping[str, Any]:
+    if given is None:
+        return {}
+    if isinstance(given, Mapping) and all(isinstance(key, str) for key in given):
+        return given
+    raise ConfigError(f"{name} must be a mapping from names to values, not {given!r:.60}")
+
+
+def _header(name: str, value: Any) -> str:
+    if name.lower() in _KEYS_HEADERS:
+        raise ConfigError(
+            f"extra_headers: {name} carries a key", hint="Set keys in the configuration: api_key, or headers."
+        )
+    if name.lower() in FRAMING:
+        raise ConfigError(f"extra_headers: prx sets {name} itself, from the length of the request; remove it")
+    if not isinstance(value, str) or header_fault(name, value):
+        raise ConfigError(f"extra_headers: {name!r:.60} and its value must be printable ASCII text")
+    return value
+
+
+def _in_query(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str | int | float):
+        return str(value)
+    raise ConfigError(f"extra_query: the value of {name!r:.60} must be a text or a number, not {value!r:.60}")
 
 
 def model(given: Any) -> str | ModelRef | None:

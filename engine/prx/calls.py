@@ -87,7 +87,8 @@ class Calls(ABC, Generic[ReplyT, StreamT, NamesT]):
         deadline    seconds for the whole call
         retries     attempts beyond the first
         fallbacks   None = the provider's; () = none; names = only those
-        params      OpenAI's names: temperature, max_tokens, stop, response_format, reasoning_effort, …
+        params      OpenAI's names: temperature, max_tokens, stop, response_format, reasoning_effort, …; and extra_body,
+                    extra_headers, extra_query: mappings that go into the request as they are
         Raises Error.
         """
         return self._chat(Options(messages, model, tools, tool_choice, timeout, deadline, retries, fallbacks, params))

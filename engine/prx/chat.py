@@ -76,7 +76,7 @@ class Part(NamedTuple):
     replay: Mapping[str, Any] = NONE
 
 
-class Reply(Record):
+class Reply(Record, often=True):
     """A finished answer.
 
     content         the text; "" where there is none
@@ -102,14 +102,10 @@ class Reply(Record):
     content_source: Literal["content", "reasoning"] = "content"
     fallbacks: tuple[str, ...] = ()
     request_id: str | None = None
-    message: Message = {}  # noqa: RUF012 - each reply has its own, see below
+    message: Message = {}  # noqa: RUF012 - each reply has its own, see Record
     refusal: str | None = None
     parts: tuple[Part, ...] = ()
     raw: Any = None
-
-    def __init__(self, *args: Any, **named: Any) -> None:
-        super().__init__(*args, **named)
-        self.__dict__.setdefault("message", {})
 
     def __str__(self) -> str:
         return self.content
@@ -140,7 +136,15 @@ class JsonText(str):
     __hash__ = str.__hash__
 
 
-class Call(Record):
+class Extra(Record):
+    """Keys of the body, headers and parameters of the query that a call adds to its request unchanged."""
+
+    body: Mapping[str, Any] = NONE
+    headers: Mapping[str, str] = NONE
+    query: Mapping[str, str] = NONE
+
+
+class Call(Record, often=True):
     """One call in canonical form: OpenAI's names and message shapes, whatever API the provider has.
 
     model   the provider's own name for it
@@ -153,6 +157,7 @@ class Call(Record):
     tool_choice: Any = None
     params: Mapping[str, Any] = NONE
     stream: bool = False
+    extra: Extra = Extra()
 
 
 def plain(value: Any) -> Any:

@@ -15,10 +15,11 @@ from prx.accounts.account import Account
 from prx.accounts.choose import ModelRef
 from prx.client import Client
 from prx.core.request import endpoint_url
-from prx.errors import CapabilityError, Error
+from prx.errors import CapabilityError, Error, NotFoundError
 from prx.spec.catalog import key_names
 from prx.spec.definition import Entry
 from prx.spec.document import printable
+from prx.spec.model import Spec
 from prx.text import nearest
 
 Verdict = Literal["ok", "warn", "fail", "skip"]
@@ -66,15 +67,19 @@ class Examination:
 
 
 def configured(client: Client) -> list[str]:
-    """The providers that the configuration names (tables, default, routes), and those whose key is in the environment."""
+    """The providers that the configuration names (tables, default, routes), the user's own files, and those whose key is in
+    the environment.
+    """
     config = client.config
     named = [*config.providers, config.provider, *(route.provider for route in config.routes if not route.api_url)]
-    keyed = [entry.id for entry in client.catalog.entries() if _has_key(client, entry)]
+    entries = client.catalog.entries()
+    keyed = [entry.id for entry in entries if not entry.packaged or _has_key(client, entry)]
     return list(dict.fromkeys(name for name in (*named, *keyed) if name))
 
 
 def _has_key(client: Client, entry: Entry) -> bool:
-    return any(client.env.get(name) for name in key_names(client.catalog.glance(entry)))
+    raw = client.catalog.glance(entry)
+    return not raw.get("retired") and any(client.env.get(name) for name in key_names(raw))
 
 
 def examine(client: Client, name: str, *, chat: bool) -> Examination:
@@ -89,10 +94,11 @@ def examine(client: Client, name: str, *, chat: bool) -> Examination:
     url = endpoint_url(account.target.base_url, spec.endpoints["chat"], account.target.endpoints)
     examination.add("url", "ok", url)
     examination.add("key", "ok", _key(account))
-    known = _models(client, name, examination)
     model = _model(client, name, account)
+    _rules(examination, account.definition.spec(model), model)
+    known = _models(client, name, examination)
     _configured_model(examination, model, known)
-    if chat and not examination.failed:
+    if chat:
         _chat(client, name, model or next(iter(known), ""), examination)
     return examination
 
@@ -103,6 +109,19 @@ def _key(account: Account) -> str:
         return f"{style}; no key is set, so none is sent"
     (parameter, value), *_ = account.target.auth.items()
     return f"{style}; {'query parameter' if account.target.in_query else 'header'} {parameter}: {value}"
+
+
+def _rules(examination: Examination, spec: Spec, model: str) -> None:
+    """List the capabilities that the file denies and the parameters that it drops, with the dates of their evidence."""
+    refused = [(f"no {name}", name) for name, can in spec.capabilities.items() if not can]
+    left_out = [
+        (f"{parameter.name} left out", f"request.parameters.{parameter.name}")
+        for parameter in spec.request.parameters
+        if parameter.drop
+    ]
+    clauses = [f"{clause} ({spec.dated(rule, model) or 'no date'})" for clause, rule in (*refused, *left_out)]
+    if clauses:
+        examination.add("rules", "ok", ", ".join(clauses))
 
 
 def _model(client: Client, name: str, account: Account) -> str:
@@ -118,12 +137,18 @@ def _models(client: Client, name: str, examination: Examination) -> list[str]:
     except CapabilityError as error:
         examination.add("models", "skip", error.message)
         return []
+    except NotFoundError as error:  # many servers have no list, and work without one
+        examination.add("models", "warn", f"the server has no list of its models: {error.summary()}", _NO_LIST)
+        return []
     except Error as error:
         examination.add("models", "fail", f"{error.kind}: {error.summary()}", error.hint)
         return []
     milliseconds = (time.monotonic() - started) * 1000
     examination.add("models", "ok", f"{len(known)} model{'s' * (len(known) != 1)} in {milliseconds:.0f} ms")
     return known
+
+
+_NO_LIST = "If it never has one, write capabilities: {models: false} into the provider's file."
 
 
 def _configured_model(examination: Examination, model: str, known: list[str]) -> None:

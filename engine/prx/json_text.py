@@ -29,7 +29,8 @@ def read_json(text: str, decode: Callable[[str], Any] = _decode) -> Any:
         value = decode(text)
     except RecursionError:
         raise ValueError("nested too deep") from None
-    if text.count("[") + text.count("{") > MAX_DEPTH and _deep(value):
+    # Each level takes two characters at least: most texts are too short to be looked through.
+    if len(text) > 2 * MAX_DEPTH and text.count("[") + text.count("{") > MAX_DEPTH and _deep(value):
         raise ValueError("nested too deep")
     return value
 

@@ -39,7 +39,7 @@ class Secret:
 
     def within(self, template: str) -> Secret:
         """The same key inside another text."""
-        return Secret(self._value, template)
+        return self if template == self._template else Secret(self._value, template)
 
     def reveal(self) -> str:
         return self._template.replace("{api_key}", self._value)

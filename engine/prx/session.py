@@ -46,7 +46,7 @@ _LATE = ("email.utils", "sseclient", "prx.core.framing", "prx.core.repeats")
 _LIST_SECONDS = 60.0  # the longest time for a list of models where nothing else limits it
 
 
-class Options(Record):
+class Options(Record, often=True):
     """The arguments of a call, unchecked; see Calls.chat."""
 
     messages: Any = None
@@ -60,7 +60,7 @@ class Options(Record):
     params: Mapping[str, Any] = NONE
 
 
-class Run(Record):
+class Run(Record, often=True):
     """A call that is ready to be made.
 
     flow       the generator that yields what a driver has to do; see core.exchange
@@ -130,7 +130,7 @@ class Session:
             listed = expand_images(messages, Locator(accounts.config.images))
         params, tools = arguments.params(options.params), arguments.tools(options.tools)
         choice = arguments.plain(options.tool_choice) if options.tools else None
-        return account, Call(name, tuple(listed), tools, choice, params, stream)
+        return account, Call(name, tuple(listed), tools, choice, params, stream, arguments.extras(options.params))
 
     def begin_chat(self, options: Options, *, stream: bool) -> Run:
         """The Run of a chat, whole or streamed. Raises ConfigError, or SpecError for a provider's file with faults."""

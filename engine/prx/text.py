@@ -21,6 +21,17 @@ def variable_names(text: str) -> list[str]:
     return [name for escape, name in re.findall(_VARIABLE, text) if not escape] if "${" in text else []
 
 
+VARIABLE_FAULT = (
+    "has a ${ that names no variable: ${NAME}, with letters, digits and _ alone, is taken from the environment, "
+    "and there is no other form; write $${ for the two characters themselves"
+)
+
+
+def has_strange_variable(text: str) -> bool:
+    """Whether a ${ of the text is neither the beginning of ${NAME} nor a literal $${: it would be sent as it stands."""
+    return "${" in text and "${" in re.sub(_VARIABLE, "", text).replace("$${", "")
+
+
 def fill(text: str, values: Mapping[str, str]) -> str:
     """The text with a value for each ${NAME}; $${ is a literal ${. Raises MissingError."""
     if "${" not in text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from urllib.parse import urlencode
 
@@ -10,8 +11,16 @@ from prx.errors import OverflowedError
 from prx.record import Record
 from prx.secret import Secret
 
+FRAMING = {"content-length", "transfer-encoding"}  # with another's, a server would see where a request ends elsewhere
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
-class HttpRequest(Record):
+
+def header_fault(name: str, value: str) -> bool:
+    """Whether a header cannot be sent: its name is not one, or its value has other characters than printable ASCII."""
+    return not (_HEADER_NAME.fullmatch(name) and value.isascii() and (value.isprintable() or not value))
+
+
+class HttpRequest(Record, often=True):
     """A request ready to be sent.
 
     url     without secrets
@@ -26,10 +35,6 @@ class HttpRequest(Record):
     query: Mapping[str, Secret] = NONE
     stream: bool = False
 
-    def secrets(self) -> list[Secret]:
-        values = [*self.headers.values(), *self.query.values()]
-        return [value for value in values if isinstance(value, Secret)]
-
     def full_url(self, *, reveal: bool = False) -> str:
         """The URL with its secret query parameters, masked unless `reveal`."""
         if not self.query:
@@ -38,7 +43,7 @@ class HttpRequest(Record):
         return self.url + ("&" if "?" in self.url else "?") + urlencode(pairs, safe="*")
 
 
-class Head(Record):
+class Head(Record, often=True):
     """Status and headers of a response. Header names are lower-case; `received` is epoch seconds."""
 
     status: int

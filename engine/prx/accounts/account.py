@@ -61,7 +61,7 @@ class Account(Record):
 @sealed
 def open_account(definition: Definition, asked: Asked, env: Env, catalog: Catalog) -> Account:
     """The account of a provider, from its file, settings, route and environment. Raises ConfigError."""
-    definition = definition.with_overlay(_overlay(asked.settings))
+    definition = _for_every_model(definition.with_overlay(_overlay(asked.settings)), asked.settings)
     spec, table = definition.spec(), keys.in_table(asked.settings.name)
     base_url = _configured_url(asked, env) if asked.url else _own_url(spec.base_url, env, definition, catalog, table)
     if not base_url:
@@ -72,6 +72,8 @@ def open_account(definition: Definition, asked: Asked, env: Env, catalog: Catalo
         )
     check_url(base_url, definition.id)
     way = Way(definition, base_url, env, catalog)
+    if spec.retired and (not asked.url or way.at(spec.base_url)):
+        raise ConfigError(f"was {spec.retired}", provider=definition.id, hint="Nothing was sent.")
     return Account(definition, asked.settings, _target(asked, way), _network(asked.settings, env), {}, asked.route)
 
 
@@ -134,6 +136,14 @@ def _overlay(settings: Settings) -> dict[str, Any]:
     elif settings.auth_template:
         auth = {"template": settings.auth_template}
     return {"auth": auth} if auth else {}
+
+
+def _for_every_model(definition: Definition, settings: Settings) -> Definition:
+    """The file with the key in the form that the configuration names, for the models of overrides, too."""
+    rows = definition.raw.get("overrides")
+    if not rows or not (settings.auth_style or settings.auth_template):
+        return definition
+    return definition.with_overlay({"overrides": [{k: v for k, v in row.items() if k != "auth"} for row in rows]})
 
 
 def _configured_url(asked: Asked, env: Env) -> str:

@@ -8,7 +8,7 @@ split nor routed.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from prx import forks
 from prx.accounts.account import Account, open_account
@@ -17,6 +17,7 @@ from prx.accounts.keys import Asked
 from prx.errors import ConfigError, sealed
 from prx.record import Record
 from prx.spec.definition import Definition
+from prx.spec.document import Keys
 from prx.spec.loader import Loader
 from prx.text import nearest
 
@@ -118,6 +119,23 @@ class Accounts:
                 hint=f"Set {where}; `prx models {account.id}` lists the models.",
             )
         return account, model
+
+    def definition(self, name: str) -> Definition:
+        """The file that a name stands for, with or without a key for it. Raises ConfigError or SpecError."""
+        return self._definition(name)[0]
+
+    def unknown_names(self) -> Iterator[tuple[Keys, str]]:
+        """What the configuration names and nobody has, and where: its default, its routes, what its tables extend."""
+        routes: list[tuple[Keys, str | None]] = [
+            (("model_routes", place, "provider"), row.provider) for place, row in enumerate(self.config.routes)
+        ]
+        tables: list[tuple[Keys, str | None]] = [
+            (("providers", name, "extends"), row.extends) for name, row in self.config.providers.items()
+        ]
+        for where, name in ((("default", "provider"), self.config.provider), *routes, *tables):
+            dialect = where[-1] == "extends" and name in self.catalog.dialects()
+            if name and not dialect and not self.knows(name):
+                yield where, f"no provider is called {name!r}{nearest(name, self.names)}"
 
     def _definition(self, name: str) -> tuple[Definition, Settings, str]:
         """(definition, settings, base) for a provider's name. base: what the settings extend, "" where the name itself has

@@ -6,7 +6,7 @@ A ${NAME} whose variable is not set is not a fault of the file: only a call that
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from prx.errors import ConfigError, sealed
 from prx.record import Record
 from prx.secret import Secret
 from prx.spec import schema
-from prx.spec.compile import FRAMING, OWN_HEADER
+from prx.spec.compile import OWN_HEADER
 from prx.spec.document import Document, Keys, Problem
-from prx.text import MissingError, fill
+from prx.text import VARIABLE_FAULT, MissingError, fill, has_strange_variable
+from prx.wire import FRAMING
 
 
 class Settings(Record):
@@ -127,9 +128,8 @@ def _usual(env: Mapping[str, str]) -> Path | None:
 
 
 def _checked(document: Document) -> Config:
-    problems = schema.problems(document, "config") or _framing(document)
-    if problems:
-        raise ConfigError("\n".join(map(str, problems)))
+    if found := problems(document):
+        raise ConfigError("\n".join(map(str, found)))
     value = document.value
     default = value.get("default", {})
     return Config(
@@ -142,6 +142,11 @@ def _checked(document: Document) -> Config:
     )
 
 
+def problems(document: Document) -> list[Problem]:
+    """Every fault of a configuration, with its place."""
+    return schema.problems(document, "config") or [*_framing(document), *_unfilled(document)]
+
+
 def _framing(document: Document) -> list[Problem]:
     """A fault for each header that only prx itself may set."""
     paths: list[Keys] = []
@@ -149,6 +154,29 @@ def _framing(document: Document) -> list[Problem]:
         paths += [("providers", name, "headers", key) for key in row.get("headers", {}) if key.lower() in FRAMING]
         paths += [("providers", name, "auth_name")] if row.get("auth_name", "").lower() in FRAMING else []
     return [document.problem(path, OWN_HEADER) for path in paths]
+
+
+def _unfilled(document: Document) -> list[Problem]:
+    """Texts that would go out as they stand though they ask for something else."""
+    texts = [(keys, text) for keys, text in _texts(document.value, ()) if isinstance(text, str)]
+    found = [document.problem(keys, VARIABLE_FAULT) for keys, text in texts if has_strange_variable(text)]
+    commands = [keys for keys, text in texts if keys[-1] == "api_key" and text.startswith("!")]
+    return found + [document.problem(keys, _NO_COMMAND) for keys in commands]
+
+
+_NO_COMMAND = 'begins with "!", and prx runs no command for a key; ${NAME} is taken from the environment'
+
+
+def _texts(value: Any, keys: Keys) -> Iterator[tuple[Keys, Any]]:
+    """Every value that is no table and no list, and where it stands."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _texts(inner, (*keys, key))
+    elif isinstance(value, list):
+        for place, inner in enumerate(value):
+            yield from _texts(inner, (*keys, place))
+    else:
+        yield keys, value
 
 
 def _wrapped(row: Mapping[str, Any]) -> dict[str, Any]:

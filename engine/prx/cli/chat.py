@@ -29,7 +29,12 @@ from prx.text import nearest
     shell_complete=options.complete_model,
     help="provider/model, a routed name, or with --provider the model's own name.",
 )
-@click.option("-p", "--provider", shell_complete=options.complete_provider, help="The provider to call.")
+@click.option(
+    "-p",
+    "--provider",
+    shell_complete=options.complete_provider,
+    help="The provider to call: its name, or the path of its file.",
+)
 @click.option("-s", "--system", metavar="TEXT", help="A system message.")
 @click.option("--chat", "several", is_flag=True, help="Several turns: each line of standard input is a message.")
 @click.option(
@@ -73,6 +78,8 @@ def chat(
     """
     if as_json and events:
         raise click.UsageError("--json and --events cannot be used together")
+    if provider:
+        provider, folders = options.by_name(provider, folders)
     asking: dict[str, Any] = {"tools": _tools(tools_file), **_params(params)}
     conversation: list[Message] = [{"role": "system", "content": system}] if system else []
     if dry_run:

@@ -9,11 +9,13 @@ from prx.cli import options, output
 
 
 @click.command()
-@click.argument("name", metavar="[ID]", required=False, shell_complete=options.complete_provider)
+@click.argument("name", metavar="[ID|FILE]", required=False, shell_complete=options.complete_provider)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @options.settings
 def models(name: str | None, as_json: bool, config: str | None, folders: tuple[str, ...]) -> None:
     """Print a provider's own list of its models."""
+    if name:
+        name, folders = options.by_name(name, folders)
     with options.client(config, folders) as client:
         names = client.models(name)
     if as_json:
@@ -27,7 +29,12 @@ def models(name: str | None, as_json: bool, config: str | None, folders: tuple[s
 @click.command()
 @click.argument("what", required=False, type=click.Choice(["models"]))
 @click.option(
-    "-p", "--provider", "only", multiple=True, shell_complete=options.complete_provider, help="Only this provider."
+    "-p",
+    "--provider",
+    "only",
+    multiple=True,
+    shell_complete=options.complete_provider,
+    help="Only this provider: its name, or the path of its file.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @options.settings
@@ -38,6 +45,9 @@ def doctor(
 
     Each provider is called with its own key only. The chats cost a few tokens.
     """
+    for name in only:
+        _, folders = options.by_name(name, folders)
+    only = tuple(options.by_name(name, ())[0] for name in only)
     with options.client(config, folders) as client:
         rows = [checks.examine(client, name, chat=what is None) for name in only or checks.configured(client)]
     if as_json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -13,6 +14,7 @@ from prx.cli import output
 from prx.client import Client
 from prx.errors import ConfigError
 from prx.session import Session
+from prx.spec.files import SUFFIXES
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -37,6 +39,21 @@ def client(config: str | None, folders: Sequence[str]) -> Client:
 def session(config: str | None, folders: Sequence[str]) -> Session:
     """The session of a command that calls no provider: unlike a client, it imports nothing for connections."""
     return output.watch(Session(config, list(folders), None))
+
+
+def session_without_config(folders: Sequence[str]) -> Session:
+    """For a command that looks at a configuration which may be faulty."""
+    return output.watch(Session({}, list(folders), None))
+
+
+def by_name(name: str, folders: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """A provider's name and the folders that have it, from its name or from the path of its file. Raises ConfigError."""
+    path = Path(name)
+    if path.suffix not in SUFFIXES:
+        return name, tuple(folders)
+    if not path.is_file():
+        raise ConfigError(f"{name}: no such file", hint="Write a provider's name, or the path of its YAML file.")
+    return path.stem, (str(path.parent), *folders)
 
 
 def key(variable: str | None) -> str:

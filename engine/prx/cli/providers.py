@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -10,6 +12,9 @@ from typing import Any
 import click
 
 from prx import resources
+from prx.accounts import config as configuration
+from prx.accounts.choose import Accounts
+from prx.accounts.toml import read
 from prx.cli import options, output
 from prx.conformance import cases
 from prx.conformance.evidence import kinds, known
@@ -18,6 +23,8 @@ from prx.spec.definition import Definition
 from prx.spec.document import Problem
 from prx.spec.files import SUFFIXES
 from prx.spec.loader import Loader
+from prx.spec.model import Retired
+from prx.spec.read import read_quickly
 from prx.text import nearest
 
 _WIDE = ((0, [0, 2, 4]), (110, [0, 2, 3, 4]), (160, [0, 1, 2, 3, 4]))  # (least width of a terminal, columns that fit)
@@ -54,7 +61,7 @@ def providers(
 def _print(rows: list[dict[str, Any]]) -> None:
     """Print the table, with fewer columns on a narrow terminal, where ids would be cut."""
     cells = [
-        (row["id"], ", ".join(row["aliases"]), row["dialect"], ", ".join(row["evidence"]), row["base_url"] or "api_url")
+        (row["id"], ", ".join(row["aliases"]), row["dialect"], ", ".join(row["evidence"]), _address(row))
         for row in rows
     ]
     room = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDE[-1][0]
@@ -63,12 +70,17 @@ def _print(rows: list[dict[str, Any]]) -> None:
     output.print_table([headers[place] for place in shown], [[row[place] for place in shown] for row in cells])
 
 
+def _address(row: dict[str, Any]) -> str:
+    return str(Retired(**row["retired"])) if row["retired"] else row["base_url"] or "api_url"
+
+
 def _rows(catalog: Loader, recordings: Path) -> list[dict[str, Any]]:
     """One row for each provider; a faulty file is reported on stderr and left out."""
     rows = []
     for entry in catalog.entries():
         try:
-            spec = catalog.load(entry).spec()
+            definition = catalog.load(entry)
+            spec = definition.spec()
         except Error as error:
             output.echo(f"prx: {error}", err=True)
             continue
@@ -80,6 +92,7 @@ def _rows(catalog: Loader, recordings: Path) -> list[dict[str, Any]]:
                 "dialect": spec.dialect,
                 "base_url": spec.base_url,
                 "env": list(spec.auth.env),
+                "retired": definition.raw.get("retired"),
                 "evidence": kinds(spec, recordings / spec.id),
                 "file": str(entry.path),
             }
@@ -103,9 +116,9 @@ def _words(row: dict[str, Any]) -> list[str]:
 
 
 @click.command()
-@click.argument("name", metavar="ID", shell_complete=options.complete_provider)
+@click.argument("name", metavar="ID|FILE", shell_complete=options.complete_provider)
 @click.option("--resolved", is_flag=True, help="With everything it extends.")
-@click.option("--evidence", is_flag=True, help="How each of its capabilities is known.")
+@click.option("--evidence", is_flag=True, help="How its capabilities and other rules are known.")
 @_recordings
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @options.settings
@@ -119,30 +132,34 @@ def show(
     folders: tuple[str, ...],
 ) -> None:
     """Print a provider's file, or with --resolved its settings with all that it extends."""
-    catalog = options.session(config, folders).catalog
+    name, folders = options.by_name(name, folders)
+    session = options.session(config, folders)
+    catalog, configured = session.catalog, name in session.config.providers
     entry = catalog.entry(name) or (catalog.base_entry(name) if name in catalog.dialects() else None)
-    definition = catalog.load(entry) if entry else catalog.get(name)
+    definition = catalog.load(entry) if entry else session.accounts.definition(name)
+    if retired := definition.spec().retired:
+        output.note(f"{definition.id} was {retired}")
     if evidence:
         _evidence(definition, cassettes or resources.folder("cassettes"), as_json=as_json)
     elif as_json:
         output.print_json(definition.raw)
-    elif resolved:
+    elif resolved or (configured and not entry):  # one that only the configuration has stands in no file
         output.file(_yaml(definition.raw))
     else:
         output.file(definition.entry.path.read_text(encoding="utf-8"))
 
 
 def _evidence(definition: Definition, recordings: Path, *, as_json: bool) -> None:
-    """Print one line for each capability: its value in the file, and the evidence for it."""
+    """Print one line for each rule: the value of a capability in the file, and the evidence for it."""
     spec = definition.spec()
     rows = known(spec, cases.load(), recordings / spec.id)
     if as_json:
         output.print_json({name: row._asdict() for name, row in rows.items()})
         return
-    values = {True: "yes", False: "no", None: "not said"}
+    values = {True: "yes", False: "no", None: ""}
     output.print_table(
-        ("capability", "", "known", "from", "date"),
-        [(name, values[row.value], row.kind, row.what, row.date) for name, row in rows.items()],
+        ("rule", "", "known", "from", "date", "says", "read"),
+        [(name, values[row.value], *row[1:]) for name, row in rows.items()],
     )
 
 
@@ -154,23 +171,60 @@ def _yaml(value: Any) -> str:
 
 
 @click.command()
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", metavar="[FILE...]", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the faults as JSON.")
 @options.settings
 def check(files: tuple[Path, ...], as_json: bool, config: str | None, folders: tuple[str, ...]) -> None:
-    """Check provider files, or folders of them: print every fault, with its place and what to write instead."""
-    catalog = options.session(config, folders).catalog
-    by_path: dict[Path, list[Problem]] = {}
-    for path in _files(files):
-        _, by_path[path] = catalog.check(path)
+    """Check provider files, folders of them, or a config.toml: print every fault, with its place and what to write instead.
+
+    The providers that a config.toml names (its default, its routes, `extends`) are looked up as well.
+    Without a FILE: the config.toml and the folders that other commands would use.
+    """
+    catalog = options.session_without_config(folders).catalog
+    files = files or tuple(
+        path for path in (*configuration.folders(folders, os.environ), *_configs(config)) if path.exists()
+    )
+    files = files if config is None or Path(config) in files else (*files, Path(config))
+    by_path = {path: _problems(path, catalog) for path in _files(files)}
     problems = [problem for faults in by_path.values() for problem in faults]
     if as_json:
         output.print_json([_plain(problem) for problem in problems])
     else:
         for path, faults in by_path.items():
-            output.echo("\n".join(map(str, faults)) if faults else f"{path}: good")
+            output.echo("\n".join(map(str, faults)) if faults else f"{path}: good{_retired(path)}")
     if problems:
         raise click.exceptions.Exit(1)
+
+
+def _configs(config: str | None) -> list[Path]:
+    return configuration.files(config, os.environ)
+
+
+def _problems(path: Path, catalog: Loader) -> list[Problem]:
+    if path.suffix != ".toml":
+        return catalog.check(path)[1]
+    try:
+        document = read(path)
+    except ConfigError as error:
+        return [_unreadable(path, error)]
+    found = configuration.problems(document)
+    if not found:
+        named = Accounts(configuration.load(path, os.environ), catalog, os.environ).unknown_names()
+        found = [document.problem(keys, text) for keys, text in named]
+    return found
+
+
+def _unreadable(path: Path, error: ConfigError) -> Problem:
+    """A file that is no TOML at all: its error begins with the place."""
+    place = re.match(r":(\d+):(\d+): ", rest := error.message.removeprefix(str(path)))
+    line, column = (int(place[1]), int(place[2])) if place else (0, 0)
+    return Problem(str(path), line, column, "", rest[place.end() :] if place else rest.removeprefix(": "))
+
+
+def _retired(path: Path) -> str:
+    """What is said of a good file whose provider is gone."""
+    row = read_quickly(path).get("retired") if path.suffix != ".toml" else None
+    return f", of a provider {Retired(**row)}" if row else ""
 
 
 @click.command()
@@ -185,7 +239,12 @@ def schema(name: str, as_path: bool) -> None:
 def _files(given: tuple[Path, ...]) -> list[Path]:
     files = [file for path in given for file in (_in(path) if path.is_dir() else [path])]
     if not files:
-        raise ConfigError(f"{given[0]}: there is no .yaml file in this folder")
+        raise ConfigError(
+            f"{given[0]}: there is no .yaml file in this folder"
+            if given
+            else "there is no provider file or config.toml of yours to check",
+            hint="Name provider files, folders of them, or a config.toml.",
+        )
     return files
 
 

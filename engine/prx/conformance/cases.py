@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -35,6 +37,7 @@ class Case:
     call    arguments of the method
     hold    JMESPath expressions over {reply, error, deltas, models, model}; all must be true
     needs   capabilities without which the case is skipped
+    proves  whether the case can pass only if the provider has these capabilities
     """
 
     name: str
@@ -46,6 +49,7 @@ class Case:
     model: str = ""
     key: str = "right"
     call: Mapping[str, Any] = field(default_factory=dict)
+    proves: bool = True
 
     def fits(self, spec: Spec) -> bool:
         """Whether the provider, by its file, has the capabilities that the case needs, and takes a key if it needs one."""
@@ -122,6 +126,34 @@ def play(case: Case, client: Client, provider: str, model: str) -> dict[str, Any
 def failures(case: Case, spec: Spec, view: Mapping[str, Any]) -> list[str]:
     """The conditions that do not hold for the view that `play` gave."""
     return [condition for condition in case.conditions(spec) if not _holds(condition, view)]
+
+
+def came(condition: str, view: Mapping[str, Any]) -> str:
+    """A clause with the value that does not meet a condition: "finish_reason: wanted length, came stop"."""
+    compared = _COMPARED.fullmatch(condition)
+    if compared and (found := _value(compared["path"], view)) is not None:
+        sign = "" if compared["sign"] == "==" else f"{compared['sign']} "
+        return f"{compared['path'].removeprefix('reply.')}: wanted {sign}{compared['wanted'] or compared['number']}, came {found}"
+    paths = list(dict.fromkeys(path.rstrip(".") for path in _PATH.findall(condition)))
+    found = "; ".join(f"{path} is {_value(path, view) or 'not there'}" for path in paths)
+    return f"does not hold: {condition}" + (f" ({found})" if found else "")
+
+
+_COMPARED = re.compile(
+    r"(?P<path>[a-z_]+(?:\.[a-z_]+|\[\d+\])*) (?P<sign>==|!=|[<>]=?) (?:'(?P<wanted>[^']*)'|`(?P<number>[^`]*)`)"
+)
+_PATH = re.compile(r"\b(?:reply|error|models|model)\b(?:\.[a-z_]+|\[\d+\])*")
+_LONGEST = 60  # characters of a value that are shown
+
+
+def _value(path: str, view: Mapping[str, Any]) -> str | None:
+    """A value of the view as JSON, without the quotes of a text, at most _LONGEST characters; None for null."""
+    try:
+        value = compile_query(path)(view)
+    except (JMESPathError, TypeError):
+        return None
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return None if value is None else text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def _holds(condition: str, view: Mapping[str, Any]) -> bool:

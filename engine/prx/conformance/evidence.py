@@ -13,7 +13,7 @@ import yaml
 
 from prx.conformance.cases import Case
 from prx.errors import ConfigError
-from prx.spec import read
+from prx.spec import read, schema
 from prx.spec.document import printable
 from prx.spec.files import data_of
 from prx.spec.model import Spec
@@ -23,6 +23,7 @@ MAX_BYTES = 32 << 20
 _HEAD = 16 << 10
 # The exceptions of reading a file that is not a recording.
 NO_RECORDING = (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, RecursionError)
+CAPABILITIES = frozenset(schema.load("provider")["$defs"]["capabilities"]["properties"])
 KINDS = ("live", "server", "documented", "emulated", "none")  # the strongest first
 
 
@@ -112,37 +113,53 @@ def evidence_of(path: Path) -> Evidence:
 
 
 class Known(NamedTuple):
-    """How one capability is known.
+    """How one rule is known.
 
-    value  True, False, or None where the file does not name it
+    value  of a capability: True, False, or None where the file does not name it; None of any other rule
     kind   one of KINDS
     what   the source: a page, or what was recorded
     date   YYYY-MM-DD
+    says   the words of the source; read: the day on which it was read
     """
 
     value: bool | None
     kind: str
     what: str
     date: str
+    says: str = ""
+    read: str = ""
 
 
 def known(spec: Spec, cases: Iterable[Case], recordings: Path) -> dict[str, Known]:
-    """{capability: its strongest evidence}, for each one that the file names or a recording shows.
+    """{rule: its strongest evidence, of equally strong ones the newest}: of each capability that the file names or a
+    recording shows, and of each other rule that has evidence.
 
     recordings: the folder of the provider's recordings
     """
     found: dict[str, list[Known]] = {name: [Known(value, "none", "", "")] for name, value in spec.capabilities.items()}
     for row in spec.evidence:
         for name in row.of:
-            value = spec.capabilities.get(name, True)
-            found.setdefault(name, []).append(Known(value, row.kind, row.source, row.date))
+            value = spec.capabilities.get(name, True) if name in CAPABILITIES and row.model == "*" else None
+            of_model = ", ".join([row.model] if isinstance(row.model, str) else row.model)
+            rule = name if of_model == "*" else f"{name} of {of_model}"
+            found.setdefault(rule, []).append(Known(value, row.kind, row.source, row.date, row.says, row.read))
     for case in cases:
         path = recordings / f"{case.name}.yaml"
-        if case.needs and path.is_file() and case.fits(spec) and (evidence := glance(path)):
-            for name in case.needs:
+        if case.needs and path.is_file() and (evidence := glance(path)):
+            for name in _shown(case, spec):
                 value = spec.capabilities.get(name, True)
                 found.setdefault(name, []).append(Known(value, evidence.kind, evidence.what, evidence.date))
+    for rows in found.values():
+        rows.sort(key=lambda row: row.date, reverse=True)
     return {name: min(rows, key=lambda row: KINDS.index(row.kind)) for name, rows in sorted(found.items())}
+
+
+def _shown(case: Case, spec: Spec) -> Iterable[str]:
+    """The capabilities of which a recording of a case says something: of one that is missing, if it is the only one."""
+    denied = [name for name in case.needs if not spec.can(name)]
+    if not denied:
+        return case.needs
+    return denied if len(denied) == 1 and case.proves else ()
 
 
 def kinds(spec: Spec, recordings: Path) -> list[str]:

@@ -140,9 +140,8 @@ class ProviderFile(_WithoutConftest, pytest.File):
         cassettes = self.config.getoption("--prx-cassettes")
         recordings = Path(cassettes) if cassettes else suite.default_recordings()
         folder = self.path.parent
-        folders = (
-            [] if folder == resources.folder("providers.d") else [folder]
-        )  # Loader has the packaged folder already
+        # Loader has the packaged folder already; given again, its files would be checked in full.
+        folders = [] if folder == resources.folder("providers.d") else [folder]
         try:
             spec = Loader(folders).get(self.path.stem).spec()
         except Error as error:

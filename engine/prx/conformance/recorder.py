@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
+from urllib.parse import urlsplit
 
 import vcr
 import yaml
@@ -39,7 +40,7 @@ def recorder(secrets: Iterable[Secret], *, real: str, shown: str, evidence: Evid
     mask = Mask(secrets)
 
     def masked_request(request: Any) -> Any:
-        request.uri = mask.text(request.uri.replace(real, shown) if real else request.uri)
+        request.uri = mask.text(_shown(request.uri, real, shown))
         request.headers = cassette.request_headers(request.headers, mask)
         request.body = request.body and cassette.without_keys(request.body, mask)
         return request
@@ -54,6 +55,14 @@ def recorder(secrets: Iterable[Secret], *, real: str, shown: str, evidence: Evid
     )
     vcr_recorder.register_serializer("readable", Serializer(evidence))
     return vcr_recorder
+
+
+def _shown(url: str, real: str, shown: str) -> str:
+    """A URL below another base than it was, or beside it."""
+    if not real:
+        return url
+    (old_scheme, old_host, *_), (scheme, host, *_) = urlsplit(real), urlsplit(shown)
+    return url.replace(real, shown).replace(f"{old_scheme}://{old_host}/", f"{scheme}://{host}/")
 
 
 def _readable(request: Mapping[str, Any], response: Mapping[str, Any]) -> cassette.Row:

@@ -20,7 +20,8 @@ from prx.spec.definition import Definition
 from prx.spec.model import Spec
 
 Row = dict[str, Any]
-FINAL = ("passed", "failed", "skipped", "unrecorded")  # outcomes that a resumed run does not ask for again
+# Outcomes that a resumed run does not ask for again.
+FINAL = ("passed", "failed", "unclaimed", "skipped", "unrecorded")
 
 
 def row_of(result: Result) -> Row:
@@ -91,7 +92,7 @@ def junit(report: Mapping[str, Any]) -> str:
         outcomes = Counter(row["outcome"] for row in rows)
         sizes = {
             "tests": len(rows), "failures": outcomes["failed"], "errors": outcomes["error"] + outcomes["limited"],
-            "skipped": outcomes["skipped"] + outcomes["unrecorded"],
+            "skipped": outcomes["skipped"] + outcomes["unrecorded"] + outcomes["unclaimed"],
             "time": round(sum(row["seconds"] for row in rows), 3),
         }  # fmt: skip
         suite = ET.SubElement(
@@ -103,7 +104,14 @@ def junit(report: Mapping[str, Any]) -> str:
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-_TAGS = {"failed": "failure", "error": "error", "limited": "error", "skipped": "skipped", "unrecorded": "skipped"}
+_TAGS = {
+    "failed": "failure",
+    "error": "error",
+    "limited": "error",
+    "skipped": "skipped",
+    "unclaimed": "skipped",
+    "unrecorded": "skipped",
+}
 
 
 def _testcase(suite: ET.Element, row: Row) -> None:

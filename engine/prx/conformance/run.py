@@ -23,7 +23,7 @@ from prx.transport.playback import Playback
 if TYPE_CHECKING:
     from prx.transport.blocking import Http
 
-Outcome = Literal["passed", "failed", "skipped", "unrecorded", "limited", "error"]
+Outcome = Literal["passed", "failed", "unclaimed", "skipped", "unrecorded", "limited", "error"]
 WRONG_KEY = "sk-this-key-is-wrong"
 PLAYED_KEY = "sk-played-back-0000"
 # {kind of error: outcome}, for errors that show nothing about the case: the server was busy, or was not reached.
@@ -36,8 +36,9 @@ _UNJUDGED: Mapping[str, Outcome] = {
 class Result:
     """The result of a case.
 
-    outcome    passed · failed · skipped (the file denies a capability that the case needs) · unrecorded · limited (the
-               provider wants fewer requests, or money) · error (the provider was not reached, or had an error of its own)
+    outcome    passed · failed · unclaimed (it has not passed, and neither the file nor its evidence claims the capability) ·
+               skipped (the file denies a capability that the case needs) · unrecorded · limited (the provider wants fewer
+               requests, or money) · error (the provider was not reached, or had an error of its own)
     why        a sentence, "" where it has passed
     failures   the conditions that do not hold
     seen       the view that the conditions were evaluated on, see cases.play
@@ -171,7 +172,7 @@ def _judged(
     failures = tuple(cases.failures(case, spec, seen))
     error = seen["error"] or {}
     outcome: Outcome = _UNJUDGED.get(error.get("kind", ""), "failed") if failures else "passed"
-    reason = f"{error['kind']}: {error['message']}" if error else f"does not hold: {'; '.join(failures)}"
+    reason = f"{error['kind']}: {error['message']}" if error else "; ".join(cases.came(row, seen) for row in failures)
     why = reason if failures else ""
     seconds = time.monotonic() - started
     return Result(provider, case.name, outcome, why, failures, seen, evidence, tuple(exchanges), seconds)

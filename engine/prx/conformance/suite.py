@@ -71,7 +71,18 @@ def _result(plan: Plan, provider: str, spec: Spec, case: Case, asked: Asked | No
         return _denied(plan, provider, case, asked, path, denied)
     if asked is None:
         return run.replay(case, provider, path, list(plan.folders))
-    return run.record(case, asked, path) if plan.mode == "record" else run.live(case, asked)
+    found = run.record(case, asked, path) if plan.mode == "record" else run.live(case, asked)
+    unsaid = [name for name in case.needs if not _claimed(spec, name)]
+    if found.outcome == "failed" and unsaid:
+        return replace(
+            found, outcome="unclaimed", why=f"the file does not say capabilities.{unsaid[0]}: true; {found.why}"
+        )
+    return found
+
+
+def _claimed(spec: Spec, capability: str) -> bool:
+    """Whether anybody says that the provider can do it: its file, or what its file cites."""
+    return spec.capabilities.get(capability, False) or any(capability in row.of for row in spec.evidence)
 
 
 def _denied(plan: Plan, provider: str, case: Case, asked: Asked | None, path: Path, denied: list[str]) -> Result:
@@ -86,11 +97,13 @@ def _denied(plan: Plan, provider: str, case: Case, asked: Asked | None, path: Pa
             result = run.replay(case, provider, path, folders)
         else:
             enabled = replace(asked, client=_clients(replace(plan, folders=folders), provider, asked.real))
-            result = run.live(case, enabled)
-    if result.outcome == "passed":
+            result = run.record(case, enabled, path) if plan.mode == "record" else run.live(case, enabled)
+    if result.outcome == "passed" and case.proves:
         why = f"the file says capabilities.{denied[0]}: false, but the case passes"
         return replace(result, outcome="failed", why=why)
-    return Result(provider, case.name, "skipped", f"capabilities.{denied[0]}: false, which is right")
+    verdict = "which this case does not test" if result.outcome == "passed" else "which is right"
+    why = f"capabilities.{denied[0]}: false, {verdict}"
+    return Result(provider, case.name, "skipped", why, evidence=result.evidence)
 
 
 def _asked(plan: Plan, provider: str, spec: Spec) -> Asked:

@@ -169,10 +169,13 @@ class Blocks:
         return between
 
 
-def in_usual_order(parts: Sequence[Part]) -> bool:
-    """Whether an assistant message without `parts` tells the order: reasoning, text, calls, and no replay at a text."""
+def in_usual_order(parts: Sequence[Part], *, sent_as_blocks: bool) -> bool:
+    """Whether an assistant message without `parts` tells the order: reasoning, text, calls; and, where the API takes blocks
+    (sent_as_blocks), no text has a replay.
+    """
     order = [_USUAL[part.kind] for part in parts]
-    return order == sorted(order) and not any(part.replay for part in parts if part.kind == "text")
+    replayed = sent_as_blocks and any(part.replay for part in parts if part.kind == "text")
+    return order == sorted(order) and not replayed
 
 
 def _blank_line(before: str) -> str:

@@ -33,9 +33,10 @@ class Decoder:
     def __init__(self, spec: Spec, call: Call, target: Target, head: Head, new_id: Callable[[], str]) -> None:
         self.spec, self.call, self.target, self.head = spec, call, target, head
         self.into = Assembly(spec, call, new_id)
-        self.into.request_id = next(
-            (head.headers[name] for name in spec.response.request_id if name in head.headers), None
-        )
+        for name in spec.response.request_id:
+            if name in head.headers:
+                self.into.request_id = head.headers[name]
+                break
         several = call.params.get("n")
         self.choices = Choices(spec.response.choices, several=isinstance(several, int) and several > 1)
         self.reading = Reading(spec, self.into, self.choices)
@@ -125,7 +126,7 @@ class Decoder:
             return False
         start = (whole if self._past_bom else whole.removeprefix(BOM)).lstrip()
         self._body, self._past_bom = [start], True
-        if not start or any(mark != start and mark.startswith(start) for mark in _SSE_STARTS):
+        if not start or (start[:1] != b"{" and any(mark != start and mark.startswith(start) for mark in _SSE_STARTS)):
             return False
         framing = _framing(start, self.spec.stream.framing if self.call.stream else "")
         self._is_body = framing is None

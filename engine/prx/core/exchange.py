@@ -29,7 +29,7 @@ from prx.wire import Head, HttpRequest, Target
 _MAX_ERROR_BODY = 64 * 1024
 
 
-class Send(Record):
+class Send(Record, often=True):
     request: HttpRequest
     limits: Limits
 
@@ -69,7 +69,7 @@ if TYPE_CHECKING:  # at import, creating a Protocol class takes as long as the r
         def spec(self, model: str = "", fallbacks: tuple[str, ...] = ()) -> Spec: ...
 
 
-class Policy(Record):
+class Policy(Record, often=True):
     """The caller's wishes for a call, and two functions that a core without I/O needs.
 
     retries     further attempts; None for as many as the spec has
@@ -100,7 +100,7 @@ def exchange(variants: Variants, call: Call, target: Target, policy: Policy, kin
     cause: Error | None = None  # the error that led to the first fallback of this call
     retried = 0
     while True:
-        spec = variants.spec(call.model, applied)
+        spec = variants.spec(call.model, applied) if applied else spec
         run = _Attempt(kind, spec, call if spec.can("stream") else call._replace(stream=False), target, policy)
         try:
             with OPENING:

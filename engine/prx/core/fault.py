@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from prx.chat import Call
+from prx.core.names import in_words
 from prx.errors import KINDS, Error, ProtocolError, ServerError
 from prx.json_text import parsed
 from prx.lang.codegen import Function
@@ -70,7 +71,7 @@ def classify(spec: Spec, call: Call, head: Head, body: Any, text: str, stage: St
         "headers": dict(head.headers), "body": body, "stage": stage, "call": _call_view(call),
     }  # fmt: skip
     rule = next((rule for rule in spec.errors.rules if _applies(rule, view, spec)), None)
-    error = _error(spec, rule, status, full, view)
+    error = _error(spec, call, rule, status, full, view)
     error.status = head.status if stage == "status" else (status if status != 200 else None)
     seconds = retry_after(head)
     error.retry_after = _seconds(pause) if seconds is None else seconds
@@ -127,10 +128,11 @@ def _event_data(text: str) -> str:
     return next(iter(objects or [each for each in data if each.strip() not in _WITHOUT_ERROR]), text)
 
 
-def _error(spec: Spec, rule: Rule | None, status: int, message: str, view: dict[str, Any]) -> Error:
+def _error(spec: Spec, call: Call, rule: Rule | None, status: int, message: str, view: dict[str, Any]) -> Error:
     statuses = spec.errors.statuses
     kind = rule.kind if rule else statuses.get(str(status)) or statuses.get(f"{status // 100}xx")
     cls = KINDS[kind] if kind else (ServerError if view["stage"] != "status" else ProtocolError)
+    message = in_words(message, call, spec.request.tool_names)
     error = cls(message, provider=spec.id, retryable=rule.retryable if rule else None, hint=rule.hint if rule else "")
     error.view = {**view, "kind": error.kind}
     return error

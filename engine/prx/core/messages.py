@@ -1,4 +1,4 @@
-"""Messages: the changes that the spec requires in them, and the view of them that templates read.
+"""Messages: the markers of pictures in them, and the view of them that templates read.
 
 Messages stay OpenAI-shaped dicts; the caller's own are never changed. The view (`turns`) is for APIs
 of another shape: each message is a list of parts with a type, consecutive tool results are one turn.
@@ -14,7 +14,6 @@ from urllib.parse import unquote_to_bytes
 
 from prx.chat import Message
 from prx.json_text import read_json
-from prx.spec.model import Request
 
 Part = dict[str, Any]
 MARKER = "[IMAGE:"
@@ -75,50 +74,7 @@ def data_url(reference: str) -> str | None:
     return reference if reference.startswith("data:image/") and ";base64," in reference[:100] else None
 
 
-# ------------------------------------------------------------------ changes that the spec requires
-
-
-def prepare(messages: Sequence[Message], request: Request) -> list[Message]:
-    """The messages with the changes of the spec's `request`: roles, system, content, strip."""
-    prepared = list(messages)
-    if request.roles:
-        prepared = [
-            {**message, "role": request.roles.get(str(message.get("role")), message.get("role"))}
-            for message in prepared
-        ]
-    if request.system == "merge_into_first_user":
-        prepared = merge_system(prepared)
-    if request.content == "text":
-        prepared = [_flattened(message) for message in prepared]
-    if request.strip:
-        prepared = [_stripped(message, request.strip) for message in prepared]
-    return prepared
-
-
-def _stripped(message: Message, names: Sequence[str]) -> Message:
-    """A message without these keys, also in its tool calls."""
-    kept = {key: value for key, value in message.items() if key not in names}
-    if isinstance(calls := kept.get("tool_calls"), list):
-        kept["tool_calls"] = [
-            {key: value for key, value in call.items() if key not in names} if isinstance(call, dict) else call
-            for call in calls
-        ]
-    return kept
-
-
-def merge_system(messages: Sequence[Message]) -> list[Message]:
-    """The text of all system messages moved to the beginning of the first user message, which is made if there is none."""
-    text = system_text(messages)
-    rest = [message for message in messages if message.get("role") not in SYSTEM_ROLES]
-    if not text:
-        return rest
-    place = next((i for i, message in enumerate(rest) if message.get("role") == "user"), None)
-    if place is None:
-        return [{"role": "user", "content": text}, *rest]
-    first = rest[place]
-    content = first.get("content") or ""
-    merged = f"{text}\n\n{content}" if isinstance(content, str) else [_text(f"{text}\n\n"), *content]
-    return [*rest[:place], {**first, "content": merged}, *rest[place + 1 :]]
+# ------------------------------------------------------------------ texts
 
 
 def system_text(messages: Sequence[Message]) -> str:
@@ -144,16 +100,6 @@ def plain_text(content: Any) -> str:
     return content if isinstance(content, str) else ""
 
 
-def _flattened(message: Message) -> Message:
-    """A message whose content is a text if all its parts are; others (pictures) stay parts."""
-    content = message.get("content")
-    if content is None:
-        return {**message, "content": ""}
-    if isinstance(content, list) and all(_text_of(part) for part in content):
-        return {**message, "content": plain_text(content)}
-    return message
-
-
 # ------------------------------------------------------------------ the view for templates
 
 
@@ -166,7 +112,7 @@ def turns(messages: Sequence[Message], model: str = "") -> list[dict[str, Any]]:
     open            the turn comes after the last user message
     runs            [{role, parts, message, open}, …]: the turn, cut so that in each run reasoning comes before text and
                     text before tool calls; nearly always there is one
-    parts           by type, besides role and model:
+    parts           by type, besides role, model and any further keys that the caller gave it:
         text          text; of an assistant also replay
         reasoning     text, replay
         image         url, detail, source: "data" (with media_type and data) or "url" (with media_type)
@@ -174,7 +120,7 @@ def turns(messages: Sequence[Message], model: str = "") -> list[dict[str, Any]]:
         audio         audio
         refusal       refusal
         tool_call     id, name, arguments, input, call, step
-        tool_result   id, name, text, parts, custom
+        tool_result   id, name, text, parts, custom, message
         other         given: the part itself, for a type that is none of these
     replay          the object that has, by key, the values that the provider of an answer requires back
     step            True for the first tool call of an open turn: some APIs require its signature
@@ -231,6 +177,7 @@ def _parts(message: Message, role: str, calls: dict[str, Part]) -> Iterator[Part
             "name": message.get("name") or call.get("name"),
             "text": plain_text(content),
             "parts": parts,
+            "message": message,
             "custom": call.get("call", {}).get("type") == "custom",
         }
         return
@@ -303,12 +250,14 @@ def _part(part: Any) -> Part:
     if not isinstance(part, dict):
         return _text(str(part))
     kind = part.get("type")
+    marks = {key: value for key, value in part.items() if key != kind}  # with which the caller marked it
     if kind == "image_url":
-        return _image(part["image_url"] if isinstance(part.get("image_url"), dict) else {"url": part.get("image_url")})
+        image = part["image_url"] if isinstance(part.get("image_url"), dict) else {"url": part.get("image_url")}
+        return {**marks, **_image(image)}
     if kind == "input_audio":
-        return {"type": "audio", "audio": part.get("input_audio")}
+        return {**marks, "type": "audio", "audio": part.get("input_audio")}
     if kind == "file" and isinstance(part.get("file"), dict):
-        return _file(part["file"])
+        return {**marks, **_file(part["file"])}
     return dict(part) if kind in ("text", "refusal") else {"type": "other", "given": part}
 
 

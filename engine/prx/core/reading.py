@@ -18,6 +18,7 @@ from prx.spec.model import Found, Query, Reader, Spec
 from prx.text import clean
 
 NOTHING = Delta()
+_NO_COUNTS = Usage()
 CUT_SHORT = ("length", "content_filter")  # finish reasons of an answer that is unfinished, or has not one word
 _NOT_CUT_SHORT = (None, "stop", "tool_calls")  # finish reasons with which the arguments of a call must be whole
 _new = tuple.__new__  # a named tuple's own constructor takes three times as long
@@ -84,7 +85,7 @@ class Reading:
         found = Found._make(self.run(reader.found.run, event))
         if any((found.detect, found.refusal, *found[_CALLS:_MODEL], found.final, found.end)):
             return None
-        if self._found(reader.replay, event) or key_of(found.block) != key:
+        if self._wanted_back(reader, event) or key_of(found.block) != key:
             return None
         wanted, other = (found.content, found.reasoning) if kind == "text" else (found.reasoning, found.content)
         return None if other else wanted
@@ -130,7 +131,7 @@ class Reading:
 
     def _blocks(self, reader: Reader, event: dict[str, Any], found: Found, key: Key) -> Delta:
         """The delta of the blocks that an event has pieces of: nearly always one block."""
-        replay = self._found(reader.replay, event) if reader.replay.names else None
+        replay = self._wanted_back(reader, event) if reader.replay.names else None
         listed = _at(event, reader.blocks) if reader.blocks else None
         if listed is None:
             delta = self._block(reader, found, key, replay)
@@ -251,7 +252,7 @@ class Reading:
 
     def _whole_blocks(self, body: dict[str, Any], found: Found) -> Delta:
         into, reader = self.into, self.spec.response
-        replay = self._found(reader.replay, body) if reader.replay.names else {}
+        replay = self._wanted_back(reader, body) if reader.replay.names else {}
         listed = _at(body, reader.blocks)
         if listed is None:
             delta = self._whole_block(
@@ -291,8 +292,13 @@ class Reading:
     def refuse_half_calls(self) -> None:
         """Raise where a tool call is incomplete. One that the provider itself cut short (CUT_SHORT) is handed out."""
         calls = self.into.calls
+        if not calls:
+            return
         if calls.nameless():
             raise ProtocolError("a tool call came without the name of a function")
+        has_output = self.into.content or self.into.refusal
+        if self.into.finish_reason == "tool_calls" and self.into.call.tools and not (calls or has_output):
+            raise ProtocolError("the answer ended with tool calls, and none came")
         broken = calls.not_json() if self.into.finish_reason in _NOT_CUT_SHORT else None
         if broken is None:
             return
@@ -320,9 +326,7 @@ class Reading:
     def _alone(self, reader: Reader, value: dict[str, Any], elements: list[Any]) -> _Block:
         alone = _put(value, reader.blocks, elements)
         found = self.found(self.run(reader.found.run, alone))
-        return _Block(
-            found.content, found.reasoning, found.refusal, found.tool_calls, self._found(reader.replay, alone)
-        )
+        return _Block(found.content, found.reasoning, found.refusal, found.tool_calls, self._wanted_back(reader, alone))
 
     def _fragments(
         self, reader: Reader, calls: Any, how: How
@@ -369,8 +373,16 @@ class Reading:
 
     def _usage(self, reader: Reader, found: Any) -> Usage | None:
         whole = self.into.add_counts(found) if self.spec.stream.usage_in_parts else found
-        counts = [_count(value) for value in self.run(reader.tokens.run, whole)]
-        return self.into.add_usage(Usage(*counts)) if any(count is not None for count in counts) else None
+        counts = _new(Usage, map(_count, self.run(reader.tokens.run, whole)))
+        return self.into.add_usage(counts) if counts != _NO_COUNTS else None
+
+    def _wanted_back(self, reader: Reader, value: Any) -> dict[str, Any]:
+        """What goes back of a body or an event. An empty text is noted: some APIs refuse the next turn without it."""
+        if not reader.replay.names:
+            return {}
+        found = dict(zip(reader.replay.names, self.run(reader.replay.run, value), strict=True))
+        self.into.replay.empty.update(name for name, item in found.items() if item == "")
+        return {name: item for name, item in found.items() if item}
 
     def _found(self, query: Query, value: Any) -> dict[str, Any]:
         """What a query finds, by the query's names; without null and empty values."""
@@ -418,11 +430,11 @@ def _dicts(found: Any) -> list[dict[str, Any]]:
 
 def _at(value: Any, path: Sequence[str | int]) -> list[Any] | None:
     """The list of blocks at a path; None where there is none, or where it has fewer than two blocks, which have no order."""
-    for step in path:
-        if isinstance(step, str):
-            value = value.get(step) if isinstance(value, dict) else None
-        else:
-            value = value[step] if isinstance(value, list) and step < len(value) else None
+    try:
+        for step in path:
+            value = value[step]
+    except (LookupError, TypeError):
+        return None
     return value if path and isinstance(value, list) and len(value) > 1 else None
 
 
@@ -437,6 +449,8 @@ def _put(value: Any, path: Sequence[str | int], elements: list[Any]) -> Any:
 
 
 def _count(value: Any) -> int | None:
+    if value is None or type(value) is int:
+        return value
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None

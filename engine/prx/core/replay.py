@@ -13,10 +13,14 @@ Grows = Mapping[str, tuple[str, ...]]
 
 
 class Replay:
-    """Keeps the pieces, and joins them only in `folded`: long reasoning comes in many, and to join at each is quadratic."""
+    """Keeps the pieces, and joins them only in `folded`: long reasoning comes in many, and to join at each is quadratic.
+
+    empty   keys for which an empty text has come
+    """
 
     def __init__(self) -> None:
         self._pieces: list[tuple[dict[str, Any], Grows]] = []
+        self.empty: set[str] = set()
 
     def add(self, values: dict[str, Any], grows: Grows) -> None:
         """values: by key of the message. grows: by key, the texts of its elements that come in pieces."""
@@ -31,7 +35,8 @@ class Replay:
             grows |= growing
             for key, value in values.items():
                 by_key.setdefault(key, []).append(value)
-        return {key: _folded(pieces, grows.get(key, ())) for key, pieces in by_key.items()}
+        empty_texts = dict.fromkeys(sorted(self.empty), "")
+        return empty_texts | {key: _folded(pieces, grows.get(key, ())) for key, pieces in by_key.items()}
 
 
 def _folded(values: list[Any], grows: tuple[str, ...]) -> Any:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
-from prx.chat import Call
+from prx.chat import Call, Extra
 from prx.core import messages as shaping
+from prx.core import names
+from prx.core.shape import prepared
 from prx.errors import CapabilityError, ConfigError
 from prx.lang.template import TemplateError
 from prx.secret import Secret
@@ -38,13 +40,16 @@ def build(spec: Spec, call: Call, target: Target) -> HttpRequest:
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"the call cannot be written as JSON: {error}", provider=spec.id) from None
     path = spec.endpoints.get("stream" if call.stream else "chat") or spec.endpoints["chat"]
-    return _request("POST", _with_model(path, call.model, spec), spec, target, body, stream=call.stream)
+    path = _with_model(path, call.model, spec)
+    return _request("POST", path, spec, target, body, extra=call.extra, stream=call.stream)
 
 
 def _with_model(path: str, model: str, spec: Spec) -> str:
     """The path with the model's name in it. A name such as models/x is not put behind models/ a second time."""
     before, place, _ = path.partition("{model}")
-    if place and {".", ".."} & set(model.split("/")):
+    if not place:
+        return path
+    if {".", ".."} & set(model.split("/")):
         raise ConfigError(f"the model's name {model!r} cannot stand in a URL", provider=spec.id)
     name = model.removeprefix(f"{before.rstrip('/').rpartition('/')[2]}/")
     try:
@@ -63,7 +68,14 @@ def build_models(spec: Spec, _call: Call, target: Target) -> HttpRequest:
 
 
 def _request(
-    method: str, path: str, spec: Spec, target: Target, body: bytes = b"", *, stream: bool = False
+    method: str,
+    path: str,
+    spec: Spec,
+    target: Target,
+    body: bytes = b"",
+    *,
+    extra: Extra = Extra(),  # noqa: B008 - a record does not change
+    stream: bool = False,
 ) -> HttpRequest:
     headers: dict[str, str | Secret] = {
         "user-agent": USER_AGENT,
@@ -72,16 +84,49 @@ def _request(
     }
     if body:
         headers["content-type"] = "application/json"
-    named = {name.lower(): text for name, text in spec.request.headers.items() if name.lower() not in target.headers}
-    headers.update({name: _expanded(text, target, spec) for name, text in named.items()})
+    for name, text in spec.request.headers.items():
+        if name.lower() not in target.headers:
+            headers[name.lower()] = _expanded(text, target, spec)
     headers.update(target.headers)
-    if not target.in_query:
-        headers.update(target.auth)
-    query = {name: _expanded(text, target, spec) for name, text in spec.request.query.items()}
-    plain = {name: value for name, value in query.items() if isinstance(value, str)}
-    secret = {name: value for name, value in query.items() if isinstance(value, Secret)}
-    url = endpoint_url(target.base_url, path, target.endpoints, tuple(plain.items()))
-    return HttpRequest(method, url, headers, body, {**secret, **(target.auth if target.in_query else {})}, stream)
+    auth, in_query = _auth(spec, target), spec.auth.style == "query"
+    if extra.headers or extra.query:
+        _refuse_key(spec, auth, extra.query if in_query else map(str.lower, extra.headers))
+        headers.update({name.lower(): text for name, text in extra.headers.items()})
+    if not in_query:
+        headers.update(auth)
+    plain, secret = _query(spec, target, extra)
+    if in_query:
+        secret.update(auth)
+    url = endpoint_url(target.base_url, path, target.endpoints, tuple(plain))
+    return HttpRequest(method, url, headers, body, secret, stream)
+
+
+def _refuse_key(spec: Spec, auth: Mapping[str, Secret], names: Iterable[str]) -> None:
+    if not auth.keys().isdisjoint(names):
+        raise ConfigError(
+            f"{spec.auth.name} carries the key; no call sets it by extra_headers or extra_query", provider=spec.id
+        )
+
+
+def _query(spec: Spec, target: Target, extra: Extra) -> tuple[list[tuple[str, str]], dict[str, Secret]]:
+    """The URL's parameters: those that may be seen, and those with a key in them."""
+    plain: list[tuple[str, str]] = [*extra.query.items()]
+    secret: dict[str, Secret] = {}
+    for name, text in spec.request.query.items():
+        if name in extra.query:
+            continue
+        value = _expanded(text, target, spec)
+        if isinstance(value, Secret):
+            secret[name] = value
+        else:
+            plain.append((name, value))
+    return plain, secret
+
+
+def _auth(spec: Spec, target: Target) -> Mapping[str, Secret]:
+    """The key in the form that this variant of the spec gives it: overrides by model may have one of their own."""
+    secret = next(iter(target.auth.values()), None)
+    return {} if secret is None or spec.auth.style == "none" else {spec.auth.name: secret.within(spec.auth.template)}
 
 
 def _expanded(text: str, target: Target, spec: Spec) -> str | Secret:
@@ -104,16 +149,26 @@ def endpoint_url(base_url: str, path: str, known: tuple[str, ...] = (), query: t
     """A base URL with an endpoint's path appended, unless the URL ends in that path already.
 
     The base URL's query is kept, and so is a slash after a full path. known: endpoints that a base URL may end in, which
-    are replaced. query: parameters to add, where the base URL does not have them.
+    are replaced. query: parameters to add, where the base URL does not have them. An endpoint beside the base URL
+    begins with /../
     """
     base = urlsplit(base_url)
     path, _, path_query = path.partition("?")
     base_path = base.path.rstrip("/")
     full = base.path if base_path.endswith(path) else _without_endpoint(base_path, known) + path
+    full = _climbed(full) if "/../" in path else full
     present = {name for name, _ in parse_qsl(base.query, keep_blank_values=True)}
     added = urlencode([(name, value) for name, value in query if name not in present])
     pairs = [part for part in (base.query, path_query, added) if part]
     return urlunsplit((base.scheme, base.netloc, full, "&".join(pairs), ""))
+
+
+def _climbed(path: str) -> str:
+    """A path without its /../: each takes away the step before it, where there is one."""
+    steps: list[str] = []
+    for step in path.split("/")[1:]:
+        steps[-1:] = [] if step == ".." else [*steps[-1:], step]
+    return f"/{'/'.join(steps)}"
 
 
 def endpoint_pattern(path: str) -> str:
@@ -136,12 +191,15 @@ def _without_endpoint(path: str, known: tuple[str, ...]) -> str:
 def build_body(spec: Spec, call: Call) -> dict[str, Any]:
     """The JSON body as a dict. Raises CapabilityError where the dialect has no form for a part of the call."""
     request = spec.request
+    if request.schemas is not None and (call.tools or "response_format" in call.params):
+        from prx.core import schemas  # late: most providers take any schema, and most calls have none
+
+        call = schemas.outgoing(call, spec)
+    call = names.outgoing(call, request)
     params = adapt(request.parameters, call.params)
     template = request.body
     try:
-        body: dict[str, Any] = (
-            template(view(call, shaping.prepare(call.messages, request), params, template.reads)) or {}
-        )
+        body: dict[str, Any] = template(view(prepared(call, request), params, template.reads)) or {}
     except TemplateError as error:
         raise CapabilityError(f"the dialect {spec.dialect} cannot express this: {error}", provider=spec.id) from None
     # Parameters that the template does not place itself go to the top of the body; "*" means that it places all.
@@ -149,25 +207,26 @@ def build_body(spec: Spec, call: Call) -> dict[str, Any]:
     rest = {} if "*" in placed else {name: value for name, value in params.items() if name not in placed}
     for name, value in rest.items():
         body[name] = _joined(body.get(name), value)
-    return body
+    return {**body, **call.extra.body} if call.extra.body else body
 
 
-def view(call: Call, prepared: list[dict[str, Any]], params: Mapping[str, Any], wanted: set[str]) -> dict[str, Any]:
+def view(call: Call, params: Mapping[str, Any], wanted: set[str]) -> dict[str, Any]:
     """The names that a body's formulas can read, with their values. Those that take work are made only if `wanted`."""
+    messages = list(call.messages)
     names: dict[str, Any] = {
         "model": call.model,
-        "messages": prepared,
+        "messages": messages,
         "tools": list(call.tools) or None,
         "tool_choice": call.tool_choice,
         "stream": call.stream,
         "params": dict(params),
     }
     if "system" in wanted:
-        names["system"] = shaping.system_text(prepared) or None
+        names["system"] = shaping.system_text(messages) or None
     if "system_parts" in wanted:
-        names["system_parts"] = shaping.system_parts(prepared)
+        names["system_parts"] = shaping.system_parts(messages)
     if "turns" in wanted:
-        names["turns"] = shaping.turns(prepared, call.model)
+        names["turns"] = shaping.turns(messages, call.model)
     if "choice" in wanted:
         names["choice"] = _choice(call.tool_choice)
     return names
@@ -222,13 +281,19 @@ def _joined(old: Any, new: Any) -> Any:
 
 def refuse_unable(spec: Spec, call: Call) -> None:
     """Raise CapabilityError for the first capability that the call needs and the spec denies."""
+    able = spec.capabilities
     for capability, needs, feature in _NEEDS:
-        if not spec.can(capability) and needs(call):
+        if not able.get(capability, True) and needs(call):
             raise CapabilityError(
-                f"does not support {feature}: its file says capabilities.{capability}: false",
+                f"does not support {feature}: its file says capabilities.{capability}: false{_age(spec, call, capability)}",
                 provider=spec.id,
                 hint="Leave it out, use another provider, or set the capability to true if the file is wrong.",
             )
+
+
+def _age(spec: Spec, call: Call, rule: str) -> str:
+    date = spec.dated(rule, call.model)
+    return f", by a source of {date}" if date else ""
 
 
 def _part_kinds(call: Call) -> Iterator[Any]:

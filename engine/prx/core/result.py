@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from prx.chat import Call, JsonText, Message, Part, Reply, ToolCall, Usage
+from prx.core import names
 from prx.core.blocks import Blocks, in_usual_order
 from prx.core.replay import Replay
 from prx.core.toolcalls import ToolCalls
@@ -30,10 +31,9 @@ class Assembly:
         self.call = call
         self.blocks = Blocks()
         # The pieces as they were handed on.
-        self.content, self.reasoning, self.refusal = (
-            self.blocks.pieces[kind] for kind in ("text", "reasoning", "refusal")
-        )
-        self.calls = ToolCalls(new_id, *(_names(call) if call.tools else ()))
+        pieces = self.blocks.pieces
+        self.content, self.reasoning, self.refusal = pieces["text"], pieces["reasoning"], pieces["refusal"]
+        self.calls = ToolCalls(new_id, *(names.of_tools(call, spec.request.tool_names) if call.tools else ()))
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
         self.model = ""
@@ -56,9 +56,11 @@ class Assembly:
 
     def add_usage(self, found: Usage) -> Usage:
         """Add a usage report; gives all counts so far. A later count replaces an earlier one, but a later 0 does not."""
-        old = self.usage or Usage()
-        self.usage = Usage(*(new if new or kept is None else kept for new, kept in zip(found, old, strict=True)))
-        return self.usage
+        old = self.usage
+        if old is not None:
+            found = Usage(*(new if new or kept is None else kept for new, kept in zip(found, old, strict=True)))
+        self.usage = found
+        return found
 
     def reply(self) -> Reply:
         content, reasoning = _joined(self.content), "".join(self.reasoning) or None
@@ -94,16 +96,9 @@ class Assembly:
             message["refusal"] = refusal
         if calls:
             message["tool_calls"] = self.calls.messages()
-        if len(parts) > 1 and not in_usual_order(parts):
+        if len(parts) > 1 and not in_usual_order(parts, sent_as_blocks="turns" in self.spec.request.body.reads):
             message["parts"] = [_message_part(part) for part in parts]
         return {**message, **self.replay.folded()}
-
-
-def _names(call: Call) -> tuple[list[str], list[str]]:
-    """Names of a call's tools: of all, and of those whose input is any text (custom) instead of JSON."""
-    rows = [(tool.get("type"), tool.get(str(tool.get("type")))) for tool in call.tools]
-    names = [(kind, row.get("name")) for kind, row in rows if isinstance(row, dict)]
-    return [str(name) for _, name in names], [str(name) for kind, name in names if kind == "custom"]
 
 
 def _message_part(part: Part) -> dict[str, Any]:

@@ -9,10 +9,10 @@ a name, which is an error at the end of the answer.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
-from prx.chat import ToolCall, ToolCallDelta
+from prx.chat import NONE, ToolCall, ToolCallDelta
 from prx.core.call_arguments import Arguments, is_json, strict
 from prx.errors import ProtocolError
 from prx.text import clean
@@ -79,7 +79,7 @@ class _Call:
     doubt   the earlier call that this one may repeat, or None
     """
 
-    __slots__ = ("arguments", "doubt", "held", "id", "index", "keys", "made", "name", "place", "replay")
+    __slots__ = ("arguments", "doubt", "held", "id", "index", "keys", "made", "name", "place", "replay", "told")
 
     def __init__(self, piece: Piece) -> None:
         self.index = piece.index
@@ -91,6 +91,7 @@ class _Call:
         self.id: str | None = None
         self.made = ""  # an id made by prx for a call that came without one
         self.name: str | None = None
+        self.told: str | None = None  # what was handed on of the name, where some names come back changed
         self.replay: dict[str, Any] = {}
 
     @property
@@ -179,14 +180,21 @@ class ToolCalls:
     new_id    makes an id for a call that has none
     offered   names of the tools that the model was given
     free      those among them whose input is a text of their own, not JSON
+    own       the caller's names for those that went out by another
     """
 
-    def __init__(self, new_id: Callable[[], str], offered: Collection[str] = (), free: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        new_id: Callable[[], str],
+        offered: Collection[str] = (),
+        free: Collection[str] = (),
+        own: Mapping[str, str] = NONE,
+    ) -> None:
         self._calls: list[_Call] = []
         self._known: dict[tuple[Any, ...], _Call] = {}
         self._server_calls: set[tuple[Any, ...]] = set()
         self._places = 0
-        self._new_id, self._offered, self._free = new_id, offered, free
+        self._new_id, self._offered, self._free, self._own = new_id, offered, free, own
 
     def __bool__(self) -> bool:
         return bool(self._calls)
@@ -231,7 +239,7 @@ class ToolCalls:
 
     def calls(self) -> tuple[ToolCall, ...]:
         """The calls so far. One that came without an id gets a made one, one that came without arguments "{}"."""
-        return tuple(ToolCall(self._id(call), call.name or "", _arguments(call)) for call in self._handed_on())
+        return tuple(ToolCall(self._id(call), self._name(call), _arguments(call)) for call in self._handed_on())
 
     def messages(self) -> list[dict[str, Any]]:
         """The calls as elements of an assistant message's tool_calls, with what the provider requires back."""
@@ -249,7 +257,7 @@ class ToolCalls:
     def not_json(self) -> tuple[str, str] | None:
         """(name, arguments) of the first call whose arguments should be JSON and are not."""
         broken = (call for call in self._handed_on() if not call.arguments.free and not is_json(call.arguments.text))
-        return next(((call.name or "?", call.arguments.text) for call in broken), None)
+        return next(((self._name(call) or "?", call.arguments.text) for call in broken), None)
 
     def _handed_on(self) -> list[_Call]:
         """The calls that have been handed on, in their order: no placeholder, and none that may repeat another."""
@@ -319,6 +327,8 @@ class ToolCalls:
             text = None if call.held else call.arguments.text or text
         elif call.held or (holds and text == "{}" and call.arguments.is_empty_object):
             text = self._text_unless_held(call)
+        if self._own:
+            name = self._own_name(call, name, certain=not holds or bool(call.arguments))
         return self._delta(call, given, name, text) if given or name or text else None
 
     @staticmethod
@@ -340,6 +350,28 @@ class ToolCalls:
         if not name or name == begun or (begun and call.arguments):
             return None
         return name[len(begun) :] if begun and name.startswith(begun) else name
+
+    def _own_name(self, call: _Call, more: str | None, *, certain: bool) -> str | None:
+        """The part of a name to hand on, where names of tools were changed in the request: it is the caller's own name, and
+        nothing is handed on until it is certain which one it is.
+
+        more: the new part of the name. certain: the name is complete, since arguments have come or nothing follows.
+        """
+        if call.told is None and call.name is not None and (certain or not self._may_go_on(call.name)):
+            more = call.told = self._own.get(call.name, call.name)
+            return more
+        if call.told is None or not more:
+            return None
+        call.told += more
+        return more
+
+    def _may_go_on(self, name: str) -> bool:
+        """Whether an incomplete name may still become one of the changed names, or a longer one that is not changed."""
+        longer = self._offered if name in self._own else self._own
+        return any(other != name and other.startswith(name) for other in longer)
+
+    def _name(self, call: _Call) -> str:
+        return (call.told if self._own else call.name) or ""
 
     def _remember_keys(self, piece: Piece, call: _Call) -> None:
         """Find the call by the element's identifiers from now on. Only the first index of a call counts: some servers
@@ -370,7 +402,8 @@ class ToolCalls:
         """The delta of a call in doubt that turned out to be a new call."""
         call.arguments.settle()
         call.doubt, call.place, self._places = None, self._places, self._places + 1
-        return self._delta(call, call.id, call.name, call.arguments.text)
+        name = self._own_name(call, None, certain=True) if self._own else call.name
+        return self._delta(call, call.id, name, call.arguments.text)
 
     def _release(self, call: _Call, *, end: bool) -> ToolCallDelta | None:
         if end and call.doubt is not None and not self._is_placeholder(call):
@@ -378,7 +411,9 @@ class ToolCalls:
         rest = call.arguments.settle() if end else ""
         if call.held:
             call.held, rest = False, call.arguments.text
-        return self._delta(call, None, None, rest) if rest else None
+        late = end and self._own and call.place is not None and call.told is None
+        name = self._own_name(call, None, certain=True) if late else None
+        return self._delta(call, None, name, rest) if name or rest else None
 
     def _id(self, call: _Call) -> str:
         call.made = call.made or ("" if call.id else self._new_id())

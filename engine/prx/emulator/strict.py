@@ -20,6 +20,7 @@ from prx.emulator.common import RefusedError
 
 NUMBER = (int, float)
 SOME = re.compile(r".*\S.*", re.DOTALL)
+TOOL_NAME = re.compile("[a-zA-Z0-9_-]{1,64}")  # as most of the APIs have it
 
 
 @dataclass(frozen=True, slots=True)

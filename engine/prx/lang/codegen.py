@@ -8,6 +8,7 @@ into the source, as their repr; all other values are constants that the source n
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from types import CodeType
 from typing import Any
 
@@ -47,10 +48,16 @@ def build(trees: Sequence[Node], *, single: bool) -> Function:
     try:
         results = [code.emit(tree, "value") for tree in trees]
         code.line(f"return {results[0]}" if single else f"return ({''.join(name + ', ' for name in results)})")
-        source = "def query(value):\n" + "\n".join(code.lines)
-        return _function(compile(source, "<query>", "exec", dont_inherit=True), code.constants)
+        return _function(_compiled("def query(value):\n" + "\n".join(code.lines)), code.constants)
     except (SyntaxError, RecursionError, MemoryError):
         raise TooDeepError from None
+
+
+@lru_cache(maxsize=256)
+def _compiled(source: str) -> CodeType:
+    # Cached: files of one dialect have mostly the same expressions, and so has a file before and after a reload. The code
+    # holds only texts of its file; the function that is made of it is freed with the file.
+    return compile(source, "<query>", "exec", dont_inherit=True)
 
 
 def _get_field(name: str) -> Function:
@@ -80,6 +87,7 @@ class _Code:
         self.numbers: dict[tuple[Any, ...], int] = {}  # equal nodes have the same number
         self.numbered: dict[int, int] = {}  # by a node's id()
         self.count = 0
+        self.truths: set[str] = set()  # variables that are true, false or null
 
     def line(self, text: str) -> None:
         self.lines.append(" " * self.indent + text)
@@ -174,23 +182,41 @@ class _Code:
     _index_expression = _pipe = _subexpression
 
     def _or_expression(self, node: Node, value: str) -> str:
-        return self._choice(node, value, "not {0} and type({0}) not in numbers")
+        return self._choice(node, value, self.is_false)
 
     def _and_expression(self, node: Node, value: str) -> str:
-        return self._choice(node, value, "{0} or type({0}) in numbers")
+        return self._choice(node, value, self.is_true)
 
-    def _choice(self, node: Node, value: str, condition: str) -> str:
+    def _choice(self, node: Node, value: str, condition: Callable[[str], str]) -> str:
         out, (first, *others) = self.name(), _chain(node)
-        self.line(f"{out} = {self.emit(first, value)}")
+        operand = self.emit(first, value)
+        self.line(f"{out} = {operand}")
+        if operand in self.truths:
+            self.truths.add(out)
         for other in others:
-            self.open(f"if {condition.format(out)}:")
-            self.line(f"{out} = {self.emit(other, value)}")
+            self.open(f"if {condition(out)}:")
+            operand = self.emit(other, value)
+            self.line(f"{out} = {operand}")
             self.close()
+            if operand not in self.truths:
+                self.truths.discard(out)
         return out
+
+    def is_true(self, name: str) -> str:
+        """A condition: what a variable holds is true, as JMESPath sees it. Null comes first, since most of what is looked
+        for is not there.
+        """
+        return name if name in self.truths else f"{name} is not None and ({name} or type({name}) in numbers)"
+
+    def is_false(self, name: str) -> str:
+        return (
+            f"not {name}" if name in self.truths else f"({name} is None or not {name} and type({name}) not in numbers)"
+        )
 
     def _not_expression(self, node: Node, value: str) -> str:
         out, inner = self.name(), self.emit(node["children"][0], value)
-        self.line(f"{out} = not {inner} and type({inner}) not in numbers")
+        self.line(f"{out} = {self.is_false(inner)}")
+        self.truths.add(out)
         return out
 
     def _comparator(self, node: Node, value: str) -> str:
@@ -206,6 +232,7 @@ class _Code:
             self.line(f"{out} = {left} {'!=' if node['value'] == 'ne' else '=='} {right}")
         else:
             self.line(f"{out} = {'not ' * (node['value'] == 'ne')}equals({left}, {right})")
+        self.truths.add(out)
         return out
 
     def _operand(self, node: Node, value: str) -> str:
@@ -257,7 +284,7 @@ class _Code:
         self.open(f"for {item} in {items} if {out} is not None else ():")
         if condition is not None:
             wanted = self.emit(condition, item)
-            self.line(f"if not {wanted} and type({wanted}) not in numbers: continue")
+            self.line(f"if {self.is_false(wanted)}: continue")
         element = self.emit(node["children"][1], item)
         self.line(f"if {element} is not None: {out}.append({element})")
         self.close()

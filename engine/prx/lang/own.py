@@ -7,9 +7,7 @@ the packaged dialects use are here as well (STANDARD).
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from types import NoneType
@@ -90,15 +88,6 @@ def total(*counts: Any) -> int | float | None:
     """The sum of the arguments that are numbers; null where none is a number."""
     numbers = [count for count in counts if isinstance(count, int | float) and not isinstance(count, bool)]
     return sum(numbers) if numbers else None
-
-
-@_own(_TEXT)
-def slug(text: str | None) -> str | None:
-    """A text as a name of letters, digits, - and _. One with other characters gets a hash, so that no two become the same."""
-    if text is None or re.fullmatch(r"[A-Za-z0-9_-]+", text):
-        return text
-    mark = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    return f"{re.sub(r'[^A-Za-z0-9_-]', '_', text)[:40]}_{mark}"
 
 
 @_own(_TEXT, (str,))

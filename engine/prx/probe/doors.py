@@ -98,7 +98,9 @@ def doors(catalog: Loader, url: str) -> list[Door]:
 
 
 def _usual_paths(catalog: Loader) -> dict[str, list[str]]:
-    """{dialect: paths of its providers' base URLs}; the most used dialect and the most common path come first."""
+    """{dialect: paths of its providers' base URLs}; the most used dialect comes first; of its paths those of BASES, then
+    the most common.
+    """
     counts: dict[str, Counter[str]] = {name: Counter() for name in catalog.dialects() if _endpoints(catalog, name)}
     for entry in catalog.entries():
         if entry.packaged:
@@ -110,7 +112,8 @@ def _usual_paths(catalog: Loader) -> dict[str, list[str]]:
 
 
 def _common(paths: Counter[str]) -> Iterator[str]:
-    for place, (path, count) in enumerate(paths.most_common()):
+    plain_first = sorted(paths.most_common(), key=lambda row: row[0] not in BASES)
+    for place, (path, count) in enumerate(plain_first):
         if "$" not in path and (place == 0 or count >= _COMMON):
             yield path
 

@@ -69,7 +69,7 @@ def uncounted(findings: list[Finding]) -> list[Finding]:
         for case in (case for case in cases.load() if case.ask == _COUNTS[name]):
             kept = [condition for condition in case.hold if "usage" not in condition or "||" in condition]
             if len(kept) < len(case.hold):
-                overlay = {"deviations": {case.name: kept or ["!(reply.usage.total_tokens)"]}}
+                overlay = {"deviations": {case.name: kept or ["!(reply.usage.total_tokens > `0`)"]}}
                 rows.append(Finding(name, "no", finding.how, finding.asked, overlay=overlay))
     return rows
 

@@ -14,7 +14,7 @@ from prx.spec import faults, resolve, schema
 from prx.spec.compile import compile_spec
 from prx.spec.document import Document, Keys, Problem, dotted
 from prx.spec.read import read_strictly
-from prx.text import fill, variable_names
+from prx.text import fill, has_strange_variable, nearest, variable_names
 
 _SECRET_LIKE = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
 
@@ -52,9 +52,13 @@ def _own(
             f"{value['id']!r} is not the file's name; rename the file to {value['id']}.yaml, or write id: {path.stem}",
         )
     base_url = value.get("base_url")
-    if isinstance(base_url, str) and not any(problem.path == "base_url" for problem in known):
+    strange = isinstance(base_url, str) and has_strange_variable(base_url)  # said elsewhere, and no URL yet
+    if isinstance(base_url, str) and not strange and not any(problem.path == "base_url" for problem in known):
         try:
-            urls.check_url(fill(base_url, dict.fromkeys(variable_names(base_url), "x")))
+            filled = fill(base_url, dict.fromkeys(variable_names(base_url), "x"))
+            urls.check_url(
+                f"https://{filled}" if base_url.startswith("${") else filled
+            )  # a variable may be the whole address
         except ConfigError as error:
             yield document.problem(("base_url",), " ".join(str(error).splitlines()))
     for name in variable_names(str(base_url or "")):
@@ -62,12 +66,39 @@ def _own(
             yield document.problem(
                 ("base_url",), f"${{{name}}} looks like a secret, and URLs are logged; use auth for keys"
             )
+    yield from _unfounded(document, known)
     base = value.get("extends")
     if isinstance(base, str) and base != value.get("id"):
         try:
             base_path(base)
         except SpecError as error:
             yield document.problem(("extends",), error.message.removeprefix("extends: "))
+
+
+def _unfounded(document: Document, known: Sequence[Problem]) -> Iterator[Problem]:
+    """Evidence of a rule that the file does not have."""
+    if any(problem.path.startswith(("evidence", "overrides")) for problem in known):
+        return  # its shape is wrong, which is said already
+    capabilities = list(schema.load("provider")["$defs"]["capabilities"]["properties"])
+    for place, row in enumerate(document.value.get("evidence") or ()):
+        models = [each for each in document.value.get("overrides") or () if row.get("model") == each["model"]]
+        if row.get("model") and not models:
+            yield document.problem(
+                ("evidence", place, "model"), f"no override of this file has the pattern {row['model']!r}"
+            )
+            continue
+        for number, name in enumerate(row["of"]):
+            if name not in capabilities and not any(_has(each, name) for each in models or [document.value]):
+                text = f"{name!r} is no key of {'that override' if models else 'this file'}, and no capability"
+                yield document.problem(("evidence", place, "of", number), text + nearest(name, capabilities))
+
+
+def _has(value: Any, path: str) -> bool:
+    for key in path.split("."):
+        if not isinstance(value, dict) or key not in value:
+            return False
+        value = value[key]
+    return True
 
 
 def _without(value: Any, problems: Sequence[Problem]) -> Any:

@@ -12,7 +12,6 @@ from prx.spec import model
 from prx.spec.document import Keys
 from prx.spec.model import CALL, FAULT, TOKENS, Found, Query, Spec
 
-FRAMING = {"content-length", "transfer-encoding"}  # with a wrong one a server would take the rest for a second request
 OWN_HEADER = "prx sets this header itself, from the length of the request; remove it"
 
 _HEADER = {"bearer": "authorization", "x-api-key": "x-api-key"}
@@ -34,7 +33,7 @@ def compile_spec(raw: Mapping[str, Any], expressions: Expressions | None = None)
         name=raw.get("name") or raw["id"],
         dialect=raw.get("dialect") or raw["id"],
         auth=_auth(raw.get("auth", {})),
-        request=_request(raw.get("request", {}), expressions),
+        request=_request(raw.get("request", {}), expressions, query),
         response=_response(raw, query),
         stream=_stream(raw, query),
         errors=_errors(raw.get("errors", {}), query),
@@ -43,6 +42,7 @@ def compile_spec(raw: Mapping[str, Any], expressions: Expressions | None = None)
         transport=model.Limits(**raw.get("transport", {})),
         models=_record(model.Models, models := raw.get("models", {}), list=query(("models",), models, ("list",))),
         evidence=tuple(_record(model.Source, row) for row in raw.get("evidence", ())),
+        retired=_record(model.Retired, row) if "date" in (row := raw.get("retired") or {}) else None,
     )
 
 
@@ -65,6 +65,7 @@ def queries(spec: Spec) -> Iterator[Query]:
         yield from (reader.found, reader.tool_call, reader.call_replay, reader.tokens, reader.replay)
     yield from (spec.response.answer, spec.errors.detect, spec.errors.found, spec.models.list)
     yield from ([spec.stream.kind] if spec.stream.kind else [])
+    yield from (row.when for row in spec.request.fill if row.when)
     yield from (rule.when for rule in spec.errors.rules)
     yield from (fallback.when for fallback in spec.fallbacks)
     yield Query(spec.request.expressions, ("deviations",), spec.deviations)
@@ -81,15 +82,30 @@ def _auth(block: Mapping[str, Any]) -> model.Auth:
     )
 
 
-def _request(block: Mapping[str, Any], expressions: Expressions) -> model.Request:
+def _request(block: Mapping[str, Any], expressions: Expressions, query: _MakeQuery) -> model.Request:
     rows = block.get("parameters", {}).items()
     return _record(
         model.Request,
         block,
         expressions=expressions,
         body_source=block.get("body"),
+        **{key: model.NameForm(**block[key]) if block.get(key) else None for key in ("tool_names", "call_ids")},
+        schemas=_schemas(block["schemas"]) if block.get("schemas") else None,
         parameters=tuple(model.Parameter(name, **row) for name, row in rows),
+        insert=tuple(model.Inserted(row["after"], row["before"], row["message"]) for row in block.get("insert", ())),
+        fill=tuple(_filled(name, row, query) for name, row in block.get("fill", {}).items()),
+        strip=frozenset(name for name, wanted in block.get("strip", {}).items() if wanted),
     )
+
+
+def _filled(name: str, row: Mapping[str, Any], query: _MakeQuery) -> model.Filled:
+    when = query(("request", "fill", name), row, ("when",)) if "when" in row else None
+    return model.Filled(name, row["value"], when)
+
+
+def _schemas(block: Mapping[str, Any]) -> model.Schemas:
+    forms = {name: model.SchemaForm(**row) for name, row in block.items() if isinstance(row, dict)}
+    return _record(model.Schemas, block, **forms)
 
 
 def _reader(path: Keys, block: Mapping[str, Any], raw: Mapping[str, Any], query: _MakeQuery) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +83,12 @@ class Definition:
 
     def spec(self, model: str = "", fallbacks: tuple[str, ...] = ()) -> Spec:
         """The Spec for a model with these fallbacks applied; compiled at the first use of this variant."""
-        key = (tuple(fnmatchcase(model, row["model"]) for row in self.raw.get("overrides") or ()), fallbacks)
-        if key not in self._specs:
-            self._specs[key] = compile_spec(self.variant(model, fallbacks), self.expressions)
-        return self._specs[key]
+        overrides = self.raw.get("overrides")
+        key = (tuple([resolve.fits(row["model"], model) for row in overrides]) if overrides else (), fallbacks)
+        spec = self._specs.get(key)
+        if spec is None:
+            spec = self._specs[key] = compile_spec(self.variant(model, fallbacks), self.expressions)
+        return spec
 
     def variant(self, model: str = "", fallbacks: Sequence[str] = ()) -> Raw:
         """The mapping behind `spec`."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from prx.lang import bounds
 from prx.spec import model
-from prx.spec.compile import FRAMING, OWN_HEADER, queries
+from prx.spec.compile import OWN_HEADER, queries
 from prx.spec.document import Keys
 from prx.spec.model import Spec
+from prx.text import VARIABLE_FAULT, has_strange_variable
+from prx.wire import FRAMING
 
+_FEWEST = 10  # letters of which eight make a hash: ten letters give a hundred million hashes
 Fault = tuple[Keys, str, int | None]  # (path, sentence, column in an expression)
 
 
@@ -22,7 +26,10 @@ def faults(spec: Spec, *, whole: bool = True) -> Iterator[Fault]:
     yield from spec.request.body.problems
     yield from _too_large_body(spec.request)
     yield from _min_above_max(spec.request)
+    yield from _no_parameter(spec.request)
+    yield from _impossible_names(spec.request)
     yield from _framing_headers(spec)
+    yield from _unfilled(spec)
 
 
 def _missing(spec: Spec) -> Iterator[Fault]:
@@ -51,7 +58,71 @@ def _min_above_max(request: model.Request) -> Iterator[Fault]:
             yield where, f"{row.min} is more than the max, {row.max}: every value would become the max", None
 
 
+# {name of a row that does nothing, since it is not a parameter: the key of the file that applies instead}
+_NO_PARAMETER = {
+    "*": "is not a name: a parameter that has no row is sent as it is; write a row for each that differs",
+    "model": "is not a parameter; request.body.model decides how it is sent",
+    "messages": "are not parameters; request.system, roles, content, strip and the like decide how they are sent",
+    "stream": "is not a parameter; capabilities.stream and request.body.stream decide how it is sent",
+    "tools": "are not parameters; capabilities.tools and request.body.tools decide how they are sent",
+    "tool_choice": "is not a parameter; capabilities.tool_choice and request.body.tool_choice decide how it is sent",
+    "extra_body": "is not a parameter; its keys go into the body as they are",
+    "extra_headers": "is not a parameter; request.headers adds headers",
+    "extra_query": "is not a parameter; request.query adds to the URL",
+}
+
+
+def _no_parameter(request: model.Request) -> Iterator[Fault]:
+    for row in request.parameters:
+        if row.name in _NO_PARAMETER:
+            yield (
+                ("request", "parameters", row.name),
+                f"this row does nothing: {row.name} {_NO_PARAMETER[row.name]}",
+                None,
+            )
+
+
+def _impossible_names(request: model.Request) -> Iterator[Fault]:
+    """Faults of request.tool_names and call_ids: forms that no name can have, or in which different names become equal."""
+    for key, form in (("tool_names", request.tool_names), ("call_ids", request.call_ids)):
+        if form is None:
+            continue
+        bad = next((name for name in ("characters", "first") if not _compiles(getattr(form, name))), None)
+        if bad:
+            yield (
+                ("request", key, bad),
+                f"{getattr(form, bad)!r} is not a class of characters such as a-zA-Z0-9_-",
+                None,
+            )
+        elif form.max is not None and form.min > form.max:
+            yield ("request", key, "min"), f"{form.min} is more than the max, {form.max}: no name would fit", None
+        elif len(form.letters) < _FEWEST:
+            yield (
+                ("request", key, "characters"),
+                f"has fewer than {_FEWEST} of a-z and 0-9, of which new names are made",
+                None,
+            )
+        elif not form.starts:
+            yield ("request", key, "first"), "has none of a-z, 0-9 and _, with which new names begin", None
+
+
+def _compiles(characters: str) -> bool:
+    try:
+        re.compile(f"[{characters}]") if characters else None
+    except re.error:
+        return False
+    return True
+
+
 def _framing_headers(spec: Spec) -> Iterator[Fault]:
     for path in (*(("request", "headers", name) for name in spec.request.headers), ("auth", "name")):
         if (spec.auth.name if path[0] == "auth" else path[-1]).lower() in FRAMING:
             yield path, OWN_HEADER, None
+
+
+def _unfilled(spec: Spec) -> Iterator[Fault]:
+    """Texts with a ${ that would go out as it stands."""
+    rows: dict[Keys, str] = {("base_url",): spec.base_url}
+    rows |= {("request", "headers", name): text for name, text in spec.request.headers.items()}
+    rows |= {("request", "query", name): text for name, text in spec.request.query.items()}
+    yield from ((path, VARIABLE_FAULT, None) for path, text in rows.items() if has_strange_variable(text))

@@ -10,12 +10,7 @@ from prx.spec.cache import Store, digest
 from prx.spec.files import Files, Stamp
 from prx.spec.resolve import Raw
 
-_KEYS = (
-    "aliases",
-    "former_urls",
-    "base_url",
-    "auth",
-)  # the keys that calls of other providers need, see Catalog.glance
+_KEYS = ("aliases", "former_urls", "retired", "base_url", "auth")  # see Catalog.glance
 _Rows = dict[str, list[Any]]  # {name of a file: [its stamp as a list, or None; its keys]}
 
 

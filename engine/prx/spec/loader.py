@@ -75,9 +75,7 @@ class Loader(Catalog):
 
         chain: the files that lead here because one extends the other, the first one first.
         """
-        from prx.spec.check import (
-            check_file,
-        )  # imported here: it imports yaml, and usually all files are checked already
+        from prx.spec.check import check_file  # imported here: it imports yaml, and most calls check no file
 
         def find(name: str) -> Raw:
             return self.extended(name, path, (*chain, path)).raw

@@ -7,7 +7,9 @@ one call should not pay for fifty. `prx check` and the loading of a user's file 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -18,6 +20,7 @@ from prx.lang.template import Template
 from prx.lang.tree import QueryError
 from prx.record import Record
 from prx.spec.document import Keys
+from prx.spec.resolve import fits
 
 
 class Found(NamedTuple):
@@ -47,6 +50,10 @@ FAULT = ("message", "reason", "code", "type", "status", "retry_after")
 # What the formulas of a request's body see.
 VIEW = (
     "model", "messages", "tools", "tool_choice", "stream", "params", "system", "system_parts", "turns", "choice",
+)  # fmt: skip
+# The keys of `request` that change messages, in the order in which they do: later ones see what earlier ones made.
+MESSAGE_CHANGES = (
+    "roles", "marks", "keys", "fill", "system", "tool_results", "blank_text", "content", "same_role", "insert", "prefill", "strip",
 )  # fmt: skip
 NOTHING = "`null`"
 
@@ -116,6 +123,89 @@ class Parameter(Record):
     rename: str = ""
 
 
+class Inserted(Record):
+    """A message between two roles; see the schema."""
+
+    after: str
+    before: str
+    message: Mapping[str, str]
+
+
+class Filled(Record):
+    """A key that a message must have where `when` holds, or everywhere; see the schema."""
+
+    name: str
+    value: Any
+    when: Query | None = None
+
+
+class NameForm(Record):
+    """Which names or ids an API takes; see the schema."""
+
+    characters: str = ""
+    first: str = ""
+    min: int = 1
+    max: int | None = None
+
+    @cached_property
+    def fits(self) -> Callable[[str], Any]:
+        """Whether a name is in form."""
+        first, rest = self.pattern_of_first, _class(self.characters)
+        most = "" if self.max is None else self.max - 1
+        return re.compile(f"{first}{rest}{{{self.min - 1},{most}}}", re.DOTALL).fullmatch
+
+    @property
+    def pattern_of_first(self) -> str:
+        return _class(self.first or self.characters)
+
+    @cached_property
+    def letters(self) -> str:
+        """The small letters and digits among the characters, of which the ends of changed names are made."""
+        return "".join(re.findall(_class(self.characters), "0123456789abcdefghijklmnopqrstuvwxyz"))
+
+    @cached_property
+    def starts(self) -> str:
+        """The characters that a changed name may begin with."""
+        return "".join(re.findall(self.pattern_of_first, "_abcdefghijklmnopqrstuvwxyz0123456789"))
+
+
+def _class(characters: str) -> str:
+    return f"[{characters}]" if characters else "."
+
+
+class SchemaForm(Record):
+    """What a JSON Schema has to look like; see the schema."""
+
+    recursion: bool = True
+    inline: bool = False
+    rename: Mapping[str, str] = NONE
+    types_in_unions: bool = False
+    objects: Mapping[str, Any] = NONE
+    drop: Mapping[str, str] = NONE
+    keep: Mapping[str, Sequence[Any]] = NONE
+
+    @cached_property
+    def text(self) -> str:
+        """All of it as one text: what has been brought into form is found again by that."""
+        values = [getattr(self, name) for name in self._fields]
+        plain = [dict(value) if isinstance(value, Mapping) else value for value in values]
+        return json.dumps(dict(zip(self._fields, plain, strict=True)))
+
+
+class Schemas(Record):
+    """The forms of the schemas of a call; see the schema."""
+
+    tools: SchemaForm | None = None
+    answers: SchemaForm | None = None
+    strict: SchemaForm | None = None
+    always_strict: tuple[str, ...] = ()
+
+    def form(self, kind: str, *, strict: bool) -> SchemaForm | None:
+        """The form of the schemas of a kind: "tools" or "answers"."""
+        plain: SchemaForm | None = getattr(self, kind)
+        return self.strict or plain if strict or kind in self.always_strict else plain
+
+
 class Request(Record):
     """How a call becomes a body and headers; see the schema."""
 
@@ -124,10 +214,27 @@ class Request(Record):
     system: str = "keep"
     roles: Mapping[str, str] = NONE
     content: str = "as_given"
-    strip: tuple[str, ...] = ()
+    tool_results: str = "as_given"
+    blank_text: str = "keep"
+    same_role: str = "keep"
+    insert: tuple[Inserted, ...] = ()
+    prefill: str = "keep"
+    marks: tuple[str, ...] = ()
+    keys: Mapping[str, str] = NONE
+    fill: tuple[Filled, ...] = ()
+    strip: frozenset[str] = frozenset()
+    tool_names: NameForm | None = None
+    call_ids: NameForm | None = None
+    schemas: Schemas | None = None
     headers: Mapping[str, str] = NONE
     query: Mapping[str, str] = NONE
     parameters: tuple[Parameter, ...] = ()
+
+    @cached_property
+    def changes(self) -> tuple[tuple[str, Any], ...]:
+        """What is to be done to messages: those of MESSAGE_CHANGES that are no default, with their values."""
+        said = ((key, getattr(self, key)) for key in MESSAGE_CHANGES)
+        return tuple((key, value) for key, value in said if value != getattr(Request, key))
 
     @cached_property
     def body(self) -> Template:
@@ -217,12 +324,25 @@ class Models(Record):
 
 
 class Source(Record):
-    """What was read about some capabilities, and when."""
+    """What was read about some rules of a file; see the schema."""
 
     of: tuple[str, ...] = ()
+    model: str | tuple[str, ...] = "*"
     kind: str = ""
     source: str = ""
+    says: str = ""
     date: str = ""
+    read: str = ""
+
+
+class Retired(Record):
+    """Since when a provider answers nobody, and whom to ask instead."""
+
+    date: str
+    successor: str = ""
+
+    def __str__(self) -> str:
+        return f"retired on {self.date}" + (f"; use {self.successor}" if self.successor else "")
 
 
 class Spec(Record):
@@ -245,6 +365,7 @@ class Spec(Record):
     docs: str = ""
     source: tuple[str, ...] = ()
     former_urls: tuple[str, ...] = ()
+    retired: Retired | None = None
     aliases: tuple[str, ...] = ()
     capabilities: Mapping[str, bool] = NONE
     endpoints: Mapping[str, str] = NONE
@@ -253,3 +374,8 @@ class Spec(Record):
     def can(self, capability: str) -> bool:
         """False only where the spec says so."""
         return self.capabilities.get(capability, True)
+
+    def dated(self, rule: str, model: str = "") -> str:
+        """The newest date of what was read about a rule that holds for the model; "" where nothing was."""
+        rows = (row for row in self.evidence if rule in row.of and fits(row.model, model))
+        return max((row.date for row in rows), default="")

@@ -75,9 +75,7 @@ def mapping(data: bytes) -> Raw:
     """The mapping in a file's bytes, without checks; {} where there is none."""
     try:
         raw = value_of(data)
-    except (
-        Exception
-    ) as error:  # PyYAML's constructors let any exception of Python out, as for a date that does not exist
+    except Exception as error:  # PyYAML lets any exception of Python out, as for a date that does not exist
         if starved(error):
             raise
         return {}

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -16,11 +16,12 @@ Find = Callable[[str], Raw]
 
 # Keys that belong to the provider and not to the dialect that it speaks: they stay when an overlay changes the dialect.
 _OWN = (
-    "spec", "id", "name", "docs", "source", "former_urls", "aliases", "base_url", "auth", "capabilities", "evidence",
+    "spec", "id", "name", "docs", "source", "former_urls", "retired", "aliases", "base_url", "auth", "capabilities", "evidence",
     "retry", "transport",
 )  # fmt: skip
-_FILES_OWN = ("aliases", "former_urls", "source", "name", "docs", "evidence")  # never inherited
-_OWN_REQUEST = ("headers", "query")
+_FILES_OWN = ("aliases", "former_urls", "retired", "source", "name", "docs", "evidence")  # never inherited
+_OWN_REQUEST = ("headers", "query", "schemas")
+_ADDED = ("strip",)  # lists that extend the inherited one: kept as mappings from a name to whether it counts
 _LATER = "then"  # a fallback's overlay: merged only when the fallback is used, so its nulls must be kept until then
 _ROOT = "dialect"  # key of a resolved mapping: the id of the dialect that its chain of `extends` ends in
 
@@ -31,10 +32,11 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Raw:
     The keys of `over` come first: rules and fallbacks are tried in the order of their keys.
     """
     merged: Raw = {}
-    for key, value in over.items():
+    for key, given in over.items():
         below = base.get(key)
-        if value is None:
+        if given is None:
             continue
+        value = dict.fromkeys(given, True) if key in _ADDED and isinstance(given, list) else given
         joins = isinstance(value, dict) and key != _LATER
         merged[key] = merge(below if isinstance(below, dict) else {}, value) if joins else value
     merged.update({key: value for key, value in base.items() if key not in over})
@@ -81,9 +83,14 @@ def overlay_names(raw: Mapping[str, Any]) -> list[str]:
     return [overlay["extends"] for _, overlay in overlays(raw) if overlay.get("extends")]
 
 
+def fits(patterns: str | Iterable[str], model: str) -> bool:
+    """Whether a model is meant by an override's pattern, or by one of several."""
+    return any(fnmatchcase(model, pattern) for pattern in ([patterns] if isinstance(patterns, str) else patterns))
+
+
 def for_model(resolved: Raw, model: str, find: Find) -> Raw:
     """A resolved mapping with every override whose pattern fits the model."""
     for row in resolved.get("overrides") or ():
-        if fnmatchcase(model, row["model"]):
+        if fits(row["model"], model):
             resolved = lay_over(resolved, row, find)
     return resolved

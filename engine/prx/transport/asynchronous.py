@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import functools
 import math
+import select
 import ssl
 import time
 import weakref
@@ -107,7 +108,7 @@ class Connection(asyncio.Protocol):
         self._ended = self._reading_paused = self._writing_paused = False
         self._failed: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._due = math.inf
+        self._due = self._timer_due = math.inf
         self._timer: asyncio.TimerHandle | None = None
         self.on_lost: Callable[[Connection], None] | None = None
         self.kept_at = 0.0
@@ -116,6 +117,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
+        self._has_come = _looking_at(transport.get_extra_info("socket"))
 
     def data_received(self, data: bytes) -> None:
         self._data = self._data + data if self._data else data
@@ -152,8 +154,7 @@ class Connection(asyncio.Protocol):
     @property
     def usable(self) -> bool:
         """As `idle`, and the socket has nothing to read: the server may have closed it since the loop last looked."""
-        sock = self.transport.get_extra_info("socket")
-        return self.idle and (sock is None or not wait_for_read(sock, 0))
+        return self.idle and not self._has_come()
 
     async def receive(self, due: float) -> bytes:
         """The unread bytes, waited for until `due`; b"" at the connection's end. Raises TimeoutError or OSError."""
@@ -162,7 +163,7 @@ class Connection(asyncio.Protocol):
                 raise self._failed
             if self._ended:
                 return b""
-            await self._wait(due)
+            await self._waiting(due)
         data, self._data = self._data, b""
         if self._reading_paused:
             self._reading_paused = False
@@ -176,7 +177,7 @@ class Connection(asyncio.Protocol):
         self.transport.write(head + body[:_BLOCK])
         for start in range(_BLOCK, len(body), _BLOCK):
             while self._writing_paused and not (self._data or self._ended):
-                await self._wait(deadline.due(patience))
+                await self._waiting(deadline.due(patience))
             if self._data or self._ended:
                 return False
             self.transport.write(body[start : start + _BLOCK])
@@ -189,35 +190,37 @@ class Connection(asyncio.Protocol):
 
     # -------------------------------------------------------------- waiting
 
-    async def _wait(self, due: float) -> None:
+    def _waiting(self, due: float) -> asyncio.Future[None]:
+        """To be awaited: until something happens on the connection, or `due` comes."""
         self._due = due
         # One timer serves many waits and is only replaced by an earlier one: most waits end long before it.
-        if due < math.inf and (self._timer is None or self._timer.when() > self._at(due)):
+        if due < self._timer_due:
             self._cancel_timer()
-            self._timer = self._loop.call_at(self._at(due), self._expire)
+            self._set_timer(due)
         self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        return self._waiter
+
+    def _set_timer(self, due: float) -> None:
+        self._timer_due = due
+        self._timer = self._loop.call_at(self._at(due), self._expire)
 
     def _at(self, due: float) -> float:
         """A time of time.monotonic() in the time of the loop, whose clock may be another one."""
         return self._loop.time() + (due - time.monotonic())
 
     def _expire(self) -> None:
-        self._timer = None
+        self._timer, self._timer_due = None, math.inf
         if self._waiter is None or self._waiter.done():
             return
         if time.monotonic() < self._due:
-            self._timer = self._loop.call_at(self._at(self._due), self._expire)
+            self._set_timer(self._due)
         else:
             self._waiter.set_exception(TimeoutError())
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+            self._timer, self._timer_due = None, math.inf
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -423,7 +426,8 @@ class AsyncResponse(Answer):
         if connection is None:
             return
         try:
-            await self._drain(connection)
+            if not self._body.ended:
+                await self._drain(connection)
             used_up = self._body.ended and self._incoming.reusable and not self._deadline.fired
         except Exception:  # the answer itself is complete: the only consequence is that the connection is closed
             used_up = False
@@ -468,6 +472,17 @@ async def _tunnel(connection: Connection, origin: Origin, proxy: Proxy) -> None:
         raise OSError(f"the proxy answered {incoming.status} to CONNECT")
     if incoming.early:
         raise OSError("the proxy sent more than its answer")
+
+
+def _looking_at(sock: Any) -> Callable[[], bool]:
+    """Tells whether anything has come on a socket, its end too; made once for a connection, since each of its calls asks."""
+    if sock is None:
+        return lambda: False
+    if not hasattr(select, "poll"):
+        return functools.partial(wait_for_read, sock, 0)
+    look = select.poll()
+    look.register(sock, select.POLLIN)
+    return lambda: bool(look.poll(0))
 
 
 def _forget(kept: deque[Connection], connection: Connection) -> None:

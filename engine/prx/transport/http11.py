@@ -27,7 +27,7 @@ _END_OF_HEAD = re.compile(rb"\n\r?\n")
 _HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*)\Z", re.DOTALL)
 _CHUNK = re.compile(rb"([0-9a-fA-F]{1,16})\r\n")
 _HEX = re.compile(rb"[0-9a-fA-F]{1,16}\Z")
-_UNSENDABLE = re.compile(r"[^\t\r\n\x20-\x7e\x80-\xff]")
+_SENDABLE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
 class DrippingError(TimeoutError):
@@ -36,10 +36,11 @@ class DrippingError(TimeoutError):
 
 def head_of(method: str, target: str, headers: Mapping[str, str]) -> bytes:
     """A request's head. Raises ValueError for characters that a header cannot carry; the message does not repeat them."""
-    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
-    text = "\r\n".join(lines)
-    breaks = len(lines) - 1
-    if not (text.count("\r\n") == text.count("\r") == text.count("\n") == breaks) or _UNSENDABLE.search(text):
+    text = "\r\n".join([f"{method} {target} HTTP/1.1", *map(": ".join, headers.items())])
+    lines = text.replace("\r\n", "")
+    has_only_own_breaks = len(text) - len(lines) == 2 * len(headers)
+    # Nearly every head has only printable ASCII; these methods take a tenth of the time of the regular expression.
+    if not has_only_own_breaks or not ((lines.isascii() and lines.isprintable()) or _SENDABLE.fullmatch(lines)):
         raise ValueError("a header has characters that cannot be sent")
     return f"{text}\r\n\r\n".encode("latin-1")
 
@@ -269,7 +270,7 @@ def _headers(lines: list[str]) -> dict[str, str]:
     """{name in lower case: value}; the values of a header that comes several times are joined with commas."""
     if len(lines) > _MAX_HEADERS:
         raise HTTPException(f"got more than {_MAX_HEADERS} headers")
-    if any(len(line) > _MAX_LINE for line in lines):
+    if lines and max(map(len, lines)) > _MAX_LINE:
         raise LineTooLong("header line")
     headers: dict[str, str] = {}
     name = ""
@@ -302,16 +303,23 @@ def body_of(status: int, headers: Mapping[str, str]) -> Body:
 
 def _by_length(content_length: str) -> ToLength | ToEnd:
     """The reader for a Content-Length, which may be repeated; one that is not a number is ignored."""
+    if _is_length(content_length):
+        return ToLength(int(content_length))
     lengths = {part.strip() for part in content_length.split(",")}
     if len(lengths) > 1:
         raise HTTPException(f"contradictory lengths of the body: {content_length[:80]}")
     (length,) = lengths
-    return ToLength(int(length)) if length.isascii() and length.isdigit() and len(length) < 19 else ToEnd()
+    return ToLength(int(length)) if _is_length(length) else ToEnd()
+
+
+def _is_length(said: str) -> bool:
+    return said.isascii() and said.isdigit() and len(said) < 19
 
 
 def _keeps(status: int, headers: Mapping[str, str], version: int) -> bool:
     """Whether the server keeps the connection open, and it is certain where this response ends."""
-    options = {option.strip() for option in headers.get("connection", "").lower().split(",")}
+    connection = headers.get("connection", "")
+    options = {option.strip() for option in connection.lower().split(",")} if connection else ()
     chunked = headers.get("transfer-encoding", "").lower() == "chunked"
     end_is_certain = status != 101 and not (chunked and (version < 11 or "content-length" in headers))
     return end_is_certain and "close" not in options and (version == 11 or "keep-alive" in options)

@@ -12,8 +12,8 @@ from prx.wire import HttpRequest
 
 def check_sendable(request: HttpRequest) -> None:
     """Raises ConfigError for a key that no header can carry."""
-    for secret in request.secrets():
-        if not secret.sendable:
+    for value in (*request.headers.values(), *request.query.values()):
+        if isinstance(value, Secret) and not value.sendable:
             raise ConfigError("the key has characters that a header cannot carry (a line break, a space at its end, …)")
 
 
@@ -29,6 +29,8 @@ def target_of(request: HttpRequest, target: str) -> str:
 
 def revealed(request: HttpRequest, more: Mapping[str, str]) -> dict[str, str]:
     """The headers to send: `more`, the request's with their secrets revealed, and Content-Length."""
-    headers = {name: value.reveal() if isinstance(value, Secret) else value for name, value in request.headers.items()}
-    length = {"content-length": str(len(request.body))} if request.body else {}
-    return {**more, **headers, **length}
+    sent = {**more, **request.headers}
+    headers = {name: value.reveal() if isinstance(value, Secret) else value for name, value in sent.items()}
+    if request.body:
+        headers["content-length"] = str(len(request.body))
+    return headers

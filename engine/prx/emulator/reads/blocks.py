@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from prx.emulator.common import Asked, Json, RefusedError, assistant, call, check_calls, listed, picture, sign
-from prx.emulator.strict import NUMBER, SOME, By, check
+from prx.emulator.strict import NUMBER, SOME, TOOL_NAME, By, check
 
 _ID = re.compile("[a-zA-Z0-9_-]+")
 _ALONE = {"disable_parallel_tool_use": bool}
@@ -30,10 +30,10 @@ _DONE = {
     **_TEXT,
     "thinking": {"thinking!": str, "signature!": str},
     "redacted_thinking": {"data!": str},
-    "tool_use": {"id!": _ID, "name!": str, "input!": dict, **_CACHE},
+    "tool_use": {"id!": _ID, "name!": TOOL_NAME, "input!": dict, **_CACHE},
 }
-_CHOICE = {"auto": _ALONE, "any": _ALONE, "none": {}, "tool": {"name!": str, **_ALONE}}
-_TOOL = {"name!": _ID, "description": str, "input_schema!": dict, "strict": bool, "type": {"custom"}, **_CACHE}
+_CHOICE = {"auto": _ALONE, "any": _ALONE, "none": {}, "tool": {"name!": TOOL_NAME, **_ALONE}}
+_TOOL = {"name!": TOOL_NAME, "description": str, "input_schema!": dict, "strict": bool, "type": {"custom"}, **_CACHE}
 _USER = [By("type", {**_SEEN, "tool_result": _RESULT}), ...]
 _BODY = {
     "model!": str,

@@ -9,7 +9,7 @@ Keys of a persona:
 from __future__ import annotations
 
 from prx.emulator.common import Asked, Json, Persona, RefusedError, check_calls
-from prx.emulator.strict import By, check
+from prx.emulator.strict import TOOL_NAME, By, check
 
 _TEXT = By("type", {"text": {"text!": str}})
 _PART = By(
@@ -25,8 +25,8 @@ _SAID = By("type", {**_TEXT.cases, "refusal": {"refusal!": str}})
 _CALL = By(
     "type",
     {
-        "function": {"id!": str, "function!": {"name!": str, "arguments!": str}},
-        "custom": {"id!": str, "custom!": {"name!": str, "input!": str}},
+        "function": {"id!": str, "function!": {"name!": TOOL_NAME, "arguments!": str}},
+        "custom": {"id!": str, "custom!": {"name!": TOOL_NAME, "input!": str}},
     },
 )
 _SYSTEM = {"content!": (str, [_TEXT, ...]), "name": str}
@@ -78,6 +78,7 @@ def refuse_habits(body: Json, persona: Persona) -> None:
 def asked(body: Json, messages: list[Json], *limits: str) -> Asked:
     """The request, from the keys that Chat Completions and Responses have in common. limits: names of the token limit."""
     check(body.get("tools"), (None, [dict]), "tools")
+    check([tool["function"]["name"] for tool in body.get("tools") or () if "function" in tool], [TOOL_NAME], "tools")
     stop, effort = body.get("stop") or [], body.get("reasoning_effort") or (body.get("reasoning") or {}).get("effort")
     model = str(body.get("model"))
     return Asked(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from prx.emulator.common import Asked, Json, Persona, assistant, call, check_calls, listed, picture
 from prx.emulator.reads import choices
-from prx.emulator.strict import By, check
+from prx.emulator.strict import TOOL_NAME, By, check
 
 _GIVEN = By(
     "type",
@@ -16,6 +18,7 @@ _GIVEN = By(
     },
 )
 _SAID = By("type", {"output_text": {"text!": str, "annotations": list}, "refusal": {"refusal!": str}})
+_ID = re.compile(".{1,64}", re.DOTALL)
 _SHARED = {"id": str, "status": str}
 _PLAIN = {**_SHARED, "content!": (str, [_GIVEN, ...])}
 _ITEM = By(
@@ -30,7 +33,7 @@ _ITEM = By(
                 "assistant": {**_SHARED, "content!": (str, [_SAID, ...])},
             },
         ),
-        "function_call": {**_SHARED, "call_id!": str, "name!": str, "arguments!": str},
+        "function_call": {**_SHARED, "call_id!": _ID, "name!": TOOL_NAME, "arguments!": str},
         "function_call_output": {**_SHARED, "call_id!": str, "output!": (str, [_GIVEN, ...])},
         "reasoning": {**_SHARED, "summary!": list, "content": list, "encrypted_content": (str, None)},
     },

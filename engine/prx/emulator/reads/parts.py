@@ -13,6 +13,7 @@ from typing import Any
 from prx.emulator.common import Asked, Json, RefusedError, assistant, call, check_calls, picture, sign
 from prx.emulator.strict import NUMBER, check
 
+_NAME = re.compile("[a-zA-Z_][a-zA-Z0-9_.:-]{0,63}")
 _UNSIGNED = {"skip_thought_signature_validator", "context_engineering_is_the_way_to_go"}  # accepted as signatures
 _SEEN = (
     {"inlineData!": {"mimeType!": re.compile(r"\w+/[\w.+-]+"), "data!": str}},
@@ -21,8 +22,8 @@ _SEEN = (
 _PART = (
     *_SEEN,
     {"text!": str, "thought": bool, "thoughtSignature": str},
-    {"functionCall!": {"name!": str, "args": dict, "id": str}, "thoughtSignature": str},
-    {"functionResponse!": {"name!": str, "response!": dict, "id": str, "parts": [_SEEN, ...]}},
+    {"functionCall!": {"name!": _NAME, "args": dict, "id": str}, "thoughtSignature": str},
+    {"functionResponse!": {"name!": _NAME, "response!": dict, "id": str, "parts": [_SEEN, ...]}},
 )
 _WORDS = re.compile("(?i)minimal|low|medium|high")
 _GENERATION = {
@@ -41,7 +42,7 @@ _GENERATION = {
 _CALLING = {"mode": {"AUTO", "ANY", "NONE", "VALIDATED"}, "allowedFunctionNames": [str]}
 _SCHEMAS = ("parametersJsonSchema", "parameters")
 _FREE = {*_SCHEMAS, "args", "response", "responseSchema", "responseJsonSchema"}
-_DECLARED = {"name!": str, "description": str, "response": dict, **dict.fromkeys(_SCHEMAS, dict)}
+_DECLARED = {"name!": _NAME, "description": str, "response": dict, **dict.fromkeys(_SCHEMAS, dict)}
 _BODY = {
     "contents!": [{"role": {"user", "model"}, "parts!": [_PART, ...]}, ...],
     "systemInstruction": {"parts!": [{"text!": str}, ...], "role": str},

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from prx.emulator.common import Asked, Json, check_calls, listed
 from prx.emulator.strict import NUMBER, By, check
 
+_NAME = re.compile("[a-zA-Z_][a-zA-Z0-9_]{0,63}")
 _TEXT = {"text": {"text!": str}}
 _IMAGE = {"image_url": {"image_url!": {"url!": str, "detail": {"auto", "low", "high"}}}}
-_CALL = {"id!": str, "type!": {"function"}, "function!": {"name!": str, "arguments!": str}}
+_CALL = {"id!": str, "type!": {"function"}, "function!": {"name!": _NAME, "arguments!": str}}
 _BODY = {
     "model!": str,
     "stream": bool,
@@ -30,7 +33,7 @@ _BODY = {
         ),
         ...,
     ],
-    "tools": [{"type!": {"function"}, "function!": {"name!": str, "description": str, "parameters!": dict}}],
+    "tools": [{"type!": {"function"}, "function!": {"name!": _NAME, "description": str, "parameters!": dict}}],
     "strict_tools": bool,
     "tool_choice": {"REQUIRED", "NONE"},
     "thinking": {"type!": {"enabled", "disabled"}, "token_budget": int},
