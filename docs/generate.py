@@ -14,8 +14,8 @@ import click
 import yaml
 
 from prx.cli import prx
-from prx.conformance.evidence import glance as evidence_at
 from prx.conformance.evidence import CAPABILITIES, kinds
+from prx.conformance.evidence import glance as evidence_at
 from prx.spec import schema
 from prx.spec.loader import Loader
 from prx.spec.model import Spec

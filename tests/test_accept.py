@@ -51,7 +51,7 @@ WORDS = {
     "minimum": [(1, 1, 0)], "maximum": [(1, 1, 2)], "exclusiveMinimum": [(0, 1, 0)], "uniqueItems": [(True, ["a", "b"], ["a", "a"])],
     "required": [(["a"], {"a": 1}, {"b": 1})], "properties": [({"a": {"type": "string"}}, {"a": "x"}, {"a": 1})],
     "additionalProperties": [(False, {}, {"a": 1}), ({"type": "string"}, {"a": "x"}, {"a": 1})], "propertyNames": [({"pattern": "^a"}, {"ab": 1}, {"b": 1})],
-    "items": [({"type": "string"}, ["a"], [1])], "allOf": [([{"type": "string"}], "a", 1)],
+    "items": [({"type": "string"}, ["a"], [1])], "not": [({"enum": ["a"]}, "b", "a")], "allOf": [([{"type": "string"}], "a", 1)],
 }  # fmt: skip
 
 

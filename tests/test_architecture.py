@@ -252,7 +252,7 @@ def test_the_schemas_keys_are_the_specs_fields():
         "tokens",
         "grows",
     }
-    assert set(at("$defs", "errors", "properties")) == set(model.FAULT) | {"detect", "rules", "statuses"}
+    assert set(at("$defs", "errors", "properties")) == set(model.FAULT) | {"detect", "refused", "rules", "statuses"}
     assert set(at("$defs", "tokens", "properties")) == set(model.TOKENS)
     assert set(at("$defs", "streamed_tool_call", "properties")) == {*model.CALL, "replay"}
 
@@ -286,7 +286,7 @@ def test_the_schemas_words_are_the_tables_rows():
     assert set(at("$defs", "stream", "properties", "framing", "enum")) == FRAMINGS.keys()
     assert set(at("$defs", "kind", "enum")) < KINDS.keys()
     capabilities = set(at("$defs", "capabilities", "properties"))
-    assert {name for name, _, _ in _NEEDS} | {"stream", "responses", "models"} == capabilities
+    assert {name for name, _, _ in _NEEDS} | {"stream", "whole", "responses", "models"} == capabilities
     assert set(at("$defs", "fallback", "properties", "needs", "enum")) == capabilities
     described = at("$defs", "request", "properties", "body", "description")
     assert all(word in described for word in WORDS)

@@ -178,7 +178,10 @@ def test_bad_input(config, tmp_path):
             ("chat", *with_config, "-m", "gorq/x", "--provider", "gorq", "hi"),
             "unknown provider 'gorq'; did you mean 'groq'?",
         ),
-        (("chat", *with_config, "-m", "compatible/wrods", "hi"), "compatible has no model 'wrods'; did you mean 'words'?"),
+        (
+            ("chat", *with_config, "-m", "compatible/wrods", "hi"),
+            "compatible has no model 'wrods'; did you mean 'words'?",
+        ),
         (("chat", *with_config, "--image", tmp_path / "none.png", "hi"), "none.png: cannot be read: No such file"),
         (("chat", *with_config, "--image", tmp_path / "text.png", "hi"), "neither PNG"),
         (("chat", *with_config, "--tools", tmp_path / "none.json", "hi"), "none.json: cannot be read: No such file"),
@@ -405,6 +408,23 @@ def test_show():
     assert "stop_sequence: stop" in prx("show", "openai-chat", "--resolved").stdout
 
 
+def test_show_fallbacks():
+    done = prx("show", "compatible", "--fallbacks")
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    names = [row[0] for row in rows]
+    assert names[:2] == ["one_system", "merge_system"], "in the order in which they are tried"
+    assert ["responses", "on", '{"extends": "openai-responses"}'] in rows
+    (parameters,) = [row for row in rows if row[0] == "without_parameter"]
+    assert parameters[2].startswith("without the parameter that the error names: top_p, ")
+    assert "without_NAME" in done.stderr
+    rows = [line.split("\t") for line in prx("show", "perplexity", "--fallbacks").stdout.splitlines()]
+    assert "responses" not in [row[0] for row in rows]
+    assert ["merge_system", "off"] in [row[:2] for row in rows]
+    found = json.loads(prx("show", "openai", "--fallbacks", "--json").stdout)
+    assert "without_temperature" in found["without_parameter"]["names"]
+    assert found["merge_system"] == {"enabled": False, "names": ["merge_system"]}
+
+
 def test_schema():
     assert json.loads(prx("schema").stdout)["$id"] == "urn:prx:provider:1"
     assert Path(prx("schema", "config", "--path").stdout.strip()).name == "config.schema.json"
@@ -465,11 +485,14 @@ def test_doctor_says_how_old_the_rules_are(tmp_path):
     (tmp_path / "gone.yaml").write_text(
         "spec: 1\nid: gone\nextends: openai-chat\nbase_url: http://127.0.0.1:9\nauth: {env: AGED_KEY}\nretired: {date: '2026-01-02'}\n"
     )
-    text = prx("doctor", "models", "--providers", tmp_path, env={"AGED_KEY": "sk-aged"}).stdout
+    text = prx(
+        "doctor", "models", "--providers", tmp_path, env={"AGED_KEY": "sk-aged", "GITHUB_TOKEN": "sk-for-other-things"}
+    ).stdout
     assert "rules    no vision (no date), stop left out (2026-03-04)" in text
-    assert "gone" not in text
-    named = prx("doctor", "-p", "gone", "--providers", tmp_path).stdout
-    assert "fail settings was retired on 2026-01-02" in named
+    assert "github-models" not in text
+    assert "fail settings was retired on 2026-01-02" in text, "a file of one's own is looked at whatever it says"
+    named = prx("doctor", "-p", "github-models", env={"GITHUB_TOKEN": "sk-for-other-things"}).stdout
+    assert "fail settings was retired on 2026-07-30; use azure" in named
 
 
 def test_a_retired_provider_is_shown_as_such(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from helpers.driver_without_io import chunk, play
 
 TOOLS = [{"type": "function", "function": {"name": "f"}}]
-MESSAGES = [{"role": "system", "content": "SYSTEM"}, {"role": "user", "content": "USER"}]
+MESSAGES = [{"role": "system", "content": "SYSTEM"}, {"role": "user", "content": "USER", "name": "NAME"}]
 # What one request can come to. `responses` answers are read by the dialect that is spoken then.
 HAPPENINGS = {
     "ok": {},
@@ -22,6 +22,12 @@ HAPPENINGS = {
     "no_options": {"status": 400, "json": {"error": {"message": "unknown field stream_options"}}},
     "no_system": {"status": 400, "json": {"error": {"message": "role 'system' is not supported"}}},
     "refused": {"status": 400, "json": {"error": {"message": "no"}}},
+    "no_warmth": {
+        "status": 400,
+        "json": {"error": {"message": "temperature is not supported", "param": "temperature"}},
+    },
+    "no_name": {"status": 422, "json": {"detail": [{"loc": ["body", "messages", 1, "name"], "msg": "not permitted"}]}},
+    "only_streams": {"status": 400, "json": {"error": {"message": "only supports streaming"}}},
     "lost": {"fails": "connection"},
     "cut": {"events": [chunk({"content": "hel"})], "cut": "connection"},
 }
@@ -36,34 +42,52 @@ RESPONSES_OK = {
 def run(sequence, *, stream, retries, fallbacks):
     answers = [dict(HAPPENINGS[name]) for name in sequence]
     spec = {"extends": "compatible", "base_url": "https://api.example/v1", "retry": {"wait": 0}}
-    call = {"messages": MESSAGES, "tools": TOOLS, "stream": stream, "params": {"max_tokens": 5}}
+    call = {"messages": MESSAGES, "tools": TOOLS, "stream": stream, "params": {"max_tokens": 5, "temperature": 0.7}}
     return play(spec, call, answers, retries=retries, fallbacks=fallbacks)
 
 
+NAMED = {"no_warmth", "no_name", "only_streams"}  # refusals that say themselves what to leave out, or how to ask
 CHOICES = [(), ("responses",), ("no_stream", "no_stream_options"), ("merge_system",), None]
+CHOICES_NAMED = [(), ("without_temperature",), ("without_parameter", "without_key"), ("as_stream", "no_stream"), None]
+# How many a call of such a choice may use: of those that an error itself names, four; and all others once.
+ALLOWED = {("without_parameter", "without_key"): 4, None: 6 + 4}
 
 
 @pytest.mark.parametrize("fallbacks", CHOICES, ids=str)
 @pytest.mark.parametrize("retries", [0, 1, 2])
 @pytest.mark.parametrize("stream", [False, True])
 def test_the_laws_hold_for_every_sequence(stream, retries, fallbacks):
+    the_laws_hold(HAPPENINGS.keys() - NAMED, stream, retries, fallbacks)
+
+
+@pytest.mark.parametrize("fallbacks", CHOICES_NAMED, ids=str)
+@pytest.mark.parametrize("retries", [0, 1])
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_laws_hold_for_what_an_error_names(stream, retries, fallbacks):
+    the_laws_hold(NAMED | {"ok", "busy", "no_endpoint", "no_stream", "cut"}, stream, retries, fallbacks)
+
+
+def the_laws_hold(happenings, stream, retries, fallbacks):
     seen: set[tuple[str, ...]] = set()
-    for sequence in itertools.product(HAPPENINGS, repeat=3):
+    for sequence in itertools.product(sorted(happenings), repeat=3):
         if any(sequence[:count] in seen for count in (1, 2)):
             continue  # the same call: it had ended before what is different here
         played = run(sequence, stream=stream, retries=retries, fallbacks=fallbacks)
         seen.add(sequence[: len(played.requests)])
         used = played.reply.fallbacks if played.reply else ()
         where = (sequence, [request["url"] for request in played.requests])
-        allowed = 5 if fallbacks is None else len(fallbacks)
+        allowed = ALLOWED.get(fallbacks, len(fallbacks or ()))
         assert len(played.requests) <= 1 + retries + allowed, where
         assert len(set(used)) == len(used), where
+        if not stream:
+            assert "Emit" not in played.order, where
         if "Emit" in played.order:
             assert "Send" not in played.order[played.order.index("Emit") :], where
         if played.error:
             assert played.error.attempts == len(played.requests), where
             first = HAPPENINGS[sequence[0]].get("json", {})
-            words = first.get("detail") or first.get("error", {}).get("message") or "the wire"
+            words = first.get("error", {}).get("message") or first.get("detail", "the wire")
+            words = words if isinstance(words, str) else words[0]["msg"]
             if "Emit" not in played.order or len(played.requests) > 1:
                 assert words in str(played.error), where
         for request in played.requests:
@@ -76,7 +100,12 @@ def nothing_is_lost(request, fallbacks, where):
     assert "USER" in text, where
     assert "'tools'" in text, where
     assert "5" in text, where
-    allowed = ("responses", "no_stream", "no_stream_options", "merge_system") if fallbacks is None else fallbacks
+    every = ("responses", "no_stream", "no_stream_options", "merge_system", "without_parameter", "without_key")
+    allowed = every if fallbacks is None else fallbacks
+    if not {"without_parameter", "without_temperature"} & {*allowed} or "no_warmth" not in where[0]:
+        assert "0.7" in text, where
+    if not {"without_key", "responses"} & {*allowed} or not {"no_name", "no_endpoint"} & {*where[0]}:
+        assert "NAME" in text, where
     if "merge_system" not in allowed and "messages" in request["body"]:
         assert request["body"]["messages"][0]["role"] == "system", where
     if "responses" not in allowed:

@@ -42,7 +42,15 @@ def ask(api, **options):
 
 PROMISES = [
     row
-    for heading in ("An answer is whole, or it is an error", "Attempts", "Time", "Memory", "Keys", "The network")
+    for heading in (
+        "An answer is whole, or it is an error",
+        "Attempts",
+        "What a refusal teaches",
+        "Time",
+        "Memory",
+        "Keys",
+        "The network",
+    )
     for row in rows(heading)
 ]
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers import commands
+from helpers import commands, properties
 
 import prx
 from prx import resources
 from prx.errors import SpecError
 from prx.spec import schema
 from prx.spec.loader import Loader
-from prx.spec.read import parse_strictly, read_quickly
+from prx.spec.read import _parsed, _parsed_by_libyaml, parse_strictly, read_quickly
 
 HERE = Path(__file__).parent / "specs"
 PACKAGED = sorted(resources.folder("providers.d").rglob("*.yaml"))
@@ -142,14 +142,30 @@ def test_one_bad_file_harms_no_other(tmp_path):
         client.chat("hi", model="bad/m")
 
 
+# Where libyaml's parser takes more than PyYAML's, or gives another place to what is left out.
+APART = ["a:\tb", "? a", "?", "{a: b? c}", "{a: , b}", "[a: ]", "[? ]", "a: |#", "a: >-#\n  b", "a:\rb: 1", "---\na: 1", "%A\n--- {a: 1}", "a:", "-"]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", [f"spec: 1\n{text}\n" for text in APART] + APART)
+def test_both_parsers_read_alike(text):
+    properties.yaml_text(text)
+
+
+def test_most_files_are_read_by_the_quick_parser():
+    """And come out as they do by the other, with the place of every value."""
+    quick = {path: _parsed_by_libyaml(path.read_text(), "f.yaml") for path in PACKAGED}
+    assert sum(document is not None for document in quick.values()) > 0.9 * len(PACKAGED)
+    for path, document in quick.items():
+        assert document is None or document == _parsed(path.read_text(), "f.yaml"), path
+
+
 def test_problem_positions_survive_tabs_and_umlauts():
     document = parse_strictly('spec: 1\nname: "äöü"\nid: "a" \nauth: {style: "bäd"}\n', "f.yaml")
     (problem,) = [problem for problem in schema.problems(document) if "style" in problem.path]
     assert (problem.line, problem.column) == (4, 8)
 
 
-@pytest.mark.parametrize(
-    "line",
+@pytest.mark.parametrize("line",
     [
         "id: null", "errors: {rules: {r: {when: a, kind: null}}}", "overrides: [null]", "auth: {env: [null]}", "response: {content: [null]}",
         "request: {body: {x: {merge: 5}}}", "request: {body: {x: {match: a, cases: 5}}}", "request: {parameters: {a: 5}}",

@@ -249,9 +249,18 @@ def test_what_it_cannot_take_is_refused_before_it_is_sent(client, reader):
     assert len(reader.server.talks) == before
 
 
+def test_what_a_refusal_names_is_left_out(client, reader):
+    """By the words that every dialect inherits: nothing in the page's file speaks of it."""
+    before = len(reader.server.talks)
+    for stream in (False, True):
+        reply = ask(client, stream, "hi", top_k=4)
+        assert (reply.content, reply.fallbacks) == ("You said: hi", ("without_top_k",))
+    assert len(reader.server.talks) - before == 3, "what was learned from the first holds for the second"
+
+
 def test_errors(client, reader):
     with pytest.raises(prx.BadRequestError, match="a talk has no 'top_k'"):
-        ask(client, False, "hi", top_k=4)
+        ask(client, False, "hi", top_k=4, fallbacks=())
     with pytest.raises(prx.QuotaError, match="Put a coin into the purse") as caught:
         client.chat("hi", "tavern/moth")
     assert caught.value.retry_after == 3600
@@ -303,7 +312,7 @@ TABLE = [row.strip("| ").split(" | ") for row in PAGE.partition("## All words")[
 def test_the_table_has_every_word():
     words = {word for row in TABLE for word in re.findall(r"`(\w+)`", row[0])}
     call = Call("m", ({"role": "user", "content": "hi"},))
-    seen = view(call, list(call.messages), {}, {"system", "system_parts", "turns", "choice"})
+    seen = view(call, {}, {"system", "system_parts", "turns", "choice"})
     assert {*WORDS, *OWN, *seen} <= words
 
 

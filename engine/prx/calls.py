@@ -86,7 +86,8 @@ class Calls(ABC, Generic[ReplyT, StreamT, NamesT]):
         timeout     seconds without a byte, in every phase
         deadline    seconds for the whole call
         retries     attempts beyond the first
-        fallbacks   None = the provider's; () = none; names = only those
+        fallbacks   None = the provider's; () = none; names = only those, such as "responses", "without_temperature", or
+                    "without_parameter" for all of that row
         params      OpenAI's names: temperature, max_tokens, stop, response_format, reasoning_effort, …; and extra_body,
                     extra_headers, extra_query: mappings that go into the request as they are
         Raises Error.

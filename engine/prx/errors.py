@@ -52,6 +52,7 @@ class Error(Exception):
     attempts    requests sent so far for this call
     hint        what to do next, one sentence, or ""
     history     one line for each failed request, the first one first
+    fallbacks   names of those that were in effect when it failed
     """
 
     kind: ClassVar[Kind] = "server"
@@ -77,6 +78,7 @@ class Error(Exception):
         self.attempts = 0
         self.hint = hint
         self.history: tuple[str, ...] = ()
+        self.fallbacks: tuple[str, ...] = ()
         self.view: dict[str, Any] = {}  # what fallback conditions look at; see core.fault
 
     def summary(self) -> str:

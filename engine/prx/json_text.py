@@ -20,7 +20,16 @@ def parsed(text: str) -> Any:
 
 # strict=False: servers that write JSON by hand leave raw control characters in strings. The decoder is made once:
 # json.loads with strict=False makes one for each text.
-_decode = json.JSONDecoder(strict=False).decode
+_decoder = json.JSONDecoder(strict=False)
+
+
+def _decode(text: str, begin: Callable[[str], tuple[Any, int]] = _decoder.raw_decode) -> Any:
+    """As the decoder's own `decode`, which searches for white space with two regular expressions and takes longer."""
+    if text[:1] in ("{", "["):
+        value, end = begin(text)
+        if not text[end:].strip(" \t\r\n"):
+            return value
+    return _decoder.decode(text)
 
 
 def read_json(text: str, decode: Callable[[str], Any] = _decode) -> Any:

@@ -164,9 +164,11 @@ class Session:
         )
 
     def _ended(self, account: Account, model: str, result: Any) -> None:
-        """The call has ended: remember the fallbacks that worked, and add a hint to an error."""
-        account.remember(model, result.fallbacks if isinstance(result, Reply) else ())
+        """The call has ended: remember the fallbacks that worked, forget those that did not, and add a hint to an error."""
+        if isinstance(result, Reply):
+            account.remember(model, result.fallbacks)
         if isinstance(result, Error):
+            account.forget(model, result.fallbacks)
             with contextlib.suppress(OSError):  # too many files are open: the error has no hint then
                 advise(result, account, self.accounts.catalog)
 

@@ -40,6 +40,7 @@ from prx.lang.template import holds
 from prx.spec.definition import Definition, Entry
 from prx.spec.loader import Loader
 from prx.spec.model import Spec
+from prx.spec.read import _parsed as read_by_pyyaml
 from prx.spec.read import parse_strictly
 from prx.wire import Head, Target
 
@@ -283,8 +284,9 @@ def config_file(data: bytes) -> Error | None:
 
 
 def yaml_text(text: str) -> None:
-    """YAML is read, or its faults are told."""
+    """YAML is read, or its faults are told; alike by PyYAML's parser and by libyaml's."""
     document = parse_strictly(text, "f.yaml")
+    assert document == read_by_pyyaml(text, "f.yaml")
     assert document.value or document.problems
     json.dumps(document.value)
 

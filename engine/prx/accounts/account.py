@@ -44,7 +44,19 @@ class Account(Record):
         return self.definition.id
 
     def remember(self, model: str, fallbacks: tuple[str, ...]) -> None:
-        """Keep the fallbacks that a call of this model needed, for its next call; () forgets them."""
+        """Keep the fallbacks that an answer of this model needed, for its next call, and forget those that it did not need.
+
+        Those that leave out a parameter or a key are not forgotten: this call may not have had it.
+        """
+        rows = self.definition.spec(model).fallback_rows
+        kept = [name for name in self.memory.get(model, ()) if name in fallbacks or (name in rows and rows[name].words)]
+        self._remember(model, (*kept, *(name for name in fallbacks if name not in kept)))
+
+    def forget(self, model: str, fallbacks: tuple[str, ...]) -> None:
+        """Forget the fallbacks that were applied in a call of this model that failed."""
+        self._remember(model, tuple(name for name in self.memory.get(model, ()) if name not in fallbacks))
+
+    def _remember(self, model: str, fallbacks: tuple[str, ...]) -> None:
         if fallbacks:
             self.memory[model] = fallbacks
         else:

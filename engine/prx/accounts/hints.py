@@ -41,7 +41,7 @@ def _owner(account: Account, catalog: Catalog) -> str:
         return ""
     for entry in catalog.entries():
         if entry.id != account.id and urls.host(str(catalog.glance(entry).get("base_url", ""))) == host:
-            return f" {host} is the host of the provider {entry.id!r}; try {entry.id}/MODEL."
+            return f" {host} is known as the provider {entry.id!r}; try {entry.id}/MODEL."
     return ""
 
 

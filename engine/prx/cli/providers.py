@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -23,8 +24,9 @@ from prx.spec.definition import Definition
 from prx.spec.document import Problem
 from prx.spec.files import SUFFIXES
 from prx.spec.loader import Loader
-from prx.spec.model import Retired
+from prx.spec.model import Fallback, Retired
 from prx.spec.read import read_quickly
+from prx.spec.resolve import then
 from prx.text import nearest
 
 _WIDE = ((0, [0, 2, 4]), (110, [0, 2, 3, 4]), (160, [0, 1, 2, 3, 4]))  # (least width of a terminal, columns that fit)
@@ -119,6 +121,7 @@ def _words(row: dict[str, Any]) -> list[str]:
 @click.argument("name", metavar="ID|FILE", shell_complete=options.complete_provider)
 @click.option("--resolved", is_flag=True, help="With everything it extends.")
 @click.option("--evidence", is_flag=True, help="How its capabilities and other rules are known.")
+@click.option("--fallbacks", is_flag=True, help="What is tried when a call fails, in this order.")
 @_recordings
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @options.settings
@@ -126,6 +129,7 @@ def show(
     name: str,
     resolved: bool,
     evidence: bool,
+    fallbacks: bool,
     cassettes: Path | None,
     as_json: bool,
     config: str | None,
@@ -141,12 +145,42 @@ def show(
         output.note(f"{definition.id} was {retired}")
     if evidence:
         _evidence(definition, cassettes or resources.folder("cassettes"), as_json=as_json)
+    elif fallbacks:
+        _fallbacks(definition, as_json=as_json)
     elif as_json:
         output.print_json(definition.raw)
     elif resolved or (configured and not entry):  # one that only the configuration has stands in no file
         output.file(_yaml(definition.raw))
     else:
         output.file(definition.entry.path.read_text(encoding="utf-8"))
+
+
+def _fallbacks(definition: Definition, *, as_json: bool) -> None:
+    """A line a fallback: its name, whether it is used unasked, and what the call is sent again with."""
+    spec = definition.spec()
+    if as_json:
+        output.print_json({row.name: {"enabled": row.enabled, "names": list(row.names)} for row in spec.fallbacks})
+        return
+    rows = [
+        (
+            row.name,
+            "on" if row.enabled and (not row.needs or spec.can(row.needs)) else "off",
+            _difference(definition, row),
+        )
+        for row in spec.fallbacks
+    ]
+    if not rows:
+        output.note("none: a call that fails is not sent in another way.")
+    output.print_table(["fallback", "used", "sent again"], rows)
+    if any(row.words is not None for row in spec.fallbacks):
+        output.note("What an error names is left out, alone, as without_NAME. Remembered by model where it worked.")
+
+
+def _difference(definition: Definition, row: Fallback) -> str:
+    if row.words is None:
+        return json.dumps(then(definition.raw["fallbacks"][row.name]), ensure_ascii=False)
+    kind = "key of messages and tools" if row.leaves_out is None else "parameter"
+    return f"without the {kind} that the error names: {', '.join(row.names.values())}"
 
 
 def _evidence(definition: Definition, recordings: Path, *, as_json: bool) -> None:

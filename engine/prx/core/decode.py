@@ -122,11 +122,14 @@ class Decoder:
     def _is_stream(self) -> bool:
         """Whether the first bytes after white space begin a stream; False also while there are too few to tell."""
         whole = b"".join(self._body)
+        if whole[:1] == b"{" and not self.call.stream:  # as nearly every answer that is not a stream
+            self._is_body = True
+            return False
         if not self._past_bom and BOM.startswith(whole[:3]) and len(whole) < 3:
             return False
         start = (whole if self._past_bom else whole.removeprefix(BOM)).lstrip()
         self._body, self._past_bom = [start], True
-        if not start or (start[:1] != b"{" and any(mark != start and mark.startswith(start) for mark in _SSE_STARTS)):
+        if not start or any(mark != start and mark.startswith(start) for mark in _SSE_STARTS):
             return False
         framing = _framing(start, self.spec.stream.framing if self.call.stream else "")
         self._is_body = framing is None

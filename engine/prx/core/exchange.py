@@ -10,6 +10,8 @@ that it raises are Errors.
 
 The laws: at most 1 + retries + fallbacks requests; nothing is sent after the first output; a fallback is
 tried at most once; if all fallbacks were refused as well, the error that led to the first one is reported.
+A fallback that leaves out what an error names counts as one for each parameter or key that it leaves out; a call
+leaves out four at most. A call for a whole answer has no output before its end, also if it is sent as a stream.
 """
 
 from __future__ import annotations
@@ -18,15 +20,17 @@ from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from prx.chat import Call, Delta, Reply
-from prx.core import fault
+from prx.core import fault, refusals
 from prx.core.kinds import CHAT, CallKind
 from prx.errors import OPENING, ConfigError, Error
 from prx.record import Record
 from prx.secret import redact
 from prx.spec.model import Fallback, Limits, Spec
+from prx.text import nearest
 from prx.wire import Head, HttpRequest, Target
 
 _MAX_ERROR_BODY = 64 * 1024
+_MAX_LEARNED = 4  # fallbacks of one call that an error itself has named
 
 
 class Send(Record, often=True):
@@ -85,8 +89,9 @@ class Policy(Record, often=True):
     new_id: Callable[[], str] = staticmethod(lambda: "call_0")
     chance: Callable[[], float] = staticmethod(lambda: 0.5)
 
-    def allows(self, row: Fallback) -> bool:
-        return row.enabled if self.fallbacks is None else row.name in self.fallbacks
+    def allows(self, row: Fallback, name: str) -> bool:
+        """Whether a fallback may be used, which is a row or one of those that a row stands for."""
+        return row.enabled if self.fallbacks is None else not {row.name, name}.isdisjoint(self.fallbacks)
 
 
 def exchange(variants: Variants, call: Call, target: Target, policy: Policy, kind: CallKind = CHAT) -> Flow:
@@ -94,55 +99,70 @@ def exchange(variants: Variants, call: Call, target: Target, policy: Policy, kin
     spec = variants.spec(call.model)
     if policy.fallbacks:
         _refuse_unknown(spec, policy.fallbacks)
-    applied = _still_allowed(spec, policy) if policy.remembered and kind.falls_back else ()
+    applied = _from_the_start(variants, call, policy) if policy.remembered and kind.falls_back else ()
+    learned = 0
     retries = spec.retry.times if policy.retries is None else policy.retries
     failures: list[Error] = []
     cause: Error | None = None  # the error that led to the first fallback of this call
     retried = 0
     while True:
         spec = variants.spec(call.model, applied) if applied else spec
-        run = _Attempt(kind, spec, call if spec.can("stream") else call._replace(stream=False), target, policy)
+        run = _Attempt(kind, spec, call, target, policy)
         try:
             with OPENING:
                 reply = yield from run.flow()
             return reply._replace(fallbacks=applied) if applied else reply
         except Error as error:
+            error.fallbacks = applied
             fault.without_keys(error, target.secrets)
             failures.append(error.with_traceback(None))  # its frames would hold the connection during the next attempts
             if not run.sent or run.emitted:
-                raise _reported(error, None if run.emitted else cause, failures, run) from None
-            row = _fallback(spec, policy, applied, error) if kind.falls_back else None
-            if row is not None:
-                cause, applied = cause or error, (*applied, row.name)
+                raise _reported(error, None if run.begun else cause, failures, run) from None
+            name = _fallback(run, applied, error, learned) if kind.falls_back else None
+            if name is not None:
+                cause, applied = cause or error, (*applied, name)
+                learned += spec.fallback_rows[name].words is not None
             elif retried < retries and (yield from _pause(spec, error, retried, policy)):
                 retried += 1
             else:
-                raise _reported(error, cause, failures, run) from None
+                raise _reported(error, None if run.begun else cause, failures, run) from None
 
 
-def _still_allowed(spec: Spec, policy: Policy) -> tuple[str, ...]:
-    """The remembered fallbacks that this call may use."""
-    allowed = {row.name for row in spec.fallbacks if policy.allows(row)}
-    return tuple(name for name in policy.remembered if name in allowed)
+def _from_the_start(variants: Variants, call: Call, policy: Policy) -> tuple[str, ...]:
+    """The remembered fallbacks that this call may use and that change something in it."""
+    applied: tuple[str, ...] = ()
+    for name in policy.remembered:
+        spec = variants.spec(call.model, applied)
+        row = spec.fallback_rows.get(name)
+        if row is not None and policy.allows(row, name) and refusals.concerns(row, name, spec, call):
+            applied = (*applied, name)
+    return applied
 
 
 def _refuse_unknown(spec: Spec, names: tuple[str, ...]) -> None:
-    known = [row.name for row in spec.fallbacks]
+    rows = [row.name for row in spec.fallbacks]
     for name in names:
-        if name not in known:
-            raise ConfigError(f"no fallback is called {name!r}; it has {', '.join(known) or 'none'}", provider=spec.id)
+        if name not in rows and name not in spec.fallback_rows:
+            near = nearest(name, [*rows, *spec.fallback_rows])
+            known = ", ".join(map(_named, spec.fallbacks)) or "none"
+            raise ConfigError(f"no fallback is called {name!r}{near}; it has {known}", provider=spec.id)
 
 
-def _fallback(spec: Spec, policy: Policy, applied: tuple[str, ...], error: Error) -> Fallback | None:
+def _named(row: Fallback) -> str:
+    """The name of a fallback for an error message; of one with many names also the first three."""
+    return row.name if row.words is None else f"{row.name} ({', '.join([*row.names][:3])}, …)"
+
+
+def _fallback(run: _Attempt, applied: tuple[str, ...], error: Error, learned: int) -> str | None:
     """The first fallback that is allowed, not yet used, whose capability the provider has, and whose condition holds."""
+    spec, policy = run.spec, run.policy
     for row in spec.fallbacks:
-        if (
-            policy.allows(row)
-            and row.name not in applied
-            and (not row.needs or spec.can(row.needs))
-            and fault.holds(row.when.run, error, spec)
-        ):
-            return row
+        left = {name for name in row.names if policy.allows(row, name) and name not in applied}
+        usable = left and (not row.needs or spec.can(row.needs)) and (row.words is None or learned < _MAX_LEARNED)
+        if usable and fault.holds(row, error, spec):
+            name = next((name for name in refusals.ways(row, spec, run.call, error) if name in left), None)
+            if name is not None:
+                return name
     return None
 
 
@@ -165,11 +185,18 @@ def _reported(error: Error, cause: Error | None, failures: list[Error], run: _At
 
 
 class _Attempt:
-    """One request and its response. sent: the request was sent. emitted: output was handed on."""
+    """One request and its response. sent: the request was sent. begun: an answer has come. emitted: output was handed on.
+
+    call        as it is sent: without stream, or with it, where the provider offers nothing else
+    as_pieces   whether the caller wants the answer as it arrives
+    """
 
     def __init__(self, kind: CallKind, spec: Spec, call: Call, target: Target, policy: Policy) -> None:
-        self.kind, self.spec, self.call, self.target, self.policy = kind, spec, call, target, policy
-        self.sent = self.emitted = False
+        self.kind, self.spec, self.target, self.policy = kind, spec, target, policy
+        self.as_pieces = call.stream
+        swapped = kind.falls_back and not spec.can("stream" if call.stream else "whole")
+        self.call = call._replace(stream=not call.stream) if swapped else call
+        self.sent = self.begun = self.emitted = False
 
     def flow(self) -> Flow:
         request = self.kind.build(self.spec, self.call, self.target)
@@ -185,9 +212,13 @@ class _Attempt:
         try:
             yield from self._answer(reader)
         except Error as error:
-            error.partial = reader.partial()
+            error.partial = self._as_asked(reader.partial())
             raise
-        return reader.reply()
+        return self._as_asked(reader.reply())
+
+    def _as_asked(self, reply: Any) -> Any:
+        """A reply that no stream was asked for is none, however it came."""
+        return reply._replace(streamed=False) if reply and self.call.stream and not self.as_pieces else reply
 
     def _answer(self, reader: AnswerReader) -> Generator[Ask, Any, None]:
         more = True
@@ -201,7 +232,8 @@ class _Attempt:
                     raise  # otherwise the answer is complete, and only the end of the body is missing
             more = bool(data)
             deltas, error = reader.feed(data) if more else reader.end()
-            if deltas:
+            self.begun = self.begun or bool(deltas)
+            if deltas and self.as_pieces:
                 self.emitted = True
                 yield Emit(deltas, reader.reply)
             if error is not None:

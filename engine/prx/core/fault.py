@@ -13,12 +13,14 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from prx.chat import Call
+from prx.core.messages import SYSTEM_ROLES
 from prx.core.names import in_words
+from prx.core.refusals import texts
 from prx.errors import KINDS, Error, ProtocolError, ServerError
 from prx.json_text import parsed
 from prx.lang.codegen import Function
 from prx.secret import Secret, redact, redact_json, redact_value
-from prx.spec.model import Rule, Spec
+from prx.spec.model import Fallback, Rule, Spec
 from prx.text import clean
 from prx.wire import Head, Target
 
@@ -26,6 +28,7 @@ Stage = Literal["status", "body", "stream"]  # where the error was found
 
 _MAX_BODY = 1 << 20
 _MAX_WRAPPED = 16  # how many values are looked into, where errors are wrapped in one another
+_MAX_NAMES = 100  # of the parameters and keys that an error names
 _WITHOUT_ERROR = ("", "{}", "[DONE]")  # data of events that cannot describe an error
 _MAX_MESSAGE = 2000  # characters of the provider's words that an error repeats
 
@@ -62,13 +65,14 @@ def classify(spec: Spec, call: Call, head: Head, body: Any, text: str, stage: St
     message, reason, code, type_, status_in_body, pause = safely(spec.errors.found.run, body, spec)
     if isinstance(body, str):
         message = body
-    full, wrapped_codes = _unwrapped(spec, message, reason)
+    names = [*texts(safely(spec.errors.refused.run, text if body is None else body, spec))]
+    full, wrapped_codes = _unwrapped(spec, message, reason, names)
     full = clean(full or _excerpt(text, head))
     searched = [full if message or wrapped_codes else text[:_MAX_MESSAGE], _text(code), _text(type_), *wrapped_codes]
     status = head.status if stage == "status" else _status(status_in_body) or _status(code) or 200
     view = {
         "status": status, "code": code, "type": type_, "message": full, "text": "\n".join(searched).lower(),
-        "headers": dict(head.headers), "body": body, "stage": stage, "call": _call_view(call),
+        "refused": names[:_MAX_NAMES], "headers": dict(head.headers), "body": body, "stage": stage, "call": _call_view(call),
     }  # fmt: skip
     rule = next((rule for rule in spec.errors.rules if _applies(rule, view, spec)), None)
     error = _error(spec, call, rule, status, full, view)
@@ -78,8 +82,8 @@ def classify(spec: Spec, call: Call, head: Head, body: Any, text: str, stage: St
     return error
 
 
-def _unwrapped(spec: Spec, message: Any, reason: Any) -> tuple[str, list[str]]:
-    """(the message with those of the errors wrapped in it, the codes and types of those errors).
+def _unwrapped(spec: Spec, message: Any, reason: Any, names: list[str]) -> tuple[str, list[str]]:
+    """(the message with those of the errors wrapped in it, the codes and types of those errors). Adds what they refuse to `names`.
 
     A gateway wraps the error of the server behind it, as text, as an object, or as JSON in a text; sometimes more than once.
     """
@@ -91,6 +95,7 @@ def _unwrapped(spec: Spec, message: Any, reason: Any) -> tuple[str, list[str]]:
         before, inner, after = _json_in(value) if isinstance(value, str) else ("", value, "")
         if isinstance(inner, dict):
             is_error, further = _wrapped_error(spec, inner, codes)
+            names += texts(safely(spec.errors.refused.run, inner, spec))
             wrapped.extendleft(reversed([*further, after] if is_error else []))
             value = before if is_error else value if isinstance(value, str) else None
         text = _text(value)
@@ -142,26 +147,24 @@ def protocol(spec: Spec, call: Call, head: Head, message: str) -> ProtocolError:
     """The error of an answer that does not have the form that the spec describes."""
     error = ProtocolError(message, provider=spec.id)
     error.view = {
-        "status": head.status, "code": None, "type": None, "message": message, "text": message.lower(), "headers": dict(head.headers),
-        "body": None, "stage": "body", "call": _call_view(call), "kind": "protocol",
+        "status": head.status, "code": None, "type": None, "message": message, "text": message.lower(), "refused": [],
+        "headers": dict(head.headers), "body": None, "stage": "body", "call": _call_view(call), "kind": "protocol",
     }  # fmt: skip
     return error
 
 
-def holds(condition: Function, error: Error, spec: Spec) -> bool:
-    """Whether a fallback's condition holds for an error; False for an error without a response, which has no view."""
-    return bool(error.view) and _holds(condition, error.view, spec)
+def holds(row: Fallback, error: Error, spec: Spec) -> bool:
+    """Whether a fallback's conditions hold for an error; False for an error without a response, which has no view."""
+    return bool(error.view) and _applies(row, error.view, spec)
 
 
-def _applies(rule: Rule, view: dict[str, Any], spec: Spec) -> bool:
+def _applies(rule: Rule | Fallback, view: dict[str, Any], spec: Spec) -> bool:
     text = view["text"]
     if rule.says and not any(phrase in text for phrase in rule.says):
         return False
-    return not any(phrase in text for phrase in rule.unless) and _holds(rule.when.run, view, spec)
-
-
-def _holds(condition: Function, view: dict[str, Any], spec: Spec) -> bool:
-    (found,) = safely(condition, view, spec)
+    if any(phrase in text for phrase in rule.unless):
+        return False
+    (found,) = safely(rule.when.run, view, spec)
     return bool(found)
 
 
@@ -228,7 +231,9 @@ def _status(value: Any) -> int | None:
 
 
 def _call_view(call: Call) -> dict[str, Any]:
+    roles = [str(message.get("role")) for message in call.messages]
+    places = [place for place, role in enumerate(roles) if role in SYSTEM_ROLES]
     return {
-        "stream": call.stream, "tools": bool(call.tools), "params": dict(call.params), "model": call.model,
-        "system": any(message.get("role") in ("system", "developer") for message in call.messages),
+        "stream": call.stream, "tools": bool(call.tools), "params": dict(call.params), "model": call.model, "roles": list(dict.fromkeys(roles)),
+        "system": bool(places), "systems": len(places), "system_inside": places != list(range(len(places))),
     }  # fmt: skip

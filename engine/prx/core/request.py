@@ -281,9 +281,8 @@ def _joined(old: Any, new: Any) -> Any:
 
 def refuse_unable(spec: Spec, call: Call) -> None:
     """Raise CapabilityError for the first capability that the call needs and the spec denies."""
-    able = spec.capabilities
-    for capability, needs, feature in _NEEDS:
-        if not able.get(capability, True) and needs(call):
+    for capability, needs, feature in _NEEDS if spec.unable else ():
+        if capability in spec.unable and needs(call):
             raise CapabilityError(
                 f"does not support {feature}: its file says capabilities.{capability}: false{_age(spec, call, capability)}",
                 provider=spec.id,

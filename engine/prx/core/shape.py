@@ -28,6 +28,14 @@ def prepared(call: Call, request: Request) -> Call:
     return call._replace(messages=tuple(messages), tools=tuple(tools))
 
 
+def carries(call: Call, request: Request, name: str) -> bool:
+    """Whether a key of this name is sent in a message or a tool, and would not be if it were stripped."""
+    sent, names = prepared(call, request), frozenset({name})
+    return any(_stripped(message, names) != message for message in sent.messages) or any(
+        _function_stripped(tool, names) != tool for tool in sent.tools
+    )
+
+
 def _each(change: Callable[[Message, Any], Message]) -> Callable[[Messages, Any], Messages]:
     """A step that changes each message separately."""
     return lambda messages, wanted: [change(message, wanted) for message in messages]

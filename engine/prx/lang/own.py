@@ -8,6 +8,7 @@ the packaged dialects use are here as well (STANDARD).
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from types import NoneType
@@ -16,6 +17,8 @@ from typing import Any, NamedTuple, TypeVar
 from prx.json_text import read_json
 
 F = TypeVar("F", bound=Callable[..., Any])
+_QUOTES = (("'", "'"), ('"', '"'), ("`", "`"), ("\u201c", "\u201d"), ("\u2018", "\u2019"))
+_QUOTED = "|".join(rf"{opening}([A-Za-z0-9_.\[\]-]{{1,200}}){closing}" for opening, closing in _QUOTES)
 Types = tuple[type, ...]  # types that an argument may have; () for any
 _ANY: Types = ()
 _TEXT: Types = (str, NoneType)
@@ -81,6 +84,14 @@ def says(text: str | None, *phrases: str) -> bool:
     """Whether the text has one of the phrases in it, upper or lower case."""
     low = (text or "").lower()
     return any(isinstance(phrase, str) and phrase.lower() in low for phrase in phrases)
+
+
+@_own(_ANY)
+def quoted(text: Any) -> list[str] | None:
+    """The names that stand in quotes in a text: letters, digits, _ . - [ ]; null for what is no text."""
+    if not isinstance(text, str):
+        return None
+    return [next(filter(None, found.groups())) for found in re.finditer(_QUOTED, text.replace('\\"', '"'))]
 
 
 @_own(_ANY, more=True)

@@ -64,7 +64,7 @@ def remedies(line: Line, draft: Draft, error: Error) -> Iterator[Overlay]:
     spec = definition.spec()
     for row in spec.fallbacks:
         changes = then(definition.raw["fallbacks"][row.name])
-        if changes and not {"extends", "capabilities"} & changes.keys() and fault.holds(row.when.run, error, spec):
+        if changes and not {"extends", "capabilities"} & changes.keys() and fault.holds(row, error, spec):
             yield changes
     if error.kind in ("bad_request", "server"):
         call = error.view.get("call", {})

@@ -114,6 +114,10 @@ def _all_of(value: Any, wanted: Any, _schema: Schema, root: Schema) -> bool:
     return all(_fits(each, value, root) for each in wanted)
 
 
+def _not(value: Any, wanted: Any, _schema: Schema, root: Schema) -> bool:
+    return not _fits(wanted, value, root)
+
+
 def _counted(kind: type[Sized], holds: Callable[[int, Any], bool]) -> Rule:
     return lambda value, wanted, _schema, _root: not isinstance(value, kind) or holds(len(value), wanted)
 
@@ -146,6 +150,7 @@ _RULES: Mapping[str, Rule] = {
     "pattern": _pattern,
     "if": _if,
     "allOf": _all_of,
+    "not": _not,
     "$ref": _ref,
     "minItems": _counted(list, operator.ge),
     "maxItems": _counted(list, operator.le),

@@ -11,6 +11,7 @@ from prx.record import Record
 from prx.spec import model
 from prx.spec.document import Keys
 from prx.spec.model import CALL, FAULT, TOKENS, Found, Query, Spec
+from prx.spec.resolve import PART
 
 OWN_HEADER = "prx sets this header itself, from the length of the request; remove it"
 
@@ -37,7 +38,7 @@ def compile_spec(raw: Mapping[str, Any], expressions: Expressions | None = None)
         response=_response(raw, query),
         stream=_stream(raw, query),
         errors=_errors(raw.get("errors", {}), query),
-        fallbacks=tuple(_fallback(name, row, query) for name, row in raw.get("fallbacks", {}).items()),
+        fallbacks=tuple(_fallback(name, raw["fallbacks"], query) for name in raw.get("fallbacks", {})),
         retry=model.Retry(**raw.get("retry", {})),
         transport=model.Limits(**raw.get("transport", {})),
         models=_record(model.Models, models := raw.get("models", {}), list=query(("models",), models, ("list",))),
@@ -63,7 +64,7 @@ def queries(spec: Spec) -> Iterator[Query]:
     readers: tuple[model.Reader, ...] = (spec.response, spec.stream, *spec.stream.events.values())
     for reader in readers:
         yield from (reader.found, reader.tool_call, reader.call_replay, reader.tokens, reader.replay)
-    yield from (spec.response.answer, spec.errors.detect, spec.errors.found, spec.models.list)
+    yield from (spec.response.answer, spec.errors.detect, spec.errors.found, spec.errors.refused, spec.models.list)
     yield from ([spec.stream.kind] if spec.stream.kind else [])
     yield from (row.when for row in spec.request.fill if row.when)
     yield from (rule.when for rule in spec.errors.rules)
@@ -161,21 +162,43 @@ def _errors(block: Mapping[str, Any], query: _MakeQuery) -> model.Errors:
         block,
         detect=query(("errors",), block, ("detect",)),
         found=query(("errors",), block, FAULT),
+        refused=_each("refused", block.get("refused"), query),
         rules=tuple(_rule(name, row, query) for name, row in block.get("rules", {}).items()),
     )
 
 
+def _each(name: str, value: Any, query: _MakeQuery) -> Query:
+    """A query of all expressions of a list, where every one counts and not only the first that finds something."""
+    if isinstance(value, list):
+        return query(("errors", name), dict(enumerate(value)))
+    return query(("errors",), {name: value}, (name,))
+
+
 def _rule(name: str, block: Mapping[str, Any], query: _MakeQuery) -> model.Rule:
+    return _record(model.Rule, block, name=name, **_condition(("errors", "rules", name), block, query))
+
+
+def _condition(path: Keys, block: Mapping[str, Any], query: _MakeQuery) -> dict[str, Any]:
+    """What a rule and a fallback have in common. Where there is no formula the phrases decide."""
     when = block.get("when") or ("`true`" if block.get("says") else "`false`")
+    return {
+        "when": query(path, {"when": when}, ("when",)),
+        "says": tuple(phrase.lower() for phrase in block.get("says", ())),
+        "unless": tuple(phrase.lower() for phrase in block.get("unless", ())),
+    }
+
+
+def _fallback(name: str, rows: Mapping[str, Any], query: _MakeQuery) -> model.Fallback:
+    block = rows[name]
     return _record(
-        model.Rule,
+        model.Fallback,
         block,
         name=name,
-        when=query(("errors", "rules", name), {"when": when}, ("when",)),
-        says=tuple(phrase.lower() for phrase in block.get("says", ())),
-        unless=tuple(phrase.lower() for phrase in block.get("unless", ())),
+        **_condition(("fallbacks", name), block, query),
+        **{way: _left_out(block[way], rows) for way in ("leaves_out", "strips") if way in block},
     )
 
 
-def _fallback(name: str, block: Mapping[str, Any], query: _MakeQuery) -> model.Fallback:
-    return _record(model.Fallback, block, name=name, when=query(("fallbacks", name), block, ("when",)))
+def _left_out(words: Mapping[str, Any], rows: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """What a row leaves out, and the words for it; not what a row of its own, by that name, leaves out."""
+    return {key: tuple(found) for key, found in words.items() if PART + key not in rows}

@@ -14,6 +14,8 @@ from prx.spec.compile import compile_spec, texts
 from prx.spec.model import Spec
 from prx.spec.resolve import Raw
 
+_MOST_VARIANTS = 200  # that are kept of one provider; a call needs a few
+
 
 class Entry(Record):
     """A provider's file. packaged: it is in the package's folder."""
@@ -87,15 +89,17 @@ class Definition:
         key = (tuple([resolve.fits(row["model"], model) for row in overrides]) if overrides else (), fallbacks)
         spec = self._specs.get(key)
         if spec is None:
+            if len(self._specs) >= _MOST_VARIANTS:
+                self._specs.clear()  # many calls, each without something else
             spec = self._specs[key] = compile_spec(self.variant(model, fallbacks), self.expressions)
         return spec
 
     def variant(self, model: str = "", fallbacks: Sequence[str] = ()) -> Raw:
         """The mapping behind `spec`."""
         raw = resolve.for_model(self.raw, model, self.bases.__getitem__)
-        rows = raw.get("fallbacks", {})
         for name in fallbacks:
-            raw = resolve.lay_over(raw, resolve.then(rows[name]), self.bases.__getitem__)
+            changes = resolve.by_name(raw.get("fallbacks", {}), name)  # of the dialect that is spoken by then
+            raw = resolve.lay_over(raw, changes, self.bases.__getitem__)
         return raw
 
     def trees(self) -> dict[str, str]:

@@ -30,6 +30,7 @@ def faults(spec: Spec, *, whole: bool = True) -> Iterator[Fault]:
     yield from _impossible_names(spec.request)
     yield from _framing_headers(spec)
     yield from _unfilled(spec)
+    yield from _contradictions(spec)
 
 
 def _missing(spec: Spec) -> Iterator[Fault]:
@@ -112,6 +113,20 @@ def _compiles(characters: str) -> bool:
     except re.error:
         return False
     return True
+
+
+def _contradictions(spec: Spec) -> Iterator[Fault]:
+    if not (spec.can("stream") or spec.can("whole")):
+        yield ("capabilities", "whole"), "stream and whole are both false, so that no call could be sent", None
+    ways: dict[str, str] = {}
+    for row in spec.fallbacks:
+        way = "strips" if row.leaves_out is None else "leaves_out"
+        for name, left_out in row.names.items():
+            if ways.setdefault(name, way) != way:
+                text = (
+                    f"another row {ways[name].replace('_', ' ')} the same name, so that {name} would mean two fallbacks"
+                )
+                yield ("fallbacks", row.name, way, left_out), text, None
 
 
 def _framing_headers(spec: Spec) -> Iterator[Fault]:

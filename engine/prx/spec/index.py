@@ -21,7 +21,7 @@ def index(folder: Path, files: Files, store: Store) -> dict[Path, Raw]:
     rows: _Rows = {path.name: _row(path, files, before) for path in files.listed(folder)}
     if rows != before:
         store.put(name, "", rows)
-    return {folder / each: raw for each, (_, raw) in rows.items()}
+    return {path: rows[path.name][1] for path in files.listed(folder)}
 
 
 def _row(path: Path, files: Files, before: _Rows) -> list[Any]:

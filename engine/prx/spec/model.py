@@ -20,7 +20,7 @@ from prx.lang.template import Template
 from prx.lang.tree import QueryError
 from prx.record import Record
 from prx.spec.document import Keys
-from prx.spec.resolve import fits
+from prx.spec.resolve import PART, fits
 
 
 class Found(NamedTuple):
@@ -62,7 +62,7 @@ class Query:
     """One or several expressions of a spec and where they stand; the compiled function on demand."""
 
     def __init__(
-        self, expressions: Expressions, path: Keys, sources: Mapping[str, Any], names: tuple[str, ...] = ()
+        self, expressions: Expressions, path: Keys, sources: Mapping[Any, Any], names: tuple[Any, ...] = ()
     ) -> None:
         self._expressions = expressions
         self.path = path
@@ -290,17 +290,36 @@ class Rule(Record):
 
 
 class Errors(Record):
+    """See the schema. found: FAULT in order; refused: each of its expressions by itself."""
+
     detect: Query
-    found: Query  # FAULT in order
+    found: Query
+    refused: Query
     rules: tuple[Rule, ...] = ()
     statuses: Mapping[str, str] = NONE
 
 
 class Fallback(Record):
+    """See the schema. says, unless: phrases in small letters."""
+
     name: str
     when: Query
+    says: tuple[str, ...] = ()
+    unless: tuple[str, ...] = ()
     needs: str = ""
     enabled: bool = True
+    leaves_out: Mapping[str, tuple[str, ...]] | None = None
+    strips: Mapping[str, tuple[str, ...]] | None = None
+
+    @cached_property
+    def words(self) -> Mapping[str, tuple[str, ...]] | None:
+        """What the row leaves out, or strips, each with the words for it; None for a row that has a `then`."""
+        return self.strips if self.leaves_out is None else self.leaves_out
+
+    @cached_property
+    def names(self) -> Mapping[str, str]:
+        """The fallbacks that the row is: itself, or one for each that it leaves out, and what that is."""
+        return {self.name: ""} if self.words is None else {PART + name: name for name in self.words}
 
 
 class Retry(Record):
@@ -370,6 +389,16 @@ class Spec(Record):
     capabilities: Mapping[str, bool] = NONE
     endpoints: Mapping[str, str] = NONE
     deviations: Mapping[str, list[str]] = NONE
+
+    @cached_property
+    def fallback_rows(self) -> Mapping[str, Fallback]:
+        """The row behind each name that a reply may have among its fallbacks."""
+        return {name: row for row in reversed(self.fallbacks) for name in row.names}
+
+    @cached_property
+    def unable(self) -> frozenset[str]:
+        """The capabilities that it says it has not."""
+        return frozenset(name for name, able in self.capabilities.items() if not able)
 
     def can(self, capability: str) -> bool:
         """False only where the spec says so."""

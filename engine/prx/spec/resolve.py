@@ -22,6 +22,8 @@ _OWN = (
 _FILES_OWN = ("aliases", "former_urls", "retired", "source", "name", "docs", "evidence")  # never inherited
 _OWN_REQUEST = ("headers", "query", "schemas")
 _ADDED = ("strip",)  # lists that extend the inherited one: kept as mappings from a name to whether it counts
+PART = "without_"  # how the name of a fallback begins that leaves out one parameter or key: without_NAME
+_WAYS = ("then", "leaves_out", "strips")  # keys of a fallback, of which it has exactly one
 _LATER = "then"  # a fallback's overlay: merged only when the fallback is used, so its nulls must be kept until then
 _ROOT = "dialect"  # key of a resolved mapping: the id of the dialect that its chain of `extends` ends in
 
@@ -39,7 +41,8 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Raw:
         value = dict.fromkeys(given, True) if key in _ADDED and isinstance(given, list) else given
         joins = isinstance(value, dict) and key != _LATER
         merged[key] = merge(below if isinstance(below, dict) else {}, value) if joins else value
-    merged.update({key: value for key, value in base.items() if key not in over})
+    replaced = () if over.keys().isdisjoint(_WAYS) else _WAYS
+    merged.update({key: value for key, value in base.items() if key not in over and key not in replaced})
     return merged
 
 
@@ -60,8 +63,15 @@ def lay_over(resolved: Raw, overlay: Mapping[str, Any], find: Find) -> Raw:
         own = {key: resolved[key] for key in _OWN if key in resolved}
         request = {key: value for key, value in resolved.get("request", {}).items() if key in _OWN_REQUEST}
         base = find(dialect)
-        resolved = {**merge(base, {**own, "request": request}), _ROOT: base[_ROOT]}
+        rows = _fallbacks(resolved.get("fallbacks", {}), base.get("fallbacks", {}))
+        resolved = {**merge(base, {**own, "request": request}), "fallbacks": rows, _ROOT: base[_ROOT]}
     return merge(resolved, rest)
+
+
+def _fallbacks(own: Mapping[str, Any], base: Mapping[str, Any]) -> Raw:
+    """The fallbacks of another dialect: which of them are used stays as the provider has it, and none where it has none."""
+    used = {name: {"enabled": row["enabled"]} for name, row in own.items() if "enabled" in row and name in base}
+    return merge(base, used) if own else {}
 
 
 def overlays(raw: Mapping[str, Any]) -> Iterator[tuple[Keys, Mapping[str, Any]]]:
@@ -76,6 +86,19 @@ def overlays(raw: Mapping[str, Any]) -> Iterator[tuple[Keys, Mapping[str, Any]]]
 def then(fallback: Mapping[str, Any] | None) -> Mapping[str, Any]:
     """The overlay of a fallback; {} for one that a file has set to null to remove it."""
     return (fallback or {}).get("then") or {}
+
+
+def by_name(rows: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """What the fallback of this name changes: a row's `then`, or that one parameter or key is left out."""
+    if name in rows:
+        return then(rows[name])
+    left_out = name.removeprefix(PART)
+    row = next(
+        row for row in rows.values() if left_out in row.get("leaves_out", ()) or left_out in row.get("strips", ())
+    )
+    if left_out in row.get("leaves_out", ()):
+        return {"request": {"parameters": {left_out: {"drop": True}}}}
+    return {"request": {"strip": {left_out: True}}}
 
 
 def overlay_names(raw: Mapping[str, Any]) -> list[str]:

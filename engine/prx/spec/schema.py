@@ -80,6 +80,8 @@ def _sentences(error: Any, *, quiet: bool) -> Iterator[tuple[Keys, str]]:
     """(path, sentence) of each fault in an error of jsonschema. quiet: do not show values that may be misplaced keys."""
     keys: Keys = tuple(error.absolute_path)
     rule = error.validator
+    if rule == "not" and isinstance(error.instance, str):
+        keys = (*keys, error.instance)  # the name of a key, of which jsonschema gives the mapping's place
     if rule == "additionalProperties" and isinstance(error.instance, dict):
         known = list(error.schema.get("properties", {}))
         for key in error.instance:
@@ -151,6 +153,12 @@ def _too_many(error: Any, _quiet: bool) -> str:
     return f"has {len(error.instance)} entries; at most {error.validator_value} are allowed"
 
 
+def _not(error: Any, quiet: bool) -> str:
+    """What a schema excludes, in its own words."""
+    name = f"{_short(error, quiet)} " if isinstance(error.instance, str) else ""
+    return f"{name}{error.schema['description']}"
+
+
 _SENTENCES = {
-    "type": _type, "enum": _enum, "const": _const, "pattern": _pattern, "maxItems": _too_many, "maxProperties": _too_many,
+    "type": _type, "enum": _enum, "const": _const, "pattern": _pattern, "not": _not, "maxItems": _too_many, "maxProperties": _too_many,
 }  # fmt: skip

@@ -94,16 +94,18 @@ class Deadline:
             raise TimeoutError
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """One connection: its unread bytes, and the one task that waits for more.
 
+    buffer    asyncio reads into it, and the bytes are copied from it at once, so that all connections of a client share it.
+              For a protocol without a buffer asyncio allocates 256 KB at each read
     on_lost   called when the server closes an idle connection
     """
 
     transport: asyncio.Transport
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    def __init__(self, loop: asyncio.AbstractEventLoop, buffer: memoryview) -> None:
+        self._loop, self._buffer = loop, buffer
         self._data = b""
         self._ended = self._reading_paused = self._writing_paused = False
         self._failed: Exception | None = None
@@ -119,8 +121,11 @@ class Connection(asyncio.Protocol):
         self.transport = transport  # type: ignore[assignment]
         self._has_come = _looking_at(transport.get_extra_info("socket"))
 
-    def data_received(self, data: bytes) -> None:
-        self._data = self._data + data if self._data else data
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._data += self._buffer[:nbytes]
         if len(self._data) > _MOST_UNREAD and not self._reading_paused:
             self._reading_paused = True
             self.transport.pause_reading()
@@ -247,6 +252,7 @@ class AsyncHttp:
     def __init__(self, proxy: str = "", ca_file: str = "", environ: Mapping[str, str] | None = None) -> None:
         self._proxy, self._environ, self._ca_file = proxy, environ or {}, ca_file
         self._loop = asyncio.get_running_loop()
+        self._buffer = memoryview(bytearray(_BLOCK))
         self._routes: dict[str, Route] = {}
         self._kept: dict[Any, deque[Connection]] = {}
         self._sweeping = self._closed = False
@@ -323,7 +329,7 @@ class AsyncHttp:
             self._loop.call_later(_IDLE_SECONDS / 2, _sweep, weakref.ref(self))
 
     async def _connect(self, route: Route, limits: Limits, deadline: Deadline) -> Connection:
-        connection = Connection(self._loop)
+        connection = Connection(self._loop, self._buffer)
         try:
             await deadline.within(limits.connect, self._open(connection, route))
         except BaseException:
