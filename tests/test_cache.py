@@ -393,7 +393,8 @@ def test_nothing_is_read_that_could_be_code():
         run = [
             node for node in ast.walk(tree) if isinstance(node, ast.Call) and getattr(node.func, "id", "") in RUNNING
         ]
-        assert not run or path.name == "codegen.py", path
+        # One writes functions of trees that are looked at as data; the other, constructors of the fields of its classes.
+        assert not run or path.name in ("codegen.py", "record.py"), path
 
 
 @pytest.mark.parametrize("hostile", HOSTILE, ids=str)

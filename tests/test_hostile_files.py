@@ -400,7 +400,7 @@ def test_no_dialect_of_ones_own_leads_a_key_elsewhere(was, becomes, tmp_path):
     (tmp_path / "_dialects" / "openai-chat.yaml").write_text(whole.replace(was, becomes))
     client = prx.Client(config={}, providers=tmp_path, env={"GROQ_API_KEY": KEY})
     with pytest.raises(prx.ConfigError, match=r"GROQ_API_KEY, which belongs to https://api\.groq\.com") as caught:
-        client.accounts.get("llamacpp")
+        client.accounts.get("sglang")
     assert KEY not in str(caught.value)
     assert client.accounts.get("groq").target.base_url == "https://api.groq.com/openai/v1", "at home it is welcome"
 

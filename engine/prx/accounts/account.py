@@ -151,7 +151,7 @@ def _overlay(settings: Settings) -> dict[str, Any]:
 
 
 def _for_every_model(definition: Definition, settings: Settings) -> Definition:
-    """The file with the key in the form that the configuration names, for the models of overrides, too."""
+    """The definition without `auth` in its overrides, where the configuration sets how the key is sent."""
     rows = definition.raw.get("overrides")
     if not rows or not (settings.auth_style or settings.auth_template):
         return definition

@@ -121,11 +121,12 @@ class Accounts:
         return account, model
 
     def definition(self, name: str) -> Definition:
-        """The file that a name stands for, with or without a key for it. Raises ConfigError or SpecError."""
-        return self._definition(name)[0]
+        """The definition of a provider's name; no key is needed for it. Raises ConfigError or SpecError."""
+        definition, *_ = self._definition(name)
+        return definition
 
     def unknown_names(self) -> Iterator[tuple[Keys, str]]:
-        """What the configuration names and nobody has, and where: its default, its routes, what its tables extend."""
+        """(path, sentence) of each unknown provider that the configuration names: as default, in a route, or in `extends`."""
         routes: list[tuple[Keys, str | None]] = [
             (("model_routes", place, "provider"), row.provider) for place, row in enumerate(self.config.routes)
         ]

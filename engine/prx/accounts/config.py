@@ -157,18 +157,18 @@ def _framing(document: Document) -> list[Problem]:
 
 
 def _unfilled(document: Document) -> list[Problem]:
-    """Texts that would go out as they stand though they ask for something else."""
+    """A fault for each text that would be sent literally though it was meant as a variable or a command."""
     texts = [(keys, text) for keys, text in _texts(document.value, ()) if isinstance(text, str)]
-    found = [document.problem(keys, VARIABLE_FAULT) for keys, text in texts if has_strange_variable(text)]
+    variables = [document.problem(keys, VARIABLE_FAULT) for keys, text in texts if has_strange_variable(text)]
     commands = [keys for keys, text in texts if keys[-1] == "api_key" and text.startswith("!")]
-    return found + [document.problem(keys, _NO_COMMAND) for keys in commands]
+    return variables + [document.problem(keys, _NO_COMMAND) for keys in commands]
 
 
 _NO_COMMAND = 'begins with "!", and prx runs no command for a key; ${NAME} is taken from the environment'
 
 
 def _texts(value: Any, keys: Keys) -> Iterator[tuple[Keys, Any]]:
-    """Every value that is no table and no list, and where it stands."""
+    """(path, value) of every value that is neither a table nor a list."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _texts(inner, (*keys, key))

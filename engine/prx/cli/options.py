@@ -42,7 +42,7 @@ def session(config: str | None, folders: Sequence[str]) -> Session:
 
 
 def session_without_config(folders: Sequence[str]) -> Session:
-    """For a command that looks at a configuration which may be faulty."""
+    """The session of a command that checks configurations: a faulty one must not keep it from running."""
     return output.watch(Session({}, list(folders), None))
 
 
@@ -52,7 +52,9 @@ def by_name(name: str, folders: Sequence[str]) -> tuple[str, tuple[str, ...]]:
     if path.suffix not in SUFFIXES:
         return name, tuple(folders)
     if not path.is_file():
-        raise ConfigError(f"{name}: no such file", hint="Write a provider's name, or the path of its YAML file.")
+        raise ConfigError(
+            f"{name}: there is no such file", hint="Write a provider's name, or the path of its YAML file."
+        )
     return path.stem, (str(path.parent), *folders)
 
 

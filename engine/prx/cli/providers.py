@@ -149,14 +149,14 @@ def show(
         _fallbacks(definition, as_json=as_json)
     elif as_json:
         output.print_json(definition.raw)
-    elif resolved or (configured and not entry):  # one that only the configuration has stands in no file
+    elif resolved or (configured and not entry):  # a provider that only the configuration has is in no file
         output.file(_yaml(definition.raw))
     else:
         output.file(definition.entry.path.read_text(encoding="utf-8"))
 
 
 def _fallbacks(definition: Definition, *, as_json: bool) -> None:
-    """A line a fallback: its name, whether it is used unasked, and what the call is sent again with."""
+    """Print one line for each fallback: its name, whether it is enabled, and what it changes in the next attempt."""
     spec = definition.spec()
     if as_json:
         output.print_json({row.name: {"enabled": row.enabled, "names": list(row.names)} for row in spec.fallbacks})
@@ -249,14 +249,14 @@ def _problems(path: Path, catalog: Loader) -> list[Problem]:
 
 
 def _unreadable(path: Path, error: ConfigError) -> Problem:
-    """A file that is no TOML at all: its error begins with the place."""
+    """The fault of a file that is not TOML, or cannot be read; the place is at the beginning of the error's message."""
     place = re.match(r":(\d+):(\d+): ", rest := error.message.removeprefix(str(path)))
     line, column = (int(place[1]), int(place[2])) if place else (0, 0)
     return Problem(str(path), line, column, "", rest[place.end() :] if place else rest.removeprefix(": "))
 
 
 def _retired(path: Path) -> str:
-    """What is said of a good file whose provider is gone."""
+    """A clause for a file of a retired provider; "" for any other."""
     row = read_quickly(path).get("retired") if path.suffix != ".toml" else None
     return f", of a provider {Retired(**row)}" if row else ""
 

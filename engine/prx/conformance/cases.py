@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -128,14 +128,16 @@ def failures(case: Case, spec: Spec, view: Mapping[str, Any]) -> list[str]:
     return [condition for condition in case.conditions(spec) if not _holds(condition, view)]
 
 
-def came(condition: str, view: Mapping[str, Any]) -> str:
-    """A clause with the value that does not meet a condition: "finish_reason: wanted length, came stop"."""
+def came(condition: str, view: Mapping[str, Any], masked: Callable[[str], str]) -> str:
+    """A clause with the value that does not meet a condition: "finish_reason: wanted length, came stop". masked: masks the
+    keys in a text.
+    """
     compared = _COMPARED.fullmatch(condition)
-    if compared and (found := _value(compared["path"], view)) is not None:
+    if compared and (found := _value(compared["path"], view, masked)) is not None:
         sign = "" if compared["sign"] == "==" else f"{compared['sign']} "
         return f"{compared['path'].removeprefix('reply.')}: wanted {sign}{compared['wanted'] or compared['number']}, came {found}"
     paths = list(dict.fromkeys(path.rstrip(".") for path in _PATH.findall(condition)))
-    found = "; ".join(f"{path} is {_value(path, view) or 'not there'}" for path in paths)
+    found = "; ".join(f"{path} is {_value(path, view, masked) or 'not there'}" for path in paths)
     return f"does not hold: {condition}" + (f" ({found})" if found else "")
 
 
@@ -146,13 +148,14 @@ _PATH = re.compile(r"\b(?:reply|error|models|model)\b(?:\.[a-z_]+|\[\d+\])*")
 _LONGEST = 60  # characters of a value that are shown
 
 
-def _value(path: str, view: Mapping[str, Any]) -> str | None:
+def _value(path: str, view: Mapping[str, Any], masked: Callable[[str], str]) -> str | None:
     """A value of the view as JSON, without the quotes of a text, at most _LONGEST characters; None for null."""
     try:
         value = compile_query(path)(view)
     except (JMESPathError, TypeError):
         return None
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    # Masked before it is shortened: half a key would not be found.
+    text = masked(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
     return None if value is None else text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 

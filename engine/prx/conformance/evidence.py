@@ -155,7 +155,7 @@ def known(spec: Spec, cases: Iterable[Case], recordings: Path) -> dict[str, Know
 
 
 def _shown(case: Case, spec: Spec) -> Iterable[str]:
-    """The capabilities of which a recording of a case says something: of one that is missing, if it is the only one."""
+    """The capabilities that a recording of a case proves: all that the case needs, or the only one that the file denies."""
     denied = [name for name in case.needs if not spec.can(name)]
     if not denied:
         return case.needs

@@ -102,7 +102,7 @@ def record(case: Case, asked: Asked, path: Path) -> Result:
         return _unanswered(asked, case, "nothing was recorded", seen, started)
     fresh.replace(path)
     recording = cassette.load(path)
-    return _judged(case, spec, asked.provider, seen, recording.evidence, recording.exchanges, started)
+    return _judged(case, spec, asked.provider, seen, recording.evidence, recording.exchanges, started, Mask(secrets))
 
 
 def live(case: Case, asked: Asked) -> Result:
@@ -119,7 +119,7 @@ def live(case: Case, asked: Asked) -> Result:
     if not exchanges:
         return _unanswered(asked, case, "nothing was answered", seen, started)
     evidence = replace(asked.evidence, model=mask.text(asked.evidence.model), digest=digest_of(exchanges))
-    return _judged(case, spec, asked.provider, seen, evidence, exchanges, started)
+    return _judged(case, spec, asked.provider, seen, evidence, exchanges, started, mask)
 
 
 def replay(case: Case, provider: str, path: Path, folders: list[Path]) -> Result:
@@ -131,7 +131,8 @@ def replay(case: Case, provider: str, path: Path, folders: list[Path]) -> Result
     client = connect(provider, recording.evidence.base_url, PLAYED_KEY, folders)(case.key == "wrong")
     account = client.accounts.get(provider)
     evidence = _completed(recording.evidence, account, path)
-    playback = Playback(recording.interactions, Mask([*account.target.secrets, *recording.secrets]), str(path))
+    mask = Mask([*account.target.secrets, *recording.secrets])
+    playback = Playback(recording.interactions, mask, str(path))
     with client:
         _ask_through(client, playback)
         spec, seen = _played(case, client, provider, evidence.model)
@@ -140,7 +141,7 @@ def replay(case: Case, provider: str, path: Path, folders: list[Path]) -> Result
     if not playback.all_played:
         played = f"{playback.play_count} of {len(playback)}"
         raise ProtocolError(f"{path}: only {played} recorded exchanges were played; record it again", provider=provider)
-    return _judged(case, spec, provider, seen, evidence, recording.exchanges, started)
+    return _judged(case, spec, provider, seen, evidence, recording.exchanges, started, mask)
 
 
 def check_recorder() -> None:
@@ -167,12 +168,17 @@ def _played(case: Case, client: Client, provider: str, model: str) -> tuple[Spec
 
 
 def _judged(
-    case: Case, spec: Spec, provider: str, seen: Mapping[str, Any], evidence: Evidence, exchanges: list[dict[str, Any]], started: float
+    case: Case, spec: Spec, provider: str, seen: Mapping[str, Any], evidence: Evidence, exchanges: list[dict[str, Any]], started: float,
+    mask: Mask,
 ) -> Result:  # fmt: skip
     failures = tuple(cases.failures(case, spec, seen))
     error = seen["error"] or {}
     outcome: Outcome = _UNJUDGED.get(error.get("kind", ""), "failed") if failures else "passed"
-    reason = f"{error['kind']}: {error['message']}" if error else "; ".join(cases.came(row, seen) for row in failures)
+    reason = (
+        f"{error['kind']}: {error['message']}"
+        if error
+        else "; ".join(cases.came(row, seen, mask.text) for row in failures)
+    )
     why = reason if failures else ""
     seconds = time.monotonic() - started
     return Result(provider, case.name, outcome, why, failures, seen, evidence, tuple(exchanges), seconds)

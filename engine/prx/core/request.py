@@ -104,12 +104,12 @@ def _request(
 def _refuse_key(spec: Spec, auth: Mapping[str, Secret], names: Iterable[str]) -> None:
     if not auth.keys().isdisjoint(names):
         raise ConfigError(
-            f"{spec.auth.name} carries the key; no call sets it by extra_headers or extra_query", provider=spec.id
+            f"{spec.auth.name} holds the key; extra_headers and extra_query cannot set it", provider=spec.id
         )
 
 
 def _query(spec: Spec, target: Target, extra: Extra) -> tuple[list[tuple[str, str]], dict[str, Secret]]:
-    """The URL's parameters: those that may be seen, and those with a key in them."""
+    """(plain parameters of the URL, those that may hold a key)."""
     plain: list[tuple[str, str]] = [*extra.query.items()]
     secret: dict[str, Secret] = {}
     for name, text in spec.request.query.items():
@@ -124,7 +124,7 @@ def _query(spec: Spec, target: Target, extra: Extra) -> tuple[list[tuple[str, st
 
 
 def _auth(spec: Spec, target: Target) -> Mapping[str, Secret]:
-    """The key in the form that this variant of the spec gives it: overrides by model may have one of their own."""
+    """{header or parameter: key} for this variant of the spec: overrides may have another auth."""
     secret = next(iter(target.auth.values()), None)
     return {} if secret is None or spec.auth.style == "none" else {spec.auth.name: secret.within(spec.auth.template)}
 
@@ -164,7 +164,7 @@ def endpoint_url(base_url: str, path: str, known: tuple[str, ...] = (), query: t
 
 
 def _climbed(path: str) -> str:
-    """A path without its /../: each takes away the step before it, where there is one."""
+    """A path with its /../ resolved: each removes the step before it, if there is one."""
     steps: list[str] = []
     for step in path.split("/")[1:]:
         steps[-1:] = [] if step == ".." else [*steps[-1:], step]

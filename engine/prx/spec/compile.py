@@ -168,7 +168,7 @@ def _errors(block: Mapping[str, Any], query: _MakeQuery) -> model.Errors:
 
 
 def _each(name: str, value: Any, query: _MakeQuery) -> Query:
-    """A query of all expressions of a list, where every one counts and not only the first that finds something."""
+    """A query that evaluates every expression of a list, not only up to the first that finds something."""
     if isinstance(value, list):
         return query(("errors", name), dict(enumerate(value)))
     return query(("errors",), {name: value}, (name,))
@@ -179,7 +179,7 @@ def _rule(name: str, block: Mapping[str, Any], query: _MakeQuery) -> model.Rule:
 
 
 def _condition(path: Keys, block: Mapping[str, Any], query: _MakeQuery) -> dict[str, Any]:
-    """What a rule and a fallback have in common. Where there is no formula the phrases decide."""
+    """The conditions of a rule or a fallback. Without a formula only the phrases decide; without both it never applies."""
     when = block.get("when") or ("`true`" if block.get("says") else "`false`")
     return {
         "when": query(path, {"when": when}, ("when",)),
@@ -200,5 +200,5 @@ def _fallback(name: str, rows: Mapping[str, Any], query: _MakeQuery) -> model.Fa
 
 
 def _left_out(words: Mapping[str, Any], rows: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """What a row leaves out, and the words for it; not what a row of its own, by that name, leaves out."""
-    return {key: tuple(found) for key, found in words.items() if PART + key not in rows}
+    """{parameter or key that a row leaves out: words for it}, without those for which there is a row named without_NAME."""
+    return {name: tuple(of_name) for name, of_name in words.items() if PART + name not in rows}

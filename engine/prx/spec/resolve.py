@@ -69,7 +69,7 @@ def lay_over(resolved: Raw, overlay: Mapping[str, Any], find: Find) -> Raw:
 
 
 def _fallbacks(own: Mapping[str, Any], base: Mapping[str, Any]) -> Raw:
-    """The fallbacks of another dialect: which of them are used stays as the provider has it, and none where it has none."""
+    """The fallbacks of another dialect, with the provider's own values of `enabled`; none if the provider has none."""
     used = {name: {"enabled": row["enabled"]} for name, row in own.items() if "enabled" in row and name in base}
     return merge(base, used) if own else {}
 
@@ -89,7 +89,7 @@ def then(fallback: Mapping[str, Any] | None) -> Mapping[str, Any]:
 
 
 def by_name(rows: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """What the fallback of this name changes: a row's `then`, or that one parameter or key is left out."""
+    """The overlay of the fallback with this name: the `then` of its row, or one that leaves out a parameter or key."""
     if name in rows:
         return then(rows[name])
     left_out = name.removeprefix(PART)
@@ -107,7 +107,7 @@ def overlay_names(raw: Mapping[str, Any]) -> list[str]:
 
 
 def fits(patterns: str | Iterable[str], model: str) -> bool:
-    """Whether a model is meant by an override's pattern, or by one of several."""
+    """Whether a model's name fits a pattern of an override, or one of several."""
     return any(fnmatchcase(model, pattern) for pattern in ([patterns] if isinstance(patterns, str) else patterns))
 
 
