@@ -104,7 +104,7 @@ def _request(
 def _refuse_key(spec: Spec, auth: Mapping[str, Secret], names: Iterable[str]) -> None:
     if not auth.keys().isdisjoint(names):
         raise ConfigError(
-            f"{spec.auth.name} holds the key; extra_headers and extra_query cannot set it", provider=spec.id
+            f"{spec.auth.name} carries the key; extra_headers and extra_query cannot set it", provider=spec.id
         )
 
 
