@@ -149,7 +149,7 @@ def test_a_generous_umask_changes_nothing(tmp_path):
 
 
 def test_a_folder_does_not_grow_for_ever(tmp_path, monkeypatch):
-    monkeypatch.setattr(caching, "_MOST", 10)
+    monkeypatch.setattr(caching, "_MAX_FILES", 10)
     kept = caching.Store(tmp_path / "c")
     for number in range(40):
         kept.put(f"x{number}", "m", number)

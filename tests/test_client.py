@@ -277,7 +277,7 @@ def test_messages_that_are_none(messages, words):
 def test_other_bad_arguments():
     api = client("http://localhost:1")
     for tools in ({"a": 1}, "tools", ["x"]):
-        with pytest.raises(prx.ConfigError, match="tools is a list of definitions"):
+        with pytest.raises(prx.ConfigError, match="tools must be a list of definitions"):
             api.chat("hi", model="compatible/m", tools=tools)
     for value in (object(), float("nan"), {1, 2}):
         with pytest.raises(prx.ConfigError, match="cannot be written as JSON"):

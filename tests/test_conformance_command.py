@@ -75,7 +75,7 @@ def test_a_wrong_flag_is_found_in_both_directions(desk):
         done, rows = desk.rows(*arguments)
         assert done.returncode == 1
         assert rows["tools"]["outcome"] == "failed"
-        assert rows["tools"]["why"] == "the file says capabilities.tools: false, and yet it is there"
+        assert rows["tools"]["why"] == "the file says capabilities.tools: false, but the case passes"
     with Emulator({"refuses": ["stream"]}) as blunt:
         desk.write("capabilities: {stream: true}\nfallbacks: {no_stream: null}\n", blunt.url)
         done, rows = desk.rows("--live")
@@ -246,7 +246,7 @@ def test_a_folder_of_files_becomes_tests(desk):
     assert "mine/mine.yaml::mine-chat" in listed
     desk.write("capabilities: {tools: false}\n")
     done = pytest_in(desk, *plain)
-    assert "the file says capabilities.tools: false, and yet it is there" in done.stdout
+    assert "the file says capabilities.tools: false, but the case passes" in done.stdout
     desk.write("base_ulr: x\n")
     done = pytest_in(desk, *plain)
     assert "mine.yaml:6:1: base_ulr: unknown key 'base_ulr'; did you mean 'base_url'?" in done.stdout

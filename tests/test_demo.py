@@ -22,7 +22,7 @@ def test_demo_converses():
         "You said: Are you still there?",
     ):
         assert words in done.stdout
-    assert "by way of: responses" in done.stderr
+    assert "answered with the fallback responses" in done.stderr
 
 
 def test_chat_and_stream_say_the_same(emulator):

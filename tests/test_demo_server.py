@@ -102,7 +102,7 @@ def test_one_host_and_no_more(demo):
 LENGTHS = {
     "a word": ("abc", 400), "negative": ("-1", 400), "with a sign": ("+5", 400), "with a point": ("5.0", 400), "with an underscore": ("1_0", 400), "empty": (" ", 400),
     "two": ("5, 5", 400), "hexadecimal": ("0x5", 400), "of other digits": ("\u0665", 400), "a terabyte": ("1000000000000", 413), "of thousands of digits": ("9" * 5000, 413),
-    "just too large": (str(gate.MOST_BYTES + 1), 413),
+    "just too large": (str(gate.MAX_BYTES + 1), 413),
 }  # fmt: skip
 
 

@@ -32,16 +32,16 @@ def test_they_go_into_the_request_as_they_are():
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"extra_body": {"stream": True}}, "extra_body: 'stream' is said by the call itself"),
+        ({"extra_body": {"stream": True}}, "extra_body: 'stream' is set by the call itself"),
         ({"extra_body": {"messages": []}}, "extra_body: 'messages'"),
-        ({"extra_body": [1]}, "extra_body is a mapping"),
-        ({"extra_body": {1: 2}}, "extra_body is a mapping"),
+        ({"extra_body": [1]}, "extra_body must be a mapping"),
+        ({"extra_body": {1: 2}}, "extra_body must be a mapping"),
         ({"extra_headers": {"Authorization": "Bearer x"}}, "extra_headers: Authorization carries a key"),
         ({"extra_headers": {"content-length": "3"}}, "prx sets content-length itself"),
         ({"extra_headers": {"x-a": "b\r\nx-c: d"}}, "printable ASCII"),
         ({"extra_headers": {"x a": "b"}}, "printable ASCII"),
         ({"extra_headers": {"x-a": 1}}, "printable ASCII"),
-        ({"extra_query": {"a": [1]}}, "extra_query: the value of 'a' is a text or a number"),
+        ({"extra_query": {"a": [1]}}, "extra_query: the value of 'a' must be a text or a number"),
     ],
 )
 def test_what_cannot_be_added_is_refused_before_anything_is_sent(given, words):

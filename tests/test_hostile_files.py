@@ -67,8 +67,8 @@ def _socket(path):
 
 THINGS = {
     "sparse": (_sparse, "larger than"),
-    "endless": (lambda path: path.symlink_to("/dev/zero"), "is no ordinary file"),
-    "pipe": (os.mkfifo, "is no ordinary file"),
+    "endless": (lambda path: path.symlink_to("/dev/zero"), "is not a regular file"),
+    "pipe": (os.mkfifo, "is not a regular file"),
     "socket": (_socket, "cannot be read"),
     "folder": (Path.mkdir, "cannot be read: Is a directory"),
     "loop": (lambda path: path.symlink_to(path.name), "cannot be read: Too many levels"),
@@ -293,7 +293,7 @@ def test_a_template_that_grows_is_refused(tmp_path):
     (tmp_path / "x.yaml").write_text(GOOD.format("x") + f"request: {{body: {{a: {inner}}}}}\n")
     problems = Loader([tmp_path]).check(tmp_path / "x.yaml")[1]
     assert [str(problem).partition(": ")[2] for problem in problems] == [
-        "request.body: may repeat what a call says more than 2000 times in its result; select less of it"
+        "request.body: may repeat parts of a call more than 2000 times in its result; select less of it"
     ]
 
 
@@ -435,7 +435,7 @@ def test_a_models_name_in_a_path_stays_a_name(name, tmp_path):
         )
         client = prx.Client(config={}, providers=tmp_path, env={})
         if NAMES[name] is None:
-            with pytest.raises(prx.ConfigError, match="cannot stand in a path"):
+            with pytest.raises(prx.ConfigError, match="cannot stand in a URL"):
                 client.chat("hi", model=ModelRef("x", name))
         else:
             client.chat("hi", model=ModelRef("x", name))
@@ -492,7 +492,7 @@ def test_a_limit_of_the_configuration_beyond_its_range(key, value):
     with pytest.raises(prx.ConfigError, match=rf"providers\.compatible\.{key}|too many digits"):
         prx.Client(config={"providers": {"compatible": {key: value}}}, env={})
     if value is not None:
-        with pytest.raises(prx.ConfigError, match=f"{key} is a number of seconds"):
+        with pytest.raises(prx.ConfigError, match=f"{key} must be a number of seconds"):
             prx.Client(config={"providers": {"compatible": {"api_url": "http://127.0.0.1:9"}}}, env={}).chat(
                 "hi", model="compatible/m", **{key: value}
             )
@@ -545,7 +545,7 @@ def test_a_configuration_may_come_through_a_pipe(tmp_path, monkeypatch):
                 continue
             with pytest.raises(prx.ConfigError, match="nothing came through this pipe"):
                 prx.Client(config=f"/dev/fd/{reading}", env={})
-    monkeypatch.setattr(toml, "_PATIENCE", 0.1)
+    monkeypatch.setattr(toml, "_PIPE_TIMEOUT", 0.1)
     os.mkfifo(tmp_path / "c.toml")
     with within(5), pytest.raises(prx.ConfigError, match=r"nothing came through this pipe for 0\.1 s"):
         prx.Client(config=tmp_path / "c.toml", env={})
@@ -587,7 +587,7 @@ def test_a_bad_recording_is_none(name, tmp_path):
     path = tmp_path / "chat.yaml"
     make(path)
     with within(10):
-        with pytest.raises(prx.ConfigError, match=r"chat\.yaml: no recording: ") as caught:
+        with pytest.raises(prx.ConfigError, match=r"chat\.yaml: not a recording: ") as caught:
             evidence.checked(path, evidence.value_of(path))
         evidence.glance(path)
         assert evidence.kinds(Loader().get("compatible").spec(), tmp_path) in ([], ["emulated"])

@@ -378,7 +378,7 @@ def test_a_header_of_the_table_stands_for_the_files(tmp_path):
     put(tmp_path / "d", "mine", "https://mine.example", more="request: {headers: {X-Team: '${TEAM}'}}\n")
     with RawServer() as server:
         settings = {"api_url": server.url}
-        with pytest.raises(prx.ConfigError, match="by a header in the provider's table"):
+        with pytest.raises(prx.ConfigError, match="set the header in the provider's table"):
             prx.Client({"providers": {"mine": settings}}, tmp_path / "d", env={"TEAM": "t"}).chat("hi", "mine/m")
         settings["headers"] = {"x-team": "${TEAM}"}
         assert (

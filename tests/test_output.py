@@ -398,7 +398,7 @@ def test_a_run_that_cannot_be_taken_up_is_said_in_a_sentence(tmp_path, odd):
     path = tmp_path / "run.jsonl"
     text = json.dumps(GOOD) + "\n" + json.dumps(odd) + "\n"
     path.write_text(text)
-    with pytest.raises(ConfigError, match="cannot be resumed: line 2 is no result"):
+    with pytest.raises(ConfigError, match="cannot be resumed: line 2 is not a result"):
         report.State(path)
     assert path.read_text() == text, "nothing is lost"
 

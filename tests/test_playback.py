@@ -77,9 +77,11 @@ def test_an_exchange_is_played_once():
     assert (played.head.status, dict(played.head.headers)) == (200, {"content-type": "text/plain"})
     assert (played.read(), played.read(), played.read()) == (b"one", b"", b"")
     assert (player.play_count, player.all_played, player.missing) == (1, True, None)
-    with pytest.raises(ConfigError, match="what was recorded for it has been played; record it again") as caught:
+    with pytest.raises(
+        ConfigError, match="the one that was recorded has been played already; record it again"
+    ) as caught:
         player.send(request({"n": 1}), LIMITS)
-    assert str(caught.value).startswith(f"some.yaml: there is nothing to play for POST {URL}: ")
+    assert str(caught.value).startswith(f"some.yaml: no recorded exchange is left for POST {URL}: ")
     assert player.missing is not None
 
 
@@ -199,7 +201,7 @@ def test_everything_is_played_without_vcrpy(tmp_path):
 def test_to_record_needs_vcrpy_and_says_so(tmp_path, arguments):
     done = prx(*arguments, without=("vcr",), cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "prx: to record needs the package vcrpy: pip install 'prx-engine[conformance]'\n"
+    assert done.stderr == "prx: recording needs the package vcrpy: pip install 'prx-engine[conformance]'\n"
     assert not list(tmp_path.iterdir())
 
 
@@ -350,7 +352,7 @@ def test_a_file_of_vcrpys_own_that_is_cut_short(theirs):
 def test_a_file_of_something_else(theirs, text):
     path = theirs / "chat.yaml"
     path.write_text(text)
-    with pytest.raises(ConfigError, match="no recording: "):
+    with pytest.raises(ConfigError, match="not a recording: "):
         run.replay(CHAT, "theirs", path, [theirs])
 
 

@@ -31,7 +31,7 @@ def test_fields():
 
 @pytest.mark.parametrize(("given", "named"), [((), {}), ((1,), {"z": 1}), ((1, 2, 3), {}), ((1,), {"x": 1})])
 def test_what_is_no_field(given, named):
-    with pytest.raises(TypeError, match="Point needs"):
+    with pytest.raises(TypeError, match="Point requires"):
         Point(*given, **named)
 
 

@@ -313,7 +313,7 @@ def test_a_file_in_which_no_way_is_left(tmp_path):
         "spec: 1\nid: mute\nextends: openai-chat\nbase_url: http://localhost:1/v1\ncapabilities: {stream: false, whole: false}\n"
     )
     (problem,) = Loader().check(tmp_path / "mute.yaml")[1]
-    assert "no way left to ask" in str(problem)
+    assert "no call could be sent" in str(problem)
 
 
 # ------------------------------------------------------------------ files

@@ -162,7 +162,7 @@ def test_watching(tmp_path, caplog, monkeypatch):
 def test_a_file_that_is_being_written_waits(tmp_path, monkeypatch):
     monkeypatch.setattr(reload, "_LOOK_SECONDS", 0.0)
     monkeypatch.setattr(reload, "_SETTLED_SECONDS", 3600.0)
-    monkeypatch.setattr(reload, "_PATIENCE", 3600.0)
+    monkeypatch.setattr(reload, "_SETTLE_TIMEOUT", 3600.0)
     path = write(tmp_path, "one", FIRST)
     client = prx.Client({}, tmp_path, env={}, watch=True)
     write(tmp_path, "one", SECOND)

@@ -92,14 +92,14 @@ def test_a_reader_that_looks_into_a_text_is_asked_about_each(response, why):
     with_repeats = driver_without_io.play(
         {"extends": "openai-chat", "stream": response}, {"stream": True}, answers, retries=0
     )
-    never = repeats._FIRST_CAST
+    never = repeats._FIRST_TRY
     try:
-        repeats._FIRST_CAST = 10**9
+        repeats._FIRST_TRY = 10**9
         without = driver_without_io.play(
             {"extends": "openai-chat", "stream": response}, {"stream": True}, answers, retries=0
         )
     finally:
-        repeats._FIRST_CAST = never
+        repeats._FIRST_TRY = never
     assert spec.id == "played"
     assert with_repeats.view() == without.view(), why
 
@@ -118,12 +118,12 @@ def test_a_reader_that_looks_into_a_text_is_asked_about_each(response, why):
     ],
 )
 def test_what_has_no_repeat(first, second):
-    assert repeats.cast(first, second, lambda event: event.get("t") or event.get("a")) is None
+    assert repeats.repeat_of(first, second, lambda event: event.get("t") or event.get("a")) is None
 
 
 def test_what_fits_a_repeat():
     first, second = (sse({"n": n, "t": text, "z": "q"}).strip() for n, text in ((11, "one"), (12, "two")))
-    made = repeats.cast(first, second, lambda event: event["t"])
+    made = repeats.repeat_of(first, second, lambda event: event["t"])
     assert made.text(sse({"n": 130, "t": "three", "z": "q"}).strip()) == "three"
     for event in (
         {"n": 13, "t": 'say "x"', "z": "q"},  # an escape
@@ -143,8 +143,8 @@ def test_nobody_can_look_into_a_marked_value():
         lambda value: value == "x", lambda value: value != "x", lambda value: value < "x", lambda value: value in {"x", "y"}, len,
         lambda value: "x" in value, lambda value: json.dumps({"a": value}), lambda value: f"{value}", lambda value: {value: 1}, lambda value: value + "x",
     ):  # fmt: skip
-        with pytest.raises((repeats._LookedAtError, TypeError)):
-            look(repeats._Marked(str, some=True))
-    assert bool(repeats._Marked(str, some=True))
-    with pytest.raises(repeats._LookedAtError):
-        bool(repeats._Marked(str, some=False))
+        with pytest.raises((repeats._RevealedError, TypeError)):
+            look(repeats._Marked(str, is_text=True))
+    assert bool(repeats._Marked(str, is_text=True))
+    with pytest.raises(repeats._RevealedError):
+        bool(repeats._Marked(str, is_text=False))

@@ -27,7 +27,7 @@ def test_joined(case):
     how = case.get("how", "piece")
     how = [how] * len(case["add"]) if isinstance(how, str) else how
     for element in case.get("not_ours", ()):
-        calls.not_ours(piece(element))
+        calls.ignore_server_call(piece(element))
     deltas = [calls.add(piece(element), way) for element, way in zip(case["add"], how, strict=True)]
     deltas += calls.settle(end=True)
     found = [["NEW" if call.id.startswith("NEW") else call.id, call.name, call.arguments] for call in calls.calls()]

@@ -333,7 +333,7 @@ def test_gzip():
         ask(server.url)
     with (
         RawServer(response(200, b"\x8b\x00", "content-encoding: br")) as server,
-        pytest.raises(prx.ProtocolError, match="packed as br"),
+        pytest.raises(prx.ProtocolError, match="compressed as br"),
     ):
         ask(server.url)
 
@@ -398,7 +398,7 @@ def test_nobody_listens():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with pytest.raises(prx.ProviderConnectionError, match=f"nobody listens at http://127.0.0.1:{port}") as caught:
+    with pytest.raises(prx.ProviderConnectionError, match=f"no server listens at http://127.0.0.1:{port}") as caught:
         ask(f"http://127.0.0.1:{port}/v1")
     assert "curl" in caught.value.hint
 

@@ -46,7 +46,7 @@ def client(url):
 def test_a_prompt_on_its_way_out():
     with RawServer(response()) as server, client(server.url) as api:
         api.chat("hi", "compatible/m")
-        assert walk(lambda: api.chat("hi", "compatible/m"), until="_sent") == drawn("prompt")
+        assert walk(lambda: api.chat("hi", "compatible/m"), until="_send") == drawn("prompt")
 
 
 def test_a_byte_on_its_way_in():

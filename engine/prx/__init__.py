@@ -4,7 +4,7 @@
         print(client.chat("Say hello.", model="provider/model"))
 
 A Client reads provider files and a configuration, builds requests, reads answers and streams, and raises
-one kind of exception, prx.Error. It refuses to know any provider by name: all of that is in the files.
+only subclasses of prx.Error. No provider is built into the code: each one is a file.
 """
 
 from __future__ import annotations

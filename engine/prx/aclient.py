@@ -1,4 +1,4 @@
-"""The asynchronous client, and its loop: it awaits what a call's flow asks for. It decides nothing."""
+"""The asynchronous client, and the loop that does the I/O of a call: it awaits what the call's flow requires."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from prx.wire import Head
 
 
 class AsyncClient(Calls[Coroutine[Any, Any, Reply], "AsyncStream", Coroutine[Any, Any, list[str]]]):
-    """Calls any provider of its catalogue, on one event loop: the one it is first used on.
+    """Calls any provider of its catalogue, on one event loop: the one on which it is first used.
 
     `chat` and `models` are awaited; `stream` gives an AsyncStream. A cancelled task closes its connection at once.
     """
 
-    _playback: AsyncHttp | None = None  # what is asked in place of a network, where recordings are played
+    _playback: AsyncHttp | None = None  # used in place of the network where recordings are played
 
     def _prepare(self) -> None:
         self._https: dict[Network, AsyncHttp] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._made_in = forks.generation
-        self._streams: weakref.WeakSet[AsyncStream] = weakref.WeakSet()  # a forgotten one goes, and its connection
-        self.whole: set[AsyncStream] = set()  # of chat and models
+        self._streams: weakref.WeakSet[AsyncStream] = weakref.WeakSet()  # weak: one without a user is closed
+        self.whole: set[AsyncStream] = set()  # the streams behind chat and models
 
     async def aclose(self) -> None:
-        """Close every connection. A call that another task is in, or a stream that is being read, ends with an Error."""
+        """Close every connection. Running calls of other tasks, and streams that are being read, end with an Error."""
         for stream in (*self._streams, *self.whole):
             stream.stop()
         https, self._https = self._https, {}
@@ -67,7 +67,7 @@ class AsyncClient(Calls[Coroutine[Any, Any, Reply], "AsyncStream", Coroutine[Any
         return stream
 
     def http(self, network: Network) -> AsyncHttp:
-        """The connections of all accounts with the same settings."""
+        """The transport for all accounts with these network settings, made at the first call."""
         http = self._https.get(network) if self._playback is None else self._playback
         if http is None:
             proxy, ca_file = network
@@ -75,7 +75,7 @@ class AsyncClient(Calls[Coroutine[Any, Any, Reply], "AsyncStream", Coroutine[Any
         return http
 
     def check_loop(self) -> None:
-        """Raises ConfigError where the loop that runs is not this client's."""
+        """Raises ConfigError where the running event loop is not this client's, or none runs."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -93,19 +93,19 @@ class AsyncClient(Calls[Coroutine[Any, Any, Reply], "AsyncStream", Coroutine[Any
 class AsyncStream(Progress):
     """The pieces of an answer, as they arrive: an asynchronous iterator of Delta, and a context manager.
 
-    The request goes out on `async with`, or at the first piece. Leaving early closes the connection, which
-    stops the provider. `reply` is there after the end, `partial` before it.
+    The request is sent on `async with`, or when the first piece is read. Leaving it early closes the connection, which
+    stops the provider. `reply` is set after the end, `partial` at any time.
     """
 
     def __init__(self, run: Run, client: AsyncClient) -> None:
         self._run, self._client = run, client
         self._pending: deque[Delta] = deque()
-        self._answer: Any = None  # to what the flow has asked last
+        self._answer: Any = None  # the result that the flow waits for
         self._response: AsyncResponse | None = None
         self._deadline: Deadline | None = None
         self._over = False
         self._cut = False  # closed before its end
-        self._is_read = False  # at this moment, by a task
+        self._is_read = False  # whether a task is reading it at this moment
 
     def __aiter__(self) -> Self:
         return self
@@ -130,11 +130,11 @@ class AsyncStream(Progress):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Stop reading. A stream that has ended is not changed by it; to read on in another one is an Error."""
+        """Stop reading. A stream that has ended is not changed; reading any other one afterwards raises an Error."""
         self.stop()
 
     def stop(self) -> None:
-        """The same at once, also for a task that waits in it: that one sees an Error."""
+        """As `aclose`, without awaiting; a task that is waiting in the stream gets an Error."""
         self._pending.clear()
         if self._over:
             return
@@ -145,7 +145,7 @@ class AsyncStream(Progress):
         self._end()
 
     async def whole(self) -> Any:
-        """What the call gives, without its pieces. Raises Error."""
+        """The result of the call, without its pieces. Raises Error."""
         self._client.whole.add(self)
         try:
             await self._advance("end")
@@ -154,7 +154,7 @@ class AsyncStream(Progress):
         return self._result
 
     async def _advance(self, until: Literal["head", "deltas", "end"]) -> None:
-        """Do what the flow asks for, up to the head of a response, to the next deltas or to the end. Raises Error."""
+        """Run the flow up to the head of a response, to the next deltas or to the end. Raises Error."""
         if self._is_read:
             raise ConfigError(
                 "another task reads this stream", hint="A stream is read by one task; any task may close it."
@@ -165,7 +165,7 @@ class AsyncStream(Progress):
         except Error as error:
             self._end()
             self._run.on_end(error)
-            # Frames below this one hold the provider's raw words, which may repeat a key, and tell a caller nothing.
+            # The frames below hold the provider's raw answer, which may repeat a key, and are of no use to a caller.
             raise frameless(error) from None
         except BaseException:  # the task was cancelled
             self._cut = True
@@ -221,7 +221,7 @@ class AsyncStream(Progress):
             self._response = None
 
     def _end(self) -> None:
-        """Let go of the connection, and of the flow."""
+        """Close the connection and the flow."""
         self._over = True
         if self._response is not None:
             self._response.abort()
@@ -229,7 +229,7 @@ class AsyncStream(Progress):
         self._run.flow.close()
 
     def __del__(self) -> None:
-        # Forgotten in the middle: perhaps found by the garbage collector, in another thread than the loop's.
+        # A stream without a user that was not closed. The garbage collector may run in another thread than the loop.
         loop = self._client._loop  # noqa: SLF001 - the two classes are one subject
         if self._response is not None and loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(self._response.abort)

@@ -1,4 +1,4 @@
-"""What a caller hands over, checked: each fault is one sentence, and nothing has been sent."""
+"""Checks the arguments of a call before anything is sent; each fault is one sentence."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from prx.chat import Extra, Message
 from prx.errors import ConfigError
 from prx.wire import FRAMING, header_fault
 
-LONGEST = 1_000_000  # seconds; a socket takes no more than 24 days
+LONGEST = 1_000_000  # seconds, 11 days; sockets accept at most 24
 Messages = str | Iterable[Message]
 # Most values of a call are one of these, and to ask whether one is a Mapping takes longer than to copy a small dict.
 _ATOMS = frozenset({str, int, float, bool, type(None)})
 
-# What a call says elsewhere, and where; as a parameter it would reach the body twice.
+# {name that is not a parameter: what to use instead}; as a parameter it would get into the body a second time.
 _TAKEN = {
     "stream": "call stream() for a stream, chat() for a whole answer",
-    "stream_options": "usage of a stream is asked for where the provider's file says so",
-    "model": "it is the second argument",
-    "messages": "they are the first argument",
-    "tools": "they are an argument of their own",
-    "tool_choice": "it is an argument of its own",
+    "stream_options": "the provider's file decides whether a stream reports its usage",
+    "model": "use the argument model",
+    "messages": "use the argument messages",
+    "tools": "use the argument tools",
+    "tool_choice": "use the argument tool_choice",
 }
 
 
 def messages(given: Any) -> list[Message]:
-    """A text as one user message, messages as a list. Raises ConfigError."""
+    """The messages as a list of dicts; a text becomes one user message. Raises ConfigError."""
     if isinstance(given, str):
         given = [{"role": "user", "content": given}] if given.strip() else []
     try:
         listed = list(given)
     except TypeError:
         listed = [None]
-    made = [plain(message) for message in listed]
-    if not all(type(message) is dict for message in made):
-        raise ConfigError('messages is a text, or a list of messages such as {"role": "user", "content": "hello"}')
+    listed_plain = [plain(message) for message in listed]
+    if not all(type(message) is dict for message in listed_plain):
+        raise ConfigError('messages must be a text, or a list of messages such as {"role": "user", "content": "hello"}')
     if not listed:
         raise ConfigError("the prompt is empty", hint="Write what to ask.")
-    return made
+    return listed_plain
 
 
 def plain(value: Any) -> Any:
-    """A value with its mappings as dicts and its sequences as lists, JSON's own types: formulas look at no others."""
+    """A value in JSON's types: mappings as dicts, tuples as lists. Formulas recognise no other types."""
     if type(value) in _ATOMS:
         return value
     if type(value) is dict or isinstance(value, Mapping):
@@ -52,17 +52,17 @@ def plain(value: Any) -> Any:
 
 
 def tools(given: Any) -> tuple[dict[str, Any], ...]:
-    """Definitions of tools. Raises ConfigError for what is none; of an unknown type, they pass."""
+    """Definitions of tools as a tuple of dicts. Raises ConfigError; a tool of an unknown type is not checked."""
     listed = given if isinstance(given, Sequence) and not isinstance(given, str) else () if given is None else None
     if listed is None or not all(isinstance(tool, Mapping) and _named(tool) for tool in listed):
         raise ConfigError(
-            'tools is a list of definitions such as {"type": "function", "function": {"name": …, "parameters": {…}}}'
+            'tools must be a list of definitions such as {"type": "function", "function": {"name": …, "parameters": {…}}}'
         )
     return tuple(plain(tool) for tool in listed)
 
 
 def _named(tool: Mapping[str, Any]) -> bool:
-    """Whether a function has the name it is called by."""
+    """Whether a tool has a name, or is of a type other than function."""
     function = tool.get("function")
     return (
         tool.get("type") != "function"
@@ -72,16 +72,16 @@ def _named(tool: Mapping[str, Any]) -> bool:
 
 
 def params(given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Parameters, none of which is said elsewhere. Raises ConfigError."""
+    """The parameters in JSON's types. Raises ConfigError for a name of _TAKEN."""
     for name in given:
         if name in _TAKEN:
-            raise ConfigError(f"{name!r} is no parameter of a call: {_TAKEN[name]}")
+            raise ConfigError(f"{name!r} is not a parameter of a call: {_TAKEN[name]}")
     return {name: plain(value) for name, value in given.items() if name not in _EXTRA}
 
 
-# As in the OpenAI SDK: what goes into the request as it is.
+# As in the OpenAI SDK: added to the request unchanged.
 _EXTRA = ("extra_body", "extra_headers", "extra_query")
-_BODYS_OWN = ("messages", "model", "stream")  # prx reads the answer by them
+_RESERVED = ("messages", "model", "stream")  # keys of the body on which the reading of the answer depends
 _KEYS_HEADERS = ("authorization", "proxy-authorization")
 
 
@@ -91,8 +91,8 @@ def extras(given: Mapping[str, Any]) -> Extra:
         return Extra()
     body, headers, query = (_mapping(name, given.get(name)) for name in _EXTRA)
     for name in body:
-        if name in _BODYS_OWN:
-            raise ConfigError(f"extra_body: {name!r} is said by the call itself", hint=f"{name}: {_TAKEN[name]}.")
+        if name in _RESERVED:
+            raise ConfigError(f"extra_body: {name!r} is set by the call itself", hint=f"{name}: {_TAKEN[name]}.")
     return Extra(
         plain(body),
         {name: _header(name, value) for name, value in headers.items()},
@@ -105,18 +105,18 @@ def _mapping(name: str, given: Any) -> Mapping[str, Any]:
         return {}
     if isinstance(given, Mapping) and all(isinstance(key, str) for key in given):
         return given
-    raise ConfigError(f"{name} is a mapping from names to values, not {given!r:.60}")
+    raise ConfigError(f"{name} must be a mapping from names to values, not {given!r:.60}")
 
 
 def _header(name: str, value: Any) -> str:
     if name.lower() in _KEYS_HEADERS:
         raise ConfigError(
-            f"extra_headers: {name} carries a key", hint="Keys belong into the configuration: api_key, or headers."
+            f"extra_headers: {name} carries a key", hint="Set keys in the configuration: api_key, or headers."
         )
     if name.lower() in FRAMING:
         raise ConfigError(f"extra_headers: prx sets {name} itself, from the length of the request; remove it")
     if not isinstance(value, str) or header_fault(name, value):
-        raise ConfigError(f"extra_headers: {name!r:.60} and its value have to be printable ASCII text, as headers are")
+        raise ConfigError(f"extra_headers: {name!r:.60} and its value must be printable ASCII text")
     return value
 
 
@@ -125,7 +125,7 @@ def _in_query(name: str, value: Any) -> str:
         return str(value).lower()
     if isinstance(value, str | int | float):
         return str(value)
-    raise ConfigError(f"extra_query: the value of {name!r:.60} is a text or a number, not {value!r:.60}")
+    raise ConfigError(f"extra_query: the value of {name!r:.60} must be a text or a number, not {value!r:.60}")
 
 
 def model(given: Any) -> str | ModelRef | None:
@@ -133,7 +133,7 @@ def model(given: Any) -> str | ModelRef | None:
     if given is None or isinstance(given, ModelRef) or (isinstance(given, str) and given.strip()):
         return given
     raise ConfigError(
-        f'model is a name such as "provider/model", not {given!r}', hint="Leave it out for the configured default."
+        f'model must be a name such as "provider/model", not {given!r}', hint="Leave it out for the configured default."
     )
 
 
@@ -142,26 +142,26 @@ def seconds(name: str, given: Any) -> float | None:
     if given is None:
         return None
     if isinstance(given, bool) or not isinstance(given, int | float) or not (0 < given <= LONGEST):
-        raise ConfigError(f"{name} is a number of seconds above 0 and up to {LONGEST}, not {_short(given)}")
+        raise ConfigError(f"{name} must be a number of seconds above 0 and up to {LONGEST}, not {_short(given)}")
     return float(given)
 
 
 def _short(given: Any) -> str:
-    """A value in an error; Python writes no number of more than 4,300 digits."""
-    return "that" if isinstance(given, int) and given > LONGEST else f"{given!r:.60}"
+    """A value for an error message; Python refuses to write a number of more than 4,300 digits."""
+    return "a larger one" if isinstance(given, int) and given > LONGEST else f"{given!r:.60}"
 
 
 def retries(given: Any) -> int | None:
-    """A number of further attempts, or None for the provider's. Raises ConfigError."""
+    """A number of further attempts, or None for that of the provider's file. Raises ConfigError."""
     if given is None or (isinstance(given, int) and not isinstance(given, bool) and given >= 0):
         return given
-    raise ConfigError(f"retries is a whole number from 0, not {given!r}")
+    raise ConfigError(f"retries must be a whole number, 0 or more, not {given!r}")
 
 
 def fallbacks(given: Any) -> tuple[str, ...] | None:
-    """Names of fallbacks, or None for the provider's. Raises ConfigError."""
+    """Names of fallbacks, or None for those of the provider's file. Raises ConfigError."""
     if given is None:
         return None
     if isinstance(given, str) or not isinstance(given, Iterable) or not all(isinstance(name, str) for name in given):
-        raise ConfigError(f"fallbacks is a list of their names, not {given!r}")
+        raise ConfigError(f"fallbacks must be a list of names, not {given!r}")
     return tuple(given)

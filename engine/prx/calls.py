@@ -1,4 +1,4 @@
-"""The public methods of both clients, and what both streams say of themselves. Each stands once; a client says how its answer comes."""
+"""The public methods of both clients and both streams, defined once; the clients differ in how answers are waited for."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NamesT = TypeVar("NamesT")
 
 
 class Calls(ABC, Generic[ReplyT, StreamT, NamesT]):
-    """What can be asked of a provider."""
+    """The public methods of a client."""
 
     @sealed
     def __init__(
@@ -34,12 +34,12 @@ class Calls(ABC, Generic[ReplyT, StreamT, NamesT]):
         *,
         watch: bool = False,
     ) -> None:
-        """Read the configuration; nobody is asked.
+        """Read the configuration; no request is sent.
 
-        config      path of a config.toml, or a mapping of its shape; None = $PRX_CONFIG, ~/.config/prx/config.toml
-        providers   further folder(s) of provider files, searched before all others
+        config      path of a config.toml, or a mapping of the same shape; None = $PRX_CONFIG, ~/.config/prx/config.toml
+        providers   further folder(s) of provider files; they replace files of the same name in all other folders
         env         mapping to use in place of os.environ
-        watch       take changed, new and removed files in, from the next call on
+        watch       look for changed, new and removed files at each call, and reload them
         Raises ConfigError for a configuration with faults.
         """
         self._session = Session(config, providers, env, watch=watch)
@@ -52,7 +52,7 @@ class Calls(ABC, Generic[ReplyT, StreamT, NamesT]):
 
     @property
     def accounts(self) -> Accounts:
-        """The providers with the configuration, as they are now: both are replaced together by a reload."""
+        """The accounts, as they are now; a reload replaces them together with configuration and catalogue."""
         return self._session.accounts
 
     @property
@@ -108,13 +108,21 @@ class Calls(ABC, Generic[ReplyT, StreamT, NamesT]):
         fallbacks: Sequence[str] | None = None,
         **params: Any,
     ) -> StreamT:
-        """The same, in pieces as they arrive: an iterator of Delta, with `reply` after its end."""
+        """As `chat`, but gives the answer in pieces as they arrive: an iterator of Delta, with `reply` after its end.
+
+        Raises Error, here or while the stream is read.
+        """
         options = Options(messages, model, tools, tool_choice, timeout, deadline, retries, fallbacks, params)
         return self._stream(self._session.begin_chat(options, stream=True))
 
     @sealed
     def models(self, provider: str | None = None, *, timeout: float | None = 20.0) -> NamesT:
-        """The provider's own list of its models, asked for once. Raises Error."""
+        """The provider's own list of its models, as names.
+
+        provider    id, alias or name in the configuration; None for the default
+        timeout     seconds without a byte, in every phase
+        Not retried. Raises Error.
+        """
         return self._models(Options(model=provider, timeout=timeout, retries=0))
 
     @sealed
@@ -128,21 +136,21 @@ class Calls(ABC, Generic[ReplyT, StreamT, NamesT]):
         params: Mapping[str, Any] | None = None,
         stream: bool = False,
     ) -> tuple[Account, Call]:
-        """Who would be asked, and for what. Nothing is sent."""
+        """(account, call) that `chat` or `stream` would use; nothing is sent. Raises ConfigError or SpecError."""
         options = Options(messages, model, tools, tool_choice, params=params or NONE)
         return self._session.plan(options, stream=stream)
 
     @sealed
     def reload(self) -> Reload:
-        """Take in the configuration and the provider files as they are now; calls that run go on as they began.
+        """Read the configuration and the provider files again. Running calls are not affected.
 
-        A broken file changes nothing: its last good version stays, and `problems` says why.
+        A faulty file changes nothing: its last good version stays in use, and `problems` has the reason.
         """
         return self._session.reload()
 
     @abstractmethod
     def _prepare(self) -> None:
-        """Have what connections need, with none made yet."""
+        """Import and make what connections need; none is opened."""
 
     @abstractmethod
     def _chat(self, options: Options) -> ReplyT: ...
@@ -155,10 +163,10 @@ class Calls(ABC, Generic[ReplyT, StreamT, NamesT]):
 
 
 class Progress:
-    """How far a stream has come.
+    """The result of a stream.
 
-    reply     the Reply, after the end; raises before it
-    partial   the Reply as far as it has come
+    reply     the Reply, after the end of the stream; before it, raises ConfigError
+    partial   the Reply with what has arrived so far
     """
 
     _result: Any = None
@@ -177,5 +185,5 @@ class Progress:
 
 
 def closed_early() -> TruncatedError:
-    """For who reads on in a stream that was closed before its end."""
+    """The error for reading a stream that was closed before its end."""
     return TruncatedError("the stream was closed before its end", retryable=False)

@@ -1,7 +1,7 @@
-"""What is asked and what is answered: the call, the deltas of a stream, the reply.
+"""The types of a call and its answer: Call, Delta, Reply and their parts.
 
-Nothing here knows a wire format. Values are immutable. Those that are made by the thousand are tuples: to make one costs
-a quarter of a record, and to import its class ten times as much.
+Nothing here depends on a wire format. Values are immutable. Types of which a stream makes thousands are NamedTuples:
+to make a value takes a quarter of the time of a Record, to import the class ten times as much.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ NONE: Mapping[Any, Any] = MappingProxyType({})
 
 
 class ToolCall(NamedTuple):
-    """A function the model wants called. arguments: JSON text."""
+    """A tool that the model calls. arguments: JSON text; of a custom tool any text."""
 
     id: str
     name: str
@@ -25,9 +25,9 @@ class ToolCall(NamedTuple):
 
 
 class ToolCallDelta(NamedTuple):
-    """A fragment of a tool call; None where this fragment says nothing about a field."""
+    """A piece of a tool call. index: which call; other fields are None where the piece does not have them."""
 
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody looks for here
+    index: int  # type: ignore[assignment]  # hides tuple.index, which is not needed here
     id: str | None = None
     name: str | None = None
     arguments: str | None = None
@@ -47,9 +47,10 @@ class Usage(NamedTuple):
 
 
 class Delta(NamedTuple):
-    """What one event of a stream brought.
+    """The output of one event of a stream; None or () for what the event did not have.
 
-    replay   what has to go back in the next turn, by key of the assistant message; texts in it continue, lists grow
+    replay   values that the provider requires back in the next turn, by key of the assistant message; pieces of texts are
+             to be joined, lists extended
     """
 
     content: str | None = None
@@ -66,7 +67,7 @@ class Part(NamedTuple):
 
     text     of reasoning, text and refusal; "" for a call, and for reasoning that the provider keeps to itself
     call     the tool call, of kind "tool_call"
-    replay   what the provider wants back with this block, such as a signature; by key of the assistant message
+    replay   values that the provider requires back with this block, such as a signature; by key of the assistant message
     """
 
     kind: Literal["reasoning", "text", "refusal", "tool_call"]
@@ -81,8 +82,8 @@ class Reply(Record, often=True):
     content         the text; "" where there is none
     reasoning       the model's thinking where the provider shows it
     finish_reason   "stop", "length", "tool_calls", "content_filter", another word as it came, or None
-    streamed        False where a stream was asked for and the provider gave one body
-    content_source  "reasoning" where the content was empty and the reasoning stands in for it
+    streamed        the answer came as a stream
+    content_source  "reasoning" where the provider's content was empty and `content` is the reasoning
     fallbacks       names of the fallbacks that this answer needed
     message         the assistant message to append to `messages`
     refusal         the text of a refusal; content is empty then
@@ -117,10 +118,10 @@ class Reply(Record, often=True):
 
 
 class JsonText(str):
-    """JSON text of a content that the server sent as an object instead of as text.
+    """JSON text of a content that the server sent as an object instead of as text. value: the object.
 
-    It is text, as every content is. The vendors' SDKs hand out the object itself in this case, so
-    code that was written against them compares with one: that comparison holds too.
+    It is a str, as every content is. The vendors' SDKs hand out the object in this case, so code that was written for them
+    compares the content with an object: a JsonText is equal to its object, too.
     """
 
     __slots__ = ("value",)
@@ -136,7 +137,7 @@ class JsonText(str):
 
 
 class Extra(Record):
-    """What a call adds to its request as it is, whatever the provider's file says: keys of the body, headers, query."""
+    """Keys of the body, headers and parameters of the query that a call adds to its request unchanged."""
 
     body: Mapping[str, Any] = NONE
     headers: Mapping[str, str] = NONE
@@ -144,9 +145,10 @@ class Extra(Record):
 
 
 class Call(Record, often=True):
-    """One request in canonical form: OpenAI's names and message shapes, whatever the provider speaks.
+    """One call in canonical form: OpenAI's names and message shapes, whatever API the provider has.
 
-    model is the provider's own name for it. params: sampling and other parameters by OpenAI's names.
+    model   the provider's own name for it
+    params  sampling and other parameters, by OpenAI's names
     """
 
     model: str

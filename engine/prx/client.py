@@ -1,4 +1,4 @@
-"""The blocking client, and the loop that does what a call's flow asks: send, read, wait, hand on. It decides nothing."""
+"""The blocking client, and the loop that does the I/O of a call: it sends, reads and waits as the call's flow requires."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from prx.transport.response import Response
     from prx.transport.watchdog import Guard, Watchdog
 
-_BEGINNING = 1.0  # seconds that a thread has between the first step of a call and its guard
+_START_SECONDS = 1.0  # the longest time between the first step of a stream in another thread and its guard
 
 
 class Client(Calls[Reply, "Stream", list[str]]):
     """Calls any provider of its catalogue. Safe to share between threads."""
 
-    _playback: Http | None = None  # what is asked in place of a network, where recordings are played
+    _playback: Http | None = None  # used in place of the network by conformance, see conformance.run
 
     def _prepare(self) -> None:
-        with OPENING:  # here and in no call: see session._LATE
+        with OPENING:  # imported when a client is made, not in a call: see session._LATE
             from prx.transport.blocking import Http
             from prx.transport.watchdog import Watchdog
         self._new_http: Callable[[str, str, Mapping[str, str]], Http] = Http
@@ -40,14 +40,14 @@ class Client(Calls[Reply, "Stream", list[str]]):
         forks.register(self)
 
     def close(self) -> None:
-        """Close every connection. A call that another thread is in, or a stream that is being read, ends with an Error."""
+        """Close every connection. Running calls of other threads, and streams that are being read, end with an Error."""
         self._watchdog.stop_all()
-        https, self._https = self._https, {}  # without the lock: a signal's handler may close what it has interrupted
+        https, self._https = self._https, {}  # without the lock: a signal handler may interrupt a thread that holds it
         for http in list(https.values()):
             http.close()
 
     def unlock(self) -> None:
-        """For the child of a fork: a lock that another thread of the parent had would never be free again."""
+        """In the child of a fork: a lock that another thread of the parent holds would never be released."""
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -74,7 +74,7 @@ class Client(Calls[Reply, "Stream", list[str]]):
         return Stream(run, self._http(run.network), self._watchdog)
 
     def _http(self, network: Network) -> Http:
-        """The connections of all accounts with the same settings, made at the first call."""
+        """The transport for all accounts with these network settings, made at the first call."""
         http = self._https.get(network) if self._playback is None else self._playback
         if http is None:
             proxy, ca_file = network
@@ -86,8 +86,8 @@ class Client(Calls[Reply, "Stream", list[str]]):
 class Stream(Progress):
     """The pieces of an answer, as they arrive: an iterator of Delta and a context manager.
 
-    The request goes out on `with`, or at the first piece. Leaving early closes the connection, which
-    stops the provider. `reply` is there after the end, `partial` before it.
+    The request is sent on `with`, or when the first piece is read. Leaving the `with` early closes the connection, which
+    stops the provider. `reply` is set after the end, `partial` at any time.
     """
 
     def __init__(self, run: Run, http: Http, watchdog: Watchdog) -> None:
@@ -97,12 +97,12 @@ class Stream(Progress):
         self._deltas: GeneratorType[Any, None, None] = self._run()
         self._started = False
         self._cut = False  # closed before its end
-        self._reader = self._looper = 0  # the thread that has read last; the one that is in a loop over it
+        self._reader = self._looper = 0  # ids: of the thread that has read last; of the thread that iterates over it
 
     def __iter__(self) -> Iterator[Delta]:
         me = get_ident()
         if self._looper or self._deltas.gi_running:
-            self._not_beside_another()
+            self._refuse_second_reader()
         self._reader = self._looper = me
         self._start()
         if self._cut:
@@ -112,11 +112,11 @@ class Stream(Progress):
     def __next__(self) -> Delta:
         self._reader = me = get_ident()
         if self._looper not in (0, me):
-            self._not_beside_another()
+            self._refuse_second_reader()
         self._start()
         try:
             delta: Delta = next(self._deltas)
-        except ValueError:  # the generator's own word for it; whatever goes wrong inside is an Error
+        except ValueError:  # "generator already executing"; all errors of the call itself are Errors
             raise _another_reads() from None
         except StopIteration:
             if self._cut:
@@ -133,27 +133,27 @@ class Stream(Progress):
         self.close()
 
     def close(self) -> None:
-        """Stop reading. A stream that has ended is not changed by it; to read on in another one is an Error."""
+        """Stop reading. A stream that has ended is not changed; reading any other one afterwards raises an Error."""
         if self._guard is not None and self._reader != get_ident() and self._runs_in(self._reader):
-            self._guard.stop()  # that thread closes: it may be about to read on
+            self._guard.stop()  # the reading thread closes the stream: it may be about to read the next piece
             return
         unread = self._deltas.gi_frame is not None
         try:
             self._deltas.close()
             self._cut = self._cut or unread
-        except ValueError:  # another thread is reading: its wait is ended, whatever it waits for, and it closes
-            until = time.monotonic() + _BEGINNING
+        except ValueError:  # another thread is reading: end its wait, and it closes the stream
+            until = time.monotonic() + _START_SECONDS
             while self._deltas.gi_running and self._guard is None and time.monotonic() < until:
-                time.sleep(0)  # it has only just begun
+                time.sleep(0)  # it has just started, and has no guard yet
             if (guard := self._guard) is not None:
                 guard.stop()
 
     def _runs_in(self, reader: int) -> bool:
-        """Whether the stream has not ended, and the thread that reads it neither."""
+        """Whether the stream has not ended, and the thread that reads it is alive."""
         return self._deltas.gi_frame is not None and any(thread.ident == reader for thread in threading.enumerate())
 
-    def _not_beside_another(self) -> None:
-        """Raise where another thread's loop reads this stream: each would miss what the other takes."""
+    def _refuse_second_reader(self) -> None:
+        """Raise ConfigError where another thread iterates over this stream: each would miss what the other reads."""
         if self._deltas.gi_running or (self._looper not in (0, get_ident()) and self._runs_in(self._looper)):
             raise _another_reads()
 
@@ -161,7 +161,7 @@ class Stream(Progress):
         if not self._started:
             self._started = True
             try:
-                next(self._deltas)  # stops where the first response's head has come
+                next(self._deltas)  # the None that _run yields after the head of the first response
             except ValueError:
                 raise _another_reads() from None
             except StopIteration:
@@ -169,14 +169,14 @@ class Stream(Progress):
                     raise closed_early() from None
 
     def _run(self) -> Any:
-        """The deltas; before them one None, when the first response's head has come."""
+        """Yields None when the head of the first response has come, and then the deltas."""
         deadline = self._asked.deadline
         self._guard = self._watchdog.guard(deadline) if deadline is not None else self._watchdog.unwatched()
         try:
             yield from self._pump()
         except Error as error:
             self._asked.on_end(error)
-            # Frames below this one hold the provider's raw words, which may repeat a key, and tell a caller nothing.
+            # The frames below hold the provider's raw answer, which may repeat a key, and are of no use to a caller.
             raise frameless(error) from None
         finally:
             if self._guard is not None:
@@ -227,5 +227,5 @@ class Stream(Progress):
 
 def _another_reads() -> ConfigError:
     return ConfigError(
-        "another thread reads this stream", hint="A stream is read by one thread; any thread may close it."
+        "another thread is reading this stream", hint="Read a stream in one thread only; any thread may close it."
     )

@@ -1,7 +1,7 @@
-"""What keeps a provider from working: address, key, list of models, the configured model, chat, stream, system role.
+"""Checks what may keep a provider from working: URL, key, list of models, the configured model, chat, stream, system role.
 
-Each check is one line with a verdict. A provider is asked at its own address with its own key, never with
-another's, and only if it is configured or named.
+Each check is one line with a verdict. Only providers that are configured or named are called, each at its own URL with its
+own key.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Verdict = Literal["ok", "warn", "fail", "skip"]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing looked at."""
+    """The result of one check."""
 
     name: str
     verdict: Verdict
@@ -50,13 +50,15 @@ class Examination:
         self.checks.append(Check(name, verdict, text, hint))
 
     def lines(self) -> list[str]:
-        made = [self.provider]
+        """The checks as lines for people."""
+        lines = [self.provider]
         for check in self.checks:
-            made.append(f"  {check.verdict:5}{check.name:9}{printable(check.text)}")
-            made += [f"{'':16}{line}" for line in check.hint.splitlines()]
-        return made
+            lines.append(f"  {check.verdict:5}{check.name:9}{printable(check.text)}")
+            lines += [f"{'':16}{line}" for line in check.hint.splitlines()]
+        return lines
 
     def plain(self) -> dict[str, Any]:
+        """The checks in JSON's types."""
         rows = [
             {"name": check.name, "verdict": check.verdict, "text": check.text, "hint": check.hint}
             for check in self.checks
@@ -65,8 +67,8 @@ class Examination:
 
 
 def configured(client: Client) -> list[str]:
-    """The providers that the configuration names (its tables, the default, the routes), the user's own files, and those
-    whose key the environment has.
+    """The providers that the configuration names (tables, default, routes), the user's own files, and those whose key is in
+    the environment.
     """
     config = client.config
     named = [*config.providers, config.provider, *(route.provider for route in config.routes if not route.api_url)]
@@ -81,44 +83,45 @@ def _has_key(client: Client, entry: Entry) -> bool:
 
 
 def examine(client: Client, name: str, *, chat: bool) -> Examination:
-    """Check one provider. With `chat`, also by asking it for a few tokens."""
-    found = Examination(name)
+    """Check one provider. chat: also by chats, which cost a few tokens."""
+    examination = Examination(name)
     try:
         account = client.accounts.get(name)
     except Error as error:
-        found.add("settings", "fail", error.summary(), error.hint)
-        return found
+        examination.add("settings", "fail", error.summary(), error.hint)
+        return examination
     spec = account.definition.spec()
-    found.add("url", "ok", endpoint_url(account.target.base_url, spec.endpoints["chat"], account.target.endpoints))
-    found.add("key", "ok", _key(account))
+    url = endpoint_url(account.target.base_url, spec.endpoints["chat"], account.target.endpoints)
+    examination.add("url", "ok", url)
+    examination.add("key", "ok", _key(account))
     model = _model(client, name, account)
-    _rules(found, account.definition.spec(model), model)
-    known = _models(client, name, found)
-    _configured_model(found, model, known)
+    _rules(examination, account.definition.spec(model), model)
+    known = _models(client, name, examination)
+    _configured_model(examination, model, known)
     if chat:
-        _chat(client, name, model or (known[0] if known else ""), found)
-    return found
+        _chat(client, name, model or next(iter(known), ""), examination)
+    return examination
 
 
 def _key(account: Account) -> str:
     style = account.definition.spec().auth.style
     if not account.target.auth:
         return f"{style}; no key is set, so none is sent"
-    (where, value), *_ = account.target.auth.items()
-    return f"{style}; {'query parameter' if account.target.in_query else 'header'} {where}: {value}"
+    (parameter, value), *_ = account.target.auth.items()
+    return f"{style}; {'query parameter' if account.target.in_query else 'header'} {parameter}: {value}"
 
 
-def _rules(found: Examination, spec: Spec, model: str) -> None:
-    """What the file refuses or leaves out before anything is sent, and how old what was read about each is."""
+def _rules(examination: Examination, spec: Spec, model: str) -> None:
+    """List the capabilities that the file denies and the parameters that it drops, with the dates of their evidence."""
     refused = [(f"no {name}", name) for name, can in spec.capabilities.items() if not can]
     left_out = [
         (f"{parameter.name} left out", f"request.parameters.{parameter.name}")
         for parameter in spec.request.parameters
         if parameter.drop
     ]
-    words = [f"{words} ({spec.dated(rule, model) or 'no date'})" for words, rule in (*refused, *left_out)]
-    if words:
-        found.add("rules", "ok", ", ".join(words))
+    clauses = [f"{clause} ({spec.dated(rule, model) or 'no date'})" for clause, rule in (*refused, *left_out)]
+    if clauses:
+        examination.add("rules", "ok", ", ".join(clauses))
 
 
 def _model(client: Client, name: str, account: Account) -> str:
@@ -127,46 +130,45 @@ def _model(client: Client, name: str, account: Account) -> str:
     return (config.model or own) if config.provider in (name, account.id) else own
 
 
-def _models(client: Client, name: str, found: Examination) -> list[str]:
+def _models(client: Client, name: str, examination: Examination) -> list[str]:
     started = time.monotonic()
     try:
         known = client.models(name)
     except CapabilityError as error:
-        found.add("models", "skip", error.message)
+        examination.add("models", "skip", error.message)
         return []
-    except NotFoundError as error:  # many servers have none, and chat all the same
-        found.add("models", "warn", f"the server has no list of its models: {error.summary()}", _NO_LIST)
+    except NotFoundError as error:  # many servers have no list, and work without one
+        examination.add("models", "warn", f"the server has no list of its models: {error.summary()}", _NO_LIST)
         return []
     except Error as error:
-        found.add("models", "fail", f"{error.kind}: {error.summary()}", error.hint)
+        examination.add("models", "fail", f"{error.kind}: {error.summary()}", error.hint)
         return []
-    found.add(
-        "models", "ok", f"{len(known)} model{'s' * (len(known) != 1)} in {(time.monotonic() - started) * 1000:.0f} ms"
-    )
+    milliseconds = (time.monotonic() - started) * 1000
+    examination.add("models", "ok", f"{len(known)} model{'s' * (len(known) != 1)} in {milliseconds:.0f} ms")
     return known
 
 
 _NO_LIST = "If it never has one, write capabilities: {models: false} into the provider's file."
 
 
-def _configured_model(found: Examination, model: str, known: list[str]) -> None:
+def _configured_model(examination: Examination, model: str, known: list[str]) -> None:
     if not model:
-        found.add(
+        examination.add(
             "model",
             "warn",
             "none is configured",
             "Set [default] model or providers.NAME.model, or name one in each call.",
         )
     elif known and model not in known:
-        found.add("model", "warn", f"{model} is not in the provider's list{nearest(model, known)}")
+        examination.add("model", "warn", f"{model} is not in the provider's list{nearest(model, known)}")
     elif known:
-        found.add("model", "ok", f"{model} is in the provider's list")
+        examination.add("model", "ok", f"{model} is in the provider's list")
 
 
-def _chat(client: Client, name: str, model: str, found: Examination) -> None:
-    """A chat, a stream, and a system message, each as small as can be."""
+def _chat(client: Client, name: str, model: str, examination: Examination) -> None:
+    """Check a chat, a stream, and a chat with a system message, each with few tokens."""
     if not model:
-        found.add("chat", "skip", "no model to ask")
+        examination.add("chat", "skip", "no model is known to call")
         return
     hello = [{"role": "user", "content": "Say hello."}]
     asks: tuple[tuple[str, Callable[[], str]], ...] = (
@@ -176,9 +178,9 @@ def _chat(client: Client, name: str, model: str, found: Examination) -> None:
     )
     for label, ask in asks:
         try:
-            found.add(label, "ok", ask())
+            examination.add(label, "ok", ask())
         except Error as error:
-            found.add(label, "fail", f"{error.kind}: {error.summary()}", error.hint)
+            examination.add(label, "fail", f"{error.kind}: {error.summary()}", error.hint)
             if label == "chat":
                 return
 
@@ -202,4 +204,4 @@ def _streamed(client: Client, messages: list[dict[str, Any]], name: str, model: 
 
 
 def _with(fallbacks: tuple[str, ...]) -> str:
-    return f", by way of {', '.join(fallbacks)}" if fallbacks else ""
+    return f", with the fallback{'s' * (len(fallbacks) > 1)} {', '.join(fallbacks)}" if fallbacks else ""

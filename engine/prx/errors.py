@@ -1,23 +1,23 @@
-"""Every way in which a call can fail, as one small tree.
+"""All errors of a call, as one tree of exceptions.
 
     prx.Error
-    ├─ ConfigError            config          yours: config.toml, environment, arguments
-    ├─ SpecError              spec            yours: a provider's YAML file
-    ├─ CapabilityError        capability      refused before sending: the spec says that it cannot
-    ├─ AuthError              auth            theirs, and every kind below
-    ├─ QuotaError             quota           money or plan, not pace
+    ├─ ConfigError            config          config.toml, the environment or an argument is wrong
+    ├─ SpecError              spec            a provider's YAML file is wrong
+    ├─ CapabilityError        capability      not sent: the provider's file says that it cannot do this
+    ├─ AuthError              auth            refused by the provider, as all kinds below
+    ├─ QuotaError             quota           no money left, or not in the plan; waiting does not help
     ├─ RateLimitError         rate_limit
     ├─ BadRequestError        bad_request
     ├─ NotFoundError          not_found
-    ├─ OverflowedError        overflow        context too long, or an answer beyond our limits
+    ├─ OverflowedError        overflow        context too long, or an answer beyond prx's limits
     ├─ ContentFilterError     content_filter
     ├─ ServerError            server
     ├─ ProviderTimeoutError   timeout
     ├─ ProviderConnectionError connection
-    ├─ ProtocolError          protocol        the answer is not what the spec describes
-    └─ TruncatedError         truncated       the answer stopped before its end
+    ├─ ProtocolError          protocol        the answer is not as the provider's file describes it
+    └─ TruncatedError         truncated       the answer was cut off
 
-No exception of a library leaves prx; whatever is raised is one of these.
+prx raises no exceptions of other libraries: each is translated into one of these.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Error(Exception):
     kind        one word of the closed list above
     status      HTTP status, or None where no answer came
     retryable   whether the same call may work later, unchanged
-    retry_after seconds the provider asked to wait, or None
+    retry_after seconds that the provider asked to wait, or None
     message     what went wrong, in the provider's words where it gave some; no key in it
     provider    id of the provider, "" where none was reached
     partial     Reply with what had arrived, or None
@@ -161,16 +161,16 @@ class TruncatedError(Error):
 
 
 def frameless(error: Error) -> Error:
-    """The error without the frames it came through, and without those of what it came of.
+    """The error without its traceback, cause and context.
 
-    They hold what no report may show: keys, the environment, a provider's raw words. Its sentence says what there is to say.
+    Their frames hold keys, the environment and a provider's raw answer, which reports of errors would show.
     """
     error.__cause__ = error.__context__ = error.__traceback__ = None
     return error
 
 
 def sealed(function: Callable[P, R]) -> Callable[P, R]:
-    """The same function, whose Errors come from here: no frame below, and no argument, is in their traceback."""
+    """The function, wrapped: Errors that it raises have no frame of it, and none of its arguments, in their traceback."""
 
     @wraps(function)
     def call(*args: P.args, **named: P.kwargs) -> R:
@@ -185,7 +185,7 @@ def sealed(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def sealed_coroutine(function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
-    """The same for what is awaited."""
+    """As `sealed`, for a coroutine function."""
 
     @wraps(function)
     async def call(*args: P.args, **named: P.kwargs) -> R:
@@ -200,11 +200,12 @@ def sealed_coroutine(function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[
 
 
 def starved(error: BaseException | None) -> bool:
-    """Whether no further file can be opened, not even one of prx's own that is loaded late. It may pass."""
+    """Whether an error says that too many files are open. Then prx cannot open a file of its own either; it may pass."""
     return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
 
 
 def unopened(error: BaseException) -> ConfigError:
+    """The ConfigError for an error that `starved` is true of."""
     error.__traceback__ = None  # its frames hold the call
     return ConfigError(
         f"a file that prx needs cannot be opened: {os.strerror(errno.EMFILE)}",
@@ -213,7 +214,7 @@ def unopened(error: BaseException) -> ConfigError:
 
 
 class _Opening:
-    """Where files are opened: that there can be no further one is a ConfigError."""
+    """A context in which prx opens files of its own: too many open files are a ConfigError there."""
 
     def __enter__(self) -> None:
         pass

@@ -1,7 +1,7 @@
-"""What an [IMAGE:…] marker may name: a data: URL always; a web address or a file only by configuration.
+"""Finds the picture that an [IMAGE:…] marker names: a data: URL always, a web address or a file only by configuration.
 
-A marker may stand in text that somebody else wrote. So it cannot fail a call by what it names, nor tell which files
-there are: what is no picture that may be sent stays text, whatever the reason. Only too many of them are an error.
+A marker may be in a text that a stranger wrote. So a marker whose picture may not be sent, for whatever reason, stays
+text, and the call does not fail: an error would show which files exist. Only too many files, or bytes, are an error.
 """
 
 from __future__ import annotations
@@ -18,18 +18,20 @@ from prx.core.messages import data_url
 from prx.errors import ConfigError, starved
 from prx.spec.files import data_of
 
-# By their first bytes: a file's name says nothing about what is in it.
+# Kinds by their first bytes: the name of a file may be wrong.
 _MAGIC = (
     (b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"GIF87a", "image/gif"), (b"GIF89a", "image/gif"),
     (b"BM", "image/bmp"),
 )  # fmt: skip
-_MOST_LETTERS = 4096  # of a path; systems allow no more
+_MAX_PATH = 4096  # characters; systems allow no more
 _BY_DESCRIPTOR = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW") and hasattr(os, "O_DIRECTORY")
-_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # a pipe would be waited for
+_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # O_NONBLOCK: a pipe may have no writer
 
 
 class Locator:
-    """Gives the URL to send for what a marker names, or None where it stays text. It counts what one call names."""
+    """Called with a marker's reference, gives the URL to send, or None where the marker stays text. One for each call: it
+    counts files and bytes.
+    """
 
     def __init__(self, allowed: Images) -> None:
         self.allowed = allowed
@@ -60,7 +62,9 @@ class Locator:
 
 
 def read(path: Path, max_bytes: int = 20_000_000) -> str:
-    """A picture that the user names, as a data: URL. Raises ConfigError for one that is unreadable, too large, or no picture."""
+    """A picture that the user names, as a data: URL. Raises ConfigError for a file that cannot be read, is too large, or is
+    not a picture.
+    """
     try:
         data = data_of(path, max_bytes)
     except OSError as error:
@@ -73,8 +77,8 @@ def read(path: Path, max_bytes: int = 20_000_000) -> str:
     return _url(kind, data)
 
 
-def _too_many(what: str, key: str) -> ConfigError:
-    return ConfigError(f"pictures of one call: {what}", hint=f"images.{key} in config.toml sets the limit.")
+def _too_many(problem: str, key: str) -> ConfigError:
+    return ConfigError(f"pictures of one call: {problem}", hint=f"images.{key} in config.toml sets the limit.")
 
 
 def _kind(data: bytes) -> str | None:
@@ -88,8 +92,8 @@ def _url(kind: str, data: bytes) -> str:
 
 
 def _steps(reference: str, folder: str) -> list[str]:
-    """The way to a file from the folder, by its text alone; empty for one that leads, or might lead, outside."""
-    if len(reference) > _MOST_LETTERS or "\0" in reference:
+    """The names in the path from the folder to a file, without looking at the disk; [] for a path that may lead outside."""
+    if len(reference) > _MAX_PATH or "\0" in reference:
         return []
     path = Path(reference)
     if path.is_absolute():
@@ -99,7 +103,7 @@ def _steps(reference: str, folder: str) -> list[str]:
 
 
 def _inside(folder: str, steps: list[str], limit: int) -> bytes | None:
-    """The bytes of an ordinary file that has this name alone, reached without a link; None for any other."""
+    """The bytes of a regular file without links to it, reached without symbolic links; None for any other file."""
     try:
         with _opened(folder, steps) as descriptor:
             found = os.fstat(descriptor)
@@ -108,7 +112,7 @@ def _inside(folder: str, steps: list[str], limit: int) -> bytes | None:
             with os.fdopen(descriptor, "rb", closefd=False) as stream:
                 data = stream.read(limit + 1)
             return data if len(data) <= limit else None
-    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: links in a circle, to some systems
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: links in a circle, on some systems
         if starved(error):
             raise
         return None
@@ -116,7 +120,9 @@ def _inside(folder: str, steps: list[str], limit: int) -> bytes | None:
 
 @contextmanager
 def _opened(folder: str, steps: list[str]) -> Iterator[int]:
-    """A descriptor of a file, opened step by step: nobody can put a link on the way between a look and the opening."""
+    """A descriptor of a file, opened folder by folder without following links: so no link can be put into the path between
+    a check and the opening.
+    """
     if not _BY_DESCRIPTOR:
         descriptor = _opened_by_name(folder, steps)
     else:
@@ -138,5 +144,5 @@ def _opened_by_name(folder: str, steps: list[str]) -> int:
     """For systems without such descriptors. Raises OSError."""
     place = Path(os.path.realpath(folder))
     if (place / Path(*steps)).resolve() != place / Path(*steps):
-        raise OSError(0, "leads by way of a link")
+        raise OSError(0, "there is a symbolic link in the path")
     return os.open(place / Path(*steps), _READ)

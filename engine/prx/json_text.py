@@ -1,4 +1,4 @@
-"""JSON as servers write it, read with bounds."""
+"""Reads JSON as servers write it, up to a limit of nesting."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ MAX_DEPTH = 200  # of JSON: no answer needs a tenth of it, and Python's stack en
 
 
 def parsed(text: str) -> Any:
-    """The JSON value of a text, or None. Deep nesting and endless numbers are no JSON either."""
+    """The JSON value of a text; None for a text that is not JSON, is nested too deep, or has a number of too many digits."""
     try:
         return read_json(text.removeprefix("\ufeff"))
     except ValueError:
         return None
 
 
-# Raw control characters in a text are read: servers that write JSON by hand leave them there. Made once: json.loads
-# makes a decoder for each text that is not read by its own rules.
+# strict=False: servers that write JSON by hand leave raw control characters in strings. The decoder is made once:
+# json.loads with strict=False makes one for each text.
 _decoder = json.JSONDecoder(strict=False)
 
 
 def _decode(text: str, begin: Callable[[str], tuple[Any, int]] = _decoder.raw_decode) -> Any:
-    """As the decoder's own `decode`, which looks for white space around a text by an expression, twice."""
+    """As the decoder's own `decode`, which searches for white space with two regular expressions and takes longer."""
     if text[:1] in ("{", "["):
         value, end = begin(text)
         if not text[end:].strip(" \t\r\n"):
@@ -33,7 +33,7 @@ def _decode(text: str, begin: Callable[[str], tuple[Any, int]] = _decoder.raw_de
 
 
 def read_json(text: str, decode: Callable[[str], Any] = _decode) -> Any:
-    """The JSON value of a text. Raises ValueError, also for one so deep that to write it again would fail."""
+    """The JSON value of a text. Raises ValueError, also for nesting beyond MAX_DEPTH, which json.dumps could not write."""
     try:
         value = decode(text)
     except RecursionError:

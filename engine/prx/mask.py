@@ -1,6 +1,6 @@
-"""What leaves prx goes through here: texts, JSON values, and texts that come in pieces, all without the keys of a call.
+"""Masks keys in all output of prx: in texts, in JSON values, and in texts that come in pieces.
 
-A key is known in every spelling, and where it is cut: over the events of a stream, or over the parts of an answer.
+A key is found in every spelling, also where it is cut in two: by the events of a stream, or by the parts of an answer.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from prx.chat import Delta, Part, Reply, ToolCallDelta, Usage
 from prx.secret import MASK, Secret
 
 Path = tuple[Any, ...]
-_MARKS = ("type", "kind", "index", "output_index")  # by which streams say what a piece continues
+_MARKS = ("type", "kind", "index", "output_index")  # keys by which a stream tells which text a piece continues
 
 
-# Names that stay where the value of a configured header is an ordinary word: a reader looks for them.
+# Names of fields in prx's output. They are not masked: a configured header may have an ordinary word for its value.
 _OWN = {name for kind in (Reply, Delta, Part, ToolCallDelta, Usage) for name in kind._fields} | {
     "role", "function", "type", "choices", "delta", "data", "error", "code", "provider", "case", "outcome", "why",
     "failures", "evidence", "seconds", "exchanges", "request", "response", "method", "uri", "headers", "json",
@@ -28,20 +28,22 @@ _OWN = {name for kind in (Reply, Delta, Part, ToolCallDelta, Usage) for name in 
 
 
 class Mask:
-    """The keys that are masked."""
+    """Masks these secrets."""
 
     def __init__(self, secrets: Iterable[Secret]) -> None:
         found = {id(secret.spellings): secret.spellings for secret in secrets if secret}
         self._keys = [spellings for spellings in found.values() if spellings]
 
     def text(self, text: str) -> str:
-        """The text without the keys."""
+        """The text with *** for every key in it."""
         for key in self._keys:
             text = key.replaced(text, MASK)
         return text
 
     def value(self, value: Any) -> Any:
-        """A JSON value without the keys. What stands at one place in all items of a list is read as one text."""
+        """A JSON value with its keys masked. The texts at the same path in all items of a list are searched as one text: the
+        events of a stream may cut a key in two.
+        """
         if not self._keys:
             return value
         texts: dict[Path, list[str]] = {}
@@ -49,15 +51,15 @@ class Mask:
         return self._laid(value, (), {path: self._pieces(found) for path, found in texts.items()})
 
     def flow(self) -> Flow:
-        """For a text that comes in pieces."""
+        """A masker for one text that comes in pieces."""
         return Flow(self)
 
     def begun(self, text: str) -> int:
-        """Where, at the end of a text that goes on, a key may have begun; its length where none has."""
+        """The place near the end of an unfinished text where a key may begin; the text's length if none may."""
         return min((key.begun(text) for key in self._keys), default=len(text))
 
     def _pieces(self, texts: list[str]) -> Iterator[str]:
-        """Pieces of one text without the keys; a key that is cut is masked where it begins."""
+        """The pieces of one text, masked; a key that is cut in two gives one *** in the piece where it begins."""
         whole = "".join(texts)
         spans = _merged(span for key in self._keys for span in key.spans(whole))
         ends = [end for _, end in spans]
@@ -82,26 +84,26 @@ class Mask:
 
 
 class Flow:
-    """A text in pieces. What may be the beginning of a key is held back until it is clear what it is."""
+    """Masks a text that comes in pieces. Whatever may be the beginning of a key is held back until more has come."""
 
     def __init__(self, mask: Mask) -> None:
         self._mask, self._held = mask, ""
 
     def piece(self, text: str) -> str:
-        """What can be shown after this piece has come."""
+        """Add a piece; gives the text that can be shown now."""
         safe = self._mask.text(self._held + text)
         begun = self._mask.begun(safe)
         self._held = safe[begun:]
         return safe[:begun]
 
     def rest(self) -> str:
-        """What was held back, once nothing more comes."""
+        """The text has ended: gives what was held back."""
         rest, self._held = self._held, ""
         return rest
 
 
 def strict(value: Any) -> Any:
-    """A JSON value without the numbers that JSON does not have: NaN and the infinite ones are null."""
+    """A value that every JSON reader accepts: NaN and infinite numbers are null."""
     if isinstance(value, dict):
         return {name: strict(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
@@ -110,7 +112,7 @@ def strict(value: Any) -> Any:
 
 
 def _gather(value: Any, path: Path, texts: dict[Path, list[str]]) -> None:
-    """The texts of a value, by where they stand; the items of a list stand at one place."""
+    """Add the texts of a value to `texts`, by path; all items of a list have the same path."""
     if isinstance(value, str):
         texts.setdefault(path, []).append(value)
     elif isinstance(value, dict):
@@ -137,7 +139,7 @@ def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _cut(text: str, at: int, spans: Iterable[tuple[int, int]]) -> str:
-    """A piece that begins at a place of the whole, without what of the spans is in it."""
+    """A piece of a text, masked. at: where it begins in the whole text; spans: of keys, in the whole text."""
     out, done = "", 0
     for start, end in takewhile(lambda span: span[0] < at + len(text), spans):
         out += text[done : max(start - at, 0)] + MASK * (start >= at)

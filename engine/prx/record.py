@@ -1,8 +1,8 @@
-"""Values of named fields: frozen, compared by their fields, and cheap to import.
+"""Immutable values with named fields, compared by their fields, and cheap to import.
 
-A frozen dataclass is made by running six texts of code that it writes about itself, and a NamedTuple by two: thirty of
-them cost more than the rest of `import prx`. A record needs none of that; type checkers know it as a dataclass. The few
-that every call makes are `often` made: those do have a constructor written for them, which is twice as quick.
+Alternatives: a frozen dataclass generates and compiles six methods when its class is made, a NamedTuple two; for thirty
+classes that takes longer than the rest of `import prx`. A Record compiles nothing; type checkers treat it as a dataclass. The few classes of which
+every call makes a value are declared `often=True`: for them a constructor is generated, which is twice as fast.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NoReturn, Self, dataclass_transform
 
 @dataclass_transform(frozen_default=True)
 class Record:
-    """Fields are the annotations of the class and of those above it, in their order; a value there is a default."""
+    """The fields are the annotations of the class and of its bases, in order; a value beside an annotation is the default."""
 
     _fields: ClassVar[tuple[str, ...]] = ()
     _known: ClassVar[frozenset[str]] = frozenset()
@@ -30,12 +30,12 @@ class Record:
         values, fields = self.__dict__, self._fields
         values.update(zip(fields, args, strict=False))
         values.update(named)
-        right = self._needed <= values.keys() <= self._known and len(values) == len(args) + len(named)
-        if not right or len(args) > len(fields):
-            raise TypeError(f"{type(self).__name__} needs {sorted(self._needed)} and knows {sorted(self._known)}")
+        fits = self._needed <= values.keys() <= self._known and len(values) == len(args) + len(named)
+        if not fits or len(args) > len(fields):
+            raise TypeError(f"{type(self).__name__} requires {sorted(self._needed)} and takes {sorted(self._known)}")
 
     def _replace(self, **named: Any) -> Self:
-        """The same with some fields changed."""
+        """A copy with some fields changed."""
         return type(self)(**{name: value for name, value in self.__dict__.items() if name in self._known} | named)
 
     def _values(self) -> tuple[Any, ...]:

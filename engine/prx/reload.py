@@ -1,4 +1,4 @@
-"""The files as they are now, for a client that goes on: what is good is taken, what is broken stays as it was."""
+"""Reloads provider files in a running client: changed files are used, and of a faulty one its last good version."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from prx.spec.definition import Definition
 from prx.spec.files import Reload, Stamp, survey
 from prx.spec.loader import Loader
 
-_LOOK_SECONDS = 0.2  # at most so often are the folders looked at
-_PATIENCE = 2.0  # seconds for which a file that never settles holds up the others
-_SETTLED_SECONDS = 0.1  # a file that has just been written to may not be whole yet
+_LOOK_SECONDS = 0.2  # the folders are looked at no more often than this
+_SETTLE_TIMEOUT = 2.0  # seconds for which a file that keeps changing delays the reload of all others
+_SETTLED_SECONDS = 0.1  # a file that was written to less than this ago may be incomplete
 
 
 def reload(old: Loader) -> tuple[Loader, Reload]:
-    """A catalogue of the same folders as they are now. `old` is not changed."""
+    """A catalogue of the same folders with their present files. `old` is not changed."""
     files = old.files.renewed(old.folders[1:])
     changed = files.changed(old.files)
-    # Tried by a loader of their own, which is dropped: what it made of a broken file must not be taken over.
+    # Tested with a separate loader: a loader keeps what it has read, and must not keep faulty files.
     broken = _broken(Loader(old.folders[1:], files), changed)
     broken |= {path: f"{path}: cannot be read" for path in old.files.gone(files) if files.has(path)}
     for path in broken:
         if (before := old.files.known(path)) is not None:
             files.put_back(path, before)
         elif old.offers(path):
-            files.leave_out(path)  # what has that name goes on
+            files.leave_out(path)  # a faulty new file must not hide the provider that has had this name
     new = Loader(old.folders[1:], files, cache=old.cache)
     later = _carry_over(old, new)
     good = [path for path in changed if path not in broken]
@@ -50,10 +50,10 @@ def _broken(catalog: Loader, paths: Iterable[Path]) -> dict[Path, str]:
 
 
 def _carry_over(old: Loader, new: Loader) -> list[str]:
-    """Have in `new` what callers use: as it was where nothing changed, or where what changed broke it."""
+    """Put the definitions that callers use into `new`: the old one where nothing has changed or the change is faulty."""
     problems = []
     for definition in old.loaded():
-        if new.still(definition):
+        if new.is_current(definition):
             new.adopt(definition)
         elif new.files.has(definition.entry.path):
             problems += _load_again(new, definition)
@@ -70,17 +70,17 @@ def _load_again(new: Loader, definition: Definition) -> list[str]:
 
 
 class Watch:
-    """Tells when a file, or one in a folder, has changed. It has no thread: it looks when it is asked."""
+    """Tells whether files, or files in folders, have changed. It has no thread: it looks when `changed` is called."""
 
     def __init__(self, places: Iterable[Path]) -> None:
         self._places = tuple(places)
         self._seen = self._survey()
         self._away: set[Path] = set()
-        self._since = time.monotonic()  # when all was last as it is seen
+        self._since = time.monotonic()  # when the files last were as in _seen
         self._next = time.monotonic() + _LOOK_SECONDS
 
     def changed(self) -> bool:
-        """Whether something has changed since the last time that the answer was yes, and is whole by now."""
+        """Whether files have changed since this last gave True, and are no longer being written to."""
         now = time.monotonic()
         if now < self._next:
             return False
@@ -88,14 +88,14 @@ class Watch:
         try:
             stamps = self._survey()
         except OSError:
-            return False  # not now
+            return False  # too many files are open; the next look will tell
         away, self._away = self._away, {path for path in self._seen if path not in stamps}
         if not self._away <= away:
-            return False  # a file that is replaced may be away for a moment: one that is gone is so at two looks
+            return False  # a file that is being replaced is missing for a moment; a removed one is missing at two looks
         if stamps == self._seen:
             self._since = now
             return False
-        if now - self._since < _PATIENCE and not _settled(stamps, self._seen):
+        if now - self._since < _SETTLE_TIMEOUT and not _settled(stamps, self._seen):
             return False
         self._seen, self._away, self._since = stamps, set(), now
         return True

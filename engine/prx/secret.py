@@ -1,6 +1,6 @@
-"""A key in its wrapper, and what takes keys out of texts.
+"""Secret: a key that cannot be printed by accident; and functions that mask keys in texts.
 
-A Secret shows itself only to `reveal()`. Only a transport calls that, at the moment of sending.
+Only `reveal()` gives the key. Transports call it when they send a request.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from prx.spellings import Spellings
 from prx.text import clean, fill, variable_names
 
 MASK = "***"
-_SHORTEST = 4  # a key of fewer characters is a placeholder, and masking it would eat ordinary words
+_SHORTEST = 4  # a shorter key is a placeholder, and masking it would mask ordinary words
 
 
 class Secret:
@@ -29,7 +29,7 @@ class Secret:
     def __init__(self, value: str, template: str = "{api_key}") -> None:
         self._value = value
         self._template = template
-        self._spellings: Spellings | None = None  # made where it is first looked for, which is in an error
+        self._spellings: Spellings | None = None  # made at first use: most calls have no text to mask
 
     @staticmethod
     def filled(text: str, values: Mapping[str, Secret]) -> str | Secret:
@@ -45,20 +45,20 @@ class Secret:
         return self._template.replace("{api_key}", self._value)
 
     def redact(self, text: str) -> str:
-        """`text` with every spelling of the key replaced: plain, inside JSON, inside a URL, inside a page, in base64."""
-        found = self.spellings
-        return found.replaced(text, MASK) if found else text
+        """`text` with *** for the key, in every spelling: as it is, escaped in JSON, a URL or HTML, or in base64."""
+        spellings = self.spellings
+        return spellings.replaced(text, MASK) if spellings else text
 
     @property
     def spellings(self) -> Spellings | None:
-        """The ways of writing it; None for what is too short to be a key."""
+        """The spellings of the key; None for one that is too short to be masked."""
         if self._spellings is None and len(self._value) >= _SHORTEST:
             self._spellings = Spellings(self._value)
         return self._spellings
 
     @property
     def sendable(self) -> bool:
-        """Whether a header can carry it: printable ASCII, no space around it."""
+        """Whether a header can carry the key: printable ASCII without spaces at its ends."""
         value = self._value
         return value.isascii() and value.isprintable() and value == value.strip()
 
@@ -88,7 +88,7 @@ class Secret:
 
 
 class LostSecret(Secret):
-    """What a key has become where it went through a pickle. It is never sent: to ask it for its text is an error."""
+    """A key after pickling, which does not store it. `reveal` raises ConfigError, so it is never sent."""
 
     __slots__ = ()
 
@@ -129,7 +129,7 @@ def redact(text: str, secrets: Iterable[Secret]) -> str:
 
 
 def redact_value(value: Any, secrets: Sequence[Secret]) -> Any:
-    """A JSON value with the keys in its texts replaced: however the sender escaped them, they are plain here."""
+    """A JSON value with the keys in its texts masked: also keys that were escaped in the JSON text."""
     if isinstance(value, str):
         return redact(value, secrets)
     if isinstance(value, list):
@@ -140,7 +140,7 @@ def redact_value(value: Any, secrets: Sequence[Secret]) -> Any:
 
 
 def redact_json(text: str, secrets: Sequence[Secret]) -> tuple[Any, str]:
-    """The JSON value of a text (None where it is none) and the text, both without the keys."""
+    """(JSON value of a text, None where it is not JSON; the text), both with their keys masked."""
     value = parsed(text)
     safe = redact_value(value, secrets)
     if safe != value:

@@ -1,6 +1,6 @@
-"""What a client knows and decides: who is asked, for what, within which limits, and what is remembered of it.
+"""The state and the decisions of a client: account, call and limits of each call, and the memory of fallbacks.
 
-It does no I/O on the network. `begin` gives a Run; a driver (client.py, aclient.py) does what its flow asks for.
+It does no I/O on the network. `begin_chat` and `begin_models` give a Run; a driver (client.py, aclient.py) does its I/O.
 """
 
 from __future__ import annotations
@@ -37,15 +37,17 @@ from prx.spec.model import Limits
 if TYPE_CHECKING:
     from prx.reload import Watch
 
-Network = tuple[Secret, str]  # a proxy, whose URL may have a password, and a file of certificate authorities
-# What only some calls need, loaded when a client is made, so that no call imports anything: an import within a call may find
-# no file to be opened any more, and a signal that breaks into it leaves half a module, or a lock. `import prx` stays cheap.
+Network = tuple[
+    Secret, str
+]  # (URL of a proxy, which may have a password; path of a PEM file of authorities), "" for none
+# Modules that only some calls need, imported when a client is made, so that `import prx` stays cheap and no call imports:
+# in a call too many files may be open, and an interrupt in an import leaves half a module or a held lock.
 _LATE = ("email.utils", "sseclient", "prx.core.framing", "prx.core.repeats")
 _LIST_SECONDS = 60.0  # the longest time for a list of models where nothing else limits it
 
 
 class Options(Record, often=True):
-    """A call as its caller words it; see Calls.chat."""
+    """The arguments of a call, unchecked; see Calls.chat."""
 
     messages: Any = None
     model: str | ModelRef | None = None
@@ -59,13 +61,13 @@ class Options(Record, often=True):
 
 
 class Run(Record, often=True):
-    """A call that is ready to go.
+    """A call that is ready to be made.
 
-    flow       asks for what is to be done; see core.exchange
-    network    over which connections
+    flow       the generator that yields what a driver has to do; see core.exchange
+    network    proxy and certificate authorities of its connections
     timeout    seconds without a byte, in every phase; None = the spec's limits
     deadline   seconds for the whole call, or None
-    on_end     is told what came of it, once
+    on_end     to be called once, with the result or the Error
     """
 
     flow: Flow
@@ -81,7 +83,7 @@ class Run(Record, often=True):
 
 
 class Session:
-    """Configuration, catalogue, accounts and what is remembered. Safe to share between threads. See Calls for the arguments."""
+    """Configuration, catalogue and accounts. Safe to share between threads. See Calls for the arguments."""
 
     def __init__(
         self,
@@ -104,7 +106,7 @@ class Session:
         forks.register(self)
 
     def unlock(self) -> None:
-        """For the child of a fork: a lock that another thread of the parent had would never be free again."""
+        """In the child of a fork: a lock that another thread of the parent holds would never be released."""
         self._reloading = threading.Lock()
 
     @property
@@ -120,7 +122,7 @@ class Session:
     # -------------------------------------------------------------- a call
 
     def plan(self, options: Options, *, stream: bool) -> tuple[Account, Call]:
-        """Who would be asked, and for what."""
+        """(account, call) of these options. Raises ConfigError or SpecError."""
         messages = arguments.messages(options.messages)
         with OPENING:
             accounts = self.current()
@@ -131,12 +133,12 @@ class Session:
         return account, Call(name, tuple(listed), tools, choice, params, stream, arguments.extras(options.params))
 
     def begin_chat(self, options: Options, *, stream: bool) -> Run:
-        """A chat, whole or streamed. Raises ConfigError, or SpecError for a provider's file with faults."""
+        """The Run of a chat, whole or streamed. Raises ConfigError, or SpecError for a provider's file with faults."""
         account, call = self.plan(options, stream=stream)
         return self._run(kinds.CHAT, account, call, options)
 
     def begin_models(self, options: Options) -> Run:
-        """The list of a provider's models; `options.model` names the provider. Raises ConfigError or SpecError."""
+        """The Run for a provider's list of models; `options.model` names the provider. Raises ConfigError or SpecError."""
         with OPENING:
             accounts = self.current()
             name = options.model or accounts.config.provider or ""
@@ -162,25 +164,25 @@ class Session:
         )
 
     def _ended(self, account: Account, model: str, result: Any) -> None:
-        """Remember the fallbacks that worked, forget those that did not; an error gets the hint that only the configuration can give."""
+        """The call has ended: remember the fallbacks that worked, forget those that did not, and add a hint to an error."""
         if isinstance(result, Reply):
             account.remember(model, result.fallbacks)
         if isinstance(result, Error):
             account.forget(model, result.fallbacks)
-            with contextlib.suppress(OSError):  # no file can be opened: the error stands without a hint
+            with contextlib.suppress(OSError):  # too many files are open: the error has no hint then
                 advise(result, account, self.accounts.catalog)
 
-    # -------------------------------------------------------------- what it knows
+    # -------------------------------------------------------------- state
 
     def current(self) -> Accounts:
-        """Who can be asked, after a look at the files where that is wanted and due."""
+        """The accounts; with `watch`, after a reload if files have changed."""
         if self._watch is not None and self._watch.changed():
             for problem in self.reload().problems:
                 logging.getLogger("prx").warning("%s; the last good version stays in use", problem)
         return self.accounts
 
     def reload(self) -> Reload:
-        """Take in the configuration and the provider files as they are now; see Calls.reload."""
+        """Read the configuration and the provider files again; see Calls.reload."""
         with self._reloading, OPENING:
             from prx.reload import reload
 

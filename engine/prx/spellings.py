@@ -1,7 +1,7 @@
-"""A text as others write it: escaped, in capitals, broken over lines, as hexadecimal digits, inside a text in base64.
+"""Finds a text in every spelling: escaped, in capitals, broken over lines, as hexadecimal digits, or in base64.
 
-What is searched is made plain first, and the text is looked for there. The work is linear in what is searched, and done
-block by block; nothing in it is a search with a choice to take back.
+The text to be searched is unescaped first, and searched then. The time is linear in its length, it is done
+block by block, and no pattern backtracks.
 """
 
 from __future__ import annotations
@@ -12,27 +12,27 @@ from collections.abc import Callable, Iterator
 
 _BLOCK = 1 << 16
 _LAYERS = 5  # escapes of escapes of escapes
-_SHORTEST = 4  # of a plain text that is looked for: a shorter one would be found in ordinary words
-# Backslashes, characters that nobody sees, and the ends of lines say nothing: they may stand between any two others.
+_SHORTEST = 4  # characters of a text to look for, once unescaped: a shorter one would be found in ordinary words
+# Backslashes, invisible characters and line breaks are ignored: they may stand between any two characters.
 _UNSEEN = "\\r\\n\u00ad\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
 _OCTETS_UNSEEN = "\xe2\x80[\x8b-\x8f\xa8-\xae]|\xe2\x81[\xa0-\xaf]|\xef\xbb\xbf|\xc2\xad"  # the same in a header: each octet is a character
 _HEX = "[0-9a-fA-F]"
-_WIDE = rf"%(?:25)*+[c-fC-F]{_HEX}(?:%(?:25)*+[89abAB]{_HEX}){{1,3}}"  # a character of several octets
-# Patterns are compiled where they are first needed: that is dear, and few calls ever need them.
+_WIDE = rf"%(?:25)*+[c-fC-F]{_HEX}(?:%(?:25)*+[89abAB]{_HEX}){{1,3}}"  # a character of several percent-encoded octets
+# Patterns are compiled at first use: that takes long, and few calls need them.
 _ESCAPE = (
     rf"\\++(?:u\{{?({_HEX}{{1,6}})\}}|u({_HEX}{{4}})|x({_HEX}{{2}}))?|({_WIDE})|%(?:25)*({_HEX}{{2}})"
     rf"|&(?:amp;)*+(?:#0*+([0-9]{{1,7}});|#[xX]0*+({_HEX}{{1,6}});|(lt|gt|amp|quot|apos);|((?<=amp;)))|[{_UNSEEN}]++|{_OCTETS_UNSEEN}"
 )
 _SIGN = rf"[\\%&\xc2\xe2\xef{_UNSEEN}]"
 _NAMES = {"lt": "<", "gt": ">", "amp": "&", "quot": '"', "apos": "'"}
-# An escape that is not over yet: what follows may make it a character.
+# An incomplete escape at the end of a text: with the characters that follow it may be one.
 _UNFINISHED = rf"(?:\\(?:u\{{?{_HEX}*+|x{_HEX}?)?|%{_HEX}*+|&(?:amp;)*+#?\w*+)\Z"
-_STANDARD = str.maketrans("-_", "+/")  # base64 for URLs as any other
+_STANDARD = str.maketrans("-_", "+/")  # from base64 for URLs to the standard alphabet
 _SPACED = str.maketrans("+", " ")  # a space in the query of a URL
 
 
 class Spellings:
-    """All the ways of writing one text."""
+    """All spellings of one text."""
 
     def __init__(self, text: str) -> None:
         data = text.encode("utf-8", "surrogatepass")
@@ -51,7 +51,7 @@ class Spellings:
         return "".join([*out, text[done:]])
 
     def spans(self, text: str) -> Iterator[tuple[int, int]]:
-        """Where the spellings stand, one after the other."""
+        """(start, end) of each spelling in a text, in order, without overlaps."""
         done = 0
         for block in range(0, len(text), _BLOCK):
             piece = text[block : block + _BLOCK + self._longest]
@@ -62,9 +62,9 @@ class Spellings:
                         yield block + start, done
 
     def begun(self, text: str) -> int:
-        """Where, at the end of a text that goes on, a spelling may have begun; its length where none has."""
+        """The place near the end of an unfinished text where a spelling may begin; the text's length if none may."""
         first = max(0, len(text) - self._longest)
-        plain, starts, end = _going_on(text[first:])
+        plain, starts, end = _traced_unfinished(text[first:])
         shown, coded = _folded(plain), plain.translate(_STANDARD)
         sizes = [*(_overlap(shown, word) for word in self._words), *(_overlap(coded, word) for word in self._coded)]
         size = max(sizes, default=0)
@@ -96,7 +96,7 @@ class Spellings:
 
 
 def _plain(text: str) -> str:
-    """A text without its escapes, however often they were escaped."""
+    """A text, unescaped, up to _LAYERS times: escapes may have been escaped again."""
     for _ in range(_LAYERS):
         if not re.search(_SIGN, text):
             break
@@ -107,7 +107,7 @@ def _plain(text: str) -> str:
 
 
 def _traced(text: str) -> tuple[str, list[int], list[int]]:
-    """The same, and where each character of it begins and ends in the text."""
+    """(the unescaped text, start of each of its characters in `text`, end of each)."""
     starts, ends = list(range(len(text))), list(range(1, len(text) + 1))
     for _ in range(_LAYERS):
         plain, first, last = _layer(text)
@@ -118,8 +118,10 @@ def _traced(text: str) -> tuple[str, list[int], list[int]]:
     return text, starts, ends
 
 
-def _going_on(text: str) -> tuple[str, list[int], int]:
-    """The same for a text that goes on, up to an escape in it, of any layer, that is not over yet; and where that begins."""
+def _traced_unfinished(text: str) -> tuple[str, list[int], int]:
+    """(the unescaped text up to an incomplete escape of any layer, start of each of its characters in `text`, the place of
+    that escape or the end of `text`).
+    """
     starts, end = list(range(len(text))), len(text)
     for _ in range(_LAYERS):
         if found := re.search(_UNFINISHED, text):
@@ -130,7 +132,9 @@ def _going_on(text: str) -> tuple[str, list[int], int]:
 
 
 def _layer(text: str) -> tuple[str, list[int], list[int]]:
-    """A text without one layer of escapes, and the first and last character that each of its characters was."""
+    """(the text with one layer of escapes removed, place of the first character in `text` of each of its characters, place
+    of the last one).
+    """
     out: list[str] = []
     first: list[int] = []
     last: list[int] = []
@@ -145,7 +149,7 @@ def _layer(text: str) -> tuple[str, list[int], list[int]]:
 
 
 def _character(found: re.Match[str]) -> str:
-    """What an escape stands for: one character, or none."""
+    """The character of an escape, or "" for what is ignored."""
     which = found.lastindex
     return _READ[which](found[which]) if which else ""
 
@@ -171,7 +175,7 @@ _READ: dict[int, Callable[[str], str]] = {
 
 
 def _folded(text: str) -> str:
-    """A text without capitals, of the same length, with spaces as they are."""
+    """A text in lower case, of the same length, with + as a space."""
     small = text.translate(_SPACED).lower()
     return small if len(small) == len(text) else "".join(each.lower()[0] for each in text.translate(_SPACED))
 
@@ -184,13 +188,15 @@ def _places(text: str, word: str) -> Iterator[int]:
 
 
 def _overlap(text: str, word: str) -> int:
-    """How much of a word's beginning a text ends with."""
+    """The length of the longest beginning of a word that a text ends with; less than the whole word."""
     sizes = range(min(len(text), len(word) - 1), 0, -1)
     return next((size for size in sizes if text.endswith(word[:size])), 0)
 
 
 def _in_base64(data: bytes) -> Iterator[str]:
-    """What surely stands in the base64 of any text that has `data` in it: it may begin at any of three places of a group."""
+    """The three texts of which the base64 of any data that contains `data` has one: base64 encodes groups of three bytes,
+    and `data` may begin at any byte of a group.
+    """
     for before in range(3):
         coded = b2a_base64(bytes(before) + data).decode()
         yield coded[(before * 8 + 5) // 6 : (before + len(data)) * 8 // 6]

@@ -1,11 +1,11 @@
-"""Small help with texts: the nearest known word, what can be encoded, and ${NAME} for a value of the environment."""
+"""Functions on texts: ${NAME} for a value of the environment, the nearest known word, text that can be encoded."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
 
-_VARIABLE = r"(\$?)\$\{([A-Za-z_][A-Za-z0-9_]*)\}"  # few texts have one, and to compile it takes longer than to look
+_VARIABLE = r"(\$?)\$\{([A-Za-z_][A-Za-z0-9_]*)\}"  # not compiled at import: few texts have a variable
 
 
 class MissingError(Exception):
@@ -17,7 +17,7 @@ class MissingError(Exception):
 
 
 def variable_names(text: str) -> list[str]:
-    """The variables that a text asks for."""
+    """The names of the variables in a text."""
     return [name for escape, name in re.findall(_VARIABLE, text) if not escape] if "${" in text else []
 
 
@@ -49,15 +49,15 @@ def fill(text: str, values: Mapping[str, str]) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The words to add to a message about an unknown word: which known one is nearest, or nothing."""
-    import difflib  # seldom needed
+    """A clause for a message about an unknown word: "; did you mean …?" with the nearest known word, or ""."""
+    import difflib  # imported here: only errors need it
 
     close = difflib.get_close_matches(word, list(known), 1, 0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def clean(text: str) -> str:
-    """Text that can be encoded: halves of a surrogate pair are joined, a single half is U+FFFD."""
+    """A text that UTF-8 can encode: halves of a surrogate pair are joined, a single half becomes U+FFFD."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""URLs that can be called, and the origin that a key is bound to."""
+"""Checks URLs, and gives the origin to which a key is bound."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ADDRESS = r"(?:[a-z]{2,8}://|(?:[a-z0-9-]{1,20}\.)+[a-z]{2,12}(?=[:/]|$)|[a-z0-
 
 
 def check_url(url: str, provider: str = "") -> SplitResult:
-    """A URL that can be called: http or https, a host, no user name in it. Raises ConfigError."""
+    """The parts of a URL. Raises ConfigError where it is not http or https, has no host, or has a user name."""
     try:
         parts = urlsplit(url)
         fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -30,28 +30,33 @@ def check_url(url: str, provider: str = "") -> SplitResult:
 
 
 def _shown(url: str) -> str:
-    """A URL for an error. What is none may be a key that stands in the wrong place, and a query or a user may have one."""
+    """A URL for an error message, without user name and query, which may hold a key. A text that is not a URL at all is
+    not shown: it may be a key in the wrong place.
+    """
     address = url.rpartition("@")[2].partition("?")[0].partition("#")[0]
     if not re.match(_ADDRESS, address):
-        return "what stands for the URL"
+        return "the text given as URL"
     return repr(f"***@{address}" if "@" in url else address)
 
 
 def _example(url: str) -> str:
-    said = "Write it with http:// or https:// and a host"
+    advice = "Write it with http:// or https:// and a host"
     if "@" in url or not re.match(_ADDRESS, url):
-        return f"{said}, for example http://localhost:8000/v1."
+        return f"{advice}, for example http://localhost:8000/v1."
     address = url.partition("?")[0]
-    return f"{said}, for example {'https://' + address.partition('//')[2] if '//' in address else f'http://{address}'}."
+    return (
+        f"{advice}, for example {'https://' + address.partition('//')[2] if '//' in address else f'http://{address}'}."
+    )
 
 
 def origin(url: str) -> tuple[str, str | None, int | None]:
+    """(scheme, host, port) of a URL."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
 
 
 def host(url: str) -> str:
-    """The host of a URL, "" where it has none or is none."""
+    """The host of a URL, "" where it has none or is not a valid URL."""
     try:
         return urlsplit(url).hostname or ""
     except ValueError:

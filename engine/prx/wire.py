@@ -1,4 +1,4 @@
-"""The HTTP nouns that cross the border between the core and a transport."""
+"""The types of HTTP that the core and a transport exchange: a request, the head of a response, a provider's address."""
 
 from __future__ import annotations
 
@@ -16,12 +16,17 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 def header_fault(name: str, value: str) -> bool:
-    """Whether a header cannot be sent: it would be another one, or end before its end."""
+    """Whether a header cannot be sent: its name is not one, or its value has other characters than printable ASCII."""
     return not (_HEADER_NAME.fullmatch(name) and value.isascii() and (value.isprintable() or not value))
 
 
 class HttpRequest(Record, often=True):
-    """A request ready to be sent. `url` has no secret in it; one that goes into the query is in `query`."""
+    """A request ready to be sent.
+
+    url     without secrets
+    query   secret parameters, which are added to the URL when the request is sent
+    stream  the response is expected to be a stream
+    """
 
     method: str
     url: str
@@ -47,14 +52,15 @@ class Head(Record, often=True):
 
 
 class Target(Record):
-    """Where a provider is and how it knows us.
+    """The address of a provider, and the credentials for it.
 
     base_url   as configured: a base, or the full URL of the chat endpoint
     endpoints  paths that may stand at the end of base_url and are not part of the base
-    auth       header or query parameter name -> key in its text; in_query says which of the two
+    auth       {name of a header or a query parameter: its value, which has the key in it}
+    in_query   auth is a query parameter, not a header
     headers    further headers, from the configuration
     values     environment variables that the spec's headers and query name
-    unsaid     what is not sent to it, and must not be shown either: passwords of proxies
+    unsent     secrets that are not sent to the provider but must not be shown either: passwords of proxies
     """
 
     provider: str
@@ -64,14 +70,14 @@ class Target(Record):
     in_query: bool = False
     headers: Mapping[str, str | Secret] = NONE
     values: Mapping[str, Secret] = NONE
-    unsaid: tuple[Secret, ...] = ()
+    unsent: tuple[Secret, ...] = ()
 
     @property
     def secrets(self) -> list[Secret]:
         extra = [value for value in self.headers.values() if isinstance(value, Secret)]
-        return [*self.auth.values(), *extra, *self.values.values(), *self.unsaid]
+        return [*self.auth.values(), *extra, *self.values.values(), *self.unsent]
 
 
 def too_large(limit: int) -> OverflowedError:
-    """For an answer of more bytes than `transport.max_body` allows."""
-    return OverflowedError(f"an answer of more than {limit} bytes; transport.max_body sets the limit")
+    """The error of an answer of more bytes than `transport.max_body` allows."""
+    return OverflowedError(f"the answer has more than {limit} bytes; transport.max_body sets the limit")

@@ -362,7 +362,7 @@ def joined(elements: Iterable[tuple[Any, ...]]) -> tuple[ToolCall, ...]:
     }
     assert calls.nameless() == any(not call.name for call in made)
     broken = [call.name or "?" for call in made if call.name != "free" and not _is_json(call.arguments)]
-    assert (calls.no_json() or ("",))[0] == next(iter(broken), "")
+    assert (calls.not_json() or ("",))[0] == next(iter(broken), "")
     return made
 
 

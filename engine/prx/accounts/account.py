@@ -1,4 +1,4 @@
-"""A provider made ready: its file, what the configuration says of it, and the keys that may go to it."""
+"""An account: a provider's file, combined with its settings in the configuration and the keys that may be sent to it."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ Env = Mapping[str, str]
 class Account(Record):
     """A provider that can be called.
 
-    network   its proxy, whose URL may have a password, and its file of certificate authorities; empty for none
+    network   (URL of its proxy, which may have a password; path of its PEM file of certificate authorities), "" for none
     memory    fallbacks that worked, by model
-    route     the route that led to it
+    route     the route of the configuration that chose it, or None
     """
 
     definition: Definition
@@ -44,16 +44,16 @@ class Account(Record):
         return self.definition.id
 
     def remember(self, model: str, fallbacks: tuple[str, ...]) -> None:
-        """Fallbacks that an answer of this model needed. It forgets those that it could do without.
+        """Keep the fallbacks that an answer of this model needed, for its next call, and forget those that it did not need.
 
-        What leaves out a parameter or a key stays: this call may have had none of it.
+        Those that leave out a parameter or a key are not forgotten: this call may not have had it.
         """
         rows = self.definition.spec(model).fallback_rows
         kept = [name for name in self.memory.get(model, ()) if name in fallbacks or (name in rows and rows[name].words)]
         self._remember(model, (*kept, *(name for name in fallbacks if name not in kept)))
 
     def forget(self, model: str, fallbacks: tuple[str, ...]) -> None:
-        """Fallbacks that were in effect in a call of this model that failed."""
+        """Forget the fallbacks that were applied in a call of this model that failed."""
         self._remember(model, tuple(name for name in self.memory.get(model, ()) if name not in fallbacks))
 
     def _remember(self, model: str, fallbacks: tuple[str, ...]) -> None:
@@ -64,19 +64,15 @@ class Account(Record):
 
     def same(self, other: Account) -> bool:
         """Whether both are made of the same files, settings and keys."""
-        mine, theirs = self.definition, other.definition
-        return (mine.source_files, mine.raw, self.settings, self.target, self.network) == (
-            theirs.source_files,
-            theirs.raw,
-            other.settings,
-            other.target,
-            other.network,
-        )
+        return self._made_of() == other._made_of()
+
+    def _made_of(self) -> tuple[Any, ...]:
+        return self.definition.source_files, self.definition.raw, self.settings, self.target, self.network
 
 
 @sealed
 def open_account(definition: Definition, asked: Asked, env: Env, catalog: Catalog) -> Account:
-    """Put file, settings, route and environment together. Raises ConfigError."""
+    """The account of a provider, from its file, settings, route and environment. Raises ConfigError."""
     definition = _for_every_model(definition.with_overlay(_overlay(asked.settings)), asked.settings)
     spec, table = definition.spec(), keys.in_table(asked.settings.name)
     base_url = _configured_url(asked, env) if asked.url else _own_url(spec.base_url, env, definition, catalog, table)
@@ -96,9 +92,9 @@ def open_account(definition: Definition, asked: Asked, env: Env, catalog: Catalo
 def _target(asked: Asked, way: Way) -> Target:
     spec = way.definition.spec()
     trusted = not asked.url or way.at(spec.base_url)
-    said = keys.said(asked, way)
-    usable = keys.usable(asked, way, said, trusted=trusted)
-    key = said.key.reveal() or next((usable[name].strip() for name in spec.auth.env if name in usable), "")
+    configured = keys.configured(asked, way)
+    usable = keys.usable(asked, way, configured, trusted=trusted)
+    key = configured.key.reveal() or next((usable[name].strip() for name in spec.auth.env if name in usable), "")
     if not key and spec.auth.required and spec.auth.style != "none":
         raise ConfigError("no API key", provider=way.definition.id, hint=keys.to_set(asked, way))
     auth = {spec.auth.name: Secret(key, spec.auth.template)} if key and spec.auth.style != "none" else {}
@@ -108,8 +104,8 @@ def _target(asked: Asked, way: Way) -> Target:
         endpoints=tuple(path.partition("?")[0] for name, path in spec.endpoints.items() if name in ("chat", "stream")),
         auth=auth,
         in_query=spec.auth.style == "query",
-        headers=said.headers,
-        unsaid=_passwords(asked.settings, way.env),
+        headers=configured.headers,
+        unsent=_passwords(asked.settings, way.env),
         values={name: Secret(usable[name]) for name in keys.named(way.definition.raw) if name in usable},
     )
 
@@ -126,13 +122,17 @@ def _proxy(settings: Settings, env: Env) -> str:
 
 
 def _passwords(settings: Settings, env: Env) -> tuple[Secret, ...]:
-    """Those of every proxy that a call may go through: a proxy may say them back, and so may whoever reads its URL."""
+    """The passwords of every proxy that a call may go through, to be masked: a proxy may repeat them in an error, and a
+    library may repeat the proxy's URL. The longest comes first, so that no part of one is left unmasked.
+    """
     proxies = [_proxy(settings, env), *(env[name] for name in env if name.lower().endswith("_proxy"))]
-    return tuple(map(Secret, sorted({text for url in proxies for text in _login(url)}, key=len, reverse=True)))
+    return tuple(map(Secret, sorted({text for url in proxies for text in _logins(url)}, key=len, reverse=True)))
 
 
-def _login(url: str) -> Iterator[str]:
-    """The user and password of a URL, as it is written and as it goes out, and wherever a reader may see their end."""
+def _logins(url: str) -> Iterator[str]:
+    """User and password of a URL in every form that a message may have: as written, unquoted, as base64 in a header, and
+    up to the first or the last @, since parsers of URLs differ.
+    """
     rest = url.partition("//")[2] or url
     for login in {rest.partition("@")[0], rest.rpartition("@")[0]} if "@" in rest else ():
         yield base64.b64encode(unquote(login).encode()).decode()
@@ -141,7 +141,7 @@ def _login(url: str) -> Iterator[str]:
 
 
 def _overlay(settings: Settings) -> dict[str, Any]:
-    """What the settings change in the file."""
+    """The keys of the provider's file that its settings replace."""
     auth: dict[str, Any] = {}
     if settings.auth_style:
         auth = {"style": settings.auth_style, "name": settings.auth_name, "template": settings.auth_template}
@@ -151,7 +151,7 @@ def _overlay(settings: Settings) -> dict[str, Any]:
 
 
 def _for_every_model(definition: Definition, settings: Settings) -> Definition:
-    """The file with the key in the form that the configuration names, for the models of overrides, too."""
+    """The definition without `auth` in its overrides, where the configuration sets how the key is sent."""
     rows = definition.raw.get("overrides")
     if not rows or not (settings.auth_style or settings.auth_template):
         return definition
@@ -159,7 +159,7 @@ def _for_every_model(definition: Definition, settings: Settings) -> Definition:
 
 
 def _configured_url(asked: Asked, env: Env) -> str:
-    """The configuration's URL with its variables."""
+    """The configuration's api_url with the values of its variables."""
     of_route = asked.route is not None and bool(asked.route.api_url)
     where = "model_routes" if of_route else keys.in_table(asked.settings.name)
     return expand(asked.url or "", env, f"{where}.api_url").strip()
@@ -171,25 +171,28 @@ def _own_url(base_url: str, env: Env, definition: Definition, catalog: Catalog, 
         return fill(base_url, env)
     except MissingError as missing:
         raise ConfigError(
-            f"the base URL needs {missing.name}, which the environment does not have",
+            f"the base URL needs the environment variable {missing.name}, which is not set",
             provider=definition.id,
             hint=f"Set it: export {missing.name}=…, or give {table}.api_url.",
         ) from None
 
 
 def _refuse_key_in_url(base_url: str, definition: Definition, catalog: Catalog) -> None:
-    """A URL is logged, and its host is looked up: no place for what a packaged file knows as a key."""
+    """Raise ConfigError where a URL has a variable that is a packaged provider's key: URLs are logged, and hosts are sent
+    to name servers.
+    """
     for name in () if definition.packaged else variable_names(base_url):
         if homes := keys.claimed(catalog, name):
             raise ConfigError(
-                f"{definition.entry.path} puts {name} into its URL, and that is the key of {homes[0] or 'another provider'}",
+                f"{definition.entry.path} puts {name} into its URL, but {name} is the key of"
+                f" {homes[0] or 'another provider'}",
                 provider=definition.id,
-                hint="A key belongs into auth.",
+                hint="Write keys under auth, not into a URL.",
             )
 
 
 def _readable(path: str, where: str) -> str:
-    """A file that can be read, or none at all. Raises ConfigError."""
+    """The path, checked. Raises ConfigError for a file that cannot be read; "" is not checked."""
     try:
         if path:
             data_of(Path(path))

@@ -1,8 +1,8 @@
-"""From the name of a model to the account that is asked. The rulings of model names live here.
+"""Finds the account for the name of a model.
 
-1. The first route that fits. 2. The text before the first slash, where it names a provider, taken off
-once. 3. The default provider, the name whole. The configuration's own model names are neither split nor
-routed.
+1. The first route whose pattern fits. 2. The provider before the first slash, if the text there names one; the rest is
+the model. 3. The default provider, with the whole name as the model. Model names in the configuration itself are neither
+split nor routed.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from prx.spec.document import Keys
 from prx.spec.loader import Loader
 from prx.text import nearest
 
-_GENERIC = "compatible"  # what a provider that only the configuration knows builds on
+_GENERIC = "compatible"  # the packaged provider that a provider without a file extends
 
 
 class ModelRef(Record):
-    """A provider and one of its models, told apart by the caller: neither split nor routed."""
+    """A provider and one of its models, given separately by the caller: not split at a slash, and not routed."""
 
     provider: str
     model: str
@@ -34,7 +34,7 @@ class ModelRef(Record):
 class Accounts:
     """Opens each account once. Safe to share between threads.
 
-    before: accounts of an earlier configuration; one that would come out the same is taken over, with what it remembers.
+    before: accounts of an earlier configuration; one that would be the same is taken over, with its memory of fallbacks.
     """
 
     def __init__(self, config: Config, catalog: Loader, env: Mapping[str, str], before: Accounts | None = None) -> None:
@@ -45,7 +45,7 @@ class Accounts:
         forks.register(self)
 
     def kept(self, later: Accounts) -> dict[tuple[str, Route | None], Account]:
-        """The accounts that are known here, of the providers that `later` knows, too."""
+        """The accounts opened here, as far as `later` knows their providers and routes, too."""
         with self._lock:
             return {
                 (name, route): account
@@ -54,12 +54,12 @@ class Accounts:
             }
 
     def unlock(self) -> None:
-        """After a fork: nobody has the lock any more who could give it back."""
+        """In the child of a fork: the thread that may hold the lock does not exist here, so there has to be a new one."""
         self._lock = threading.Lock()
 
     @sealed
     def choose(self, model: str | ModelRef | None) -> tuple[Account, str]:
-        """Who is asked, and for which model by its own name. Raises ConfigError or SpecError."""
+        """(account, the model's name as its provider knows it). Raises ConfigError or SpecError."""
         config = self.config
         if model is None:
             return self._default()
@@ -67,7 +67,7 @@ class Accounts:
             return self.get(model.provider), model.model
         for route in config.routes:
             if route.fits(model):
-                return self.get(route.provider or self._host_of(route), route), route.wire_name(model)
+                return self.get(route.provider or self._provider_of(route), route), route.wire_name(model)
         first, slash, rest = model.partition("/")
         if slash and rest and self.knows(first):
             return self.get(first), rest
@@ -91,14 +91,14 @@ class Accounts:
             if (name, route) not in self.opened:
                 definition, settings, base = self._definition(name)
                 if route and route.api_url and not route.provider:
-                    settings = Settings(settings.name)  # another host: nobody's key or header goes there
+                    settings = Settings(settings.name)  # another host: the provider's key and headers must not go there
                 account = open_account(definition, Asked(name, settings, route, base), self._env, self.catalog)
-                known = self._before.get((name, route))
-                self.opened[name, route] = known if known and known.same(account) else account
+                earlier = self._before.get((name, route))
+                self.opened[name, route] = earlier if earlier and earlier.same(account) else account
             return self.opened[name, route]
 
-    def _host_of(self, route: Route) -> str:
-        """Who speaks for a route that names no provider: any URL's provider for one of its own, else the default."""
+    def _provider_of(self, route: Route) -> str:
+        """The provider of a route that names none: with an api_url the generic one, else the default provider."""
         return _GENERIC if route.api_url else self.config.provider or ""
 
     @property
@@ -116,16 +116,17 @@ class Accounts:
             raise ConfigError(
                 "no model is named",
                 provider=account.id,
-                hint=f"Set {where}; `prx models {account.id}` lists what there is.",
+                hint=f"Set {where}; `prx models {account.id}` lists the models.",
             )
         return account, model
 
     def definition(self, name: str) -> Definition:
-        """The file that a name stands for, with or without a key for it. Raises ConfigError or SpecError."""
-        return self._definition(name)[0]
+        """The definition of a provider's name; no key is needed for it. Raises ConfigError or SpecError."""
+        definition, *_ = self._definition(name)
+        return definition
 
     def unknown_names(self) -> Iterator[tuple[Keys, str]]:
-        """What the configuration names and nobody has, and where: its default, its routes, what its tables extend."""
+        """(path, sentence) of each unknown provider that the configuration names: as default, in a route, or in `extends`."""
         routes: list[tuple[Keys, str | None]] = [
             (("model_routes", place, "provider"), row.provider) for place, row in enumerate(self.config.routes)
         ]
@@ -138,14 +139,17 @@ class Accounts:
                 yield where, f"no provider is called {name!r}{nearest(name, self.names)}"
 
     def _definition(self, name: str) -> tuple[Definition, Settings, str]:
-        """The file and the settings that a name stands for, and what those build on instead of a file of their name."""
+        """(definition, settings, base) for a provider's name. base: what the settings extend, "" where the name itself has
+        a file.
+        """
         settings = self.config.providers.get(name)
         if settings is None:
             definition = self.catalog.get(name)
-            aliases = (
+            # The table may be written under an alias, and the call may use the id, or the other way round.
+            of_alias = (
                 row for other, row in self.config.providers.items() if not row.extends and self._is(other, definition)
             )
-            return definition, next(aliases, Settings(definition.id)), ""
+            return definition, next(of_alias, Settings(definition.id)), ""
         if settings.extends or self.catalog.entry(name) is None:
             base = settings.extends or _GENERIC
             return self.catalog.derived(name, base), settings, base

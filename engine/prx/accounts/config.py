@@ -1,6 +1,6 @@
-"""config.toml: found, read, checked. Nothing of it is taken from the working directory unless named.
+"""Finds, reads and checks config.toml. The working directory is not searched: a stranger's project could hold one.
 
-A ${NAME} without a value is no fault of the file: it fails the call that needs it, not the others.
+A ${NAME} whose variable is not set is not a fault of the file: only a call that needs the value fails.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Route(Record):
         return fnmatchcase(name, self.pattern)
 
     def wire_name(self, name: str) -> str:
-        """What the provider is asked for: `model`, or the name without the literal word before `/*`."""
+        """The model's name to send: the route's `model`, or the caller's name without the prefix of a pattern `prefix/*`."""
         if self.model is not None:
             return self.model.replace("{name}", name)
         prefix = self.pattern.removesuffix("*")
@@ -63,7 +63,7 @@ class Route(Record):
 
 
 class Images(Record):
-    """[images]: what a marker may name."""
+    """[images]: which references a marker [IMAGE:…] may have besides data: URLs; see the schema."""
 
     urls: bool = False
     folder: str | None = None
@@ -73,7 +73,7 @@ class Images(Record):
 
 
 class Config(Record):
-    """The configuration, checked. `file` is where it came from, "" for none."""
+    """The configuration, checked. `file`: its path, "" where there is none."""
 
     file: str = ""
     provider: str | None = None
@@ -85,7 +85,9 @@ class Config(Record):
 
 @sealed
 def load(source: str | Path | Mapping[str, Any] | None, env: Mapping[str, str]) -> Config:
-    """A configuration from a path, from a mapping of its shape, or from where it usually is."""
+    """The configuration from a path, from a mapping of the same shape, or by default from PRX_CONFIG or
+    ~/.config/prx/config.toml. Raises ConfigError.
+    """
     if isinstance(source, Mapping):
         return _checked(Document("config", dict(source), {(): (0, 0)}, ""))
     path = Path(source) if source is not None else _usual(env)
@@ -98,7 +100,7 @@ def load(source: str | Path | Mapping[str, Any] | None, env: Mapping[str, str]) 
 
 
 def files(source: str | Path | Mapping[str, Any] | None, env: Mapping[str, str]) -> list[Path]:
-    """The file that `load` would read, or where it would look for one."""
+    """The path that `load` reads, also if there is no file yet; [] for a mapping."""
     if isinstance(source, Mapping):
         return []
     usual = [Path(env["PRX_CONFIG"])] if env.get("PRX_CONFIG") else [own / "config.toml"] if (own := home(env)) else []
@@ -146,27 +148,27 @@ def problems(document: Document) -> list[Problem]:
 
 
 def _framing(document: Document) -> list[Problem]:
-    """Headers that are not for anybody to set."""
-    found: list[Keys] = []
+    """A fault for each header that only prx itself may set."""
+    paths: list[Keys] = []
     for name, row in document.value.get("providers", {}).items():
-        found += [("providers", name, "headers", key) for key in row.get("headers", {}) if key.lower() in FRAMING]
-        found += [("providers", name, "auth_name")] if row.get("auth_name", "").lower() in FRAMING else []
-    return [document.problem(keys, OWN_HEADER) for keys in found]
+        paths += [("providers", name, "headers", key) for key in row.get("headers", {}) if key.lower() in FRAMING]
+        paths += [("providers", name, "auth_name")] if row.get("auth_name", "").lower() in FRAMING else []
+    return [document.problem(path, OWN_HEADER) for path in paths]
 
 
 def _unfilled(document: Document) -> list[Problem]:
-    """Texts that would go out as they stand though they ask for something else."""
+    """A fault for each text that would be sent literally though it was meant as a variable or a command."""
     texts = [(keys, text) for keys, text in _texts(document.value, ()) if isinstance(text, str)]
-    found = [document.problem(keys, VARIABLE_FAULT) for keys, text in texts if has_strange_variable(text)]
+    variables = [document.problem(keys, VARIABLE_FAULT) for keys, text in texts if has_strange_variable(text)]
     commands = [keys for keys, text in texts if keys[-1] == "api_key" and text.startswith("!")]
-    return found + [document.problem(keys, _NO_COMMAND) for keys in commands]
+    return variables + [document.problem(keys, _NO_COMMAND) for keys in commands]
 
 
 _NO_COMMAND = 'begins with "!", and prx runs no command for a key; ${NAME} is taken from the environment'
 
 
 def _texts(value: Any, keys: Keys) -> Iterator[tuple[Keys, Any]]:
-    """Every value that is no table and no list, and where it stands."""
+    """(path, value) of every value that is neither a table nor a list."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _texts(inner, (*keys, key))
@@ -178,7 +180,7 @@ def _texts(value: Any, keys: Keys) -> Iterator[tuple[Keys, Any]]:
 
 
 def _wrapped(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A table with what may be a key in it as a Secret."""
+    """A table whose values that may be keys are Secrets."""
     wrapped = dict(row) | {key: Secret(row[key]) for key in ("api_key", "proxy") if key in row}
     if "headers" in row:
         wrapped["headers"] = {name: Secret(text) for name, text in row["headers"].items()}
@@ -186,23 +188,25 @@ def _wrapped(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def expand(text: str, env: Mapping[str, str], where: str) -> str:
-    """A text of the configuration with its variables. `where`: its key, for the error."""
+    """A text of the configuration with the values of its variables. where: its key, for the error. Raises ConfigError."""
     try:
         return fill(text, env)
     except MissingError as missing:
         raise ConfigError(
-            f"{where}: the environment has no {missing.name}", hint=f"Set it: export {missing.name}=…"
+            f"{where}: the environment variable {missing.name} is not set", hint=f"Set it: export {missing.name}=…"
         ) from None
 
 
 def folders(providers: str | Path | Sequence[str | Path] | None, env: Mapping[str, str]) -> list[Path]:
-    """Folders of provider files, the weakest first: the system's, the user's, $PRX_PROVIDERS, those given."""
+    """Folders of provider files; a later one replaces files of an earlier one. The system's, the user's, those of
+    PRX_PROVIDERS, and those that the caller gives. Raises ConfigError for a missing one of the last two.
+    """
     own = home(env)
     usual = [Path("/etc/prx/providers.d"), *([own / "providers.d"] if own else [])]
     named = [Path(part) for part in env.get("PRX_PROVIDERS", "").split(os.pathsep) if part]
     given = [Path(providers)] if isinstance(providers, str | Path) else [Path(part) for part in providers or ()]
     for folder in (*named, *given):
         if not folder.is_dir():
-            raise ConfigError(f"{folder}: no folder of provider files", hint="Check --providers and PRX_PROVIDERS.")
-    # Absolute, since a program may change its folder; not resolved, since messages name what was named.
+            raise ConfigError(f"{folder}: there is no such folder", hint="Check --providers and PRX_PROVIDERS.")
+    # Absolute, since a program may change its working directory; not resolved, so that messages have the given path.
     return [Path(os.path.abspath(folder)) for folder in (*usual, *named, *given[::-1])]  # noqa: PTH100

@@ -1,4 +1,4 @@
-"""What to do next, for errors that only somebody who knows the configuration can explain."""
+"""Hints for errors whose cause only the configuration and the catalogue show."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from prx.spec.catalog import Catalog
 
 
 def advise(error: Error, account: Account, catalog: Catalog) -> Error:
-    """The error with a hint, where it has none and there is one to give."""
-    give = _HINTS.get(error.kind)
-    if give is not None and not error.hint:
-        error.hint = give(error, account, catalog)
+    """The error, with a hint if it has none and there is one for its kind."""
+    hint_for = _HINTS.get(error.kind)
+    if hint_for is not None and not error.hint:
+        error.hint = hint_for(error, account, catalog)
     return error
 
 
@@ -29,13 +29,13 @@ def _auth(_error: Error, account: Account, catalog: Catalog) -> str:
     place = f"the query parameter {name}" if target.in_query else f"the header {name}: {value}"
     table, other = keys.in_table(account.settings.name), "x-api-key" if auth.style == "bearer" else "bearer"
     return (
-        f"The key went out in {place}. If it is right, the provider may want another style "
+        f"The key was sent in {place}. If the key is right, the provider may require another style "
         f'({table}.auth_style = "{other}") or further headers ({table}.headers).' + _owner(account, catalog)
     )
 
 
 def _owner(account: Account, catalog: Catalog) -> str:
-    """The packaged provider that this host belongs to, if the account is not that provider."""
+    """A sentence with the packaged provider that has this host, if the account is of another provider; else ""."""
     host = urls.host(account.target.base_url)
     if host in ("", "localhost", "::1") or host.startswith("127."):
         return ""
@@ -53,13 +53,13 @@ def _not_found(error: Error, account: Account, catalog: Catalog) -> str:
         if url in (old.rstrip("/") for old in catalog.glance(entry).get("former_urls") or ())
     ]
     if former:
-        return f"{url} is a former address of {former[0]}; `prx show {former[0]}` has the present one."
+        return f"{url} is a former address of {former[0]}; `prx show {former[0]}` shows the present one."
     if "model" in error.message.lower():
         return f"`prx models {account.id}` lists the models that it has."
-    bare = not urlsplit(url).path
+    has_no_path = not urlsplit(url).path
     return (
-        f'Is the path right? Many servers answer below /v1: api_url = "{url}/v1"'
-        if bare
+        f'Is the path right? Many servers have their API below /v1: api_url = "{url}/v1"'
+        if has_no_path
         else f"Is the path of {url} right?"
     )
 
@@ -67,7 +67,7 @@ def _not_found(error: Error, account: Account, catalog: Catalog) -> str:
 def _bad_request(error: Error, _account: Account, _catalog: Catalog) -> str:
     text = error.message.lower()
     if "system" in text and "role" in text:
-        return "The provider refuses the role system. In its file: request: {system: merge_into_first_user}."
+        return "The provider refuses the role system. Write into its file: request: {system: merge_into_first_user}."
     return ""
 
 

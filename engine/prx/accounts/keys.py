@@ -1,9 +1,9 @@
-"""Which key goes where.
+"""Decides which key is sent to which server.
 
-A key of the environment goes to the origin of the file that names it. A key or a header of config.toml goes to the api_url
-that stands beside it; without one, to the home of the packaged provider under whose name it stands, whichever file has taken
-that name; and under a name that no packaged provider has, to wherever the file of that name is. "${NAME}" in config.toml is
-the consent to send that variable there.
+A key of the environment is sent to the origin of the file that names its variable. A key or a header of config.toml is sent
+to the api_url in the same table. Without an api_url it is sent to the packaged provider of the table's name, even if
+another file has taken that name; and if no packaged provider has the name, to the URL of the file that has it.
+"${NAME}" in config.toml is the consent to send that variable there.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ Env = Mapping[str, str]
 
 
 class Asked(Record):
-    """Who is asked.
+    """The provider of a call, as it was chosen.
 
-    name      as the caller, a route or the default says it
-    settings  the table of the configuration that speaks of it
-    route     the route that led here
-    base      what the table builds on, where it builds on anything but the file of its name
+    name      as the caller, a route or the default gives it
+    settings  its table in the configuration
+    route     the route that chose it, or None
+    base      the provider or dialect that the table extends; "" where the name itself has a file
     """
 
     name: str
@@ -43,12 +43,12 @@ class Asked(Record):
 
     @property
     def url(self) -> str | None:
-        """The api_url that the configuration has for it."""
+        """The api_url of its route or its table, or None."""
         return (self.route.api_url if self.route else None) or self.settings.api_url
 
 
 class Way(Record):
-    """Where a call would go: by which file, to which URL."""
+    """The file and the URL that a call would use. env: the environment."""
 
     definition: Definition
     base_url: str
@@ -57,38 +57,39 @@ class Way(Record):
 
     @property
     def file_url(self) -> str:
-        """The base URL that the file has, with its variables as they are written."""
+        """The base URL in the file, with ${NAME} as it is written."""
         return self.definition.spec().base_url
 
     def at(self, url: str) -> bool:
-        """Whether it goes to the origin of this URL."""
+        """Whether the call would go to the origin of this URL."""
         try:
             return bool(url) and origin(self.base_url) == origin(fill(url, self.env))
         except (MissingError, ValueError):
             return False
 
     def at_home(self, *names: str) -> bool:
-        """Whether it goes to every packaged provider that has one of these names."""
+        """Whether the call would go to the base URL of each packaged provider that has one of these names."""
         if self.definition.packaged and {*names} <= {"", self.definition.entry.path.stem}:
             return True
         return all(self.at(home) for home in self._homes(names).values())
 
-    def home(self, *names: str) -> str:
-        """The packaged provider that it misses, for an error."""
-        missed = [(name, home) for name, home in self._homes(names).items() if not self.at(home)]
-        return missed[0][1] or missed[0][0]
+    def missed_home(self, *names: str) -> str:
+        """The base URL, or the name, of the first packaged provider of these names that the call would not go to."""
+        missed = ((name, home) for name, home in self._homes(names).items() if not self.at(home))
+        name, home = next(missed)
+        return home or name
 
     def _homes(self, names: Iterable[str]) -> dict[str, str]:
         homes = self.catalog.homes
         return {name: homes[name.lower()] for name in names if name.lower() in homes}
 
 
-class Said(Record):
-    """What the configuration has to send there.
+class Configured(Record):
+    """What the configuration sends with a call.
 
     key     the key, empty for none
     headers the headers of the provider's table
-    names   the environment variables that it sends there by name, in capitals
+    names   the environment variables, in capitals, that its key and headers contain as ${NAME}
     """
 
     key: Secret = Secret("")
@@ -96,15 +97,17 @@ class Said(Record):
     names: frozenset[str] = frozenset()
 
 
-def said(asked: Asked, way: Way) -> Said:
-    """The configuration's key and headers, as far as they may go there. Raises ConfigError for one that would go astray."""
+def configured(asked: Asked, way: Way) -> Configured:
+    """The configuration's key and headers for a call. Raises ConfigError where one would go to another server than it is
+    for.
+    """
     settings, route = asked.settings, asked.route
     table = _of_the_table(asked, way) if settings.api_key is not None or settings.headers else Settings(settings.name)
     key, where = table.api_key, f"{in_table(settings.name)}.api_key"
     if route and route.api_key is not None:
         key, where = _of_the_route(asked, route, way), f"{_in_route(route)}: api_key"
     texts = [text for text in (key, *table.headers.values()) if text is not None]
-    return Said(
+    return Configured(
         key=Secret(expand(key.reveal(), way.env, where).strip()) if key is not None else Secret(""),
         headers=_headers(table, way.env),
         names=frozenset(name.upper() for text in texts for name in variable_names(text.reveal())),
@@ -112,18 +115,18 @@ def said(asked: Asked, way: Way) -> Said:
 
 
 def _of_the_table(asked: Asked, way: Way) -> Settings:
-    """A provider's table, without what may not go where the call goes."""
+    """A provider's table, without keys and headers that are for another server than the call's. Raises ConfigError."""
     settings, route = asked.settings, asked.route
     names = (settings.name, asked.base)
     if way.at(settings.api_url or way.file_url) and (settings.api_url or way.at_home(*names)):
         return settings
     if route and route.api_url:
-        return settings._replace(api_key=None, headers=NONE)  # another server than the table speaks of
+        return settings._replace(api_key=None, headers=NONE)  # the route's URL is of another server than the table's
     routed = route is not None and route.api_key is not None
     wrong = [key for key in ("api_key", "headers") if getattr(settings, key) and not (routed and key == "api_key")]
     if wrong:
         consent = f"{in_table(settings.name)}.api_url = {quoted(way.file_url)}"
-        raise _astray(f"{in_table(settings.name)}.{wrong[0]}", way, names, consent)
+        raise _wrong_server(f"{in_table(settings.name)}.{wrong[0]}", way, names, consent)
     return settings
 
 
@@ -131,41 +134,45 @@ def _of_the_route(asked: Asked, route: Route, way: Way) -> Secret | None:
     names = (asked.name, asked.base)
     if asked.url or way.at_home(*names):
         return route.api_key
-    raise _astray(f"{_in_route(route)}: api_key", way, names, f"api_url = {quoted(way.file_url)} in that route")
+    raise _wrong_server(f"{_in_route(route)}: api_key", way, names, f"api_url = {quoted(way.file_url)} in that route")
 
 
-def _astray(where: str, way: Way, names: Iterable[str], consent: str) -> ConfigError:
+def _wrong_server(where: str, way: Way, names: Iterable[str], consent: str) -> ConfigError:
     return ConfigError(
-        f"{where} is for {way.home(*names)}, and {way.definition.entry.path} would have it sent to {way.file_url}",
+        f"{where} is for {way.missed_home(*names)}, but {way.definition.entry.path} would send it to {way.file_url}",
         provider=way.definition.id,
-        hint=f"If you want that, say so: {consent}.",
+        hint=f"If you want that, write {consent}.",
     )
 
 
 def _headers(table: Settings, env: Env) -> dict[str, Secret]:
-    """The configured headers. Each may be a key, so each is kept as one."""
+    """The configured headers. Any of them may hold a key, so all are Secrets."""
     where = f"{in_table(table.name)}.headers"
     return {name.lower(): Secret(expand(text.reveal(), env, f"{where}.{name}")) for name, text in table.headers.items()}
 
 
-def usable(asked: Asked, way: Way, given: Said, *, trusted: bool) -> dict[str, str]:
-    """The variables that the file may have. Raises ConfigError for one that is a packaged provider's at another origin.
+def usable(asked: Asked, way: Way, given: Configured, *, trusted: bool) -> dict[str, str]:
+    """{name: value} of the environment variables that a file may use: those that the configuration sends there by name
+    and, if the call goes to the file's own origin (trusted), all that the file names.
 
-    Those are what the configuration sends there by name and, at the file's own origin, all that it asks for.
+    Raises ConfigError for one that is the key of a packaged provider at another origin.
     """
-    found = {name: way.env[name] for name in _wanted(way, given, trusted=trusted) if way.env.get(name, "").strip()}
-    for name in found:
+    values = {name: way.env[name] for name in _wanted(way, given, trusted=trusted) if way.env.get(name, "").strip()}
+    for name in values:
         if name.upper() not in given.names and not may_have(way, name):
             home = claimed(way.catalog, name)[0] or "another provider"
             raise ConfigError(
                 f"{way.definition.entry.path} asks for {name}, which belongs to {home}",
                 provider=way.definition.id,
-                hint=f"If you want that key to go to {way.base_url}, say so: {_consent(asked, way, given, name)}.",
+                hint=f"If you want that key to be sent to {way.base_url}, write {_consent(asked, way, given, name)}.",
             )
-    return found
+    return values
 
 
-def _wanted(way: Way, given: Said, *, trusted: bool) -> set[str]:
+def _wanted(way: Way, given: Configured, *, trusted: bool) -> set[str]:
+    """The environment variables that a file uses: all in its headers and query, and the first one of auth.env that is
+    set, if the configuration has no key.
+    """
     texts = named(way.definition.raw)
     if not trusted:
         return {name for name in texts if name.upper() in given.names}
@@ -174,8 +181,8 @@ def _wanted(way: Way, given: Said, *, trusted: bool) -> set[str]:
     return texts | {key} if key else texts
 
 
-def _consent(asked: Asked, way: Way, given: Said, name: str) -> str:
-    """What to write into config.toml so that a variable goes there: as the key, or beside the key as a header."""
+def _consent(asked: Asked, way: Way, given: Configured, name: str) -> str:
+    """The line of config.toml that sends a variable there: as the key, or as a header where there is a key already."""
     if not given.key:
         return in_config(asked, way, "api_key", f'"${{{name}}}"')
     headers = ((way.definition.raw.get("request") or {}).get("headers") or {}).items()
@@ -184,7 +191,7 @@ def _consent(asked: Asked, way: Way, given: Said, name: str) -> str:
 
 
 def in_config(asked: Asked, way: Way, key: str, value: str) -> str:
-    """A line for a provider's table, with the api_url that it needs beside it."""
+    """A line for a provider's table in config.toml, with the api_url if the table needs one."""
     settings = asked.settings
     line = f"{in_table(settings.name)}.{key} = {value}"
     if asked.url or way.at_home(settings.name, asked.base):
@@ -193,30 +200,30 @@ def in_config(asked: Asked, way: Way, key: str, value: str) -> str:
 
 
 def to_set(asked: Asked, way: Way) -> str:
-    """What to set so that a key goes there."""
+    """A sentence: what to set so that a key is sent there."""
     names = way.definition.spec().auth.env
     value = f'"${{{names[0]}}}"' if names else '"…"'
     route = asked.route
     if route and route.api_url and not way.at(asked.settings.api_url or way.file_url):
         return f"Set api_key = {value} in {_in_route(route)}."
-    free = [name for name in names if way.at(way.file_url) and may_have(way, name)]
-    also = f"{' or '.join(free)} in the environment, or " if free else ""
-    return f"Set {also}{in_config(asked, way, 'api_key', value)} in config.toml."
+    allowed = [name for name in names if way.at(way.file_url) and may_have(way, name)]
+    in_environment = f"{' or '.join(allowed)} in the environment, or " if allowed else ""
+    return f"Set {in_environment}{in_config(asked, way, 'api_key', value)} in config.toml."
 
 
 def may_have(way: Way, name: str) -> bool:
-    """Whether a file may have a variable of the environment unasked, at its own origin."""
+    """Whether a file may use an environment variable at its own origin without the configuration's consent."""
     homes = () if way.definition.packaged else claimed(way.catalog, name)
     return not homes or any(map(way.at, homes))
 
 
 def claimed(catalog: Catalog, name: str) -> tuple[str, ...]:
-    """The base URLs of the packaged providers whose key a variable is. Some systems know names in capitals alone."""
+    """The base URLs of the packaged providers that have a variable for their key. Case does not count: Windows has all names in capitals."""
     return tuple(catalog.claims.get(name.upper(), ()))
 
 
 def named(raw: Mapping[str, Any]) -> set[str]:
-    """Variables in the headers and query of a file, its variants included."""
+    """The environment variables in the headers and query of a file, those of its overlays included."""
     return {name for text in _texts(raw) if isinstance(text, str) for name in variable_names(text)}
 
 
@@ -227,7 +234,7 @@ def _texts(raw: Mapping[str, Any]) -> Iterator[Any]:
 
 
 def in_table(name: str) -> str:
-    """The table of a provider as config.toml writes it."""
+    """The name of a provider's table in config.toml, quoted where TOML requires it."""
     return f"providers.{name}" if re.fullmatch(r"[A-Za-z0-9_-]+", name) else f"providers.{quoted(name)}"
 
 
@@ -236,5 +243,5 @@ def _in_route(route: Route) -> str:
 
 
 def quoted(text: str) -> str:
-    """A text as TOML has it."""
+    """A text as a TOML string."""
     return json.dumps(text, ensure_ascii=False)

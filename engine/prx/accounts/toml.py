@@ -1,4 +1,4 @@
-"""A TOML file, read with the places of its keys: from a disk or through a pipe."""
+"""Reads a TOML file with the places of its keys, from a disk or through a pipe."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 
 from prx.errors import ConfigError
 from prx.spec.document import Document, Keys
-from prx.spec.files import at_once, data_of
+from prx.spec.files import data_of, open_without_waiting
 
 MAX_BYTES = 1 << 20
-_PATIENCE = 10.0  # seconds; whoever writes into a pipe may have to ask for a password
+_PIPE_TIMEOUT = 10.0  # seconds; the program that writes into the pipe may have to ask for a password
 
 
 def read(path: Path) -> Document:
-    """The file. Raises ConfigError with the place of what is no TOML."""
+    """The file. Raises ConfigError, with line and column for a syntax error."""
     try:
         text = _bytes(path).decode("utf-8-sig")
         return Document(str(path), tomllib.loads(text), _marks(text), text)
@@ -31,14 +31,14 @@ def read(path: Path) -> Document:
         place = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
         where = f"{path}:{place[1]}:{place[2]}" if place else str(path)
         raise ConfigError(f"{where}: not TOML: {str(error).partition(' (at ')[0]}") from None
-    except (RecursionError, ValueError):  # what tomllib lets out of Python's own limits
+    except (RecursionError, ValueError):  # tomllib does not catch errors from Python's limits
         raise ConfigError(
             f"{path}: not TOML that can be read: nested too deep, or a number of too many digits"
         ) from None
 
 
 def _bytes(path: Path) -> bytes:
-    """What is in a file, or comes through a pipe: --config <(…) keeps a key off the disk. Raises OSError."""
+    """The bytes of a file, or of a pipe: --config <(…) keeps a key off the disk. Raises OSError."""
     try:
         data = _of_pipe(path) if path.is_fifo() else data_of(path, MAX_BYTES)
     except ValueError as error:  # a NUL in the path
@@ -49,9 +49,9 @@ def _bytes(path: Path) -> bytes:
 
 
 def _of_pipe(path: Path) -> bytes:
-    """What comes through a pipe. Raises OSError."""
+    """The bytes of a pipe until its writer closes it. Raises OSError."""
     data = b""
-    with open(path, "rb", buffering=0, opener=at_once) as pipe:
+    with open(path, "rb", buffering=0, opener=open_without_waiting) as pipe:
         while len(data) <= MAX_BYTES and (more := _next(pipe)):
             data += more
     if not data:
@@ -60,8 +60,9 @@ def _of_pipe(path: Path) -> bytes:
 
 
 def _next(pipe: RawIOBase) -> bytes | None:
-    if not select.select([pipe], [], [], _PATIENCE)[0]:
-        raise OSError(0, f"nothing came through this pipe for {_PATIENCE:g} s")
+    readable, _, _ = select.select([pipe], [], [], _PIPE_TIMEOUT)
+    if not readable:
+        raise OSError(0, f"nothing came through this pipe for {_PIPE_TIMEOUT:g} s")
     return pipe.read(1 << 16)
 
 
@@ -70,7 +71,7 @@ _KEY = re.compile(r"(\s*)([A-Za-z0-9_.\"'-]+)\s*=")
 
 
 def _marks(text: str) -> dict[Keys, tuple[int, int]]:
-    """Lines of tables and keys, as far as a reading line by line can tell; tomllib keeps none."""
+    """(line, column) of tables and keys, as far as single lines show them; tomllib gives none."""
     marks: dict[Keys, tuple[int, int]] = {(): (1, 1)}
     table: Keys = ()
     counts: dict[Keys, int] = {}

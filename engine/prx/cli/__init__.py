@@ -1,6 +1,6 @@
-"""The command line. One file a group of commands; none decides anything that the library does not.
+"""The command line, one file for each group of commands. All decisions are in the library.
 
-Exit codes: 0 done · 1 the user's or the provider's fault, said in a sentence · 2 wrong usage · 3 our bug ·
+Exit codes: 0 success · 1 an error of the user or the provider, explained in a sentence · 2 wrong usage · 3 a bug of prx ·
 130 interrupted.
 """
 
@@ -45,36 +45,36 @@ def main() -> None:
     except Error as error:
         _say(f"prx: {error}")
         code = 1
-    except OSError as error:  # of files the commands speak themselves; what is left is the output
+    except OSError as error:  # the commands report errors of files themselves, so this is one of the output
         _say(f"prx: the output cannot be written: {error.strerror or error}")
         code = _closed_pipe() or 1
     except Exception as error:
         if os.environ.get("PRX_DEBUG"):
             raise
-        _say(
-            f"prx: a fault of prx itself: {type(error).__name__}: {error}\nSet PRX_DEBUG=1 to see where, and please report it."
-        )
+        _say(f"prx: a bug of prx: {type(error).__name__}: {error}\nPlease report it; PRX_DEBUG=1 shows the traceback.")
         code = 3
     sys.exit(code)
 
 
 def _streams() -> None:
-    """Something to read from and to write to, also where a shell has closed it. Raises OSError without an output."""
-    nothing = Path(os.devnull)
-    sys.stdin = sys.stdin or nothing.open(encoding="utf-8")  # open as long as the process
-    sys.stderr = sys.stderr or nothing.open("w", encoding="utf-8")
+    """Replace standard input and error by the null device where the shell has closed them. Raises OSError where standard
+    output is closed.
+    """
+    null = Path(os.devnull)
+    sys.stdin = sys.stdin or null.open(encoding="utf-8")  # never closed: it is needed as long as the process runs
+    sys.stderr = sys.stderr or null.open("w", encoding="utf-8")
     if sys.stdout is None:
         raise OSError("standard output is closed")
 
 
 def _say(text: str) -> None:
-    """A sentence for people. What a server or a file put into it commands no terminal."""
+    """Print a sentence on stderr, with keys masked and control characters escaped."""
     with contextlib.suppress(OSError):
         output.echo(text, err=True)
 
 
 def _closed_pipe() -> int:
-    """Nobody takes our output; say nothing more, and let nothing be flushed into what is closed."""
+    """The reader of the output has closed the pipe: send the rest, which Python flushes at exit, to the null device."""
     if sys.stdout is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0

@@ -1,4 +1,4 @@
-"""prx chat: one answer, or a conversation, as it arrives."""
+"""prx chat: prints one answer, or a conversation, as it arrives."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from prx.text import nearest
     "-p",
     "--provider",
     shell_complete=options.complete_provider,
-    help="The provider to ask: its name, or the path of its file.",
+    help="The provider to call: its name, or the path of its file.",
 )
 @click.option("-s", "--system", metavar="TEXT", help="A system message.")
-@click.option("--chat", "several", is_flag=True, help="Several turns: each line of input is one.")
+@click.option("--chat", "several", is_flag=True, help="Several turns: each line of standard input is a message.")
 @click.option(
     "--image",
     "pictures",
@@ -55,12 +55,12 @@ from prx.text import nearest
     metavar="NAME=VALUE",
     help="A parameter such as temperature=0; the value is JSON or text.",
 )
-@click.option("--timeout", type=options.seconds, metavar="SECONDS", help="Longest silence, in every phase.")
+@click.option("--timeout", type=options.seconds, metavar="SECONDS", help="Longest time without a byte, in every phase.")
 @click.option("--deadline", type=options.seconds, metavar="SECONDS", help="Longest time for the whole call.")
 @click.option("--retries", type=click.IntRange(0), metavar="N", help="Attempts beyond the first.")
-@click.option("--no-fallbacks", is_flag=True, help="Try no fallback.")
-@click.option("--no-stream", is_flag=True, help="Ask for one whole answer.")
-@click.option("--raw", is_flag=True, help="Print the text as it came, control characters and all, also on a terminal.")
+@click.option("--no-fallbacks", is_flag=True, help="Do not try fallbacks.")
+@click.option("--no-stream", is_flag=True, help="Request one whole answer instead of a stream.")
+@click.option("--raw", is_flag=True, help="Print control characters in the text unchanged, also on a terminal.")
 @click.option("--json", "as_json", is_flag=True, help="Print the reply as JSON.")
 @click.option("--events", is_flag=True, help="Print each piece as a line of JSON, as it arrives.")
 @click.option("--dry-run", is_flag=True, help="Print the request, with its key masked, and send nothing.")
@@ -70,14 +70,14 @@ def chat(
     tools_file: Path | None, params: tuple[str, ...], timeout: float | None, deadline: float | None, retries: int | None,
     no_fallbacks: bool, no_stream: bool, raw: bool, as_json: bool, events: bool, dry_run: bool, config: str | None, folders: tuple[str, ...],
 ) -> None:  # fmt: skip
-    """Ask a model. The prompt is the argument, or what comes on standard input.
+    """Call a model. The prompt is the argument, or standard input.
 
     \b
     prx chat -m provider/model "Say hello."
     git diff | prx chat -m provider/model -s "Write a commit message."
     """
     if as_json and events:
-        raise click.UsageError("--json and --events: ask for one of them")
+        raise click.UsageError("--json and --events cannot be used together")
     if provider:
         provider, folders = options.by_name(provider, folders)
     asking: dict[str, Any] = {"tools": _tools(tools_file), **_params(params)}
@@ -114,11 +114,11 @@ def chat(
             pictures = ()
 
 
-# ------------------------------------------------------------------ what is asked
+# ------------------------------------------------------------------ arguments of the call
 
 
 def _model(client: Client | Session, provider: str | None, model: str | None) -> str | ModelRef | None:
-    """The name to call by, from --provider and --model; None is the configuration's default."""
+    """The model to call, from --provider and --model; None for the configuration's default."""
     if provider is None:
         return model
     account = client.accounts.get(provider)
@@ -129,7 +129,7 @@ def _model(client: Client | Session, provider: str | None, model: str | None) ->
         raise ConfigError(
             "no model is named",
             provider=account.id,
-            hint=f"Add --model; `prx models {account.id}` lists what there is.",
+            hint=f"Add --model; `prx models {account.id}` lists the models.",
         )
     return ModelRef(provider, name)
 
@@ -159,7 +159,7 @@ def _read(read: Callable[[], str]) -> str:
     try:
         return read()
     except UnicodeDecodeError:
-        raise ConfigError("standard input is no valid UTF-8") from None
+        raise ConfigError("standard input is not valid UTF-8") from None
 
 
 def _user(text: str, pictures: Sequence[Path]) -> Message:
@@ -191,7 +191,7 @@ def _tools(path: Path | None) -> list[dict[str, Any]] | None:
     return [tool if "type" in tool else {"type": "function", "function": tool} for tool in listed]
 
 
-# What looks like a parameter and has a word of its own.
+# {name that is not a parameter: what to use instead}
 _OPTIONS = {
     "model": "--model", "messages": "the prompt", "tools": "--tools", "stream": "--no-stream", "timeout": "--timeout",
     "deadline": "--deadline", "retries": "--retries", "fallbacks": "--no-fallbacks",
@@ -205,7 +205,7 @@ def _params(given: Sequence[str]) -> dict[str, Any]:
         if not equals or not name:
             raise click.UsageError(f"--param {item}: write NAME=VALUE")
         if name in _OPTIONS:
-            raise click.UsageError(f"--param {name}: it is no parameter; use {_OPTIONS[name]}")
+            raise click.UsageError(f"--param {name}: not a parameter of the request; use {_OPTIONS[name]}")
         try:
             params[name] = json.loads(text)
         except ValueError:
@@ -214,7 +214,7 @@ def _params(given: Sequence[str]) -> dict[str, Any]:
 
 
 def _near_models(error: Error, client: Client, model: str | ModelRef | None) -> None:
-    """For a model that the provider does not know: the nearest names of its own list."""
+    """Add a hint to the error of an unknown model: the nearest name in the provider's list."""
     if not isinstance(error, NotFoundError) or "model" not in error.message.lower():
         return
     try:
@@ -223,4 +223,4 @@ def _near_models(error: Error, client: Client, model: str | ModelRef | None) -> 
     except Error:
         return
     close = "" if name in known else nearest(name, known)
-    error.hint = f"{account.id} has no {name!r}{close}" if close else error.hint
+    error.hint = f"{account.id} has no model {name!r}{close}" if close else error.hint

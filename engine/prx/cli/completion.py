@@ -1,4 +1,4 @@
-"""prx completion: a script for the shell."""
+"""prx completion: prints the completion script of a shell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""prx conformance: every case against every provider that says it can do it, and what came of it."""
+"""prx conformance: runs the cases against providers, and reports the results."""
 
 from __future__ import annotations
 
@@ -22,19 +22,25 @@ from prx.spec.model import Spec
 
 @click.command()
 @click.argument("targets", nargs=-1, metavar="[ID|FILE]...")
-@click.option("--live", "mode", flag_value="live", help="Ask the providers themselves; costs tokens.")
-@click.option("--record", "mode", flag_value="record", help="As --live, and keep what was said as recordings.")
+@click.option("--live", "mode", flag_value="live", help="Call the providers themselves; costs tokens.")
+@click.option("--record", "mode", flag_value="record", help="As --live, and write the exchanges as recordings.")
 @click.option("--case", "only", multiple=True, metavar="NAME", help="Only this case.")
-@click.option("--model", default="", help="The model to ask live.")
+@click.option("--model", default="", help="The model to call live.")
 @click.option("--cassettes", type=click.Path(path_type=Path), metavar="DIR", help="Folder of recordings.")
 @click.option(
-    "--corpus", type=click.Path(path_type=Path), metavar="DIR", help="Recorded traffic of vendors, as one case more."
+    "--corpus",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder of recorded traffic of vendors, as a further case.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write the report as JUnit XML.")
 @click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write the report as one page.")
 @click.option(
-    "--resume", type=click.Path(path_type=Path), metavar="FILE", help="Keep results here, and go on from what is there."
+    "--resume",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write results to FILE during the run, and skip the cases that it has results of.",
 )
 @options.settings
 def conformance(
@@ -43,8 +49,8 @@ def conformance(
 ) -> None:  # fmt: skip
     """Run the conformance cases: from recordings, or live.
 
-    Without names, every provider that has recordings. It judges the wire and not the model. Exit 1 where a case
-    failed, where a provider would not be asked, or where nothing was judged.
+    Without names, every provider that has recordings. Cases test how requests and answers are handled, not the model.
+    Exit code 1 if a case has failed, if a provider was busy or not reached, or if no case has passed.
     """
     chosen = cases.named(only)
     files = [Path(target).parent for target in targets if _is_file(target)]
@@ -78,15 +84,17 @@ def _is_file(target: str) -> bool:
 
 def _recorded(plan: suite.Plan) -> list[str]:
     if plan.mode != "replay":
-        raise click.UsageError("name the providers to ask; each costs tokens")
-    found = sorted(path.name for path in plan.recordings.iterdir() if path.is_dir()) if plan.recordings.is_dir() else []
-    if not found:
-        raise ConfigError(f"{plan.recordings}: no recordings", hint="Name a provider, or a folder with --cassettes.")
-    return found
+        raise click.UsageError("name the providers to call; each costs tokens")
+    names = sorted(path.name for path in plan.recordings.iterdir() if path.is_dir()) if plan.recordings.is_dir() else []
+    if not names:
+        raise ConfigError(
+            f"{plan.recordings}: there are no recordings", hint="Name a provider, or a folder with --cassettes."
+        )
+    return names
 
 
 def _run(plan: suite.Plan, definition: Definition, state: report.State, corpus: Path | None, *, shown: bool) -> None:
-    """All cases of a provider, each told as it is done."""
+    """Run all cases of a provider; the result of each is printed as soon as it is there."""
     spec = definition.spec()
     left = [case for case in plan.cases if not state.has(spec.id, case.name)]
     if shown:
@@ -106,7 +114,7 @@ def _run(plan: suite.Plan, definition: Definition, state: report.State, corpus: 
 def _rows(plan: suite.Plan, spec: Spec, left: list[Case], corpus: Path | None) -> Iterator[dict[str, Any]]:
     try:
         yield from map(report.row_of, suite.results(replace(plan, cases=left), spec.id, spec))
-    except Error as error:  # nobody to ask: no key, no address
+    except Error as error:  # the provider cannot be called at all: no key, no URL
         yield from (report.row_of(run.Result(spec.id, case.name, "error", error.summary())) for case in left)
     if corpus is not None:
         from prx.conformance import corpus as recorded
@@ -142,9 +150,9 @@ def _write(whole: dict[str, Any], junit: Path | None, html: Path | None) -> None
 
 
 def _summary(whole: dict[str, Any]) -> None:
-    found, by = whole["counts"]["outcomes"], whole["counts"]["passed_by"]
+    outcomes, passed_by = whole["counts"]["outcomes"], whole["counts"]["passed_by"]
     click.echo(
-        "\n" + ", ".join(f"{count} {outcome}" for outcome, count in sorted(found.items())) or "nothing was asked"
+        "\n" + ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items())) or "nothing was asked"
     )
-    if by:
-        click.echo("passed by " + ", ".join(f"{kind}: {count}" for kind, count in sorted(by.items())))
+    if passed_by:
+        click.echo("passed by " + ", ".join(f"{kind}: {count}" for kind, count in sorted(passed_by.items())))

@@ -1,4 +1,4 @@
-"""prx demo: a real conversation with no key and no network, through an ordinary provider file."""
+"""prx demo: a conversation with a server on this machine, without a key, through an ordinary provider file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _WEATHER = {
 
 
 def _picture(size: int = 16) -> str:
-    """A small PNG of our own, as a data: URL."""
+    """A small PNG as a data: URL, made here so that the package needs no picture file."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -51,11 +51,11 @@ def _picture(size: int = 16) -> str:
 def demo(serve: int | None) -> None:
     """Talk to a small server on this machine: no key, no network, real HTTP.
 
-    The server is ours and no language model. The file that reads it is an ordinary one.
+    The server is a part of prx and not a language model. It is called through an ordinary provider file.
     """
     with _emulator(serve or 0) as emulator:
         if serve is not None:
-            click.echo(f"serving at {emulator.url}; models: {', '.join(_MODELS)}; end with Ctrl-C")
+            click.echo(f"serving at {emulator.url}; models: {', '.join(_MODELS)}; Ctrl-C ends it")
             threading.Event().wait()
         file = next(_FILES.glob("*.yaml"))
         click.secho(f"Through {file.name}, an ordinary provider file:\n", dim=True)
@@ -69,7 +69,7 @@ def _emulator(port: int) -> Emulator:
     try:
         return Emulator(_PERSONA, port)
     except OSError as error:
-        raise ConfigError(f"port {port}: {error.strerror}", hint="Take another one.") from None
+        raise ConfigError(f"port {port}: {error.strerror}", hint="Use another port.") from None
 
 
 def _converse(client: Client) -> None:
@@ -99,13 +99,13 @@ def _turn(
     for call in stream.reply.tool_calls:
         output.echo(f"{call.name}({call.arguments})")
     if stream.reply.fallbacks:
-        output.note(f"(Chat Completions was 404 here; answered by way of: {', '.join(stream.reply.fallbacks)})")
+        output.note(f"(Chat Completions gave 404 here; answered with the fallback {', '.join(stream.reply.fallbacks)})")
     messages.append(stream.reply.message)
     return stream.reply
 
 
 def _show(delta: Delta, last: str) -> str:
-    """Print a piece; gives what the line now ends with: "thought", "text", or as before."""
+    """Print a piece; gives the kind of the last text on the line: "thought", "text", or `last` if nothing was printed."""
     if delta.reasoning:
         output.echo(delta.reasoning, dim=True, nl=False)
         return "thought"

@@ -1,4 +1,4 @@
-"""prx models and prx doctor: what a provider has, and what keeps it from working."""
+"""prx models and prx doctor: list a provider's models, and check what may keep it from working."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from prx.cli import options, output
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @options.settings
 def models(name: str | None, as_json: bool, config: str | None, folders: tuple[str, ...]) -> None:
-    """List the models that a provider says it has."""
+    """Print a provider's own list of its models."""
     if name:
         name, folders = options.by_name(name, folders)
     with options.client(config, folders) as client:
-        found = client.models(name)
+        names = client.models(name)
     if as_json:
-        output.print_json(found)
+        output.print_json(names)
     else:
-        output.echo("\n".join(map(output.line, found)), nl=bool(found))
-        if not found:
+        output.echo("\n".join(map(output.line, names)), nl=bool(names))
+        if not names:
             output.note("(the list is empty)")
 
 
@@ -41,9 +41,9 @@ def models(name: str | None, as_json: bool, config: str | None, folders: tuple[s
 def doctor(
     what: str | None, only: tuple[str, ...], as_json: bool, config: str | None, folders: tuple[str, ...]
 ) -> None:
-    """Check every configured provider: address, key, models, and (without the word `models`) a short chat.
+    """Check every configured provider: URL, key, models, and, without the argument `models`, short chats.
 
-    Each provider is asked with its own key and no other. The chat costs a few tokens.
+    Each provider is called with its own key only. The chats cost a few tokens.
     """
     for name in only:
         _, folders = options.by_name(name, folders)

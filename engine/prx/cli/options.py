@@ -20,29 +20,29 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def settings(command: Command) -> Command:
-    """--config and --providers, where every command looks for files."""
+    """Adds --config and --providers to a command."""
     command = click.option(
         "--providers",
         "folders",
         multiple=True,
         metavar="DIR",
-        help="Further folder of provider files; before all others.",
+        help="Further folder of provider files; it replaces files of the same name in all others.",
     )(command)
     return click.option("--config", metavar="FILE", help="config.toml to use in place of the usual one.")(command)
 
 
 def client(config: str | None, folders: Sequence[str]) -> Client:
-    """For a command that calls somebody."""
+    """The client of a command that calls providers; its keys are masked in all output."""
     return output.watch(Client(config=config, providers=list(folders)))
 
 
 def session(config: str | None, folders: Sequence[str]) -> Session:
-    """For a command that calls nobody: it has no connections, and loads nothing that makes some."""
+    """The session of a command that calls no provider: unlike a client, it imports nothing for connections."""
     return output.watch(Session(config, list(folders), None))
 
 
 def session_without_config(folders: Sequence[str]) -> Session:
-    """For a command that looks at a configuration which may be faulty."""
+    """The session of a command that checks configurations: a faulty one must not keep it from running."""
     return output.watch(Session({}, list(folders), None))
 
 
@@ -52,31 +52,33 @@ def by_name(name: str, folders: Sequence[str]) -> tuple[str, tuple[str, ...]]:
     if path.suffix not in SUFFIXES:
         return name, tuple(folders)
     if not path.is_file():
-        raise ConfigError(f"{name}: no such file", hint="Write a provider's name, or the path of its YAML file.")
+        raise ConfigError(
+            f"{name}: there is no such file", hint="Write a provider's name, or the path of its YAML file."
+        )
     return path.stem, (str(path.parent), *folders)
 
 
 def key(variable: str | None) -> str:
-    """The key in the variable that --key-env names, "" where it names none. Raises ConfigError for an empty one."""
-    found = output.guard(os.environ.get(variable, "").strip() if variable else "")
-    if variable and not found:
-        raise ConfigError(f"the environment has no {variable}")
-    return found
+    """The key in the variable of --key-env, "" without the option. Raises ConfigError for a variable that is not set."""
+    value = output.guard(os.environ.get(variable, "").strip() if variable else "")
+    if variable and not value:
+        raise ConfigError(f"the environment variable {variable} is not set")
+    return value
 
 
 def complete_provider(_ctx: click.Context, _param: click.Parameter, start: str) -> list[str]:
-    """Names of providers, for the shell's completion."""
+    """Completes names of providers."""
     return [name for name in Session({}, None, None).catalog.names if name.startswith(start)]
 
 
 def complete_model(ctx: click.Context, param: click.Parameter, start: str) -> list[str]:
-    """The providers that a model's name may begin with."""
+    """Completes a model's name up to its slash: provider/."""
     return [] if "/" in start else [f"{name}/" for name in complete_provider(ctx, param, start)]
 
 
 def seconds(text: str) -> float:
-    """A limit on the command line: a finite number above 0."""
+    """A number of seconds on the command line. Raises BadParameter."""
     try:
         return arguments.seconds("it", float(text)) or 0.0
     except (ValueError, ConfigError):
-        raise click.BadParameter(f"{text!r} is no number of seconds above 0") from None
+        raise click.BadParameter(f"{text!r} is not a number of seconds above 0") from None

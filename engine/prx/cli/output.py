@@ -1,7 +1,7 @@
-"""Where all that a command prints goes through: known keys are masked, and nothing in it commands a terminal.
+"""Prints the output of all commands: with known keys masked, and with control characters escaped.
 
-A server may say a key back, and it may say what moves a cursor, sets a title or fills the clipboard. Whatever a command
-repeats of it is a text like any other here. Colours are the command's own, and are put around the text afterwards.
+A server's answer may repeat a key, and may contain control sequences that move the cursor of a terminal, set its title or
+fill the clipboard. Colours are added by prx itself, after the text has been escaped.
 """
 
 from __future__ import annotations
@@ -22,45 +22,45 @@ from prx.session import Session
 Watched = TypeVar("Watched", Client, Session)
 _clients: list[Client | Session] = []
 _keys: list[Secret] = []
-# All but tabs and line breaks that a terminal obeys, or by which what stands beside them changes its place.
+# Characters that control a terminal, or the order in which it shows those beside them; without tabs and line feeds.
 _COMMANDS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\U000e0000-\U000e007f]"
 )
-# In JSON a reader sees what they do: they change a terminal's state, or the direction of what stands beside them.
+# Invisible characters and those that control a terminal: JSON is printed with their escapes.
 _UNSEEN = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 
 
 def watch(client: Watched) -> Watched:
-    """Have the keys of a client's providers masked from now on."""
+    """Mask the keys of a client's accounts in all further output; gives the client."""
     _clients.append(client)
     return client
 
 
 def guard(key: str) -> str:
-    """Have a key masked that no client knows."""
+    """Mask a key that no client has in all further output; gives the key."""
     if key:
         _keys.append(Secret(key))
     return key
 
 
 def mask() -> Mask:
-    """Of the keys that this process may have sent."""
+    """A Mask of all keys that this process may have sent."""
     accounts = [account for client in _clients for account in tuple(client.accounts.opened.values())]
     return Mask([*_keys, *(secret for account in accounts for secret in account.target.secrets)])
 
 
 def safe(text: str) -> str:
-    """A text without keys, whose lines and tabs are all that it does to a terminal."""
-    return _tame(mask().text(text))
+    """A text with keys masked, and with control characters other than tabs and line feeds escaped."""
+    return _escaped(mask().text(text))
 
 
 def line(text: str) -> str:
-    """The same on one line: a name that a server gives makes no second one."""
-    return _tame(mask().text(text)).replace("\n", "\\n").replace("\t", "\\t")
+    """As `safe`, in one line: also tabs and line feeds are escaped."""
+    return _escaped(mask().text(text)).replace("\n", "\\n").replace("\t", "\\t")
 
 
-def _tame(text: str) -> str:
-    return _COMMANDS.sub(lambda found: found[0].encode("unicode_escape").decode(), text.replace("\r\n", "\n"))
+def _escaped(text: str) -> str:
+    return _COMMANDS.sub(lambda match: match[0].encode("unicode_escape").decode(), text.replace("\r\n", "\n"))
 
 
 def echo(text: str = "", *, nl: bool = True, err: bool = False, **style: Any) -> None:
@@ -68,24 +68,25 @@ def echo(text: str = "", *, nl: bool = True, err: bool = False, **style: Any) ->
 
 
 def _print(text: str, *, nl: bool, err: bool, **style: Any) -> None:
-    click.echo(click.style(text, **style) if style else text, nl=nl, err=err)  # without a style, it would end one
+    # click.style adds a reset at the end even if it has no style to apply.
+    click.echo(click.style(text, **style) if style else text, nl=nl, err=err)
 
 
 def file(text: str) -> None:
-    """A file, as it is; on a terminal, nothing in it commands it."""
-    click.echo(_tame(text) if sys.stdout.isatty() else text, nl=False, color=True)
+    """Print the text of a file: unchanged, but on a terminal with control characters escaped."""
+    click.echo(_escaped(text) if sys.stdout.isatty() else text, nl=False, color=True)
 
 
 def note(text: str) -> None:
-    """Something beside the answer: on stderr, dimmed where a terminal shows it."""
+    """Print a remark on stderr, dimmed on a terminal."""
     sys.stdout.flush()
     echo(text, err=True, dim=True)
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
-    """JSON that every reader takes: without keys, and without the numbers that JSON does not have, which are null."""
+    """The JSON text of a value, with keys masked, and with null for NaN and infinite numbers."""
     text = json.dumps(strict(mask().value(value)), indent=indent, ensure_ascii=False, allow_nan=False, default=str)
-    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def print_json(value: Any) -> None:
@@ -93,7 +94,7 @@ def print_json(value: Any) -> None:
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table for eyes on a terminal, lines with tabs for programs elsewhere."""
+    """Print a table on a terminal, and lines of cells separated by tabs elsewhere, for programs."""
     rows = [[safe(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         for row in rows:
@@ -113,34 +114,34 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 class Running:
-    """A text that comes in pieces. A key in it is masked, also where it is cut in two: its beginning waits for the rest.
+    """Prints a text that comes in pieces. A key in it is masked, also if it is cut in two: its beginning is held back.
 
-    raw: as it came, but for keys; else what would command a terminal is shown by its number
+    raw: mask keys only; otherwise control characters are escaped as well
     """
 
     def __init__(self, *, err: bool = False, raw: bool, **style: Any) -> None:
         self._err, self._raw, self._style = err, raw, style
-        self._flow: Flow | None = None  # there are keys once somebody answers
-        self._return = ""  # one that the last piece ended with: a line break may follow
+        self._flow: Flow | None = None  # made with the first piece: accounts, and so keys, are known only then
+        self._return = ""  # a carriage return at the end of the last piece, held back: a line feed may follow
 
     def piece(self, text: str) -> None:
         self._flow = self._flow or mask().flow()
         self._show(self._flow.piece(text))
 
     def end(self) -> None:
-        """Nothing more comes."""
+        """The text has ended: print what was held back."""
         rest = self._flow.rest() if self._flow else ""
-        self._show(rest if self._raw else _tame(self._return + rest), tame=False)
+        self._show(rest if self._raw else _escaped(self._return + rest), escape=False)
         self._return = ""
 
-    def _show(self, text: str, *, tame: bool = True) -> None:
-        if tame and not self._raw:
+    def _show(self, text: str, *, escape: bool = True) -> None:
+        if escape and not self._raw:
             text = self._return + text
             self._return = text[len(text.removesuffix("\r")) :]
-            text = _tame(text.removesuffix("\r"))
+            text = _escaped(text.removesuffix("\r"))
         if text:
             stream = sys.stderr if self._err else sys.stdout
             styled = click.style(text, **self._style) if self._style and stream.isatty() else text
-            # Else click would take a text's own escapes out where no terminal is, and it is to be as it came.
+            # color: otherwise click removes escape sequences from a raw text where the output is not a terminal.
             click.echo(styled, nl=False, err=self._err, color=self._raw or None)
             stream.flush()

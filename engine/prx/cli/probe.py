@@ -1,4 +1,4 @@
-"""prx probe: an endpoint asked what it is, and the provider's file that comes of it."""
+"""prx probe: probes an unknown endpoint, and writes a provider's file for it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SIGNS = {"yes": "yes", "no": "no", "open": "?"}
 @click.command()
 @click.argument("url")
 @click.option("--key-env", metavar="NAME", help="The environment variable with the key.")
-@click.option("--model", default="", help="The model to ask; without it, one of the list.")
+@click.option("--model", default="", help="The model to call; without it, one of the server's list.")
 @click.option("--id", "name", help="The id of the provider; without it, made from FILE or the host.")
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="FILE", help="Write there instead of to standard output."
@@ -37,26 +37,26 @@ _SIGNS = {"yes": "yes", "no": "no", "open": "?"}
     "--pause", type=click.FloatRange(0, 60), default=0.2, show_default=True, help="Seconds between two requests."
 )
 @click.option("--yes", is_flag=True, help="Do not ask before requests are sent.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON, with the file in it.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON, with the file in it.")
 @options.settings
 @sealed
 def probe(
     url: str, key_env: str | None, model: str, name: str | None, out: Path | None, force: bool, max_requests: int, pause: float,
     yes: bool, as_json: bool, config: str | None, folders: tuple[str, ...],
 ) -> None:  # fmt: skip
-    """Ask an endpoint what it is, and write its provider file.
+    """Probe an endpoint, and write its provider file.
 
-    It finds the dialect, the path, how the key travels, the models, and what they can do; every line of the
-    file says which request showed it. What was not learned is left out, and listed below it.
+    It finds the dialect, the path, how the key is sent, the models, and their capabilities; each line of the
+    file names the request that showed it. What was not learned is left out, and listed at the end of the file.
     """
     check_url(url)
     key = options.key(key_env)
     catalog = options.session(config, folders).catalog
-    found = _name(name, out, url, catalog)
-    _writable(out, force=force)
-    _agree(url, key_env, max_requests, yes=yes)
+    provider_id = _id(name, out, url, catalog)
+    _check_writable(out, force=force)
+    _ask_consent(url, key_env, max_requests, yes=yes)
     order = Order(
-        url, found, key, key_env or "", model, max_requests, pause, date=datetime.now(UTC).date().isoformat(),
+        url, provider_id, key, key_env or "", model, max_requests, pause, date=datetime.now(UTC).date().isoformat(),
         env=os.environ, folders=folders, say=_say, wait=output.note,
     )  # fmt: skip
     report = probing.probe(order, catalog)
@@ -69,21 +69,23 @@ def probe(
     _end(report, out)
 
 
-def _name(given: str | None, out: Path | None, url: str, catalog: Loader) -> str:
-    """The id: as given, the file's name, or made from the host."""
+def _id(given: str | None, out: Path | None, url: str, catalog: Loader) -> str:
+    """The provider's id: as given, from the file's name, or from the host. Raises UsageError."""
     stem = out.stem if out is not None else given
     if given and stem != given:
-        raise click.UsageError(f"a provider's file has its id for a name: call it {given}.yaml")
+        raise click.UsageError(f"the name of a provider's file must be its id: {given}.yaml")
     if out is not None and out.suffix not in SUFFIXES:
-        raise click.UsageError("a provider's file ends in .yaml")
-    name = stem or _of_host(url, catalog)
+        raise click.UsageError("the name of a provider's file must end in .yaml")
+    name = stem or _id_of_host(url, catalog)
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", name):
-        raise click.UsageError(f"{name!r} is no id of a provider: it is of a-z, 0-9, dots, dashes and underscores")
+        raise click.UsageError(
+            f"{name!r} cannot be the id of a provider: it must consist of a-z, 0-9, dots, dashes and underscores"
+        )
     return name
 
 
-def _of_host(url: str, catalog: Loader) -> str:
-    """The telling word of a host, or `local` and the port; never the id of another provider."""
+def _id_of_host(url: str, catalog: Loader) -> str:
+    """An id from the last word of a host before its ending, or `local` and the port; never an id that is in use."""
     parts = urlsplit(url)
     host = (parts.hostname or "").lower()
     words = [] if re.fullmatch(r"[\d.]+|.*:.*|localhost", host) else host.split(".")
@@ -92,22 +94,22 @@ def _of_host(url: str, catalog: Loader) -> str:
     return f"my-{name}" if catalog.entry(name) else name
 
 
-def _writable(out: Path | None, *, force: bool) -> None:
+def _check_writable(out: Path | None, *, force: bool) -> None:
     if out is not None and out.exists() and not force:
-        raise ConfigError(f"{out}: is there already", hint="Take another name, or --force.")
+        raise ConfigError(f"{out}: the file exists already", hint="Use another name, or --force.")
     if out is not None and not out.parent.is_dir():
-        raise ConfigError(f"{out.parent}: no such folder")
+        raise ConfigError(f"{out.parent}: there is no such folder")
 
 
-def _agree(url: str, key_env: str | None, requests: int, *, yes: bool) -> None:
-    """Say what will be spent, and ask for it. Raises Abort or UsageError where it was not agreed to."""
+def _ask_consent(url: str, key_env: str | None, requests: int, *, yes: bool) -> None:
+    """Show what will be sent, and ask the user to confirm it. Raises Abort or UsageError where it was not confirmed."""
     host = urlsplit(url).netloc
-    keyed = f"the key from ${key_env}" if key_env else "no key"
-    sentence = f"up to {requests} requests with max_tokens {THINKING} or less to {host} with {keyed}"
+    key = f"the key from ${key_env}" if key_env else "no key"
+    sentence = f"up to {requests} requests with max_tokens {THINKING} or less to {host} with {key}"
     if yes:
         return output.note(sentence)
     if not sys.stdin.isatty():
-        raise click.UsageError(f"this would send {sentence}; say --yes for that where nobody can be asked")
+        raise click.UsageError(f"this would send {sentence}; add --yes to confirm it without a terminal")
     click.confirm(f"{sentence}; go on?", default=False, abort=True, err=True)
     return None
 
@@ -118,7 +120,7 @@ def _say(finding: Finding) -> None:
 
 
 def _write(out: Path, text: str) -> None:
-    """The whole file or none."""
+    """Write the file, whole or not at all."""
     fresh = out.with_name(f".{out.name}.new")
     try:
         fresh.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""prx providers, show, check: what there is, what is in it, and what is wrong with it."""
+"""prx providers, show, check, schema: list providers, print their files, and check files."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from prx.spec.read import read_quickly
 from prx.spec.resolve import then
 from prx.text import nearest
 
-_WIDE = ((0, [0, 2, 4]), (110, [0, 2, 3, 4]), (160, [0, 1, 2, 3, 4]))  # columns that fit, by the width of a terminal
+_WIDE = ((0, [0, 2, 4]), (110, [0, 2, 3, 4]), (160, [0, 1, 2, 3, 4]))  # (least width of a terminal, columns that fit)
 
 
 _recordings = click.option(
     "--cassettes",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Recordings that count as evidence; the packaged ones.",
+    help="Folder of recordings to use as evidence; without it, the packaged one.",
 )
 
 
@@ -50,7 +50,7 @@ _recordings = click.option(
 def providers(
     search: str | None, cassettes: Path | None, as_json: bool, config: str | None, folders: tuple[str, ...]
 ) -> None:
-    """List every provider, packaged or dropped in, or those that a word finds."""
+    """List all providers, packaged ones and your own, or those that match a text."""
     rows = _rows(options.session(config, folders).catalog, cassettes or resources.folder("cassettes"))
     if search is not None:
         rows = _found(search, rows)
@@ -61,7 +61,7 @@ def providers(
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
-    """The table. A narrow terminal has no room for the aliases: ids would be cut."""
+    """Print the table, with fewer columns on a narrow terminal, where ids would be cut."""
     cells = [
         (row["id"], ", ".join(row["aliases"]), row["dialect"], ", ".join(row["evidence"]), _address(row))
         for row in rows
@@ -77,7 +77,7 @@ def _address(row: dict[str, Any]) -> str:
 
 
 def _rows(catalog: Loader, recordings: Path) -> list[dict[str, Any]]:
-    """One row a provider; a faulty file is reported on stderr and harms no other."""
+    """One row for each provider; a faulty file is reported on stderr and left out."""
     rows = []
     for entry in catalog.entries():
         try:
@@ -103,7 +103,7 @@ def _rows(catalog: Loader, recordings: Path) -> list[dict[str, Any]]:
 
 
 def _found(text: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows that have the text somewhere, in any case. Raises ConfigError where none has."""
+    """The rows that match a text; case does not count. Raises ConfigError where none does."""
     found = [row for row in rows if any(text.lower() in word.lower() for word in _words(row))]
     if not found:
         near = nearest(text.lower(), [word for row in rows for word in _words(row)])
@@ -112,7 +112,7 @@ def _found(text: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _words(row: dict[str, Any]) -> list[str]:
-    """What a provider can be found by."""
+    """The texts by which a provider can be found."""
     host = row["base_url"].partition("://")[2].partition("/")[0]
     return [row["id"], *row["aliases"], row["name"], host, *row["env"]]
 
@@ -135,7 +135,7 @@ def show(
     config: str | None,
     folders: tuple[str, ...],
 ) -> None:
-    """Print a provider's file, or all that it comes to."""
+    """Print a provider's file, or with --resolved its settings with all that it extends."""
     name, folders = options.by_name(name, folders)
     session = options.session(config, folders)
     catalog, configured = session.catalog, name in session.config.providers
@@ -149,14 +149,14 @@ def show(
         _fallbacks(definition, as_json=as_json)
     elif as_json:
         output.print_json(definition.raw)
-    elif resolved or (configured and not entry):  # one that only the configuration has stands in no file
+    elif resolved or (configured and not entry):  # a provider that only the configuration has is in no file
         output.file(_yaml(definition.raw))
     else:
         output.file(definition.entry.path.read_text(encoding="utf-8"))
 
 
 def _fallbacks(definition: Definition, *, as_json: bool) -> None:
-    """A line a fallback: its name, whether it is used unasked, and what the call is sent again with."""
+    """Print one line for each fallback: its name, whether it is enabled, and what it changes in the next attempt."""
     spec = definition.spec()
     if as_json:
         output.print_json({row.name: {"enabled": row.enabled, "names": list(row.names)} for row in spec.fallbacks})
@@ -184,16 +184,16 @@ def _difference(definition: Definition, row: Fallback) -> str:
 
 
 def _evidence(definition: Definition, recordings: Path, *, as_json: bool) -> None:
-    """A line a rule: what the file says of a capability, and what stands behind that."""
+    """Print one line for each rule: the value of a capability in the file, and the evidence for it."""
     spec = definition.spec()
-    found = known(spec, cases.load(), recordings / spec.id)
+    rows = known(spec, cases.load(), recordings / spec.id)
     if as_json:
-        output.print_json({name: row._asdict() for name, row in found.items()})
+        output.print_json({name: row._asdict() for name, row in rows.items()})
         return
-    says = {True: "yes", False: "no", None: ""}
+    values = {True: "yes", False: "no", None: ""}
     output.print_table(
         ("rule", "", "known", "from", "date", "says", "read"),
-        [(name, says[row.value], *row[1:]) for name, row in found.items()],
+        [(name, values[row.value], *row[1:]) for name, row in rows.items()],
     )
 
 
@@ -209,9 +209,9 @@ def _yaml(value: Any) -> str:
 @click.option("--json", "as_json", is_flag=True, help="Print the faults as JSON.")
 @options.settings
 def check(files: tuple[Path, ...], as_json: bool, config: str | None, folders: tuple[str, ...]) -> None:
-    """Check provider files, folders of them, or a config.toml: every fault, with its place and what to write instead.
+    """Check provider files, folders of them, or a config.toml: print every fault, with its place and what to write instead.
 
-    What a config.toml names is looked up as well: providers of its default, of its routes, and of `extends`.
+    The providers that a config.toml names (its default, its routes, `extends`) are looked up as well.
     Without a FILE: the config.toml and the folders that other commands would use.
     """
     catalog = options.session_without_config(folders).catalog
@@ -219,13 +219,13 @@ def check(files: tuple[Path, ...], as_json: bool, config: str | None, folders: t
         path for path in (*configuration.folders(folders, os.environ), *_configs(config)) if path.exists()
     )
     files = files if config is None or Path(config) in files else (*files, Path(config))
-    found = {path: _problems(path, catalog) for path in _files(files)}
-    problems = [problem for row in found.values() for problem in row]
+    by_path = {path: _problems(path, catalog) for path in _files(files)}
+    problems = [problem for faults in by_path.values() for problem in faults]
     if as_json:
         output.print_json([_plain(problem) for problem in problems])
     else:
-        for path, row in found.items():
-            output.echo("\n".join(map(str, row)) if row else f"{path}: good{_retired(path)}")
+        for path, faults in by_path.items():
+            output.echo("\n".join(map(str, faults)) if faults else f"{path}: good{_retired(path)}")
     if problems:
         raise click.exceptions.Exit(1)
 
@@ -249,14 +249,14 @@ def _problems(path: Path, catalog: Loader) -> list[Problem]:
 
 
 def _unreadable(path: Path, error: ConfigError) -> Problem:
-    """A file that is no TOML at all: its error begins with the place."""
+    """The fault of a file that is not TOML, or cannot be read; the place is at the beginning of the error's message."""
     place = re.match(r":(\d+):(\d+): ", rest := error.message.removeprefix(str(path)))
     line, column = (int(place[1]), int(place[2])) if place else (0, 0)
     return Problem(str(path), line, column, "", rest[place.end() :] if place else rest.removeprefix(": "))
 
 
 def _retired(path: Path) -> str:
-    """What is said of a good file whose provider is gone."""
+    """A clause for a file of a retired provider; "" for any other."""
     row = read_quickly(path).get("retired") if path.suffix != ".toml" else None
     return f", of a provider {Retired(**row)}" if row else ""
 
@@ -274,7 +274,9 @@ def _files(given: tuple[Path, ...]) -> list[Path]:
     files = [file for path in given for file in (_in(path) if path.is_dir() else [path])]
     if not files:
         raise ConfigError(
-            f"{given[0]}: no .yaml file in this folder" if given else "there is no file of yours to check",
+            f"{given[0]}: there is no .yaml file in this folder"
+            if given
+            else "there is no provider file or config.toml of yours to check",
             hint="Name provider files, folders of them, or a config.toml.",
         )
     return files

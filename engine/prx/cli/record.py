@@ -1,4 +1,4 @@
-"""prx record: a server's answers to the cases, written as recordings."""
+"""prx record: runs the conformance cases against a server, and writes recordings."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from prx.emulator.server import Emulator
 from prx.errors import ConfigError, sealed
 from prx.spec.model import Spec
 
-_EMULATED_HOST = "http://emulator.invalid"  # a name that nobody can mistake for the provider
+_EMULATED_HOST = "http://emulator.invalid"  # in recordings, so that they cannot be mistaken for the provider's
 _EMULATED_KEY = "sk-emulated-0000"
 
 
 @click.command()
 @click.argument("provider", metavar="ID", shell_complete=options.complete_provider)
-@click.option("--url", help="Where the server is; without it, the file's base_url (a live recording).")
-@click.option("--model", help="The model to ask.")
+@click.option("--url", help="Base URL of the server; without it, the file's base_url (a live recording).")
+@click.option("--model", help="The model to call.")
 @click.option("--key-env", metavar="NAME", help="The environment variable with the key.")
-@click.option("--what", help="What is recorded: its name and version.")
+@click.option("--what", help="Name and version of what is recorded.")
 @click.option(
     "--emulated",
     metavar="PERSONA",
     type=click.Path(path_type=Path),
-    help="Record our own emulator, with these habits (a YAML file, or - for none).",
+    help="Record prx's emulator, with the habits of a YAML file, or - for none.",
 )
 @click.option("--case", "only", multiple=True, help="Only this case.")
 @click.option("--to", "folder", default="cassettes", type=click.Path(path_type=Path), help="Folder of recordings.")
@@ -44,9 +44,9 @@ def record(
     provider: str, url: str | None, model: str | None, key_env: str | None, what: str | None, emulated: Path | None,
     only: tuple[str, ...], folder: Path, config: str | None, folders: tuple[str, ...],
 ) -> None:  # fmt: skip
-    """Record the conformance cases, from a live provider, a server of yours, or the emulator.
+    """Record the conformance cases, from a live provider, a server of yours, or prx's emulator.
 
-    Headers are written by allow-list and keys never; each file says what was recorded.
+    Only headers of an allow-list are written, and no keys; each file names what was recorded.
     """
     run.check_recorder()
     catalog = options.session(config, folders).catalog
@@ -68,25 +68,25 @@ def record(
         target = Asked(provider, run.connect(provider, real, key, folders_there), evidence, real)
         results = [run.record(case, target, path) for case, path in zip(chosen, paths, strict=True)]
     for result in results:
-        said = "recorded" if result.evidence else "not recorded, and what was there is kept"
-        output.echo(f"{spec.id}/{result.case}: {said}{result.why and ': ' + result.why}")
+        outcome = "recorded" if result.evidence else "not recorded; an earlier recording is kept"
+        output.echo(f"{spec.id}/{result.case}: {outcome}{result.why and ': ' + result.why}")
     if any(result.outcome != "passed" for result in results):
         raise click.exceptions.Exit(1)
 
 
 def _own_key(provider: str, url: str | None, folders: list[Path]) -> str:
-    """The key that a call of this provider would send there from the environment. Raises ConfigError."""
+    """The key from the environment that a call of this provider would send to the URL. Raises ConfigError."""
     settings = {provider: {"api_url": url}} if url else {}
     try:
         with Client({"providers": settings}, folders) as client:
             auth = client.accounts.get(provider).target.auth
     except ConfigError as error:
-        error.hint = "--url says where it is, and --key-env NAME which key may go there."
+        error.hint = "Give the server's URL with --url, and the variable of its key with --key-env NAME."
         raise
     return next((value.within("{api_key}").reveal() for value in auth.values()), "")
 
 
-Source = tuple[str, str, str, str]  # where it is, how that is written, the key, a model
+Source = tuple[str, str, str, str]  # (base URL, the base URL as it is written in recordings, key, model)
 
 
 @contextmanager
@@ -97,7 +97,7 @@ def _server(spec: Spec, url: str | None, key: str) -> Iterator[Source]:
 
 @contextmanager
 def _emulated(spec: Spec, persona: Path) -> Iterator[Source]:
-    """The emulator below the provider's own path, so that the recording shows the path that is asked."""
+    """The emulator, under the path of the provider's base URL, so that recordings show the provider's paths."""
     try:
         habits = {} if str(persona) == "-" else yaml.safe_load(persona.read_text(encoding="utf-8")) or {}
     except (OSError, ValueError, yaml.YAMLError) as error:

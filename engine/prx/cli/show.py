@@ -1,4 +1,4 @@
-"""How `prx chat` shows an answer: as it arrives, as JSON, as events, or only as the request."""
+"""Prints the answer of `prx chat`: as text while it arrives, as JSON, or as events; or only the request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from prx.errors import ConfigError, Error
 from prx.mask import Flow
 from prx.session import Options, Session
 
-_TEXTS = ("content", "reasoning", "refusal")  # of a delta: those that continue
+_TEXTS = ("content", "reasoning", "refusal")  # fields of a delta whose texts continue in later deltas
 
 
 def as_text(
@@ -29,7 +29,7 @@ def as_text(
     stream: bool,
     raw: bool = False,
 ) -> Reply:
-    """The text as it arrives on stdout; reasoning and remarks, dimmed, on stderr."""
+    """Print the text on stdout as it arrives; reasoning and remarks, dimmed, on stderr."""
     if not stream:
         reply = client.chat(messages, model, **asked)
         printer = _Printer(raw=raw)
@@ -49,10 +49,10 @@ def as_text(
 
 
 class _Printer:
-    """Keeps text and reasoning apart: a line break between them, nothing lost when one is piped."""
+    """Prints text and reasoning, with a line break between them; they go to different streams, so each can be piped."""
 
     def __init__(self, *, raw: bool) -> None:
-        self.open = ""  # "text" or "thought": what the cursor stands behind
+        self.open = ""  # kind of the text on the current line: "text", "thought" or ""
         self._text = output.Running(raw=raw or not sys.stdout.isatty())
         self._thought = output.Running(raw=raw or not sys.stderr.isatty(), err=True, dim=True)
 
@@ -91,8 +91,8 @@ class _Printer:
 
 def _summary(reply: Reply) -> str:
     tokens = f" · {reply.usage.total_tokens} tokens" if reply.usage and reply.usage.total_tokens is not None else ""
-    helped = f" · with {', '.join(reply.fallbacks)}" if reply.fallbacks else ""
-    return f"{reply.provider}/{reply.model}{tokens} · {reply.finish_reason or 'no finish reason'}{helped}"
+    fallbacks = f" · with {', '.join(reply.fallbacks)}" if reply.fallbacks else ""
+    return f"{reply.provider}/{reply.model}{tokens} · {reply.finish_reason or 'no finish reason'}{fallbacks}"
 
 
 def as_json(
@@ -113,7 +113,7 @@ def as_events(
     client: Client, messages: list[Message], model: str | ModelRef | None, asked: dict[str, Any], *, stream: bool
 ) -> Reply:
     if not stream:
-        raise ConfigError("events are what a stream is made of", hint="Leave out --no-stream, or ask for --json.")
+        raise ConfigError("--events needs a stream", hint="Leave out --no-stream, or use --json.")
     pieces = _Pieces()
     with client.stream(messages, model, **asked) as deltas:
         try:
@@ -125,7 +125,7 @@ def as_events(
 
 
 class _Pieces:
-    """Deltas as lines of JSON. What may be the beginning of a key comes with the next piece of its text."""
+    """Prints deltas as lines of JSON. What may be the beginning of a key is held back until the next piece of its text."""
 
     def __init__(self) -> None:
         self._flows: dict[tuple[str, int], Flow] = {}
@@ -143,7 +143,7 @@ class _Pieces:
         self._line(delta._replace(tool_calls=calls, replay=replay or delta.replay, **texts))
 
     def end(self) -> None:
-        """What was held back."""
+        """Print what was held back."""
         for (name, index), flow in self._flows.items():
             if rest := flow.rest():
                 calls = (ToolCallDelta(index, arguments=rest),) if name == "arguments" else ()
@@ -166,9 +166,9 @@ def request(
     params = {name: value for name, value in asked.items() if name not in ("tools", "tool_choice")}
     options = Options(messages, model, tools=asked.get("tools"), tool_choice=asked.get("tool_choice"), params=params)
     account, call = session.plan(options, stream=stream)
-    built = build(account.definition.spec(call.model), call, account.target)
-    output.echo(f"{built.method} {built.full_url()}")
-    for name, value in built.headers.items():
+    http_request = build(account.definition.spec(call.model), call, account.target)
+    output.echo(f"{http_request.method} {http_request.full_url()}")
+    for name, value in http_request.headers.items():
         output.echo(f"{name}: {value}")
     click.echo()
-    output.print_json(json.loads(built.body))
+    output.print_json(json.loads(http_request.body))

@@ -1,5 +1,5 @@
-"""Cases as data, played against a provider: live, recorded, or from a recording.
+"""Conformance: cases, which are data, run against a provider: live, while recording, or from a recording.
 
-A case says what is asked and what must hold; the provider's file may say where it deviates. A recording
-says what was recorded: a live provider, a real server, or our own emulator, and never one for the other.
+A case has a call and conditions for its answer; the provider's file may name deviations. A recording
+names its source: a live provider, a real server, or prx's emulator; none of them stands in for another.
 """

@@ -1,4 +1,4 @@
-"""The cases: what is asked, which capability it needs, and what must hold of the answer."""
+"""The cases: a call, the capabilities that it needs, and conditions for its answer."""
 
 from __future__ import annotations
 
@@ -29,13 +29,15 @@ from prx.text import nearest
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One thing asked.
+    """One case.
 
-    ask     chat, stream or models
-    model   "" for the provider's own, else a name to ask for
+    ask     the method: "chat", "stream" or "models"
+    model   the model to call, "" for the provider's default
     key     "right" or "wrong"
-    hold    JMESPath over {reply, error, deltas, models, model}: all must be true
-    proves  whether it can hold only where what it needs is there
+    call    arguments of the method
+    hold    JMESPath expressions over {reply, error, deltas, models, model}; all must be true
+    needs   capabilities without which the case is skipped
+    proves  whether the case can pass only if the provider has these capabilities
     """
 
     name: str
@@ -50,12 +52,12 @@ class Case:
     proves: bool = True
 
     def fits(self, spec: Spec) -> bool:
-        """Whether the provider can do what the case needs, as far as its file says."""
-        keyed = self.key == "right" or spec.auth.style != "none"
-        return keyed and all(spec.can(capability) for capability in self.needs)
+        """Whether the provider, by its file, has the capabilities that the case needs, and takes a key if it needs one."""
+        has_key = self.key == "right" or spec.auth.style != "none"
+        return has_key and all(spec.can(capability) for capability in self.needs)
 
     def conditions(self, spec: Spec) -> tuple[str, ...]:
-        """What must hold here: the case's own, or the deviation that the file admits to."""
+        """The conditions for this provider: those of the case, or of the deviation in the provider's file."""
         return tuple(spec.deviations.get(self.name, self.hold))
 
 
@@ -70,7 +72,7 @@ def load() -> list[Case]:
 
 
 def named(names: Sequence[str]) -> list[Case]:
-    """The cases of these names, or all of them for no name. Raises ConfigError for one that there is not."""
+    """The cases with these names; without names, all of them. Raises ConfigError for an unknown name."""
     known = {case.name: case for case in load()}
     for name in names:
         if name not in known:
@@ -93,47 +95,49 @@ def _case(path: Path) -> Case:
 def lint(path: Path) -> list[str]:
     """Every fault of a case's file, each with its place."""
     document = read_strictly(path)
-    found = [*document.problems, *(schema.problems(document, "case") if document.value else ())]
-    for place, condition in enumerate(() if found else document.value["hold"]):
+    problems = [*document.problems, *(schema.problems(document, "case") if document.value else ())]
+    for place, condition in enumerate(() if problems else document.value["hold"]):
         try:
             checked(condition)
         except QueryError as error:
-            found.append(document.problem(("hold", place), str(error)))
-    return [str(problem) for problem in found]
+            problems.append(document.problem(("hold", place), str(error)))
+    return [str(problem) for problem in problems]
 
 
 def play(case: Case, client: Client, provider: str, model: str) -> dict[str, Any]:
-    """Ask what the case asks; the view that its conditions are about."""
-    seen: dict[str, Any] = {"reply": None, "error": None, "deltas": [], "models": None, "model": model}
+    """Make the call of a case; gives {reply, error, deltas, models, model} for its conditions."""
+    view: dict[str, Any] = {"reply": None, "error": None, "deltas": [], "models": None, "model": model}
     options: dict[str, Any] = {"retries": 0, **case.call}
     try:
         if case.ask == "models":
-            seen["models"] = client.models(provider)
+            view["models"] = client.models(provider)
         elif case.ask == "stream":
             with client.stream(model=ModelRef(provider, case.model or model), **options) as stream:
-                seen["deltas"] = [plain(delta) for delta in stream]
-            seen["reply"] = plain(stream.reply)
+                view["deltas"] = [plain(delta) for delta in stream]
+            view["reply"] = plain(stream.reply)
         else:
-            seen["reply"] = plain(client.chat(model=ModelRef(provider, case.model or model), **options))
+            view["reply"] = plain(client.chat(model=ModelRef(provider, case.model or model), **options))
     except Error as error:
         names = ("kind", "status", "message", "retryable", "hint")
-        seen["error"] = {name: getattr(error, name) for name in names} | {"partial": plain(error.partial)}
-    return seen
+        view["error"] = {name: getattr(error, name) for name in names} | {"partial": plain(error.partial)}
+    return view
 
 
-def failures(case: Case, spec: Spec, seen: Mapping[str, Any]) -> list[str]:
-    """The conditions that do not hold."""
-    return [condition for condition in case.conditions(spec) if not _holds(condition, seen)]
+def failures(case: Case, spec: Spec, view: Mapping[str, Any]) -> list[str]:
+    """The conditions that do not hold for the view that `play` gave."""
+    return [condition for condition in case.conditions(spec) if not _holds(condition, view)]
 
 
-def came(condition: str, seen: Mapping[str, Any], masked: Callable[[str], str]) -> str:
-    """What came in place of what a condition wants: "finish_reason: wanted length, came stop". masked: a text without keys."""
+def came(condition: str, view: Mapping[str, Any], masked: Callable[[str], str]) -> str:
+    """A clause with the value that does not meet a condition: "finish_reason: wanted length, came stop". masked: masks the
+    keys in a text.
+    """
     compared = _COMPARED.fullmatch(condition)
-    if compared and (found := _value(compared["path"], seen, masked)) is not None:
+    if compared and (found := _value(compared["path"], view, masked)) is not None:
         sign = "" if compared["sign"] == "==" else f"{compared['sign']} "
         return f"{compared['path'].removeprefix('reply.')}: wanted {sign}{compared['wanted'] or compared['number']}, came {found}"
     paths = list(dict.fromkeys(path.rstrip(".") for path in _PATH.findall(condition)))
-    found = "; ".join(f"{path} is {_value(path, seen, masked) or 'not there'}" for path in paths)
+    found = "; ".join(f"{path} is {_value(path, view, masked) or 'not there'}" for path in paths)
     return f"does not hold: {condition}" + (f" ({found})" if found else "")
 
 
@@ -144,21 +148,20 @@ _PATH = re.compile(r"\b(?:reply|error|models|model)\b(?:\.[a-z_]+|\[\d+\])*")
 _LONGEST = 60  # characters of a value that are shown
 
 
-def _value(path: str, seen: Mapping[str, Any], masked: Callable[[str], str]) -> str | None:
-    """A value of the view, as JSON without the quotes of a text, and not too long; None where nothing is there."""
+def _value(path: str, view: Mapping[str, Any], masked: Callable[[str], str]) -> str | None:
+    """A value of the view as JSON, without the quotes of a text, at most _LONGEST characters; None for null."""
     try:
-        value = compile_query(path)(seen)
+        value = compile_query(path)(view)
     except (JMESPathError, TypeError):
         return None
-    text = masked(
-        value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    )  # before half a key is cut
+    # Masked before it is shortened: half a key would not be found.
+    text = masked(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
     return None if value is None else text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
-def _holds(condition: str, seen: Mapping[str, Any]) -> bool:
-    """Whether a condition holds; one that stumbles over what is not there does not."""
+def _holds(condition: str, view: Mapping[str, Any]) -> bool:
+    """Whether a condition holds; False where its evaluation fails, as on a reply that is null."""
     try:
-        return holds(compile_query(condition)(seen))
-    except (JMESPathError, TypeError):  # TypeError: what does not compare
+        return holds(compile_query(condition)(view))
+    except (JMESPathError, TypeError):  # TypeError: values of different types were compared
         return False

@@ -1,7 +1,7 @@
 """Recordings that people can read and that hold no key.
 
-The file is ours: JSON bodies as YAML, event streams as literal text, headers by allow-list, and above all of it the
-evidence: what was recorded, which version, on which day. A file of vcrpy's own form is read as well.
+The format is prx's own: JSON bodies as YAML, event streams as literal text, headers of an allow-list, and at the top the
+evidence: what was recorded, which version, on which day. Files in vcrpy's format are read as well.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _RESPONSE_HEADERS = {"content-type", "retry-after", "retry-after-ms", "x-request
 class Recording(NamedTuple):
     """A recording that was read.
 
-    evidence      of what; a file of vcrpy's own form does not say, and its base_url is ""
-    exchanges     requests and responses as reports have them, without keys
-    interactions  the same, to be played
-    secrets       keys that are in the file, where it is not ours; `prx record` leaves none there
+    evidence      what was recorded; a file in vcrpy's format does not tell, and its base_url is ""
+    exchanges     requests and responses as reports show them, without keys
+    interactions  the same, for playback
+    secrets       keys that a file in vcrpy's format contains; `prx record` writes none
     """
 
     evidence: Evidence
@@ -38,7 +38,7 @@ class Recording(NamedTuple):
 
 
 def load(path: Path) -> Recording:
-    """The recording in a file. Raises ConfigError for one that was edited or is none."""
+    """The recording in a file. Raises ConfigError for one that was edited, and for a file that is not a recording."""
     value = value_of(path)
     if foreign.fits(value):
         return _foreign(path, value)
@@ -46,11 +46,11 @@ def load(path: Path) -> Recording:
     return Recording(evidence, rows, [_interaction(row) for row in rows])
 
 
-# ------------------------------------------------------------------ what is written
+# ------------------------------------------------------------------ writing
 
 
 def row_of(answer: Interaction, headers: Mapping[str, str], sent: bytes, mask: Mask) -> Row:
-    """An exchange in the readable form, without keys. headers: those of the request that are kept; sent: its body."""
+    """An exchange in the readable format, without keys. headers, sent: kept headers and body of the request."""
     headers_back, body = response_headers(answer.headers, mask), without_keys(answer.body, mask)
     return {
         "request": readable_request(answer.method, mask.text(answer.uri), headers, without_keys(sent, mask)),
@@ -59,12 +59,12 @@ def row_of(answer: Interaction, headers: Mapping[str, str], sent: bytes, mask: M
 
 
 def request_headers(headers: Mapping[str, Any], mask: Mask) -> dict[str, str]:
-    """The headers of a request that are kept: those that say what is asked, and, masked, those with keys."""
+    """The headers of a request that are kept: those of the allow-list, versions, and, masked, those that hold keys."""
     return {name: mask.text(_text(value)) for name, value in headers.items() if _kept(name, value, mask)}
 
 
 def response_headers(headers: Mapping[str, Any], mask: Mask) -> dict[str, str]:
-    """The headers of a response that are kept, by their names in lower case."""
+    """The headers of a response that are kept, with names in lower case and keys masked."""
     return {
         name.lower(): mask.text(_text(value)) for name, value in headers.items() if name.lower() in _RESPONSE_HEADERS
     }
@@ -75,15 +75,15 @@ def without_keys(data: bytes, mask: Mask) -> bytes:
 
 
 def readable_request(method: str, uri: str, headers: Mapping[str, str], body: bytes | str | None) -> Row:
-    made = {"method": method, "uri": uri, "headers": dict(headers)}
-    return {**made, "json": _json(body)} if body else made
+    row = {"method": method, "uri": uri, "headers": dict(headers)}
+    return {**row, "json": _json(body)} if body else row
 
 
 def readable_response(status: int, headers: Mapping[str, str], body: bytes | str) -> Row:
     text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
-    made = {"status": status, "headers": dict(headers)}
+    row = {"status": status, "headers": dict(headers)}
     value = _json(text)
-    return {**made, "json": value} if isinstance(value, dict | list) else {**made, "text": text}
+    return {**row, "json": value} if isinstance(value, dict | list) else {**row, "text": text}
 
 
 def _kept(name: str, value: Any, mask: Mask) -> bool:
@@ -103,7 +103,7 @@ def _json(body: bytes | str | None) -> Any:
         return text
 
 
-# ------------------------------------------------------------------ what is read
+# ------------------------------------------------------------------ reading
 
 
 def _interaction(row: Row) -> Interaction:
@@ -123,7 +123,7 @@ def _body(response: Row) -> bytes:
 
 
 def _foreign(path: Path, value: Any) -> Recording:
-    """A file of vcrpy's own form, which may hold keys: what is in a report of it, and in an answer, is without them."""
+    """The recording in a file of vcrpy's format. The file may hold keys; they are masked in exchanges and answers."""
     rows = foreign.rows(path, value)
     secrets = tuple(secret for row in rows for secret in row.secrets)
     mask = Mask(secrets)

@@ -1,8 +1,8 @@
-"""Recorded traffic of vendors as evidence: is it read as the vendors' own packages read it?
+"""Recorded traffic of vendors as evidence: does prx read it as the vendors' own packages do?
 
-A folder of JSON files, one an exchange: {id, provider, dialect, stream, request {body}, response {status, headers,
-body_text | body_b64}, expected {content, reasoning, tool_calls, finish_reason} | {error}}. What is `expected` was
-worked out with the vendors' own packages, so that nobody judges themselves. Read by the core alone, with no network.
+A folder of JSON files, one for each exchange: {id, provider, dialect, stream, request {body}, response {status, headers,
+body_text | body_b64}, expected {content, reasoning, tool_calls, finish_reason} | {error}}. The values of `expected` come
+from the vendors' own packages, so that prx is not compared with itself. Only the core reads the traffic, without network.
 """
 
 from __future__ import annotations
@@ -25,14 +25,16 @@ from prx.wire import Head, Target
 
 
 def results(folder: Path, spec: Spec) -> Iterator[Result]:
-    """One result for all recordings of a provider, if there are any."""
-    mine = [item for item in _items(folder) if _is_of(item, spec)]
-    if not mine:
+    """One result for all exchanges of a provider, none if the folder has no exchange of it."""
+    items = [item for item in _items(folder) if _is_of(item, spec)]
+    if not items:
         return
-    odd = {item["id"]: said for item in mine if (said := differences(item, spec))}
-    why = f"{len(odd)} of {len(mine)} read otherwise: {'; '.join(f'{name}: {said}' for name, said in odd.items())}"
-    evidence = Evidence("corpus", f"{len(mine)} recordings by others", "", spec.base_url, "")
-    yield Result(spec.id, "corpus", "failed" if odd else "passed", why if odd else "", evidence=evidence)
+    wrong = {item["id"]: found for item in items if (found := differences(item, spec))}
+    why = (
+        f"{len(wrong)} of {len(items)} read differently: {'; '.join(f'{name}: {what}' for name, what in wrong.items())}"
+    )
+    evidence = Evidence("corpus", f"{len(items)} recordings by others", "", spec.base_url, "")
+    yield Result(spec.id, "corpus", "failed" if wrong else "passed", why if wrong else "", evidence=evidence)
 
 
 def _is_of(item: Mapping[str, Any], spec: Spec) -> bool:
@@ -44,17 +46,17 @@ def _is_of(item: Mapping[str, Any], spec: Spec) -> bool:
 @cache
 def _items(folder: Path) -> list[dict[str, Any]]:
     if not folder.is_dir():
-        raise ConfigError(f"{folder}: no folder of recorded traffic")
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+        raise ConfigError(f"{folder}: there is no such folder of recorded traffic")
+    items = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
     return [
         item
-        for item in found
+        for item in items
         if isinstance(item, dict) and "response" in item and "models" not in (item.get("expected") or {})
     ]
 
 
 def differences(item: Mapping[str, Any], spec: Spec) -> str:
-    """What is read otherwise than expected, "" for nothing."""
+    """The first difference between what prx reads and what is expected; "" for none."""
     body = item["request"].get("body")
     body = body if isinstance(body, dict) else {}
     call = Call(str(body.get("model") or "m"), ({"role": "user", "content": "hello"},), stream=bool(item["stream"]))
@@ -63,11 +65,10 @@ def differences(item: Mapping[str, Any], spec: Spec) -> str:
     if isinstance(read, Error):
         wanted = expected.get("error")
         reason = expected.get("finish_reason")
-        ended = read.kind == "truncated" and not reason  # a recording without its end
-        said = (
-            spec.response.finish_reasons.get(str(reason)) == "error"
-        )  # an error that the package hands out as an answer
-        return "" if wanted or ended or said else f"raised {read.kind}"
+        cut_off = read.kind == "truncated" and not reason  # the recording itself was cut off
+        # A finish reason that means failure: the vendor's package gives an answer where prx raises.
+        is_failure = spec.response.finish_reasons.get(str(reason)) == "error"
+        return "" if wanted or cut_off or is_failure else f"raised {read.kind}"
     return "no error" if "error" in expected else _compared(expected, read)
 
 

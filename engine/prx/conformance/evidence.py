@@ -1,4 +1,4 @@
-"""What a recording is evidence of, and what is known of a provider's capabilities."""
+"""The evidence that a recording gives, and how the capabilities of a provider are known."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from prx.spec.model import Spec
 Kind = Literal["live", "server", "emulated", "corpus"]
 MAX_BYTES = 32 << 20
 _HEAD = 16 << 10
-# What reading something else raises.
+# The exceptions of reading a file that is not a recording.
 NO_RECORDING = (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, RecursionError)
 CAPABILITIES = frozenset(schema.load("provider")["$defs"]["capabilities"]["properties"])
 KINDS = ("live", "server", "documented", "emulated", "none")  # the strongest first
@@ -29,14 +29,15 @@ KINDS = ("live", "server", "documented", "emulated", "none")  # the strongest fi
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What was recorded.
+    """The source of a recording.
 
-    kind      live: the provider itself · server: a real server of it on this machine · emulated: our emulator
-    what      which, in words, with its version
-    date      the day, as year-month-day
-    base_url  where the requests of the recording go
-    model     the model that was asked
-    digest    of the exchanges: a recording that was edited is none
+    kind      live: the provider itself · server: a real server of it on this machine · emulated: prx's emulator
+              · corpus: others made it
+    what      name and version of the source
+    date      YYYY-MM-DD
+    base_url  of the recorded requests
+    model     the model that was called
+    digest    of the exchanges; a recording with another one was edited, and is refused
     """
 
     kind: Kind
@@ -54,7 +55,7 @@ def digest_of(interactions: Any) -> str:
 
 
 def value_of(path: Path) -> Any:
-    """What stands in a recording's file. Raises ConfigError for one that cannot be read."""
+    """The YAML value of a recording's file. Raises ConfigError for one that cannot be read."""
     try:
         return read.value_of(_data(path, MAX_BYTES))
     except NO_RECORDING as error:
@@ -62,16 +63,16 @@ def value_of(path: Path) -> Any:
 
 
 def checked(path: Path, value: Any) -> tuple[Evidence, list[dict[str, Any]]]:
-    """The evidence in a recording's value, and its exchanges. Raises ConfigError for one that was edited or is none."""
+    """(evidence, exchanges) of a recording's value. Raises ConfigError for one that was edited, or is not a recording."""
     try:
         evidence, interactions = _evidence(value), value["interactions"]
         digest = digest_of(interactions)
         if not all(is_exchange(row) for row in interactions):
-            raise ValueError("an exchange has a request and a response, as `prx record` writes them")
+            raise ValueError("an exchange has no request or response as `prx record` writes them")
     except NO_RECORDING as error:
         raise no_recording(path, error) from None
     if evidence.digest != digest:
-        raise ConfigError(f"{path}: was edited after it was recorded", hint="Record it anew.")
+        raise ConfigError(f"{path}: was edited after it was recorded", hint="Record it again.")
     return evidence, interactions
 
 
@@ -91,7 +92,7 @@ def _evidence(value: Any) -> Evidence:
 
 
 def is_exchange(row: Any) -> bool:
-    """Whether something can be played. Raises KeyError or TypeError."""
+    """Whether a value is an exchange that can be played. Raises KeyError or TypeError where it is not a mapping of one."""
     request, response = row["request"], row["response"]
     texts = isinstance(request["method"], str) and isinstance(request["uri"], str)
     tables = isinstance(request["headers"], dict) and isinstance(response["headers"], dict)
@@ -100,22 +101,25 @@ def is_exchange(row: Any) -> bool:
 
 
 def no_recording(path: Path, error: Exception) -> ConfigError:
-    """What is said of a file that something else stands in."""
-    said = getattr(error, "strerror", None) or error
-    return ConfigError(f"{path}: no recording: {printable(' '.join(str(said).split())[:200])}")
+    """The error of a file that is not a recording."""
+    reason = getattr(error, "strerror", None) or error
+    return ConfigError(f"{path}: not a recording: {printable(' '.join(str(reason).split())[:200])}")
 
 
 def evidence_of(path: Path) -> Evidence:
-    """The evidence in a recording. Raises ConfigError for one that was edited or is none."""
-    return checked(path, value_of(path))[0]
+    """The evidence in a recording. Raises ConfigError for one that was edited, or is not a recording."""
+    evidence, _ = checked(path, value_of(path))
+    return evidence
 
 
 class Known(NamedTuple):
-    """What is known of one rule.
+    """How one rule is known.
 
-    value  of a capability: True, False, or None where the file says nothing; None of any other rule
+    value  of a capability: True, False, or None where the file does not name it; None of any other rule
     kind   one of KINDS
-    says   the words of what was read, and `read` its day
+    what   the source: a page, or what was recorded
+    date   YYYY-MM-DD
+    says   the words of the source; read: the day on which it was read
     """
 
     value: bool | None
@@ -127,10 +131,10 @@ class Known(NamedTuple):
 
 
 def known(spec: Spec, cases: Iterable[Case], recordings: Path) -> dict[str, Known]:
-    """What is known of each capability that the file speaks of or a recording shows, and of each other rule that
-    something was read about: the strongest evidence, and of equally strong the newest.
+    """{rule: its strongest evidence, of equally strong ones the newest}: of each capability that the file names or a
+    recording shows, and of each other rule that has evidence.
 
-    recordings: the provider's own folder of them.
+    recordings: the folder of the provider's recordings
     """
     found: dict[str, list[Known]] = {name: [Known(value, "none", "", "")] for name, value in spec.capabilities.items()}
     for row in spec.evidence:
@@ -151,7 +155,7 @@ def known(spec: Spec, cases: Iterable[Case], recordings: Path) -> dict[str, Know
 
 
 def _shown(case: Case, spec: Spec) -> Iterable[str]:
-    """The capabilities of which a recording of a case says something: of one that is missing, if it is the only one."""
+    """The capabilities that a recording of a case proves: all that the case needs, or the only one that the file denies."""
     denied = [name for name in case.needs if not spec.can(name)]
     if not denied:
         return case.needs
@@ -159,14 +163,14 @@ def _shown(case: Case, spec: Spec) -> Iterable[str]:
 
 
 def kinds(spec: Spec, recordings: Path) -> list[str]:
-    """The kinds of evidence that there is of a provider, the strongest first."""
+    """The kinds of evidence for a provider's capabilities, the strongest first."""
     path = next(iter(sorted(recordings.glob("*.yaml"))), None) if recordings.is_dir() else None
     found = {row.kind for row in spec.evidence} | ({head.kind} if path and (head := glance(path)) else set())
     return sorted(found, key=KINDS.index)
 
 
 def glance(path: Path) -> Evidence | None:
-    """The evidence at the head of a recording, without reading the rest of it; None where it is none."""
+    """The evidence at the head of a recording, without reading the rest; None for a file that is not a recording."""
     try:
         head, _, _ = data_of(path, _HEAD).partition(b"\ninteractions:")
         return _evidence(read.value_of(head))

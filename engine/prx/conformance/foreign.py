@@ -1,7 +1,7 @@
-"""Recordings in vcrpy's own form, made by others: every header as it was, bodies as texts or bytes, packed or not.
+"""Recordings in vcrpy's format, made by others: with every header, and with bodies as text or bytes, compressed or not.
 
-Such a file does not say what was recorded, and nobody masked it in our way: headers and query parameters whose names
-say that they hold a key give the keys that are masked.
+Such a file does not name its source, and its keys may not be masked: the values of headers and query parameters whose
+names look like those of keys are taken for keys, and are masked.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _OF_KEYS = re.compile("auth|key|token|secret", re.IGNORECASE)
 class Row(Record):
     """One exchange of such a file.
 
-    interaction  to be played; its body is unpacked where it can be
+    interaction  for playback; its body is decompressed if that is possible
     headers      of the request
     sent         the body of the request
-    secrets      the keys in it
+    secrets      the keys in the request
     """
 
     interaction: Interaction
@@ -39,7 +39,7 @@ class Row(Record):
 
 
 def fits(value: Any) -> bool:
-    """Whether a file's value has vcrpy's own form."""
+    """Whether a file's value has vcrpy's format."""
     return isinstance(value, dict) and value.get("version") == 1 and "evidence" not in value
 
 
@@ -51,9 +51,9 @@ def rows(path: Path, value: Any) -> list[Row]:
         raise no_recording(path, error) from None
 
 
-def evidence(found: Sequence[Row], exchanges: Sequence[Any]) -> Evidence:
-    """What can be said of such a file: that others made it, and which model it asks, where a body names one."""
-    bodies = (row.interaction.sent for row in found)
+def evidence(file_rows: Sequence[Row], exchanges: Sequence[Any]) -> Evidence:
+    """The evidence of such a file: made by others, and the model that the first request names, "" if none does."""
+    bodies = (row.interaction.sent for row in file_rows)
     models = (body["model"] for body in bodies if isinstance(body, dict) and isinstance(body.get("model"), str))
     return Evidence("corpus", "a recording by others", "", "", next(models, ""), digest_of(exchanges))
 
@@ -68,28 +68,28 @@ def _row(request: Mapping[str, Any], response: Mapping[str, Any]) -> Row:
         {name.lower(): value for name, value in _headers(response["headers"]).items()},
         _bytes(response["body"]),
     )
-    return Row(_unpacked(played), headers, sent, tuple(map(Secret, _keys(played.uri, headers))))
+    return Row(_decompressed(played), headers, sent, tuple(map(Secret, _keys(played.uri, headers))))
 
 
-def _headers(found: Mapping[str, Any]) -> dict[str, str]:
+def _headers(headers: Mapping[str, Any]) -> dict[str, str]:
     return {
         str(name): ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        for name, value in found.items()
+        for name, value in headers.items()
     }
 
 
 def _bytes(body: Any) -> bytes:
-    """A body: bytes, a text, or a mapping with one of them."""
+    """The bytes of a body, which is bytes, a text, or a mapping with one of them."""
     if isinstance(body, dict):
-        packed = body.get("base64_string")
-        body = body.get("string") if packed is None else base64.b64decode(packed)
+        base64_text = body.get("base64_string")
+        body = body.get("string") if base64_text is None else base64.b64decode(base64_text)
     if body is None:
         return b""
     return body if isinstance(body, bytes) else str(body).encode("utf-8", "replace")
 
 
-def _unpacked(row: Interaction) -> Interaction:
-    """The same with its body unpacked; one that cannot be is left as it is, for the call to stumble over."""
+def _decompressed(row: Interaction) -> Interaction:
+    """The exchange with its body decompressed. One that cannot be stays as it is, so that the call raises the error."""
     if "content-encoding" not in row.headers:
         return row
     try:
@@ -103,4 +103,4 @@ def _unpacked(row: Interaction) -> Interaction:
 def _keys(uri: str, headers: Mapping[str, str]) -> Iterator[str]:
     for name, value in (*headers.items(), *parse_qsl(urlsplit(uri).query)):
         if _OF_KEYS.search(name) and (words := value.split()):
-            yield words[-1]  # behind the word that says how it is used
+            yield words[-1]  # the part after "Bearer" and the like

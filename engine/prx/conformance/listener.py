@@ -1,4 +1,4 @@
-"""Asking live: the calls go out as any other, and what is said is kept for the report."""
+"""Live runs: the calls go over ordinary connections, and their exchanges are kept for the report."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Listener:
-    """Connections, and what goes over them: `rows` has each exchange that came to its end, without keys."""
+    """A transport that keeps what it sends and receives. rows: the exchanges that were completed, without keys."""
 
     def __init__(self, http: Http, mask: Mask) -> None:
         self._http, self._mask = http, mask
@@ -39,7 +39,7 @@ class Listener:
 
 
 class Heard:
-    """A response that is kept when it is closed, unless it broke."""
+    """A response that is added to the listener's rows when it is closed, unless reading it has failed."""
 
     def __init__(self, response: Response, request: HttpRequest, listener: Listener) -> None:
         self._response, self._request, self._listener = response, request, listener

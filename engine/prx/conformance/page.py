@@ -1,8 +1,8 @@
-"""The report as one page: everything is in the file, and nothing is loaded from anywhere.
+"""The report as one HTML page that loads no other file.
 
-What the grid shows is plain JSON in the page. What only an opened cell shows is deflated, in blocks of
+The data of the grid is plain JSON in the page. The data that only an opened cell shows is compressed, in blocks of
 similar exchanges (one case, providers by dialect), so that tens of thousands of them stay a small file.
-Bodies go in as text: a browser would round long numbers and put keys in another order.
+Bodies are stored as text: a browser that parsed them would round long numbers and reorder keys.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BLOCK = 64
 def render(report: Mapping[str, Any]) -> str:
     """The page of a report, as HTML."""
     before, _, after = (Path(__file__).parent / "files" / "page.html").read_text(encoding="utf-8").partition("@data@")
-    for tag in ("script", "style"):  # what the page's policy lets through: its own inline blocks and no others
+    for tag in ("script", "style"):  # the page's Content-Security-Policy allows its own inline blocks by their digests
         inline = re.findall(rf"<{tag}>(.*?)</{tag}>", before + after, re.DOTALL)
         digests = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in inline)
         before = before.replace(f"@{tag}@", " ".join(f"'sha256-{digest}'" for digest in digests))
@@ -75,5 +75,5 @@ def _packed(values: Sequence[Any]) -> list[str]:
     return [base64.b64encode(zlib.compress(block)).decode() for block in blocks]
 
 
-def _json(value: Any) -> str:  # ASCII: no line separator and no half of a surrogate pair stands in it as itself
+def _json(value: Any) -> str:  # ASCII: line separators and halves of surrogate pairs are escaped
     return json.dumps(value, separators=(",", ":"), allow_nan=False)

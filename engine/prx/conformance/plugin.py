@@ -1,10 +1,10 @@
-"""A pytest plugin: a folder of provider files becomes tests, one a provider and case.
+"""A pytest plugin: makes tests of a folder of provider files, one for each provider and case.
 
     pytest --prx-providers DIR [--prx-cassettes DIR] [--prx-live]
 
-A file is collected as any other, so -k, xdist, --junit-xml and --last-failed work as always. In pytest's
-configuration `prx_providers` names folders of which files are collected wherever pytest meets them.
-Nothing of prx is imported until then: this module is loaded in every run of pytest.
+A file is collected like any other, so -k, xdist, --junit-xml and --last-failed work as usual. `prx_providers` in pytest's
+configuration names folders whose provider files are collected wherever pytest finds them.
+Every run of pytest loads this module, so it imports the rest of prx only when a provider file is collected.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class CaseFailed(Exception):  # noqa: N818 - pytest prints the name
-    """A case that does not hold."""
+    """A case whose conditions do not hold."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -38,14 +38,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--prx-providers", action="append", default=[], metavar="DIR", help="test the provider files of DIR"
     )
     group.addoption("--prx-cassettes", metavar="DIR", help="folder of recordings (default: cassettes)")
-    group.addoption("--prx-live", action="store_true", help="ask the providers themselves; costs tokens")
-    parser.addini("prx_providers", "folders of provider files that are tests", type="paths", default=[])
-    parser.addini("prx_ledger", "YAML file with the reasons for what is not recorded", default="")
+    group.addoption("--prx-live", action="store_true", help="call the providers themselves; costs tokens")
+    parser.addini("prx_providers", "folders of provider files to test", type="paths", default=[])
+    parser.addini("prx_ledger", "YAML file with the reasons why a case is not recorded", default="")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    """Before pytest loads what lies where it begins: a conftest.py that it knows already is not loaded."""
+    """Keep pytest from running a conftest.py in a folder of --prx-providers, which may be a stranger's: an empty module is
+    registered under its path, and pytest does not load a conftest.py that is registered already.
+    """
     for given in early_config.known_args_namespace.prx_providers:
         folder = Path(given)
         _refuse_settings_of(given, early_config)
@@ -56,14 +58,16 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 
 
 def _refuse_settings_of(folder: str, config: pytest.Config) -> None:
-    """The word behind an option that pytest does not know yet is a path to it, near which it looks for its settings."""
+    """Raise UsageError where pytest has taken its settings from the folder. It does not know --prx-providers yet when it
+    looks for them, so that it takes the folder after the option for a path of tests.
+    """
     named = config.known_args_namespace.inifilename or folder not in config.invocation_params.args
     if named or config.inipath is None:
         return
     settings, theirs = config.inipath.resolve().parent, Path(folder).resolve()
     near = settings.is_relative_to(theirs) or theirs.is_relative_to(settings)
     if near and not config.invocation_params.dir.resolve().is_relative_to(settings):
-        raise pytest.UsageError(f"pytest would take {config.inipath} for its settings: write --prx-providers={folder}")
+        raise pytest.UsageError(f"pytest would read its settings from {config.inipath}: write --prx-providers={folder}")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -74,18 +78,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """A folder of --prx-providers is looked into for provider files alone: it may be anybody's, and nothing of it is run."""
+    """In a folder of --prx-providers only provider files are collected: it may be a stranger's, and no code in it is run."""
     if path.resolve() not in [Path(folder).resolve() for folder in parent.config.getoption("--prx-providers")]:
         return None
-    made: ProviderFolder = ProviderFolder.from_parent(parent, path=path)
-    return made
+    collector: ProviderFolder = ProviderFolder.from_parent(parent, path=path)
+    return collector
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     if file_path.suffix not in (".yaml", ".yml") or file_path.parent.resolve() not in _folders(parent.config):
         return None
-    made: ProviderFile = ProviderFile.from_parent(parent, path=file_path)
-    return made
+    collector: ProviderFile = ProviderFile.from_parent(parent, path=file_path)
+    return collector
 
 
 def _folders(config: pytest.Config) -> list[Path]:
@@ -93,8 +97,8 @@ def _folders(config: pytest.Config) -> list[Path]:
     return [folder.resolve() for folder in (*given, *config.getini("prx_providers"))]
 
 
-class _NothingOfTheFolder:
-    """pytest loads the conftest.py of a node's folder when it looks for the node's hooks; these have the general ones."""
+class _WithoutConftest:
+    """A node without hooks of its folder: to find them, pytest would load the folder's conftest.py."""
 
     config: pytest.Config
 
@@ -103,8 +107,8 @@ class _NothingOfTheFolder:
         return self.config.hook
 
 
-class ProviderFolder(_NothingOfTheFolder, pytest.File):  # of a pytest.Directory the conftest.py is loaded in any case
-    """The provider files of a folder, and nothing else of it."""
+class ProviderFolder(_WithoutConftest, pytest.File):  # not a pytest.Directory: pytest loads its conftest.py in any case
+    """Collects the provider files of a folder, and nothing else in it."""
 
     def collect(self) -> Iterable[pytest.Collector]:
         for path in sorted(self.path.iterdir()):
@@ -112,8 +116,8 @@ class ProviderFolder(_NothingOfTheFolder, pytest.File):  # of a pytest.Directory
                 yield ProviderFile.from_parent(self, path=path)
 
 
-class ProviderFile(_NothingOfTheFolder, pytest.File):
-    """One provider's file: a test for each case that it says it can do."""
+class ProviderFile(_WithoutConftest, pytest.File):
+    """One provider's file: a test for each case; without any recording, one test that says so."""
 
     def collect(self) -> Iterable[pytest.Item]:
         from prx.conformance import cases
@@ -127,7 +131,7 @@ class ProviderFile(_NothingOfTheFolder, pytest.File):
             yield ProviderCase.from_parent(self, name=name, plan=plan, case=case, spec=spec)
 
     def plan(self) -> tuple[Plan, Spec]:
-        """How the file is tested. A faulty file is an error of its collection, with line and column."""
+        """The plan and the spec with which the file is tested. A faulty file is a CollectError, with line and column."""
         from prx import resources
         from prx.conformance import suite
         from prx.errors import Error
@@ -136,9 +140,8 @@ class ProviderFile(_NothingOfTheFolder, pytest.File):
         cassettes = self.config.getoption("--prx-cassettes")
         recordings = Path(cassettes) if cassettes else suite.default_recordings()
         folder = self.path.parent
-        folders = (
-            [] if folder == resources.folder("providers.d") else [folder]
-        )  # the packaged ones need no second check
+        # Loader has the packaged folder already; given again, its files would be checked in full.
+        folders = [] if folder == resources.folder("providers.d") else [folder]
         try:
             spec = Loader(folders).get(self.path.stem).spec()
         except Error as error:
@@ -147,7 +150,7 @@ class ProviderFile(_NothingOfTheFolder, pytest.File):
         return suite.Plan(mode, (), folders, recordings), spec
 
 
-class ProviderCase(_NothingOfTheFolder, pytest.Item):
+class ProviderCase(_WithoutConftest, pytest.Item):
     """One case of one provider."""
 
     def __init__(self, *, plan: Plan, case: Case | None, spec: Spec, **more: Any) -> None:
@@ -159,16 +162,16 @@ class ProviderCase(_NothingOfTheFolder, pytest.Item):
         reason = reason_for(_ledger(self.config), self.spec.id, result.case)
         if result.outcome in ("skipped", "unrecorded"):
             if result.outcome == "unrecorded" and not reason and self.config.getini("prx_ledger"):
-                raise CaseFailed(f"{result.why}, and the ledger has no reason for it")
+                raise CaseFailed(f"{result.why}, and {self.config.getini('prx_ledger')} has no reason for it")
             pytest.skip(reason or result.why)
         if result.outcome != "passed":
             raise CaseFailed("\n".join([result.why, *result.failures]))
 
     def _unrecorded(self) -> Result:
-        """In place of every case of a provider that has no recording at all."""
+        """The result in place of all cases of a provider that has no recording at all."""
         from prx.conformance.run import Result
 
-        return Result(self.spec.id, "", "unrecorded", "nothing was recorded: prx record, or --prx-live")
+        return Result(self.spec.id, "", "unrecorded", "nothing was recorded: use `prx record`, or --prx-live")
 
     def _result(self, case: Case) -> Result:
         from prx.conformance import suite
@@ -193,22 +196,22 @@ def _ledger(config: pytest.Config) -> dict[str, str]:
 def _read(path: Path) -> dict[str, str]:
     import yaml
 
-    found: dict[str, str] = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    return found
+    ledger: dict[str, str] = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    return ledger
 
 
 def reason_for(ledger: Mapping[str, str], provider: str, case: str) -> str:
-    """Why there is no recording: a line for the case, for the provider, or for both by pattern; "" for no reason."""
+    """Why there is no recording: the ledger's line for provider/case, for a pattern of it, or for the provider; or ""."""
     name = f"{provider}/{case}"
     return next((why for key, why in ledger.items() if key == provider or fnmatchcase(name, key)), "")
 
 
 @contextmanager
 def _offline() -> Iterator[None]:
-    """No socket connects: what a replay would fetch is a fault of it."""
+    """Make every attempt to connect fail: a replay that uses the network is a fault."""
 
     def blocked(*_: Any) -> Any:
-        raise AssertionError("a replay reached for the network")
+        raise AssertionError("a replay tried to use the network")
 
     with pytest.MonkeyPatch.context() as patch:
         for name in ("connect", "connect_ex", "sendto"):

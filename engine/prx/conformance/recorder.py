@@ -1,4 +1,4 @@
-"""Recording: vcrpy sees what goes over the wire, and the readable file is written of it. Playing needs none of this."""
+"""Recording: vcrpy captures the exchanges, and the readable file is written from them. Playback does not need vcrpy."""
 
 from __future__ import annotations
 
@@ -18,41 +18,43 @@ from prx.secret import Secret
 
 
 class Serializer:
-    """From vcrpy's form of a cassette to the readable file. It is never read through vcrpy."""
+    """Writes vcrpy's cassette in the readable format. It cannot read one: playback does not go through vcrpy."""
 
     def __init__(self, evidence: Evidence) -> None:
         self.evidence = evidence
 
     def serialize(self, recorded: Mapping[str, Any]) -> str:
         interactions = [_readable(row["request"], row["response"]) for row in recorded["interactions"]]
-        plain = json.loads(json.dumps(interactions))  # as it will be read: no tuples, no numbers as keys
+        plain = json.loads(json.dumps(interactions))  # as it will be read back: no tuples, no numbers as keys
         value = {"evidence": {**asdict(self.evidence), "digest": digest_of(plain)}, "interactions": interactions}
         text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
         return text
 
 
 def recorder(secrets: Iterable[Secret], *, real: str, shown: str, evidence: Evidence) -> Any:
-    """A VCR that writes our way.
+    """A vcr.VCR that writes the readable format.
 
-    secrets      whose values are masked wherever they stand
-    real, shown  a base URL that is written as another (an emulator's port changes from run to run)
+    secrets      are masked wherever they occur
+    real, shown  a base URL, and how it is written (an emulator's port changes from run to run); "" for no change
     """
     mask = Mask(secrets)
 
-    def request(found: Any) -> Any:
-        found.uri = mask.text(_shown(found.uri, real, shown))
-        found.headers = cassette.request_headers(found.headers, mask)
-        found.body = found.body and cassette.without_keys(found.body, mask)
-        return found
+    def masked_request(request: Any) -> Any:
+        request.uri = mask.text(_shown(request.uri, real, shown))
+        request.headers = cassette.request_headers(request.headers, mask)
+        request.body = request.body and cassette.without_keys(request.body, mask)
+        return request
 
-    def response(found: dict[str, Any]) -> dict[str, Any]:
-        headers = cassette.response_headers({name: values[0] for name, values in found["headers"].items()}, mask)
-        body = cassette.without_keys(found["body"]["string"], mask)
-        return {**found, "headers": {name: [value] for name, value in headers.items()}, "body": {"string": body}}
+    def masked_response(response: dict[str, Any]) -> dict[str, Any]:
+        headers = cassette.response_headers({name: values[0] for name, values in response["headers"].items()}, mask)
+        body = cassette.without_keys(response["body"]["string"], mask)
+        return {**response, "headers": {name: [value] for name, value in headers.items()}, "body": {"string": body}}
 
-    made = vcr.VCR(before_record_request=request, before_record_response=response, serializer="readable")
-    made.register_serializer("readable", Serializer(evidence))
-    return made
+    vcr_recorder = vcr.VCR(
+        before_record_request=masked_request, before_record_response=masked_response, serializer="readable"
+    )
+    vcr_recorder.register_serializer("readable", Serializer(evidence))
+    return vcr_recorder
 
 
 def _shown(url: str, real: str, shown: str) -> str:
@@ -64,16 +66,16 @@ def _shown(url: str, real: str, shown: str) -> str:
 
 
 def _readable(request: Mapping[str, Any], response: Mapping[str, Any]) -> cassette.Row:
-    sent = {name: values[0] for name, values in request["headers"].items()}
-    said = {name: values[0] for name, values in response["headers"].items()}
+    sent_headers = {name: values[0] for name, values in request["headers"].items()}
+    headers = {name: values[0] for name, values in response["headers"].items()}
     return {
-        "request": cassette.readable_request(request["method"], request["uri"], sent, request["body"]),
-        "response": cassette.readable_response(response["status"]["code"], said, response["body"]["string"]),
+        "request": cassette.readable_request(request["method"], request["uri"], sent_headers, request["body"]),
+        "response": cassette.readable_response(response["status"]["code"], headers, response["body"]["string"]),
     }
 
 
 class _Dumper(yaml.SafeDumper):
-    """Texts of several lines as they are."""
+    """Writes a text of several lines as a literal block."""
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:

@@ -1,4 +1,4 @@
-"""A run as data, as JUnit XML, and kept while it goes on, so that an interrupted one can be taken up again."""
+"""The report of a run: as JSON, as JUnit XML, and as a file that grows during the run, so that it can be resumed."""
 
 from __future__ import annotations
 
@@ -20,17 +20,12 @@ from prx.spec.definition import Definition
 from prx.spec.model import Spec
 
 Row = dict[str, Any]
-FINAL = (
-    "passed",
-    "failed",
-    "unclaimed",
-    "skipped",
-    "unrecorded",
-)  # what a run that is taken up again need not ask anew
+# Outcomes that a resumed run does not ask for again.
+FINAL = ("passed", "failed", "unclaimed", "skipped", "unrecorded")
 
 
 def row_of(result: Result) -> Row:
-    """A result in JSON's types, as reports have it."""
+    """A result in JSON's types, as reports contain it."""
     return {
         "provider": result.provider,
         "case": result.case,
@@ -44,7 +39,7 @@ def row_of(result: Result) -> Row:
 
 
 def provider_of(definition: Definition, spec: Spec, cases: Iterable[Case], recordings: Path) -> Row:
-    """A provider as reports have it, with how each of its flags is known."""
+    """A provider as reports contain it, with the evidence of each of its capabilities."""
     flags = known(spec, cases, recordings / spec.id)
     return {
         "id": spec.id,
@@ -62,7 +57,7 @@ def _flag(row: Known) -> Row:
 
 
 def build(mode: str, cases: Sequence[Case], providers: Sequence[Row], rows: Sequence[Row], version: str) -> Row:
-    """The whole report, as the page and --json have it."""
+    """The whole report, as the page and --json contain it."""
     return {
         "prx": version,
         "made": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -84,20 +79,21 @@ def counts(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
 
 
 def succeeded(rows: Iterable[Row]) -> bool:
-    """Nothing failed, nothing went wrong, and something was judged."""
-    found = Counter(row["outcome"] for row in rows)
-    return found["passed"] > 0 and not (found["failed"] or found["error"] or found["limited"])
+    """Whether at least one case has passed, and none has failed, had an error or been limited."""
+    outcomes = Counter(row["outcome"] for row in rows)
+    return outcomes["passed"] > 0 and not (outcomes["failed"] or outcomes["error"] or outcomes["limited"])
 
 
 def junit(report: Mapping[str, Any]) -> str:
-    """The report as JUnit XML: a suite a provider, a test a case."""
+    """The report as JUnit XML: a suite for each provider, a test for each case."""
     root = ET.Element("testsuites", name="prx conformance")
     for provider in report["providers"]:
         rows = [row for row in report["results"] if row["provider"] == provider["id"]]
-        found = Counter(row["outcome"] for row in rows)
+        outcomes = Counter(row["outcome"] for row in rows)
         sizes = {
-            "tests": len(rows), "failures": found["failed"], "errors": found["error"] + found["limited"],
-            "skipped": found["skipped"] + found["unrecorded"] + found["unclaimed"], "time": round(sum(row["seconds"] for row in rows), 3),
+            "tests": len(rows), "failures": outcomes["failed"], "errors": outcomes["error"] + outcomes["limited"],
+            "skipped": outcomes["skipped"] + outcomes["unrecorded"] + outcomes["unclaimed"],
+            "time": round(sum(row["seconds"] for row in rows), 3),
         }  # fmt: skip
         suite = ET.SubElement(
             root, "testsuite", {"name": provider["id"], **{name: str(size) for name, size in sizes.items()}}
@@ -128,7 +124,7 @@ def _testcase(suite: ET.Element, row: Row) -> None:
 
 
 def _xml(text: str) -> str:
-    """A text whose characters XML can carry: those that it cannot are written as numbers."""
+    """A text for XML: characters that XML does not allow are written by their numbers."""
     return _NO_XML.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
@@ -136,8 +132,10 @@ _NO_XML = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class State:
-    """Results so far, by provider and case; the last of each counts. In a file, a line is added for each: what an
-    interruption leaves of a line is dropped when the run is taken up. Without a path, in memory alone.
+    """The results so far; of several results of one provider and case the last counts.
+
+    path: a file to which each result is added as a line, or None. An incomplete last line, which an interruption leaves, is
+    removed when the run is resumed.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -151,7 +149,7 @@ class State:
         return list(self._rows.values())
 
     def has(self, provider: str, case: str) -> bool:
-        """Whether a case was done, in a way that asking again would not change."""
+        """Whether a case has an outcome that asking again would not change."""
         return self._rows.get((provider, case), {}).get("outcome") in FINAL
 
     def add(self, row: Row) -> None:

@@ -1,4 +1,4 @@
-"""The file of a run that is taken up again: a line of JSON for each result, as the report has it."""
+"""The file of a run that can be resumed: a line of JSON for each result, as the report contains it."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ _TEXTS = {field.name for field in fields(Evidence)}
 
 
 def rows(path: Path) -> list[Row]:
-    """The results in a file, which is left with whole lines only: an interruption may have left half of one.
+    """The results in a file. An incomplete last line, which an interruption leaves, is removed from the file.
 
-    Raises ConfigError for a file of something else; then it is left as it is.
+    Raises ConfigError for a file that has no results of a run; then the file is not changed.
     """
     try:
         data = data_of(path, _MAX_BYTES)
-        found = _rows(data)
-        _mend(path, data, found)
+        lines = _rows(data)
+        _mend(path, data, lines)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be resumed: {_said(error)}") from None
-    return [row for row in found if row is not None]
+        raise ConfigError(f"{path}: cannot be resumed: {_reason(error)}") from None
+    return [row for row in lines if row is not None]
 
 
 def add(path: Path, row: Row) -> None:
-    """One more result. Raises ConfigError."""
+    """Add a result to the file. Raises ConfigError."""
     try:
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, allow_nan=False) + "\n")
@@ -45,20 +45,22 @@ def add(path: Path, row: Row) -> None:
 
 
 def _rows(data: bytes) -> list[Row | None]:
-    """One row a line, None for an empty one, and at the end what stands behind the last line break: None for half a row."""
+    """The row of each line, None for an empty line. The last one is of the text after the last line break, and None if it
+    is incomplete.
+    """
     if len(data) > _MAX_BYTES:
-        raise ValueError(f"more than {_MAX_BYTES >> 30} GB")
+        raise ValueError(f"it has more than {_MAX_BYTES >> 30} GB")
     *lines, last = data.decode().split("\n")
     found = [_row(line, number) for number, line in enumerate(lines, 1)]
-    half = _value(last) is None
-    if half and last.strip() and not any(found):
-        raise ValueError(f"line {len(lines) + 1} is no result")
-    return [*found, None if half else _row(last, len(lines) + 1)]
+    is_incomplete = _value(last) is None
+    if is_incomplete and last.strip() and not any(found):  # a file of one incomplete line may be any file
+        raise ValueError(f"line {len(lines) + 1} is not a result")
+    return [*found, None if is_incomplete else _row(last, len(lines) + 1)]
 
 
-def _mend(path: Path, data: bytes, found: list[Row | None]) -> None:
-    """Take half a line away; end a whole one."""
-    if found[-1] is not None:
+def _mend(path: Path, data: bytes, lines: list[Row | None]) -> None:
+    """Remove an incomplete last line; add the line break to a complete one."""
+    if lines[-1] is not None:
         with path.open("a", encoding="utf-8") as file:
             file.write("\n")
     elif not data.endswith(b"\n"):
@@ -70,7 +72,7 @@ def _row(line: str, number: int) -> Row | None:
         return None
     value = _value(line)
     if not _is_row(value):
-        raise ValueError(f"line {number} is no result")
+        raise ValueError(f"line {number} is not a result")
     row: Row = strict(value)
     return row
 
@@ -83,14 +85,14 @@ def _value(line: str) -> Any:
 
 
 def _refused(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 _decode = json.JSONDecoder(parse_constant=_refused).decode
 
 
 def _is_row(value: Any) -> bool:
-    """Whether a value is a result as the report makes one."""
+    """Whether a value has the form of a result, see report.row_of."""
     return isinstance(value, dict) and all(holds(value.get(name)) for name, holds in _FIELDS.items())
 
 
@@ -126,7 +128,7 @@ _FIELDS = {
 }
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
-        return "it is no UTF-8"
+        return "it is not UTF-8"
     return getattr(error, "strerror", None) or str(error)

@@ -1,4 +1,4 @@
-"""Asking a case: of a server, with what is said recorded, or of a recording, with no network at all."""
+"""Runs a case: against a server, with or without recording the exchanges, or from a recording, without network."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Outcome = Literal["passed", "failed", "unclaimed", "skipped", "unrecorded", "limited", "error"]
 WRONG_KEY = "sk-this-key-is-wrong"
 PLAYED_KEY = "sk-played-back-0000"
-# What says nothing of what a provider can do: it would not be asked, or could not be reached.
+# {kind of error: outcome}, for errors that show nothing about the case: the server was busy, or was not reached.
 _UNJUDGED: Mapping[str, Outcome] = {
     "rate_limit": "limited", "quota": "limited", "connection": "error", "timeout": "error", "server": "error", "config": "error",
 }  # fmt: skip
@@ -34,14 +34,14 @@ _UNJUDGED: Mapping[str, Outcome] = {
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of a case.
+    """The result of a case.
 
-    outcome    passed · failed · unclaimed (it did not pass, and nobody says that the provider can do it) · skipped (the
-               file denies what it needs) · unrecorded · limited (the provider wants fewer requests, or money) · error (not
-               reached, not well)
-    why        in a sentence, where it did not pass
+    outcome    passed · failed · unclaimed (it has not passed, and neither the file nor its evidence claims the capability) ·
+               skipped (the file denies a capability that the case needs) · unrecorded · limited (the provider wants fewer
+               requests, or money) · error (the provider was not reached, or had an error of its own)
+    why        a sentence, "" where it has passed
     failures   the conditions that do not hold
-    seen       what the conditions looked at
+    seen       the view that the conditions were evaluated on, see cases.play
     exchanges  requests and responses, without keys
     """
 
@@ -58,10 +58,10 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A provider that can be asked.
+    """A provider that cases can be run against.
 
-    client  makes a client of its own for a case; wrong: with a key that nobody has
-    real    where it is; `evidence.base_url` is how that is written in recordings
+    client  makes a client for one case, from whether it should have a wrong key
+    real    its base URL; recordings have `evidence.base_url` in its place
     """
 
     provider: str
@@ -71,7 +71,7 @@ class Asked:
 
 
 def connect(provider: str, url: str, key: str, folders: list[Path]) -> Callable[[bool], Client]:
-    """Makes clients of a provider at an address ("" for its file's own), with that key or with a wrong one."""
+    """A function that makes clients of a provider, from whether the key should be wrong. url: "" for the file's own."""
 
     @sealed
     def client(wrong: bool) -> Client:
@@ -82,12 +82,12 @@ def connect(provider: str, url: str, key: str, folders: list[Path]) -> Callable[
 
 
 def record(case: Case, asked: Asked, path: Path) -> Result:
-    """Ask, and write what was said to `path`; what was there before is kept where nothing was said."""
+    """Run a case against the server, and write the exchanges to `path`, unless there were none."""
     started = time.monotonic()
     client = asked.client(case.key == "wrong")
     secrets = client.accounts.get(asked.provider).target.secrets
-    model = Mask(secrets).text(asked.evidence.model)  # of the server's own list, it may be
-    made = _recorder()(
+    model = Mask(secrets).text(asked.evidence.model)  # it may come from the server's list, where a key may occur
+    recorder = _recorder()(
         secrets, real=asked.real, shown=asked.evidence.base_url, evidence=replace(asked.evidence, model=model)
     )
     fresh = path.with_suffix(".new")
@@ -96,7 +96,7 @@ def record(case: Case, asked: Asked, path: Path) -> Result:
         fresh.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
-    with client, made.use_cassette(str(fresh), record_mode="all"):
+    with client, recorder.use_cassette(str(fresh), record_mode="all"):
         spec, seen = _played(case, client, asked.provider, asked.evidence.model)
     if not fresh.exists():
         return _unanswered(asked, case, "nothing was recorded", seen, started)
@@ -106,7 +106,7 @@ def record(case: Case, asked: Asked, path: Path) -> Result:
 
 
 def live(case: Case, asked: Asked) -> Result:
-    """Ask, and keep nothing but the result."""
+    """Run a case against the server, without recording it."""
     started = time.monotonic()
     client = asked.client(case.key == "wrong")
     account = client.accounts.get(asked.provider)
@@ -123,8 +123,8 @@ def live(case: Case, asked: Asked) -> Result:
 
 
 def replay(case: Case, provider: str, path: Path, folders: list[Path]) -> Result:
-    """Play a recording back. Raises ConfigError for one that was edited or lacks what is asked, ProtocolError where it
-    is not played exactly once, and whole.
+    """Run a case from a recording. Raises ConfigError for a recording that was edited or lacks a request of the case, and
+    ProtocolError where some of its exchanges are left over.
     """
     started = time.monotonic()
     recording = cassette.load(path)
@@ -145,17 +145,17 @@ def replay(case: Case, provider: str, path: Path, folders: list[Path]) -> Result
 
 
 def check_recorder() -> None:
-    """Raises ConfigError where nothing can be recorded."""
+    """Raises ConfigError where vcrpy, which recording needs, is not installed."""
     _recorder()
 
 
 def _ask_through(client: Client, transport: Playback | Listener) -> None:
-    """Have a client ask somebody else than the network. Nobody but conformance does; so it is no part of the client."""
-    client._playback = cast("Http", transport)  # noqa: SLF001 - as above; it has the face of one
+    """Give a client another transport than the network. Only conformance does, so it is not a public part of the client."""
+    client._playback = cast("Http", transport)  # noqa: SLF001 - as above; it has the same methods as Http
 
 
 def _completed(evidence: Evidence, account: Account, path: Path) -> Evidence:
-    """The evidence with what a recording by others does not say: where it was made, and of which model."""
+    """The evidence, with base_url and model taken from the account where a recording by others does not name them."""
     model = evidence.model or account.definition.spec().models.default
     if not model:
         raise ConfigError(f"{path}: no request in it names a model, and the provider's file has no models.default")
@@ -174,12 +174,12 @@ def _judged(
     failures = tuple(cases.failures(case, spec, seen))
     error = seen["error"] or {}
     outcome: Outcome = _UNJUDGED.get(error.get("kind", ""), "failed") if failures else "passed"
-    said = (
+    reason = (
         f"{error['kind']}: {error['message']}"
         if error
         else "; ".join(cases.came(row, seen, mask.text) for row in failures)
     )
-    why = said if failures else ""
+    why = reason if failures else ""
     seconds = time.monotonic() - started
     return Result(provider, case.name, outcome, why, failures, seen, evidence, tuple(exchanges), seconds)
 
@@ -190,9 +190,9 @@ def _unanswered(asked: Asked, case: Case, lead: str, seen: Mapping[str, Any], st
 
 
 def _recorder() -> Callable[..., Any]:
-    """What records, by a package that nothing else needs. Raises ConfigError where it is not there."""
+    """recorder.recorder, which needs vcrpy. Raises ConfigError where that is not installed."""
     try:
         from prx.conformance.recorder import recorder
     except ImportError:
-        raise ConfigError("to record needs the package vcrpy: pip install 'prx-engine[conformance]'") from None
+        raise ConfigError("recording needs the package vcrpy: pip install 'prx-engine[conformance]'") from None
     return recorder

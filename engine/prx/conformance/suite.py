@@ -1,7 +1,7 @@
-"""Many providers and many cases: what is asked of whom, and in which way.
+"""Runs many cases against many providers.
 
-A case that a file denies is asked all the same where that costs nothing (a recording) or where somebody wants
-the truth of it (live): a capability that is there in spite of the file is as wrong as one that is not.
+A case whose capability the provider's file denies is run all the same where there is a recording or the run is live, on
+the file with that capability set to true: a capability that the file denies wrongly is a fault as well.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ Mode = Literal["replay", "live", "record"]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a run is to be done.
+    """The settings of a run.
 
-    folders     of provider files, the packaged one left out
-    recordings  folder of folders, one a provider
-    config      of the client that asks live: a path, or None for the usual one
-    model       to ask live; "" for the configured or the file's own
+    folders     of provider files, besides the packaged one
+    recordings  a folder with a folder of recordings for each provider
+    config      path of the configuration for live calls, None for the usual one
+    model       for live calls; "" for that of the configuration or the provider's file
     """
 
     mode: Mode
@@ -44,13 +44,13 @@ class Plan:
 
 
 def default_recordings(mode: Mode = "replay") -> Path:
-    """The folder "cassettes" here; where there is none and nothing is recorded, the packaged one."""
+    """The folder "cassettes" of the working directory; if it does not exist and mode is not record, the packaged one."""
     here = Path("cassettes")
     return here if mode == "record" or here.is_dir() else resources.folder("cassettes")
 
 
 def results(plan: Plan, provider: str, spec: Spec) -> Iterator[Result]:
-    """One result a case, as each is done. Whatever goes wrong is a result too."""
+    """The result of each case, as soon as it is there. An Error in a case is a result, too."""
     asked = _asked(plan, provider, spec) if plan.mode != "replay" else None
     for case in plan.cases:
         try:
@@ -62,7 +62,7 @@ def results(plan: Plan, provider: str, spec: Spec) -> Iterator[Result]:
 def _result(plan: Plan, provider: str, spec: Spec, case: Case, asked: Asked | None) -> Result:
     denied = [name for name in case.needs if not spec.can(name)]
     if case.key == "wrong" and spec.auth.style == "none":
-        return Result(provider, case.name, "skipped", "it takes no key")
+        return Result(provider, case.name, "skipped", "the provider takes no key")
     path = plan.recordings / spec.id / f"{case.name}.yaml"
     if asked is None and not path.is_file():
         why = f"capabilities.{denied[0]}: false" if denied else "nothing was recorded"
@@ -86,7 +86,7 @@ def _claimed(spec: Spec, capability: str) -> bool:
 
 
 def _denied(plan: Plan, provider: str, case: Case, asked: Asked | None, path: Path, denied: list[str]) -> Result:
-    """Ask what the file says is not there, by a file that says that it is."""
+    """Run a case whose capability the file denies, on a copy of the file with the capability set to true."""
     with tempfile.TemporaryDirectory(prefix="prx-") as folder:
         flags = ", ".join(f"{name}: true" for name in denied)
         Path(folder, f"{provider}.yaml").write_text(
@@ -94,19 +94,20 @@ def _denied(plan: Plan, provider: str, case: Case, asked: Asked | None, path: Pa
         )
         folders = [Path(folder), *plan.folders]  # the first is the strongest
         if asked is None:
-            found = run.replay(case, provider, path, folders)
+            result = run.replay(case, provider, path, folders)
         else:
             enabled = replace(asked, client=_clients(replace(plan, folders=folders), provider, asked.real))
-            found = run.record(case, enabled, path) if plan.mode == "record" else run.live(case, enabled)
-    if found.outcome == "passed" and case.proves:
-        why = f"the file says capabilities.{denied[0]}: false, and yet it is there"
-        return replace(found, outcome="failed", why=why)
-    told = "which this case would not show" if found.outcome == "passed" else "and so it is"
-    return Result(provider, case.name, "skipped", f"capabilities.{denied[0]}: false, {told}", evidence=found.evidence)
+            result = run.record(case, enabled, path) if plan.mode == "record" else run.live(case, enabled)
+    if result.outcome == "passed" and case.proves:
+        why = f"the file says capabilities.{denied[0]}: false, but the case passes"
+        return replace(result, outcome="failed", why=why)
+    verdict = "which this case does not test" if result.outcome == "passed" else "which is right"
+    why = f"capabilities.{denied[0]}: false, {verdict}"
+    return Result(provider, case.name, "skipped", why, evidence=result.evidence)
 
 
 def _asked(plan: Plan, provider: str, spec: Spec) -> Asked:
-    """The provider as the user's configuration reaches it. Raises Error."""
+    """The provider with the URL, key and model of the user's configuration. Raises Error."""
     with Client(config=plan.config, providers=list(plan.folders)) as client:
         account = client.accounts.get(provider)
         url = account.target.base_url

@@ -1,4 +1,4 @@
-"""The decisions of a call, without any I/O: no socket, no clock, no environment, no chance.
+"""The decisions of a call, without any I/O: no socket, no clock, no environment, no random numbers.
 
-It turns (spec, call) into requests and bytes into deltas, and asks a driver for the rest.
+It makes requests from (spec, call) and deltas from bytes, and yields to a driver whenever it needs I/O.
 """

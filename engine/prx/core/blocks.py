@@ -1,6 +1,6 @@
 """The blocks of an answer in their order: reasoning, text, refusal, tool calls.
 
-A provider that numbers its blocks says with each piece which one it continues (`block` in a file). Where none does, a
+Some providers number their blocks: each piece names the block that it continues (`block` in a file). With all others a
 block goes on until a piece of another kind comes.
 """
 
@@ -13,117 +13,124 @@ from prx.chat import Part, ToolCall
 from prx.core.replay import Grows, Replay
 
 Kind = Literal["reasoning", "text", "refusal", "tool_call"]
-Key = tuple[Any, ...]  # what a provider calls a block: numbers from the outer to the inner; () where it says nothing
-_LOOKED_AT = 64  # blocks in which a whole is looked for that is not numbered as its pieces were
+Key = tuple[Any, ...]  # a block's numbers, from the outer list to the inner; () where the provider does not number them
+_LOOKED_AT = 64  # newest blocks that are compared with a whole block whose number is not that of its pieces
 _USUAL = {"reasoning": 0, "text": 1, "refusal": 2, "tool_call": 3}
 
 
 class Block:
-    """One block, as far as it has come. said_whole: the server has said all of it, beside its pieces or in their place.
+    """One block, as much of it as has arrived.
 
-    Its text is kept once, in `said`, which has the pieces of all blocks of its kind: here stands only where its own are.
+    place           of a tool call: its place among the calls
+    received_whole  the server has sent the block whole, after its pieces or in place of them
+    pieces          of all blocks of this kind; a block keeps only where its own pieces stand, so no text is kept twice
     """
 
-    __slots__ = ("_said", "_spans", "key", "kind", "place", "replay", "said_whole")
+    __slots__ = ("_pieces", "_spans", "key", "kind", "place", "received_whole", "replay")
 
-    def __init__(self, kind: Kind, key: Key, said: list[str], place: int = -1) -> None:
+    def __init__(self, kind: Kind, key: Key, pieces: list[str], place: int = -1) -> None:
         self.kind, self.key, self.place = kind, key, place
-        self._said = said
+        self._pieces = pieces
         self._spans: list[tuple[int, int | None]] = []
-        self.said_whole = False
+        self.received_whole = False
         self.replay: Replay | None = None
 
     @property
     def text(self) -> str:
-        return "".join(["".join(self._said[start:end]) for start, end in self._spans])
+        return "".join(["".join(self._pieces[start:end]) for start, end in self._spans])
 
     def begin(self) -> None:
-        """The pieces that follow are of this block."""
-        self._spans.append((len(self._said), None))
+        """The pieces that follow belong to this block."""
+        self._spans.append((len(self._pieces), None))
 
     def pause(self) -> None:
-        """The pieces that follow are of another one."""
+        """The pieces that follow belong to another block."""
         if self._spans:
-            self._spans[-1] = (self._spans[-1][0], len(self._said))
+            self._spans[-1] = (self._spans[-1][0], len(self._pieces))
 
 
 class Blocks:
-    """All blocks. `said` has what was handed on of each kind: with a blank line between blocks of reasoning.
-    `at` is the block that the last piece was of.
+    """All blocks of an answer.
+
+    pieces   what was handed on, by kind; between blocks of reasoning a blank line stands
+    current  the block that the last piece belongs to
     """
 
     def __init__(self) -> None:
         self._blocks: list[Block] = []
         self._known: dict[tuple[Kind, Key], Block] = {}
-        self.at: Block | None = None
-        self.said: dict[Kind, list[str]] = {"reasoning": [], "text": [], "refusal": []}
-        self._under: dict[tuple[Kind, Key], list[Block]] = {}  # by a key and by each beginning of it
-        self._filled: dict[Kind, int] = dict.fromkeys(self.said, 0)  # pieces in `said` that came as wholes
-        self._measured: dict[Kind, tuple[int, int]] = dict.fromkeys(self.said, (0, 0))  # pieces counted, their length
+        self.current: Block | None = None
+        self.pieces: dict[Kind, list[str]] = {"reasoning": [], "text": [], "refusal": []}
+        # A whole may name an outer block only: each block is listed under its key and under every beginning of its key.
+        self._under: dict[tuple[Kind, Key], list[Block]] = {}
+        self._filled: dict[Kind, int] = dict.fromkeys(self.pieces, 0)  # how many of the pieces came as wholes
+        self._measured: dict[Kind, tuple[int, int]] = dict.fromkeys(self.pieces, (0, 0))  # pieces counted, their length
 
     def __bool__(self) -> bool:
         return bool(self._blocks)
 
     def write(self, kind: Kind, text: str, key: Key = ()) -> str:
-        """Add a piece to a block; gives it as it is handed on."""
-        block, between = self.at, ""
+        """Add a piece to the block of this kind and key; gives it as it is handed on, with the line breaks before it."""
+        block, between = self.current, ""
         if block is None or block.kind != kind or block.key != key:
             between = self._open(kind, key)
-        self.said[kind].append(text)
+        self.pieces[kind].append(text)
         return between + text if between else text
 
     def fill(self, kind: Kind, whole: str, key: Key = ()) -> str:
-        """Take in what the server says is all of a block; gives what its pieces lacked, as it is handed on."""
-        missing = self._missing(kind, whole, key) if key else self._missing_of_all(kind, whole)
+        """Add a block that the server sends whole; gives the part that its pieces did not bring, as it is handed on."""
+        missing = self._missing(kind, whole, key) if key else self._missing_without_key(kind, whole)
         under = self._under.get((kind, key)) if key else None
-        handed = self.write(kind, missing, under[-1].key if under else key) if missing else ""
+        written = self.write(kind, missing, under[-1].key if under else key) if missing else ""
         self._filled[kind] += bool(missing)
         for block in self._under.get((kind, key), ()):
-            block.said_whole = True
-        return handed
+            block.received_whole = True
+        return written
 
     def _missing(self, kind: Kind, whole: str, key: Key) -> str:
-        """What the blocks of this key, or within it, lack of a whole."""
+        """The part of a whole that the blocks of this key, or within it, do not have yet."""
         under = self._under.get((kind, key), ())
-        came = ("\n\n" if kind == "reasoning" else "").join([block.text for block in under])
-        if came:
-            return whole[len(came) :] if whole.startswith(came) else ""
-        return "" if self._said_elsewhere(kind, whole) else whole
+        received = ("\n\n" if kind == "reasoning" else "").join([block.text for block in under])
+        if received:
+            return whole[len(received) :] if whole.startswith(received) else ""
+        return "" if self._has_other_number(kind, whole) else whole
 
-    def _missing_of_all(self, kind: Kind, whole: str) -> str:
-        """The same where the server does not say which block it means. One that sends messages in place of pieces says
-        each time what is new, or all from the beginning; after pieces a whole says them again.
+    def _missing_without_key(self, kind: Kind, whole: str) -> str:
+        """The same for a server that does not number its blocks. If it sends messages in place of pieces, each has what is
+        new, or everything from the beginning; if it sends pieces too, a whole repeats them.
         """
-        said = self.said[kind]
+        pieces = self.pieces[kind]
         counted, size = self._measured[kind]
-        size += sum(map(len, said[counted:]))
-        self._measured[kind] = len(said), size
-        if len(whole) >= size and whole.startswith("".join(said)):
+        size += sum(map(len, pieces[counted:]))
+        self._measured[kind] = len(pieces), size
+        if len(whole) >= size and whole.startswith("".join(pieces)):
             return whole[size:]
-        return whole if self._filled[kind] == len(said) else ""
+        return whole if self._filled[kind] == len(pieces) else ""
 
-    def call(self, place: int) -> None:
+    def begin_call(self, place: int) -> None:
         """A tool call has begun. place: its place among the calls."""
         self._leave()
         self._blocks.append(Block("tool_call", (), [], place))
 
-    def wants_back(self, found: dict[str, Any], grows: Grows, key: Key = ()) -> None:
-        """Note what the provider wants back with a block: the one of this key, or the last one."""
-        known = [each for kind in self.said for each in self._under.get((kind, key), ())[:1]]
-        block = known[0] if known else (self.at if not key else None)
+    def add_replay(self, values: dict[str, Any], grows: Grows, key: Key = ()) -> None:
+        """Add what the provider requires back with a block: the one of this key, without a key the current one.
+        Reasoning that the provider keeps to itself has no other piece, so that a block of it may begin here.
+        """
+        known = [each for kind in self.pieces for each in self._under.get((kind, key), ())[:1]]
+        block = known[0] if known else (self.current if not key else None)
         if block is None:
             self._open("reasoning", key)
             block = self._blocks[-1]
         block.replay = block.replay or Replay()
-        block.replay.add(found, grows)
+        block.replay.add(values, grows)
 
-    def to_front(self) -> None:
-        """The last block is what the answer began with."""
+    def last_to_front(self) -> None:
+        """Move the last block to the beginning of the answer."""
         self._leave()
         self._blocks.insert(0, self._blocks.pop())
 
     def parts(self, calls: Sequence[ToolCall], replays: Sequence[Mapping[str, Any]]) -> Iterator[Part]:
-        """The blocks as they stand; replays: what goes back with each call."""
+        """The blocks that have something in them, in their order. replays: what goes back with each of the calls."""
         for block in self._blocks:
             if block.kind == "tool_call":
                 if block.place < len(calls):
@@ -131,40 +138,40 @@ class Blocks:
             elif (text := block.text) or block.replay:
                 yield Part(block.kind, text, None, block.replay.folded() if block.replay else {})
 
-    def _said_elsewhere(self, kind: Kind, whole: str) -> bool:
-        """Whether another block has just this text from pieces: servers number the end of a block otherwise than its pieces."""
+    def _has_other_number(self, kind: Kind, whole: str) -> bool:
+        """Whether a block of another number has exactly this text: some servers number a whole otherwise than its pieces."""
         for block in self._blocks[-_LOOKED_AT:]:
-            if block.kind == kind and not block.said_whole and block.text == whole:
-                block.said_whole = True
+            if block.kind == kind and not block.received_whole and block.text == whole:
+                block.received_whole = True
                 return True
         return False
 
     def _leave(self) -> None:
-        if self.at is not None:
-            self.at.pause()
-            self.at = None
+        if self.current is not None:
+            self.current.pause()
+            self.current = None
 
     def _open(self, kind: Kind, key: Key) -> str:
-        """Make a block the present one; gives what stands between it and the text before it."""
+        """Make the block of this kind and key the current one; gives the line breaks that go before its text."""
         self._leave()
-        block, said, between = self._known.get((kind, key)) if key else None, self.said[kind], ""
+        block, pieces, between = self._known.get((kind, key)) if key else None, self.pieces[kind], ""
         if block is None:
-            block = Block(kind, key, said)
+            block = Block(kind, key, pieces)
             self._blocks.append(block)
             if key:
                 self._known[kind, key] = block
                 for size in range(1, len(key) + 1):
                     self._under.setdefault((kind, key[:size]), []).append(block)
-                between = _blank_line(said[-1]) if kind == "reasoning" and said else ""
-                said += [between] if between else []
+                between = _blank_line(pieces[-1]) if kind == "reasoning" and pieces else ""
+                pieces += [between] if between else []
         block.begin()
-        self.at = block
+        self.current = block
         return between
 
 
 def in_usual_order(parts: Sequence[Part], *, sent_as_blocks: bool) -> bool:
-    """Whether an assistant message says the order by itself: reasoning, text, calls; and, where blocks are sent back as
-    blocks, nothing has to go back with a text.
+    """Whether an assistant message without `parts` tells the order: reasoning, text, calls; and, where the API takes blocks
+    (sent_as_blocks), no text has a replay.
     """
     order = [_USUAL[part.kind] for part in parts]
     replayed = sent_as_blocks and any(part.replay for part in parts if part.kind == "text")
@@ -172,12 +179,12 @@ def in_usual_order(parts: Sequence[Part], *, sent_as_blocks: bool) -> bool:
 
 
 def _blank_line(before: str) -> str:
-    """What is missing of a blank line behind a text."""
+    """The line breaks that are missing at the end of a text for a blank line after it."""
     return "\n" * max(0, 2 - (len(before) - len(before.rstrip("\n"))))
 
 
 def key_of(found: Any) -> Key:
-    """A block's key from what a file's `block` finds: a number or word, or a list from the outer to the inner."""
+    """A block's key from what a file's `block` finds: a number or word, or a list of them, from the outer to the inner."""
     if found is None:
         return ()
     listed = found if isinstance(found, list) else [found]

@@ -1,8 +1,9 @@
-"""Which of several alternative answers is read: one, and pieces of another never get into it.
+"""Reads one of several alternative answers (choices), and keeps pieces of the others out of it.
 
-Where several were asked for (n), the first is numbered 0. Where one was asked for, its number says nothing: servers count
-up with each piece, or begin at 1. A few send a second answer all the same. The two look alike until the next event: a
-number that goes on growing is the count of pieces, and a 0 that comes back means that there were two.
+Where a call asks for several (n), the first is numbered 0. Where it asks for one, the number is not reliable: some servers
+count up with each piece, or begin at 1, and a few send a second answer all the same. The first number above 0 fits
+both; the next event decides: a number that goes on growing counts the pieces, and a 0 that comes back means that there
+are two answers.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from prx.core.framing import Frame
 
 
 class Event(NamedTuple):
-    """An event of a stream, parsed; its frame, and its bytes where it came alone."""
+    """An event of a stream, parsed; its frame; and its bytes, or b"" where its frame held several events."""
 
     value: dict[str, Any]
     frame: Frame
@@ -22,7 +23,7 @@ class Event(NamedTuple):
 
 
 class Choices:
-    """key: of the list of alternatives, "" for an API that has none. several: whether more than one was asked for."""
+    """key: of the list of choices in a body or event, "" for an API that has none. several: the call asked for n > 1."""
 
     def __init__(self, key: str, *, several: bool) -> None:
         self._key, self._several = key, several
@@ -31,7 +32,7 @@ class Choices:
         self._numbers_matter: bool | None = None  # None until two numbers have been seen
 
     def plain(self, value: dict[str, Any]) -> bool:
-        """Whether an event can be read as it is, as nearly all can: its one alternative is numbered 0, or not at all."""
+        """Whether an event can be read as it is, as nearly all can: its only choice is numbered 0, or not at all."""
         choices = value.get(self._key)
         if not choices:
             return True
@@ -44,7 +45,7 @@ class Choices:
         return not number or self._numbers_matter is False
 
     def one(self, value: dict[str, Any]) -> dict[str, Any]:
-        """A body or an event with one of its alternatives."""
+        """A body or an event, with all choices but one taken out."""
         choices = value.get(self._key) if self._key else None
         if not isinstance(choices, list) or (len(choices) < 2 and not (self._several or self._numbers_matter)):
             return value
@@ -53,7 +54,7 @@ class Choices:
         return value if kept == choices else {**value, self._key: kept}
 
     def ready(self, event: Event) -> Sequence[Event]:
-        """The events that can be read now that this one is here, which is not plain."""
+        """The events that can be read once this one, which is not plain, is known: none while it is undecided."""
         if self._several or self._numbers_matter is not None:
             return (event,)
         number = self._number(event.value)
@@ -62,15 +63,17 @@ class Choices:
         if number == 0:
             self._numbers_matter, self._held = True, []
             return (event,)
-        return self._told(event, number)
+        return self._numbered(event, number)
 
     def rest(self) -> Sequence[Event]:
-        """At the end: what waited for another number, which never came."""
+        """At the end of the stream: the events that were held back until another number came."""
         held, self._held = self._held, []
         return held
 
-    def _told(self, event: Event, number: int) -> Sequence[Event]:
-        """An event numbered above 0: with the one before it, the count goes on, or is the same from the start."""
+    def _numbered(self, event: Event, number: int) -> Sequence[Event]:
+        """An event numbered above 0. Numbers do not matter where they go on growing, or where the answer has one number
+        other than 0 from its first event on.
+        """
         before = self._number(self._held[-1].value) if self._held else None
         self._held.append(event)
         if before is None or (number == before and self._zero_seen):

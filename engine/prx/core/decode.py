@@ -1,8 +1,8 @@
-"""Bytes of a response to deltas and a reply.
+"""Decodes the bytes of a response into deltas and a reply.
 
-What arrives decides how it is read, not what was asked for: a JSON body in place of a stream is read as a
-body, a stream in place of a body as a stream. Nothing is guessed: a frame that is no JSON is an error,
-and so is a stream that stops without its end.
+The bytes that arrive decide how they are read, not the request: a JSON body in place of a stream is read as a
+body, a stream in place of a body as a stream. Nothing is guessed: a frame that is not JSON is an error,
+and so is a stream that stops before the provider has ended it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Decoder:
-    """Reads one response with a status of success. `complete`: nothing more needs to be read."""
+    """Reads one response whose status is 2xx. `complete`: the rest of the body needs no reading."""
 
     def __init__(self, spec: Spec, call: Call, target: Target, head: Head, new_id: Callable[[], str]) -> None:
         self.spec, self.call, self.target, self.head = spec, call, target, head
@@ -46,47 +46,51 @@ class Decoder:
         self._size = 0
         self._framer: Framer | None = None
         self._is_body = False
-        self._begun = False  # whether a byte-order mark, which only the first bytes can be, is behind us
-        self._stranger = ""  # the kind of the first event that nobody reads
+        self._past_bom = (
+            False  # whether the first bytes, the only ones that can be a byte-order mark, have been looked at
+        )
+        self._unread_kind = ""  # kind of the first event for which stream.events has no entry
 
     def feed(self, data: bytes) -> tuple[list[Delta], Error | None]:
-        """The deltas that these bytes complete, and the error that they turn out to be, if they do."""
+        """Read the next bytes of the body: gives the deltas that they complete, and the error in them or None."""
         out: list[Delta] = []
         try:
             self._feed(data, out)
         except (Error, OSError) as error:
-            return out, self._ours(error)
+            return out, self._as_error(error)
         return out, None
 
     def end(self) -> tuple[list[Delta], Error | None]:
-        """As `feed`, for the end of the bytes."""
+        """The body has ended: gives the deltas that were held back, and an error where the answer is not complete."""
         out: list[Delta] = []
         try:
             self._end(out)
         except (Error, OSError) as error:
-            return out, self._ours(error)
+            return out, self._as_error(error)
         return out, None
 
     def reply(self) -> Reply:
-        """The answer as far as it has come."""
+        """The answer, as much of it as has arrived."""
         return self.into.reply()
 
     def partial(self) -> Reply | None:
-        """The same, or None where nothing has come."""
+        """The answer as `reply` gives it, or None where nothing has arrived."""
         return None if self.into.empty else self.into.reply()
 
     @property
     def finished(self) -> bool:
-        """Whether the provider itself has said that the answer is over."""
+        """Whether the provider has marked the end of the answer, by its last event or by a finish reason."""
         return self.complete or self.into.finish_reason is not None
 
-    def _ours(self, error: Error | OSError) -> Error:
-        """An error of this provider, also where a module that is loaded late could not be. Raises what is of neither."""
-        made = error if isinstance(error, Error) else unopened(error) if starved(error) else None
-        if made is None:
+    def _as_error(self, error: Error | OSError) -> Error:
+        """The error, with the provider's id. An OSError is only expected where a module that is imported late cannot be
+        opened, and becomes a ConfigError; any other is raised again.
+        """
+        known = error if isinstance(error, Error) else unopened(error) if starved(error) else None
+        if known is None:
             raise error
-        made.provider = made.provider or self.spec.id
-        return made
+        known.provider = known.provider or self.spec.id
+        return known
 
     # -------------------------------------------------------------- bytes
 
@@ -97,16 +101,16 @@ class Decoder:
             raise too_large(limit)
         if self._framer is None:
             self._body.append(data)
-            if self._is_body or not self._recognise():
+            if self._is_body or not self._is_stream():
                 return
             data, self._body = b"".join(self._body), []
         assert self._framer is not None
         assert self._repeats is not None
-        repeats, more = self._repeats, self.reading.more
+        repeats, text_delta = self._repeats, self.reading.text_delta
         for event in self._framer.events(data):
             text = repeats.text(event)
             if text is not None:
-                delta = more(text, repeats.kind, repeats.key)
+                delta = text_delta(text, repeats.kind, repeats.key)
                 if delta is not NOTHING:
                     out.append(delta)
                 continue
@@ -115,17 +119,17 @@ class Decoder:
             if self.complete:
                 return
 
-    def _recognise(self) -> bool:
-        """Whether the first bytes that are no white space begin a stream. False as long as it is open."""
+    def _is_stream(self) -> bool:
+        """Whether the first bytes after white space begin a stream; False also while there are too few to tell."""
         whole = b"".join(self._body)
-        if whole[:1] == b"{" and not self.call.stream:  # what nearly every answer without a stream begins with
+        if whole[:1] == b"{" and not self.call.stream:  # as nearly every answer that is not a stream
             self._is_body = True
             return False
-        if not self._begun and BOM.startswith(whole[:3]) and len(whole) < 3:
+        if not self._past_bom and BOM.startswith(whole[:3]) and len(whole) < 3:
             return False
-        start = (whole if self._begun else whole.removeprefix(BOM)).lstrip()
-        self._body, self._begun = [start], True
-        if not start or any(mark != start and mark.startswith(start) for mark in _SSE):
+        start = (whole if self._past_bom else whole.removeprefix(BOM)).lstrip()
+        self._body, self._past_bom = [start], True
+        if not start or any(mark != start and mark.startswith(start) for mark in _SSE_STARTS):
             return False
         framing = _framing(start, self.spec.stream.framing if self.call.stream else "")
         self._is_body = framing is None
@@ -159,20 +163,20 @@ class Decoder:
             try:
                 event = read_json(text)
             except ValueError:
-                return self._no_json(frame)
+                return self._not_json(frame)
             for each in event if isinstance(event, list) else (event,):
                 if isinstance(each, dict):
-                    self._parsed(each, frame, source if each is event else b"", out)
+                    self._object(each, frame, source if each is event else b"", out)
         return None
 
-    def _no_json(self, frame: Frame) -> None:
-        """An event of a kind that nobody reads may hold anything; any other is part of the answer."""
+    def _not_json(self, frame: Frame) -> None:
+        """A frame whose data is not JSON: ignored where the file does not read events of its name, else an error."""
         if frame.data.strip() == self.spec.stream.done:
             self.complete = True
         elif not frame.name or frame.name in self.spec.stream.events:
-            raise ProtocolError(f"an event of the stream is no JSON: {self._safe(frame.data)[:120]}")
+            raise ProtocolError(f"an event of the stream is not JSON: {self._safe(frame.data)[:120]}")
 
-    def _parsed(self, value: dict[str, Any], frame: Frame, source: bytes, out: list[Delta]) -> None:
+    def _object(self, value: dict[str, Any], frame: Frame, source: bytes, out: list[Delta]) -> None:
         if self.choices.plain(value):
             return self._event(value, value, frame, source, out)
         for event in self.choices.ready(Event(value, frame, source)):
@@ -186,31 +190,34 @@ class Decoder:
         if self.spec.stream.events:
             kind = self._kind(event, frame.name)
             reader = self.spec.stream.events.get(kind)
-            self._stranger = self._stranger or ("" if reader else kind or "no kind at all")
+            self._unread_kind = self._unread_kind or ("" if reader else kind or "no kind at all")
+        # Errors are looked for in events that the file does not read, too.
         found = self.reading.run(reader.found.run if reader else self.spec.errors.detect.run, event)
-        if found[0]:
+        if found[_DETECT]:
             raise self._error(frame.data, "stream")
         if reader is not None:
             delta = self.reading.event(event, found, reader, whole)
             if delta is not NOTHING and delta != NOTHING:
                 out.append(delta)
-                if delta[2:] == _ONLY_TEXT:
-                    self._alike(frame.name, source, reader, "text" if found[2] else "reasoning", key_of(found[1]))
-            self.complete = self.complete or bool(found[-1])
+                if delta[2:] == _NO_MORE_THAN_TEXT:
+                    kind_of_text: Kind = "text" if found[_CONTENT] else "reasoning"
+                    self._learn_repeat(frame.name, source, reader, kind_of_text, key_of(found[_BLOCK]))
+            self.complete = self.complete or bool(found[_END])
 
     def _kind(self, event: dict[str, Any], name: str) -> str:
         (kind,) = self.reading.run(self.spec.stream.kind.run, event) if self.spec.stream.kind else (None,)
         return str(kind or name)
 
-    def _alike(self, name: str, source: bytes, reader: Reader, kind: Kind, key: Key) -> None:
-        """Have an event of text looked at for what it shares with others."""
+    def _learn_repeat(self, name: str, source: bytes, reader: Reader, kind: Kind, key: Key) -> None:
+        """Show an event that brought only text to the repeats: later events like it need no parsing."""
         events = self.spec.stream.events
 
         def read(event: dict[str, Any]) -> Any:
             same = not events or events.get(self._kind(event, name)) is reader
             return self.reading.only_text(self.choices.one(event), reader, kind, key) if same else None
 
-        if self._repeats is not None and self.spec.stream.done[:1] != "{":  # else a text may be the end
+        # A JSON object that ends the stream might fit a repeat, and would be taken for text.
+        if self._repeats is not None and self.spec.stream.done[:1] != "{":
             self._repeats.miss(source, read, kind, key)
 
     def _end_stream(self, framer: Framer, out: list[Delta]) -> None:
@@ -226,8 +233,11 @@ class Decoder:
     def _truncated(self) -> str:
         if not self.into.empty:
             return "the stream ended before the answer did"
-        if self._stranger:
-            return f"the stream ended, and its events were of no kind that is read (stream.events); the first: {self._stranger!r:.80}"
+        if self._unread_kind:
+            return (
+                "the stream ended without an answer: the file's stream.events has no entry for the kinds of its events;"
+                f" the first kind was {self._unread_kind!r:.80}"
+            )
         return "the stream ended before it began"
 
     # -------------------------------------------------------------- one body
@@ -236,20 +246,20 @@ class Decoder:
         text = data.decode("utf-8", "replace").strip()
         body = parsed(text)
         if not isinstance(body, dict):
-            raise self._protocol("the answer is no JSON object", text)
+            raise self._protocol("the answer is not a JSON object", text)
         self.into.raw, body = body, self.choices.one(body)
         found = self.reading.found(self.reading.run(self.spec.response.found.run, body))
         if found.detect:
             raise self._error(text, "body")
         if not self._is_answer(body, found):
-            raise self._protocol("the answer has nothing in it", text)
+            raise self._protocol("the answer is empty: it has nothing where the file looks for content", text)
         delta = self.reading.body(body, found)
         self.complete = True
         if delta != NOTHING:
             out.append(delta)
 
     def _is_answer(self, body: dict[str, Any], found: Found) -> bool:
-        """Whether there is an answer in a body. One that was cut short before its first word needs none."""
+        """Whether a body has an answer in it. A finish reason of CUT_SHORT needs none: the answer may have had no word."""
         answer, reasons = self.spec.response.answer, self.spec.response.finish_reasons
         if not answer.sources.get("answer") or any(self.reading.run(answer.run, body)):
             return True
@@ -263,24 +273,28 @@ class Decoder:
         body, safe = redact_json(text, self.target.secrets)
         return fault.classify(self.spec, self.call, self.head, body, safe, stage)
 
-    def _protocol(self, what: str, text: str) -> Error:
-        words = " ".join(self._safe(text).split())[:200] or "it is empty"
-        return fault.protocol(self.spec, self.call, self.head, f"{what}: {words}")
+    def _protocol(self, problem: str, text: str) -> Error:
+        excerpt = " ".join(self._safe(text).split())[:200] or "the body is empty"
+        return fault.protocol(self.spec, self.call, self.head, f"{problem}: {excerpt}")
 
     def _safe(self, text: str) -> str:
         return redact_json(text, self.target.secrets)[1]
 
 
-_ONLY_TEXT = NOTHING[2:]
-_SSE = (b"data:", b"event:", b"id:", b"error:", b": ")
+# The values of a reader are a plain tuple in the order of Found's fields: making a Found for each event takes longer.
+_DETECT, _BLOCK, _CONTENT, _END = (Found._fields.index(name) for name in ("detect", "block", "content", "end"))
+_NO_MORE_THAN_TEXT = NOTHING[2:]  # the fields of a delta behind content and reasoning, all of them empty
+_SSE_STARTS = (b"data:", b"event:", b"id:", b"error:", b": ")
 
 
-def _framing(start: bytes, asked: str) -> str | None:
-    """The framing of a response that begins like this, or None for one body. asked: "" for no stream."""
-    if start.startswith(_SSE):
+def _framing(start: bytes, requested: str) -> str | None:
+    """The framing of a response that begins with `start`, or None for one body. requested: the spec's framing where a
+    stream was asked for, else "".
+    """
+    if start.startswith(_SSE_STARTS):
         return "sse"
-    if start[:1] == b"<":
+    if start[:1] == b"<":  # a web page
         return None
     if start[:1] == b"[":
-        return "json_array" if asked else None
-    return None if start[:1] == b"{" and asked != "ndjson" else (asked or None)
+        return "json_array" if requested else None
+    return None if start[:1] == b"{" and requested != "ndjson" else (requested or None)

@@ -1,16 +1,17 @@
-"""One call, from first request to reply: attempts, fallbacks, retries. A generator that asks.
+"""One call, from the first request to the reply, with its attempts, fallbacks and retries: a generator without I/O.
 
-It yields one of
-    Send(request, limits)   answered with the Head of the response
-    READ                    answered with bytes of its body, b"" at the end
-    Wait(seconds)           answered with True, or False where the deadline comes first
-    Emit(deltas)            answered with nothing
-and returns what was asked for: of a chat, the Reply. A driver throws the transport's errors into it. Anything it raises is an Error.
+It yields one of these to its driver, which does the I/O and sends the result into it:
+    Send(request, limits)   result: the Head of the response
+    READ                    result: bytes of its body, b"" at the end
+    Wait(seconds)           result: True, or False where the deadline comes first
+    Emit(deltas)            no result; the deltas are for the caller
+and returns the result of the call: of a chat, the Reply. A driver throws the transport's errors into it. All exceptions
+that it raises are Errors.
 
 The laws: at most 1 + retries + fallbacks requests; nothing is sent after the first output; a fallback is
-tried at most once; where fallbacks were refused too, the error that led to them is the one reported.
-A row that leaves out what an error names is one fallback for each thing that it leaves out, of which one call
-tries four at most. A whole call has no output before its end, also where it is asked for as a stream.
+tried at most once; if all fallbacks were refused as well, the error that led to the first one is reported.
+A fallback that leaves out what an error names counts as one for each parameter or key that it leaves out; a call
+leaves out four at most. A call for a whole answer has no output before its end, also if it is sent as a stream.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ class Wait(Record):
 
 
 class Emit:
-    """One is made for each piece that arrives: a record would take longer than the rest of its way."""
+    """Deltas for the caller. so_far: gives the Reply with what has arrived. Not a Record, which takes longer to make: there
+    is one for each piece that arrives.
+    """
 
     __slots__ = ("deltas", "so_far")
 
@@ -59,25 +62,25 @@ Ask = Send | Read | Wait | Emit
 Flow = Generator[Ask, Any, Any]
 
 
-if TYPE_CHECKING:  # to make a protocol costs as much as the rest of this module
+if TYPE_CHECKING:  # at import, creating a Protocol class takes as long as the rest of this module
     from typing import Protocol
 
     from prx.core.kinds import AnswerReader
 
     class Variants(Protocol):
-        """Gives the Spec for a model with some fallbacks in effect."""
+        """Gives the Spec for a model with some fallbacks applied; a Definition does."""
 
         def spec(self, model: str = "", fallbacks: tuple[str, ...] = ()) -> Spec: ...
 
 
 class Policy(Record, often=True):
-    """What the caller wants, and the two things that a pure core cannot know.
+    """The caller's wishes for a call, and two functions that a core without I/O needs.
 
-    retries     further attempts; None = as the spec says
-    fallbacks   None = those the spec has on; otherwise only these names
-    remembered  fallbacks that worked before, in effect from the start
+    retries     further attempts; None for as many as the spec has
+    fallbacks   None for those that are enabled in the spec; otherwise only these names
+    remembered  fallbacks that worked in an earlier call; they are applied from the first request on
     new_id      makes ids for tool calls that have none
-    chance      gives a number from 0 to 1
+    chance      gives a random number from 0 to 1, for the length of pauses
     """
 
     retries: int | None = None
@@ -92,7 +95,7 @@ class Policy(Record, often=True):
 
 
 def exchange(variants: Variants, call: Call, target: Target, policy: Policy, kind: CallKind = CHAT) -> Flow:
-    """See the module. `call.model` decides about overrides; `target` is where every request goes."""
+    """The flow of a call; see the module. `call.model` selects the overrides; `target` has the URL of all requests."""
     spec = variants.spec(call.model)
     if policy.fallbacks:
         _refuse_unknown(spec, policy.fallbacks)
@@ -100,7 +103,7 @@ def exchange(variants: Variants, call: Call, target: Target, policy: Policy, kin
     learned = 0
     retries = spec.retry.times if policy.retries is None else policy.retries
     failures: list[Error] = []
-    cause: Error | None = None  # what led to the first fallback of this call
+    cause: Error | None = None  # the error that led to the first fallback of this call
     retried = 0
     while True:
         spec = variants.spec(call.model, applied) if applied else spec
@@ -112,7 +115,7 @@ def exchange(variants: Variants, call: Call, target: Target, policy: Policy, kin
         except Error as error:
             error.fallbacks = applied
             fault.without_keys(error, target.secrets)
-            failures.append(error.with_traceback(None))  # its frames hold the connection, and a retry may take long
+            failures.append(error.with_traceback(None))  # its frames would hold the connection during the next attempts
             if not run.sent or run.emitted:
                 raise _reported(error, None if run.begun else cause, failures, run) from None
             name = _fallback(run, applied, error, learned) if kind.falls_back else None
@@ -126,7 +129,7 @@ def exchange(variants: Variants, call: Call, target: Target, policy: Policy, kin
 
 
 def _from_the_start(variants: Variants, call: Call, policy: Policy) -> tuple[str, ...]:
-    """The fallbacks that worked before, of those that this call may use and that change something in it."""
+    """The remembered fallbacks that this call may use and that change something in it."""
     applied: tuple[str, ...] = ()
     for name in policy.remembered:
         spec = variants.spec(call.model, applied)
@@ -146,12 +149,12 @@ def _refuse_unknown(spec: Spec, names: tuple[str, ...]) -> None:
 
 
 def _named(row: Fallback) -> str:
-    """A row, and the first of what it stands for: there may be fifty."""
+    """The name of a fallback for an error message; of one with many names also the first three."""
     return row.name if row.words is None else f"{row.name} ({', '.join([*row.names][:3])}, …)"
 
 
 def _fallback(run: _Attempt, applied: tuple[str, ...], error: Error, learned: int) -> str | None:
-    """The first one that is allowed, not yet used, possible here, and whose condition holds."""
+    """The first fallback that is allowed, not yet used, whose capability the provider has, and whose condition holds."""
     spec, policy = run.spec, run.policy
     for row in spec.fallbacks:
         left = {name for name in row.names if policy.allows(row, name) and name not in applied}
@@ -164,7 +167,7 @@ def _fallback(run: _Attempt, applied: tuple[str, ...], error: Error, learned: in
 
 
 def _pause(spec: Spec, error: Error, retried: int, policy: Policy) -> Generator[Ask, bool, bool]:
-    """Wait before the next attempt; False where there should be none."""
+    """Wait before the next attempt; False where the error is not retryable, or the deadline comes before the attempt."""
     seconds = min(spec.retry.wait * 2**retried, spec.retry.max_wait) * (0.5 + policy.chance() / 2)
     asked = error.retry_after or 0.0
     if not error.retryable or asked > spec.retry.max_wait:
@@ -182,9 +185,9 @@ def _reported(error: Error, cause: Error | None, failures: list[Error], run: _At
 
 
 class _Attempt:
-    """One request and its response. `sent`: a request went out. `begun`: an answer came. `emitted`: output was handed on.
+    """One request and its response. sent: the request was sent. begun: an answer has come. emitted: output was handed on.
 
-    call        as it is sent: whole in place of streamed, or the other way round, where the provider has it no other way
+    call        as it is sent: without stream, or with it, where the provider offers nothing else
     as_pieces   whether the caller wants the answer as it arrives
     """
 
@@ -226,7 +229,7 @@ class _Attempt:
                     data = yield READ
             except Error:
                 if not reader.finished:
-                    raise  # else the provider had said that it was done; only the connection's end is missing
+                    raise  # otherwise the answer is complete, and only the end of the body is missing
             more = bool(data)
             deltas, error = reader.feed(data) if more else reader.end()
             self.begun = self.begun or bool(deltas)
@@ -237,10 +240,10 @@ class _Attempt:
                 try:
                     raise error
                 finally:
-                    del error  # frames of its cause lead here: it would hold itself
+                    del error  # its traceback has this frame: with `error` in it, that would be a reference cycle
 
     def _error_body(self) -> Generator[Ask, bytes, bytes]:
-        """As much of an error's body as is worth reading; a stall in it is no second error."""
+        """The first _MAX_ERROR_BODY bytes of an error's body; a failure while it is read is ignored: the status is known."""
         body = b""
         try:
             while len(body) < _MAX_ERROR_BODY and (data := (yield READ)):

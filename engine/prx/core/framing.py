@@ -1,12 +1,12 @@
-"""Bytes to events, whatever the framing; linear in the bytes and blind to how they were cut.
+"""Cuts bytes into events, for each framing; in linear time, and with the same result wherever the chunks were cut.
 
 Rule 1: only CR, LF and CRLF end a line, and text is UTF-8, whatever the headers say; a bad byte
-becomes U+FFFD. Rule 2: what was not ended by a blank line is no event (`tail` gives it apart). Rule 3: an
+becomes U+FFFD. Rule 2: bytes that no blank line ends are not an event (`tail` gives them separately). Rule 3: an
 event has a largest size.
 
-sseclient-py parses the fields of an event; it is given clean whole events, because on its own it loses
+sseclient-py parses the fields of an event. It is given whole events with LF line ends, because on its own it loses
 the first event after a byte-order mark, joins events whose line ends differ, hands out a cut-off event as
-whole, and takes quadratic time over a long one. The commonest events, one plain data line with or without a name
+whole, and takes quadratic time over a long one. The most common events, one plain data line with or without a name
 before it, need no parser.
 """
 
@@ -20,19 +20,22 @@ from prx.errors import OverflowedError
 from prx.json_text import BOM
 
 _NAMED = re.compile(rb"event: ([^\n]*)\ndata: ([^\n]*)")
+_BACKSLASH, _QUOTE = b'\\"'
 
 
 class Frame(NamedTuple):
-    """One event: its name ("" for the ordinary one) and its data."""
+    """One event: its name, "" where it has none, and its data."""
 
     name: str
     data: str
 
 
 class Framer(Protocol):
-    """Eats bytes, gives the bytes of each event that is whole, and what is in one.
+    """One framing.
 
-    tail   the frames of what the end of the stream left unfinished
+    events   the bytes of each event that these bytes complete; incomplete ones are kept
+    frames   the frames in the bytes of one event
+    tail     the frames in the bytes that are left when the stream has ended
     """
 
     def events(self, data: bytes) -> Iterator[bytes]: ...
@@ -41,7 +44,7 @@ class Framer(Protocol):
 
 
 class _Pieces:
-    """Bytes not yet complete, kept in pieces: joined once, when their end has come."""
+    """The pieces of an incomplete event: joined only once, when it is complete. limit: its largest size in bytes."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -52,7 +55,7 @@ class _Pieces:
         self.pieces.append(piece)
         self.size += len(piece)
         if self.size > self.limit:
-            raise OverflowedError(f"an event of more than {self.limit} bytes; transport.max_event sets the limit")
+            raise OverflowedError(f"an event has more than {self.limit} bytes; transport.max_event sets the limit")
 
     def take(self) -> bytes:
         whole = b"".join(self.pieces)
@@ -61,12 +64,12 @@ class _Pieces:
 
 
 class SseFramer:
-    """Server-sent events, by the WHATWG's rules."""
+    """Server-sent events, by the rules of the WHATWG."""
 
     def __init__(self, limit: int) -> None:
         self.rest = _Pieces(limit)
         self.after_cr = False
-        self.lead: bytes | None = b""  # the first bytes, until it is known whether they are a byte-order mark
+        self.lead: bytes | None = b""  # the first bytes while they may be a byte-order mark, then None
 
     def events(self, data: bytes) -> Iterator[bytes]:
         data = self._line_ends(self._without_bom(data))
@@ -107,7 +110,9 @@ class SseFramer:
         return data.removeprefix(BOM)
 
     def _line_ends(self, data: bytes) -> bytes:
-        """Every line end as LF. A CR counts at once; the LF that may follow it in the next piece does not."""
+        """The bytes with LF for every line end. A CR at the end counts at once; an LF that follows in the next bytes is
+        part of it.
+        """
         if self.after_cr and data:
             data = data.removeprefix(b"\n")
             self.after_cr = False
@@ -118,10 +123,10 @@ class SseFramer:
 
 
 def _fields(event: bytes) -> Iterator[Frame]:
-    """An event that is not one plain data line. A line of bare JSON is what a crashed server writes.
+    """The frames of an event that is more than one plain data line.
 
-    sseclient gets each line as an event of its own, since it copies an event once for every line of it;
-    what a line alone would not make it hand out is given an empty data field.
+    sseclient gets each line as a separate event, since it copies an event once for every line in it. It hands out no
+    event without data, so a line of another field gets an empty data field.
     """
     lines = [line for line in event.decode("utf-8", "replace").split("\n") if line and line[0] != ":"]
     if not lines:
@@ -130,21 +135,20 @@ def _fields(event: bytes) -> Iterator[Frame]:
 
     is_data = [line == "data" or line.startswith("data:") for line in lines]
     pieces = (f"{line}\n\n" if data else f"{line}\ndata\n\n" for line, data in zip(lines, is_data, strict=True))
-    found = list(SSEClient(piece.encode() for piece in pieces).events())
-    names = [each.event for each, data in zip(found, is_data, strict=True) if not data and each.event != "message"]
+    parsed_lines = list(SSEClient(piece.encode() for piece in pieces).events())
+    rows = list(zip(parsed_lines, is_data, strict=True))
+    names = [line.event for line, data in rows if not data and line.event != "message"]
     for line in lines:
-        if line[0] == "{":
+        if line[0] == "{":  # a server that crashes writes its error as a line of JSON without a field name
             yield Frame("", line)
-        elif line[:6].lower() == "error:":  # a field that there is not, in which some servers say why they stop
+        elif line[:6].lower() == "error:":  # not a field of SSE; some servers write in it why they stop
             yield Frame("error", line[6:].strip())
     if any(is_data):
-        yield Frame(
-            names[-1] if names else "", "\n".join(each.data for each, data in zip(found, is_data, strict=True) if data)
-        )
+        yield Frame(names[-1] if names else "", "\n".join(line.data for line, data in rows if data))
 
 
 class LineFramer:
-    """One JSON value a line."""
+    """One JSON value in each line (NDJSON)."""
 
     def __init__(self, limit: int) -> None:
         self.rest = _Pieces(limit)
@@ -188,15 +192,15 @@ class ArrayFramer:
         yield from _value(self.rest.take().strip(b"[], \t\r\n"))
 
     def _ends_element(self, byte: int) -> bool:
-        """Follow the nesting; true at the bracket that closes an element of the outermost array."""
+        """Count the nesting; True at the bracket that closes an element of the outermost array."""
         if self.in_text:
             if self.escaped:
                 self.escaped = False
-            elif byte == 0x5C:
+            elif byte == _BACKSLASH:
                 self.escaped = True
-            elif byte == 0x22:
+            elif byte == _QUOTE:
                 self.in_text = False
-        elif byte == 0x22:
+        elif byte == _QUOTE:
             self.in_text = True
         elif byte in b"{[":
             self.depth += 1
@@ -213,7 +217,7 @@ def _value(line: bytes) -> Iterator[Frame]:
 
 
 def frames_in(framer: Framer, data: bytes) -> Iterator[Frame]:
-    """What is in the events that these bytes complete."""
+    """The frames in the events that these bytes complete."""
     for event in framer.events(data):
         yield from framer.frames(event)
 

@@ -1,6 +1,6 @@
-"""Kinds of call, one row each: how its request is built, and who puts its answer together.
+"""Kinds of call, one row each: how its request is built, and which reader assembles its answer.
 
-Everything else of a call (attempts, retries, fallbacks, errors, keys) is core.exchange's, and the same for all.
+Everything else of a call (attempts, retries, fallbacks, errors, keys) is in core.exchange and the same for all.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from prx.record import Record
 from prx.spec.model import Spec
 from prx.wire import Head, HttpRequest, Target, too_large
 
-if TYPE_CHECKING:  # to make a protocol costs as much as the rest of this module
+if TYPE_CHECKING:  # at import, creating a Protocol class takes as long as the rest of this module
     from typing import Protocol
 
     class AnswerReader(Protocol):
-        """Reads one response with a status of success.
+        """Reads one response whose status is 2xx.
 
-        complete   nothing more needs to be read
-        finished   the provider has said that the answer is over; only the connection's end may be missing
+        complete   the rest of the body needs no reading
+        finished   the provider has marked the end of the answer; a connection that breaks now costs nothing
         """
 
         @property
@@ -33,24 +33,24 @@ if TYPE_CHECKING:  # to make a protocol costs as much as the rest of this module
         @property
         def finished(self) -> bool: ...
         def feed(self, data: bytes) -> tuple[Sequence[Delta], Error | None]:
-            """What these bytes complete, and the error that they turn out to be, if they do."""
+            """Read the next bytes: gives the deltas that they complete, and the error in them or None."""
 
         def end(self) -> tuple[Sequence[Delta], Error | None]:
-            """As `feed`, for the end of the bytes."""
+            """The body has ended: as `feed`, for what was held back and for what is missing."""
 
         def reply(self) -> Any:
-            """The answer as far as it has come."""
+            """The answer, as much of it as has arrived."""
 
         def partial(self) -> Reply | None:
-            """What an error may show of the answer; None where nothing has come."""
+            """The part of the answer that goes with an error; None where nothing has arrived."""
 
 
 class CallKind(Record):
     """One kind of call.
 
-    build          its request, from (spec, call, target)
-    reader         who reads its answer, from (spec, call, target, head, new_id)
-    falls_back     whether the fallbacks of the provider's file are for it
+    build          makes its request
+    reader         makes the reader of its answer; its last argument makes ids
+    falls_back     whether the fallbacks of the provider's file apply to it
     """
 
     name: str
@@ -60,7 +60,7 @@ class CallKind(Record):
 
 
 class NamesReader:
-    """Reads the list of a provider's models: names, each once, in its order."""
+    """Reads the list of a provider's models: names without repetitions, in the provider's order."""
 
     complete = finished = False
 
@@ -84,7 +84,9 @@ class NamesReader:
         except ProtocolError as error:
             return (), error
         if not isinstance(names, list):
-            return (), ProtocolError("the list of models is not where models.list says", provider=self._spec.id)
+            return (), ProtocolError(
+                "the answer has no list of models where models.list looks for it", provider=self._spec.id
+            )
         self._names = list(dict.fromkeys(name.strip() for name in names if isinstance(name, str) and name.strip()))
         return (), None
 

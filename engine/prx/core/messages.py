@@ -1,7 +1,7 @@
 """Messages: the markers of pictures in them, and the view of them that templates read.
 
-Messages stay OpenAI-shaped dicts; nothing here changes the caller's own. The view (`turns`) is for APIs
-of another shape: each message as a list of parts with a type, tool results in a row as one turn.
+Messages stay OpenAI-shaped dicts; the caller's own are never changed. The view (`turns`) is for APIs
+of another shape: each message is a list of parts with a type, consecutive tool results are one turn.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ SYSTEM_ROLES = ("system", "developer")
 
 
 def expand_images(messages: Sequence[Message], locate: Callable[[str], str | None]) -> list[Message]:
-    """[IMAGE:…] in user messages as image parts, in the order of the text.
+    """Replace [IMAGE:…] in user messages by image parts, in the order of the text.
 
-    `locate` gives the URL to send for what a marker names, or None for a marker that stays text.
+    `locate` gives the URL to send for the reference in a marker, or None where the marker stays text.
     """
     return [_expanded(message, locate) if message.get("role") == "user" else message for message in messages]
 
@@ -43,17 +43,17 @@ def _split_part(part: Any, locate: Callable[[str], str | None]) -> list[Any]:
 
 
 def _split_markers(text: str, locate: Callable[[str], str | None]) -> list[Part]:
-    """Text and picture parts. A marker without its bracket, or empty, or not to be loaded, stays text."""
+    """Text and image parts. A marker without its closing bracket, or for which `locate` has no URL, stays text."""
     parts: list[Part] = []
-    begin = at = 0  # of the text that is in no part yet; of what has not been looked at yet
-    while (start := text.find(MARKER, at)) >= 0 and (end := text.find("]", start)) >= 0:
-        at = end + 1
+    text_start = searched = 0  # where the text begins that is in no part yet; how far markers have been looked for
+    while (start := text.find(MARKER, searched)) >= 0 and (end := text.find("]", start)) >= 0:
+        searched = end + 1
         if url := locate(text[start + len(MARKER) : end].strip()):
-            plain = text[begin:start]
+            plain = text[text_start:start]
             parts += [_text(plain)] if plain.strip() else []
             parts.append({"type": "image_url", "image_url": {"url": url}})
-            begin = at
-    plain = text[begin:]
+            text_start = searched
+    plain = text[text_start:]
     return [*parts, _text(plain)] if plain.strip() or not parts else parts
 
 
@@ -70,7 +70,7 @@ def _text_of(part: Any) -> str:
 
 
 def data_url(reference: str) -> str | None:
-    """The picture a marker carries in itself, the only kind that needs no permission."""
+    """The reference in a marker if it is a data: URL of an image, the only kind that needs no permission; else None."""
     return reference if reference.startswith("data:image/") and ";base64," in reference[:100] else None
 
 
@@ -78,13 +78,13 @@ def data_url(reference: str) -> str | None:
 
 
 def system_text(messages: Sequence[Message]) -> str:
-    """The text of all system messages, a blank line between them."""
-    found = (plain_text(message.get("content")) for message in messages if message.get("role") in SYSTEM_ROLES)
-    return "\n\n".join(text for text in found if text)
+    """The text of all system messages, with a blank line between them."""
+    texts = (plain_text(message.get("content")) for message in messages if message.get("role") in SYSTEM_ROLES)
+    return "\n\n".join(text for text in texts if text)
 
 
 def system_parts(messages: Sequence[Message]) -> list[Part]:
-    """The parts of all system messages, with whatever a caller has marked them with."""
+    """The parts of all system messages, with every key that a caller has added to them (cache_control)."""
     contents = (message.get("content") for message in messages if message.get("role") in SYSTEM_ROLES)
     return [
         part
@@ -94,7 +94,7 @@ def system_parts(messages: Sequence[Message]) -> list[Part]:
 
 
 def plain_text(content: Any) -> str:
-    """A content as text: itself, or its text parts in lines."""
+    """A message's content as text: a text as it is, text parts with line breaks between them."""
     if isinstance(content, list):
         return "\n".join(part if isinstance(part, str) else _text_of(part) for part in content)
     return content if isinstance(content, str) else ""
@@ -106,34 +106,44 @@ def plain_text(content: Any) -> str:
 def turns(messages: Sequence[Message], model: str = "") -> list[dict[str, Any]]:
     """[{role: user | assistant | tool, parts: [{type, role, model, …}, …], runs, message, open}, …], without system messages.
 
-    Parts: text (text) · image (url, detail; source "data" with media_type and data, or "url") · audio (audio)
-    · file (file, filename; source "data" with media_type and data, or "id", or "url") · refusal (refusal)
-    · tool_call (id, name, arguments, input, call, step) · tool_result (id, name, text, parts, custom, message) · reasoning
-    (text, replay) · each with the further keys that the caller gave it · text and reasoning of an assistant have `replay`: where what their provider wants back is found, by key
-    · other (given: a part of a type that is none of these, as it came). message: as given; of tool results in
-    a row the first. A message that says nothing makes no turn. open: said since the user last spoke; step: the
-    first call of such a turn (some APIs want to know where a train of thought began). runs: the turn cut so that in each
-    run thoughts come before words and words before calls, [{role, parts, message}, …]; nearly always there is one.
+    A message without content makes no turn.
+
+    role, message   of the message; of consecutive tool results the first one
+    open            the turn comes after the last user message
+    runs            [{role, parts, message, open}, …]: the turn, cut so that in each run reasoning comes before text and
+                    text before tool calls; nearly always there is one
+    parts           by type, besides role, model and any further keys that the caller gave it:
+        text          text; of an assistant also replay
+        reasoning     text, replay
+        image         url, detail, source: "data" (with media_type and data) or "url" (with media_type)
+        file          file, filename, source: "data" (as above), "url" or "id" (with id)
+        audio         audio
+        refusal       refusal
+        tool_call     id, name, arguments, input, call, step
+        tool_result   id, name, text, parts, custom, message
+        other         given: the part itself, for a type that is none of these
+    replay          the object that has, by key, the values that the provider of an answer requires back
+    step            True for the first tool call of an open turn: some APIs require its signature
     """
-    made: list[dict[str, Any]] = []
-    names: dict[str, Part] = {}
+    result: list[dict[str, Any]] = []
+    calls: dict[str, Part] = {}
     for message in messages:
         role = message.get("role")
         if role in SYSTEM_ROLES:
             continue
         role = {"assistant": "assistant", "tool": "tool", "function": "tool"}.get(str(role), "user")
-        parts = [{**part, "role": role, "model": model} for part in _parts(message, role, names)]
-        if role == "tool" and made and made[-1]["role"] == "tool":
-            made[-1]["parts"] += parts
+        parts = [{**part, "role": role, "model": model} for part in _parts(message, role, calls)]
+        if role == "tool" and result and result[-1]["role"] == "tool":
+            result[-1]["parts"] += parts
         elif parts:
-            made.append({"role": role, "parts": parts, "message": message})
-    _mark(made)
-    for turn in made:
+            result.append({"role": role, "parts": parts, "message": message})
+    _mark_open(result)
+    for turn in result:
         turn["runs"] = [{**turn, "parts": parts} for parts in _runs(turn["parts"])]
-    return made
+    return result
 
 
-_PLACE = {"reasoning": 0, "tool_call": 2}  # of a type in the usual order; of any other 1
+_PLACE = {"reasoning": 0, "tool_call": 2}  # in the usual order of parts; every other type has place 1
 
 
 def _runs(parts: list[Part]) -> list[list[Part]]:
@@ -146,10 +156,10 @@ def _runs(parts: list[Part]) -> list[list[Part]]:
     return runs
 
 
-def _mark(made: list[dict[str, Any]]) -> None:
-    """`open`: said since the user last spoke. `step`: the first call of such a turn."""
-    spoken = max((place for place, turn in enumerate(made) if turn["role"] == "user"), default=-1)
-    for turn in made[spoken + 1 :]:
+def _mark_open(all_turns: list[dict[str, Any]]) -> None:
+    """Set `open` and `step`, see `turns`."""
+    last_user = max((place for place, turn in enumerate(all_turns) if turn["role"] == "user"), default=-1)
+    for turn in all_turns[last_user + 1 :]:
         turn["open"] = True
         for part in [part for part in turn["parts"] if part["type"] == "tool_call"][:1]:
             part["step"] = True
@@ -180,19 +190,18 @@ def _parts(message: Message, role: str, calls: dict[str, Part]) -> Iterator[Part
             else []
         )
         return
-    found = [*_said(message, content)]
-    for part in _as_it_was(message, found):
+    for part in _in_answer_order(message, [*_assistant_parts(message, content)]):
         if part["type"] == "tool_call":
             calls[str(part["id"])] = part
         yield part
 
 
-# What a message of an assistant says for everybody; what else it has is for the provider it came from.
+# The keys of an assistant's message that any provider understands; all others are for the provider that it came from.
 _PLAIN = {"role", "content", "name", "refusal", "tool_calls", "function_call", "audio", "annotations", "parts"}
 
 
-def _said(message: Message, content: Any) -> Iterator[Part]:
-    """The parts of an assistant's message in the usual order."""
+def _assistant_parts(message: Message, content: Any) -> Iterator[Part]:
+    """The parts of an assistant's message in the usual order: reasoning, text, refusal, tool calls."""
     if message.keys() - _PLAIN:
         thought = message.get("reasoning_content")
         yield {"type": "reasoning", "text": thought if isinstance(thought, str) else "", "replay": message}
@@ -202,24 +211,24 @@ def _said(message: Message, content: Any) -> Iterator[Part]:
         yield {**_text(content), "replay": message}
     if isinstance(message.get("refusal"), str):
         yield {"type": "refusal", "refusal": message["refusal"]}
-    older = message.get("function_call")  # the form before there were tools: the name is the id, too
-    called = [{"id": older.get("name"), "function": older}] if isinstance(older, dict) else []
-    yield from (_tool_call(call) for call in message.get("tool_calls") or called if isinstance(call, dict))
+    older = message.get("function_call")  # the older form of a call, before tool_calls; it has no id but the name
+    older_calls = [{"id": older.get("name"), "function": older}] if isinstance(older, dict) else []
+    yield from (_tool_call(call) for call in message.get("tool_calls") or older_calls if isinstance(call, dict))
 
 
-def _as_it_was(message: Message, found: list[Part]) -> list[Part]:
-    """The parts in the order in which the answer had them, if the message still says what the answer said."""
+def _in_answer_order(message: Message, parts: list[Part]) -> list[Part]:
+    """The parts in the order that the answer had (the message's `parts`), unless the message was edited since."""
     rows = message.get("parts")
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        return found
-    calls = {part["id"]: part for part in found if part["type"] == "tool_call"}
-    ordered = [_row(row, calls) for row in rows]
+        return parts
+    calls = {part["id"]: part for part in parts if part["type"] == "tool_call"}
+    ordered = [_from_row(row, calls) for row in rows]
     known = [part for part in ordered if part is not None]
-    return known if len(known) == len(ordered) and _words(known) == _words(found) else found
+    return known if len(known) == len(ordered) and _content(known) == _content(parts) else parts
 
 
-def _row(row: dict[str, Any], calls: dict[Any, Part]) -> Part | None:
-    """A row of a message's `parts` as a part, or None for what is none."""
+def _from_row(row: dict[str, Any], calls: dict[Any, Part]) -> Part | None:
+    """An element of a message's `parts` as a part; None where it is not of a known type."""
     kind, text = row.get("type"), row.get("text") or ""
     if kind == "tool_call":
         return calls.get(row.get("id"))
@@ -230,8 +239,8 @@ def _row(row: dict[str, Any], calls: dict[Any, Part]) -> Part | None:
     )
 
 
-def _words(parts: list[Part]) -> tuple[str, str, list[Any]]:
-    """What parts say, whatever their order: text, refusal, calls."""
+def _content(parts: list[Part]) -> tuple[str, str, list[Any]]:
+    """(text, refusal, ids of the calls) of parts, whatever their order."""
     text = "".join(part["text"] for part in parts if part["type"] == "text" and isinstance(part.get("text"), str))
     refusal = "".join(str(part["refusal"]) for part in parts if part["type"] == "refusal")
     return text, refusal, [part["id"] for part in parts if part["type"] == "tool_call"]
@@ -263,7 +272,8 @@ def _file(file: dict[str, Any]) -> Part:
     return {"type": "file", "file": file, "filename": file.get("filename"), **source}
 
 
-# What a file's name says of its kind; the mimetypes package would read the system's files.
+# Media types by the ending of a file's name. The mimetypes package would read the system's tables, so that requests would
+# differ between machines.
 _MEDIA = {
     "png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "gif": "image/gif", "webp": "image/webp",
     "pdf": "application/pdf", "txt": "text/plain", "mp3": "audio/mp3", "wav": "audio/wav", "mp4": "video/mp4",
@@ -271,7 +281,7 @@ _MEDIA = {
 
 
 def _source(url: str) -> Part:
-    """A data URL taken apart, any other as it is."""
+    """The keys of an image or a file at a URL: of a data: URL its media type and base64 data, of any other the URL."""
     if url.startswith("data:") and "," in url:
         head, data = url[5:].split(",", 1)
         if not head.endswith(";base64"):
@@ -296,7 +306,7 @@ def _tool_call(call: dict[str, Any]) -> Part:
 
 
 def _input(text: str) -> dict[str, Any]:
-    """Arguments as the object that other APIs want; what is none is wrapped in one."""
+    """Arguments as an object, which some APIs require; a value that is not an object becomes {"input": value}."""
     try:
         value = read_json(text or "{}")
     except ValueError:

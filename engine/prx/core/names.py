@@ -1,7 +1,7 @@
-"""Names of tools and ids of calls, in the form that an API demands; and the caller's own names on the way back.
+"""Changes names of tools and ids of calls into the form that an API requires, and back into the caller's in the answer.
 
-What a name becomes depends on that name alone. So it is the same in the definition of a tool, in a choice, in the
-history and in the next call, whatever other tools there are, and nothing has to be remembered.
+The changed name depends on the name alone. So it is the same in the definition of a tool, in tool_choice, in the
+history and in the next call, whatever other tools there are, and nothing has to be stored.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from prx.spec.model import NameForm, Request
 Change = Callable[[Any], Any]
 Changes = Mapping[str, Change]  # by the key of a mapping under which the value to be changed stands
 _RESULTS = ("tool", "function")  # roles
-_USUAL = 256  # characters that a name has at most, if it is worth being remembered
-_END = 8  # letters and digits that tell changed names apart
-_ROOM_FOR_WORDS = 16  # a name that may not be longer than this has no room for words beside its end
+_USUAL = 256  # characters; longer names are not cached
+_END = 8  # letters of a hash at the end of a changed name, so that different names stay different
+_ROOM_FOR_WORDS = 16  # a name that may not be longer than this consists of the hash only
 
 
 def fitted(name: str, form: NameForm) -> str:
-    """A name in this form: itself, where it fits."""
+    """A name in this form: the name itself if it fits, otherwise a changed one."""
     if form.fits(name):
         return name
     if form.max is not None and form.max < _ROOM_FOR_WORDS:
@@ -39,7 +39,7 @@ def fitted(name: str, form: NameForm) -> str:
 
 
 def _digits(name: str, number: int, form: NameForm, *, first: bool = True) -> str:
-    """So many letters and digits of a name's SHA-256. first: the first of them is that of the changed name."""
+    """So many letters and digits made of a name's SHA-256. first: they stand at the beginning of the changed name."""
     value = int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest())
     made = ""
     while len(made) < number:
@@ -49,11 +49,11 @@ def _digits(name: str, number: int, form: NameForm, *, first: bool = True) -> st
     return made
 
 
-# ------------------------------------------------------------------ on the way out
+# ------------------------------------------------------------------ requests
 
 
 def outgoing(call: Call, request: Request) -> Call:
-    """The call with names and ids as the API takes them; the caller's own values are not touched."""
+    """The call with names and ids in the API's form; the caller's own values are not changed."""
     if (request.tool_names is None and request.call_ids is None) or not _has_names(call):
         return call
     places = _places(request.tool_names, request.call_ids)
@@ -66,7 +66,7 @@ def outgoing(call: Call, request: Request) -> Call:
 
 
 def _has_names(call: Call) -> bool:
-    """Whether a call speaks of tools at all: most that do not are short, and are made as fast as they were."""
+    """Whether a call has names of tools or ids of calls anywhere; most calls have none, and need no further work."""
     if call.tools or call.tool_choice or not call.params.keys().isdisjoint(("functions", "function_call")):
         return True
     for message in call.messages:
@@ -81,7 +81,9 @@ def _places(names: NameForm | None, ids: NameForm | None) -> _Places:
 
 
 def _change(form: NameForm | None) -> Change:
-    """Makes a name fit; what is no text is left for the API to judge. An agent says the same names in each call."""
+    """A function that changes a name into this form; a value that is not a text stays. Cached: agents send the same names in
+    each call.
+    """
     if form is None:
         return lambda name: name
     known = lru_cache(maxsize=1024)(partial(fitted, form=form))
@@ -95,7 +97,7 @@ def _change(form: NameForm | None) -> Change:
 
 
 class _Places:
-    """Where names and ids stand in a call. Each method gives what it was given, if nothing in it changes."""
+    """Changes the names and ids in parts of a call. Each method gives its argument itself if nothing in it changes."""
 
     def __init__(self, name: Change, given: Change) -> None:
         called: Changes = {"name": name}
@@ -107,7 +109,7 @@ class _Places:
         self._choice = {"allowed_tools": partial(_with, changes={"tools": partial(_each, self.tool)})}
         self._row = {"id": given}
         self._result = {"tool_call_id": given, **called}
-        older: Change = partial(_with, changes=called)  # the form from before there were tools
+        older: Change = partial(_with, changes=called)  # functions and function_call, the older form of tools
         self._said: Changes = {
             "tool_calls": partial(_each, self._one_call),
             "parts": partial(_each, self._part),
@@ -135,17 +137,17 @@ class _Places:
         return _with(call, self._flat_call if _is_flat(call) else self._call)
 
     def _part(self, row: Any) -> Any:
-        """A row of a message's `parts`, which says by its id where a call stood."""
+        """An element of a message's `parts`; that of a tool call has its id."""
         return _with(row, self._row) if isinstance(row, dict) and row.get("type") == "tool_call" else row
 
 
 def _is_flat(tool: Any) -> bool:
-    """Whether the name stands beside the type; that of a tool which the API itself has is the API's."""
+    """Whether a tool has its name beside its type. Names of tools that the API itself has are not changed."""
     return isinstance(tool, dict) and tool.get("type") in ("function", "custom", "tool") and "name" in tool
 
 
 def _with(value: Any, changes: Changes) -> Any:
-    """A mapping with some of its values changed; itself, where none changes."""
+    """A mapping with some of its values changed; the mapping itself if none changes."""
     if not isinstance(value, dict):
         return value
     made = value
@@ -159,22 +161,22 @@ def _with(value: Any, changes: Changes) -> Any:
 
 
 def _each(change: Change, listed: Any) -> Any:
-    """A list with its elements changed; itself, where none changes."""
+    """A list with its elements changed; the list itself if none changes."""
     if not isinstance(listed, list):
         return listed
     made = list(map(change, listed))
     return made if made != listed else listed
 
 
-# ------------------------------------------------------------------ on the way back
+# ------------------------------------------------------------------ answers
 
 
 class Names(NamedTuple):
-    """What the tools of a call are called.
+    """The names of a call's tools.
 
-    offered   as the model was told
-    free      those among them whose input is a text of their own, not JSON
-    own       the caller's names, by the changed ones
+    offered   as they are sent
+    free      those of them whose input is any text, not JSON
+    own       {changed name: the caller's name}
     """
 
     offered: list[str]
@@ -186,17 +188,17 @@ def of_tools(call: Call, form: NameForm | None) -> Names:
     """The names of a call's tools."""
     rows = [(tool.get("type"), tool.get(str(tool.get("type")))) for tool in call.tools]
     names = [(kind, str(row.get("name"))) for kind, row in rows if isinstance(row, dict)]
-    told = [name if form is None else fitted(name, form) for _, name in names]
+    sent = [name if form is None else fitted(name, form) for _, name in names]
     known = {name for _, name in names}
     return Names(
-        told,
-        [name for name, (kind, _) in zip(told, names, strict=True) if kind == "custom"],
-        {other: name for other, (_, name) in zip(told, names, strict=True) if other not in known},
+        sent,
+        [name for name, (kind, _) in zip(sent, names, strict=True) if kind == "custom"],
+        {other: name for other, (_, name) in zip(sent, names, strict=True) if other not in known},
     )
 
 
 def in_words(text: str, call: Call, form: NameForm | None) -> str:
-    """A text of the provider with the caller's own names in it."""
-    for told, name in of_tools(call, form).own.items():
-        text = text.replace(told, name)
+    """A text of the provider with the caller's names in place of the changed ones."""
+    for sent, name in of_tools(call, form).own.items():
+        text = text.replace(sent, name)
     return text

@@ -1,4 +1,4 @@
-"""What the extractors find in a body or an event, put into the assembly; the delta that it makes."""
+"""Runs the file's extractors over a body or an event, adds what they find to the assembly, and makes the delta of it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from prx.text import clean
 
 NOTHING = Delta()
 _NO_COUNTS = Usage()
-CUT_SHORT = ("length", "content_filter")  # ends that leave an answer unfinished, or leave none at all
-_WHOLE_ENDS = (None, "stop", "tool_calls")  # an answer that ended so has nothing cut off
+CUT_SHORT = ("length", "content_filter")  # finish reasons of an answer that is unfinished, or has not one word
+_NOT_CUT_SHORT = (None, "stop", "tool_calls")  # finish reasons with which the arguments of a call must be whole
 _new = tuple.__new__  # a named tuple's own constructor takes three times as long
 _CALLS, _MODEL = Found._fields.index("tool_calls"), Found._fields.index("model")
 
 
 class _Block(NamedTuple):
-    """What was found of one block, and what goes back with it."""
+    """What the extractors find of one block, and what the provider requires back with it."""
 
     content: Any
     reasoning: Any
@@ -36,7 +36,12 @@ class _Block(NamedTuple):
 
 
 class Reading:
-    """Reads for one answer. `splitter` and `surrogate` hold back what the next piece will decide."""
+    """Reads one answer.
+
+    final       the whole answer that an event of the stream brought, or None
+    surrogate   half of a surrogate pair, held back until its other half comes
+    splitter    holds back what may be the beginning of a tag; None where the answer has no tags
+    """
 
     def __init__(self, spec: Spec, into: Assembly, choices: Choices) -> None:
         self.spec = spec
@@ -52,8 +57,8 @@ class Reading:
         return safely(function, value, self.spec)
 
     def found(self, values: tuple[Any, ...]) -> Found:
-        """What a reader found, by name. A call in the older form is one where the caller has tools to run; who asks with
-        functions of that form has it in `raw`, where they look for it.
+        """The values of a reader by name. A call in the older form (function_call) counts where the caller passed `tools`;
+        a caller who passed the older `functions` reads it from `raw`.
         """
         found = Found._make(values)
         if found.older_call and not found.tool_calls and self.into.call.tools:
@@ -62,13 +67,13 @@ class Reading:
 
     # -------------------------------------------------------------- events
 
-    def more(self, text: str, kind: Kind, key: Key) -> Delta:
+    def text_delta(self, text: str, kind: Kind, key: Key) -> Delta:
         """The delta of an event that brought this text and nothing else; NOTHING where all of it is held back."""
         splitter = self.splitter
         if kind != "text" or self.surrogate or (splitter is not None and not splitter.passes(text)):
-            said, thought = self._pieces(text, None, key) if kind == "text" else self._pieces(None, text, key)
-            return Delta(said or None, thought or None) if said or thought else NOTHING
-        block = self.into.blocks.at
+            content, reasoning = self._pieces(text, None, key) if kind == "text" else self._pieces(None, text, key)
+            return Delta(content or None, reasoning or None) if content or reasoning else NOTHING
+        block = self.into.blocks.current
         if block is not None and block.kind == "text" and block.key == key:
             self.into.content.append(text)
         else:
@@ -86,7 +91,7 @@ class Reading:
         return None if other else wanted
 
     def event(self, event: dict[str, Any], values: tuple[Any, ...], reader: Reader, raw: dict[str, Any]) -> Delta:
-        """One event, with what `reader` found in it; raw: as it came. Gives NOTHING for an event without output."""
+        """The delta of one event, NOTHING where it has no output. values: what `reader` found; raw: the event as it came."""
         _, block, content, reasoning, *others, model, final, _ = values
         into, key = self.into, key_of(block) if block is not None else ()
         if model and not into.model:
@@ -109,7 +114,7 @@ class Reading:
     def _many(self, event: dict[str, Any], found: Found, reader: Reader, key: Key) -> Delta:
         """An event that brings more than text."""
         if found.server_calls:
-            self._not_ours(reader, found.server_calls)
+            self._ignore_server_calls(reader, found.server_calls)
         if reader.blocks or reader.replay.names:
             delta = self._blocks(reader, event, found, key)
         else:
@@ -120,12 +125,12 @@ class Reading:
             delta = _with(delta, self._end(reader, found))
         return delta
 
-    def _not_ours(self, reader: Reader, calls: Any) -> None:
+    def _ignore_server_calls(self, reader: Reader, calls: Any) -> None:
         for item in _dicts(calls):
-            self.into.calls.not_ours(Piece.of(self.run(reader.tool_call.run, item)))
+            self.into.calls.ignore_server_call(Piece.of(self.run(reader.tool_call.run, item)))
 
     def _blocks(self, reader: Reader, event: dict[str, Any], found: Found, key: Key) -> Delta:
-        """What an event brings of the answer's blocks, nearly always of one."""
+        """The delta of the blocks that an event has pieces of: nearly always one block."""
         replay = self._wanted_back(reader, event) if reader.replay.names else None
         listed = _at(event, reader.blocks) if reader.blocks else None
         if listed is None:
@@ -146,20 +151,20 @@ class Reading:
         if block.refusal:
             refused = self.into.blocks.write("refusal", text_of(block.refusal), key)
         if replay:
-            self.into.blocks.wants_back(replay, reader.grows, key)
-        fragments, back = self._fragments(reader, block.tool_calls, "piece") if block.tool_calls else ((), None)
+            self.into.blocks.add_replay(replay, reader.grows, key)
+        fragments, call_replay = self._fragments(reader, block.tool_calls, "piece") if block.tool_calls else ((), None)
         if not (text or thought or fragments or refused):
             return NOTHING
-        return _new(Delta, (text or None, thought or None, fragments, None, None, refused or None, back))
+        return _new(Delta, (text or None, thought or None, fragments, None, None, refused or None, call_replay))
 
     def _wholes(self, reader: Reader, found: Found, key: Key) -> Delta:
-        """What a server says as a whole, of a block or a call, as far as its pieces lacked it."""
+        """The delta of blocks and calls that a server sends whole: what was missing from their pieces, if there were any."""
         text = thought = refused = ""
         if isinstance(found.whole, dict):
-            fill, again = self.into.blocks.fill, self.found(self.run(self.spec.response.found.run, found.whole))
-            text, thought = self._whole_text(again.content, again.reasoning)
+            fill, whole = self.into.blocks.fill, self.found(self.run(self.spec.response.found.run, found.whole))
+            text, thought = self._whole_text(whole.content, whole.reasoning)
             text, thought = fill("text", text, key), fill("reasoning", thought, key)
-            refused = fill("refusal", text_of(again.refusal), key)
+            refused = fill("refusal", text_of(whole.refusal), key)
         fragments, replay = self._fragments(reader, found.whole_calls, "whole") if found.whole_calls else ((), None)
         return Delta(text or None, thought or None, fragments, None, None, refused or None, replay)
 
@@ -169,20 +174,20 @@ class Reading:
         return Delta(None, None, held, reason, self._usage(reader, found.usage) if found.usage else None)
 
     def _pieces(self, content: Any, reasoning: Any, key: Key) -> tuple[str, str]:
-        """(text, reasoning) of an event, noted. A provider that tells them apart leaves no tags."""
+        """Add the text and the reasoning of an event; gives both as they are handed on."""
         thought = text_of(reasoning) if reasoning else ""
         if thought:
             if not self.into.content:
-                self.splitter = None
+                self.splitter = None  # a provider with a field for reasoning puts none between tags in the text
             thought = self.into.blocks.write("reasoning", thought, key)
         text = self._text(content) if content else ""
         if not text or self.splitter is None or self.splitter.passes(text):
             return (self.into.blocks.write("text", text, key) if text else ""), thought
-        said, thinks = self._written(self.splitter.feed(text), key)
-        return said, thought + thinks
+        text, thought_in_tags = self._write_split(self.splitter.feed(text), key)
+        return text, thought + thought_in_tags
 
-    def _written(self, split: Split, key: Key = ()) -> tuple[str, str]:
-        """(text, reasoning) of pieces in their order, noted."""
+    def _write_split(self, split: Split, key: Key = ()) -> tuple[str, str]:
+        """Add pieces of text and reasoning in their order; gives (text, reasoning) as they are handed on."""
         out = [
             (inside, self.into.blocks.write("reasoning" if inside else "text", piece, key))
             for inside, piece in split
@@ -191,9 +196,9 @@ class Reading:
         return _joined(piece for inside, piece in out if not inside), _joined(piece for inside, piece in out if inside)
 
     def _text(self, content: Any) -> str:
-        """A piece of text; half of a surrogate pair waits for its other half."""
+        """A piece of text as UTF-8 can carry it: half of a surrogate pair is held back until its other half comes."""
         if not isinstance(content, str):
-            return _no_flag(content)
+            return _content_text(content)
         if self.surrogate:
             content, self.surrogate = self.surrogate + content, ""
         if content and "\ud800" <= content[-1] <= "\udbff":
@@ -201,20 +206,20 @@ class Reading:
         return content if content.isascii() else clean(content)
 
     def held_back(self) -> Delta:
-        """At the end of a stream: what was waiting for more."""
+        """The delta of what was held back, at the end of a stream."""
         split = self.splitter.flush() if self.splitter is not None else []
-        text, thought = self._written([*split, (False, "\ufffd" if self.surrogate else "")])
+        text, thought = self._write_split([*split, (False, "\ufffd" if self.surrogate else "")])
         held = self._placed(self.into.calls.settle(end=True))
         return Delta(text or None, thought or None, held) if text or thought or held else NOTHING
 
     def fill_in(self) -> Delta:
-        """Whatever the stream itself did not bring, from the whole answer in one of its events."""
+        """The delta of what no piece of the stream brought, from the whole answer that one of its events had."""
         if not isinstance(self.final, dict):
             return NOTHING
         into, reader, final = self.into, self.spec.response, self.choices.one(self.final)
         found = self.found(self.run(reader.found.run, final))
-        nothing_came = not (into.blocks or into.calls)
-        delta = self._whole_blocks(final, found) if nothing_came else self._missing_kinds(found)
+        is_first_output = not (into.blocks or into.calls)
+        delta = self._whole_blocks(final, found) if is_first_output else self._missing_kinds(found)
         into.model = into.model or str(found.model or "")
         reason = (
             self._finish_reason(found.finish_reason) if found.finish_reason and into.finish_reason is None else None
@@ -223,13 +228,13 @@ class Reading:
         return delta._replace(finish_reason=reason, usage=counts)
 
     def _missing_kinds(self, found: Found) -> Delta:
-        """Of a whole answer, the kinds of blocks of which no piece came."""
+        """The delta of those kinds of blocks in a whole answer of which no piece came."""
         into = self.into
         text, thought = self._whole_text(found.content, found.reasoning)
         text = into.blocks.write("text", text) if text and not into.content else ""
         thought = into.blocks.write("reasoning", thought) if thought and not into.reasoning else ""
         if thought:
-            into.blocks.to_front()  # its place is not known; answers begin with it
+            into.blocks.last_to_front()  # where it stood is not known; answers begin with reasoning
         refused = into.blocks.write("refusal", text_of(found.refusal)) if found.refusal and not into.refusal else ""
         calls = found.tool_calls if not into.calls else None
         fragments, replay = self._fragments(self.spec.response, calls, "own") if calls else ((), None)
@@ -238,7 +243,7 @@ class Reading:
     # -------------------------------------------------------------- one body
 
     def body(self, body: dict[str, Any], found: Found) -> Delta:
-        """A whole answer, with what the spec's response found in it."""
+        """The delta of a whole answer. found: what the spec's `response` finds in it."""
         text, thought, fragments, _, _, refused, replay = self._whole_blocks(body, found)
         reason = self._finish_reason(found.finish_reason)
         counts = self._usage(self.spec.response, found.usage) if found.usage else None
@@ -263,20 +268,20 @@ class Reading:
 
     def _whole_block(self, block: _Block, key: Key) -> Delta:
         blocks, reader = self.into.blocks, self.spec.response
-        text, thought = _no_flag(block.content), text_of(block.reasoning, "\n\n")
+        text, thought = _content_text(block.content), text_of(block.reasoning, "\n\n")
         if thought or self.splitter is None or isinstance(text, JsonText) or self.splitter.passes(text):
             thought = blocks.write("reasoning", thought, key) if thought else ""
             text = blocks.write("text", text, key) if text else ""
         else:
-            text, thought = self._written(split_whole(text, reader.think_tags), key)
+            text, thought = self._write_split(split_whole(text, reader.think_tags), key)
         refused = blocks.write("refusal", text_of(block.refusal), key) if block.refusal else ""
         if block.replay:
-            blocks.wants_back(block.replay, reader.grows, key)
+            blocks.add_replay(block.replay, reader.grows, key)
         fragments, replay = self._fragments(reader, block.tool_calls, "own") if block.tool_calls else ((), None)
         return Delta(text or None, thought or None, fragments, None, None, refused or None, replay)
 
     def _whole_text(self, content: Any, reasoning: Any) -> tuple[str, str]:
-        text, thought, tags = _no_flag(content), text_of(reasoning, "\n\n"), self.spec.response.think_tags
+        text, thought, tags = _content_text(content), text_of(reasoning, "\n\n"), self.spec.response.think_tags
         if thought or not tags or isinstance(text, JsonText):
             return text, thought
         split = split_whole(text, tags)
@@ -285,34 +290,37 @@ class Reading:
         )
 
     def refuse_half_calls(self) -> None:
-        """Half a call is never handed out, unless the provider itself ended the answer early."""
+        """Raise where a tool call is incomplete. One that the provider itself cut short (CUT_SHORT) is handed out."""
         calls = self.into.calls
         if not calls:
             return
         if calls.nameless():
             raise ProtocolError("a tool call came without the name of a function")
-        said = self.into.content or self.into.refusal
-        if self.into.finish_reason == "tool_calls" and self.into.call.tools and not (calls or said):
+        has_output = self.into.content or self.into.refusal
+        if self.into.finish_reason == "tool_calls" and self.into.call.tools and not (calls or has_output):
             raise ProtocolError("the answer ended with tool calls, and none came")
-        found = calls.no_json() if self.into.finish_reason in _WHOLE_ENDS else None
-        if found is None:
+        broken = calls.not_json() if self.into.finish_reason in _NOT_CUT_SHORT else None
+        if broken is None:
             return
-        name, arguments = found
+        name, arguments = broken
         if self.into.finish_reason is None or begins_json(arguments):
             raise TruncatedError(f"the answer ended inside the arguments of the tool call {name!r}")
-        raise ProtocolError(f"the arguments of the tool call {name!r} are no JSON")
+        raise ProtocolError(f"the arguments of the tool call {name!r} are not JSON")
 
-    # -------------------------------------------------------------- what both share
+    # -------------------------------------------------------------- events and bodies
 
     def _each(self, reader: Reader, value: dict[str, Any], listed: list[Any]) -> Iterator[_Block]:
-        """The blocks of a list, each read as if it stood there alone; what is found beside the list belongs to none."""
+        """The blocks of a list. Expressions find the values of all blocks together, so each block is read from a copy of
+        the value in which it stands alone. What is found where the list is empty stands beside it, and is given apart:
+        reasoning before the blocks, everything else behind them.
+        """
         beside = self._alone(reader, value, [])
         yield _Block(None, beside.reasoning, None, None, {})
         for element in listed:
             alone = self._alone(reader, value, [element])
             fields = zip(_Block._fields, alone, beside, strict=True)
-            none: dict[str, Any] = {name: {} if name == "replay" else None for name, _, also in fields if also}
-            yield alone._replace(**none)
+            without: dict[str, Any] = {name: {} if name == "replay" else None for name, _, also in fields if also}
+            yield alone._replace(**without)
         yield _Block(beside.content, None, beside.refusal, beside.tool_calls, beside.replay)
 
     def _alone(self, reader: Reader, value: dict[str, Any], elements: list[Any]) -> _Block:
@@ -323,38 +331,38 @@ class Reading:
     def _fragments(
         self, reader: Reader, calls: Any, how: How
     ) -> tuple[tuple[ToolCallDelta, ...], dict[str, Any] | None]:
-        """The deltas of calls, and what goes back with them."""
-        made: list[ToolCallDelta] = []
+        """The deltas of calls, and what the provider requires back with them, by key of the message."""
+        deltas: list[ToolCallDelta] = []
         replays: list[dict[str, Any]] = []
-        read, joined, has_replay = reader.tool_call.run, self.into.calls, bool(reader.call_replay.names)
+        read, into, has_replay = reader.tool_call.run, self.into.calls, bool(reader.call_replay.names)
         for item in calls if isinstance(calls, list) else [calls]:
             if not isinstance(item, dict):
                 continue
-            index, name, given, called, text, _ = found = self.run(read, item)
+            index, item_id, call_id, name, arguments, _ = found = self.run(read, item)
             replay = self._found(reader.call_replay, item) if has_replay else None
-            if how == "piece" and type(text) is str and not (given or called or replay):
-                delta = joined.more(index, name, text)
+            if how == "piece" and type(arguments) is str and not (call_id or name or replay):
+                delta = into.more_arguments(index, item_id, arguments)
                 if delta is not None:
-                    made.append(delta)
+                    deltas.append(delta)
                     continue
-            delta = joined.add(Piece.of(found), how, replay)
+            delta = into.add(Piece.of(found), how, replay)
             if delta is not None:
-                made += self._placed([delta])
+                deltas += self._placed([delta])
                 replays += [{"index": delta.index, **replay}] if replay else []
-        return tuple(made), {"tool_calls": replays} if replays else None
+        return tuple(deltas), {"tool_calls": replays} if replays else None
 
     def _placed(self, deltas: Sequence[ToolCallDelta]) -> tuple[ToolCallDelta, ...]:
         """The deltas, with a place among the blocks for each call that begins in them."""
         for delta in deltas:
             while self._calls_placed <= delta.index:
-                self.into.blocks.call(self._calls_placed)
+                self.into.blocks.begin_call(self._calls_placed)
                 self._calls_placed += 1
         return tuple(deltas)
 
     def _finish_reason(self, found: Any) -> str | None:
-        """Note and give the reason in prx's words. One that means failure is raised."""
+        """Note the finish reason; gives it in prx's words. Raises ServerError for one that the file maps to "error"."""
         if isinstance(found, int) and not isinstance(found, bool):
-            found = str(found)
+            found = str(found)  # APIs that number their finish reasons
         if not isinstance(found, str) or not found:
             return None
         reason = self.spec.response.finish_reasons.get(found, found)
@@ -377,13 +385,13 @@ class Reading:
         return {name: item for name, item in found.items() if item}
 
     def _found(self, query: Query, value: Any) -> dict[str, Any]:
-        """What a query with names of its own finds, without its nulls."""
+        """What a query finds, by the query's names; without null and empty values."""
         found = zip(query.names, self.run(query.run, value), strict=True) if query.names else ()
         return {name: item for name, item in found if item}
 
 
 def _with(first: Delta, second: Delta) -> Delta:
-    """Two deltas of one event as one."""
+    """Two deltas of one event, joined."""
     if first == NOTHING:
         return second
     replay = {**(first.replay or {}), **(second.replay or {})}
@@ -408,10 +416,10 @@ def _joined(pieces: Iterable[str]) -> str:
     return "".join(pieces)
 
 
-def _no_flag(content: Any) -> str:
-    """Text of a found content. true is neither text nor data, and an answer that has it has no content that could be shown."""
+def _content_text(content: Any) -> str:
+    """The content as text. Raises ProtocolError for true, which would otherwise be read as an empty text."""
     if content is True:
-        raise ProtocolError("the content is no text: true")
+        raise ProtocolError("the content is not text but true")
     return text_of(content)
 
 
@@ -421,7 +429,7 @@ def _dicts(found: Any) -> list[dict[str, Any]]:
 
 
 def _at(value: Any, path: Sequence[str | int]) -> list[Any] | None:
-    """The list of blocks at a path, where its order says anything."""
+    """The list of blocks at a path; None where there is none, or where it has fewer than two blocks, which have no order."""
     try:
         for step in path:
             value = value[step]
@@ -431,7 +439,7 @@ def _at(value: Any, path: Sequence[str | int]) -> list[Any] | None:
 
 
 def _put(value: Any, path: Sequence[str | int], elements: list[Any]) -> Any:
-    """The value with these elements in place of the list at a path."""
+    """A copy of the value that has these elements in place of the list at a path."""
     if not path:
         return elements
     step, *rest = path

@@ -1,7 +1,7 @@
-"""What a refusal is about: which parameter of a call, or which key of its messages and tools, the error names.
+"""Finds the parameter of a call, or the key of its messages and tools, that an error names as refused.
 
-A file lists them, each with words for it (`leaves_out` and `strips` of its fallbacks). One is named where the error
-says it in quotes, as a field or as a path (errors.refused), or where one of its words stands in the error's text.
+A provider's file lists the possible ones, each with words for it (`leaves_out` and `strips` of its fallbacks). An error
+names one if it has its name in quotes, as a field or as a path (errors.refused), or has one of its words in its text.
 """
 
 from __future__ import annotations
@@ -16,59 +16,60 @@ from prx.core.shape import carries
 from prx.errors import Error
 from prx.spec.model import Fallback, Parameter, Spec
 
-_PATH = r"[a-z0-9_-]+(?:\.[a-z0-9_-]+|\[\d*\])+"  # in small letters, as an error's text is
+_PATH = r"[a-z0-9_-]+(?:\.[a-z0-9_-]+|\[\d*\])+"  # in lower case, as an error's text is
 _STEP = r"[.\[\]]+"
-_NESTED = ("messages", "tools", "input", "contents")  # where a path that begins so leads to no parameter of the call
+_NESTED = ("messages", "tools", "input", "contents")  # a path that begins with one of these is not of a parameter
 
 
 def ways(row: Fallback, spec: Spec, call: Call, error: Error) -> Iterator[str]:
-    """The names of the fallbacks that a row is for this error: its own, or one for each thing that the error names."""
+    """The names of a row's fallbacks for this error: the row's own, or one for each parameter or key that the error names."""
     if row.words is None:
         yield row.name
         return
-    seen = _Named(error, nested=row.leaves_out is None)
-    for name, what in row.names.items():
-        if seen.has(_on_the_wire(what, spec), row.words[what]) and concerns(row, name, spec, call):
+    named = _Named(error, nested=row.leaves_out is None)
+    for name, left_out in row.names.items():
+        if named.has(_sent_names(left_out, spec), row.words[left_out]) and concerns(row, name, spec, call):
             yield name
 
 
 def concerns(row: Fallback, name: str, spec: Spec, call: Call) -> bool:
-    """Whether a fallback takes something away from this call that would be sent without it."""
+    """Whether a fallback leaves something out of this call that would otherwise be sent."""
     if row.words is None:
         return True
-    what = row.names[name]
+    left_out = row.names[name]
     if row.leaves_out is None:
-        return carries(call, spec.request, what)
-    rows = _parameter(what, spec)
-    value = call.params.get(what)
-    return not rows.drop and (value is not None or rows.default is not None)
+        return carries(call, spec.request, left_out)
+    parameter = _parameter(left_out, spec)
+    value = call.params.get(left_out)
+    return not parameter.drop and (value is not None or parameter.default is not None)
 
 
 def _parameter(name: str, spec: Spec) -> Parameter:
     return next((row for row in spec.request.parameters if row.name == name), Parameter(name))
 
 
-def _on_the_wire(what: str, spec: Spec) -> tuple[str, ...]:
-    return tuple(filter(None, (what, _parameter(what, spec).rename)))
+def _sent_names(parameter: str, spec: Spec) -> tuple[str, ...]:
+    """The names by which an error may name a parameter: its own, and the one under which it is sent."""
+    return tuple(filter(None, (parameter, _parameter(parameter, spec).rename)))
 
 
 class _Named:
-    """The names in an error, in their plainest spelling, and its text. nested: also those of things within messages and tools."""
+    """The names in an error, normalised, and its text. nested: also names of keys inside messages and tools."""
 
     def __init__(self, error: Error, *, nested: bool) -> None:
         self._text: str = error.view["text"]
-        found = [*error.view["refused"], *re.findall(_PATH, self._text)]
-        self._names = {name for text in found for name in _spellings(text, nested=nested)}
+        texts_and_paths = [*error.view["refused"], *re.findall(_PATH, self._text)]
+        self._names = {name for text in texts_and_paths for name in _spellings(text, nested=nested)}
 
     def has(self, names: Iterable[str], words: Iterable[str]) -> bool:
-        """Whether one of the names, or of the words for it, is named."""
+        """Whether the error has one of the names, or one of the words in its text."""
         return any(_plain(each) in self._names for each in (*names, *words)) or any(
             _as_a_word(word).search(self._text) for word in words
         )
 
 
 def _spellings(text: str, *, nested: bool) -> Iterator[str]:
-    """A text as a whole, and the last step of it where it is a path: messages[1].name is about a name."""
+    """A text as a whole, and if it is a path its last step: messages[1].name names `name`."""
     yield _plain(text)
     steps = [step for step in re.split(_STEP, text.lower()) if step and not step.isdigit()]
     if steps and (nested or len(steps) == 1 or steps[0] not in _NESTED):
@@ -76,19 +77,19 @@ def _spellings(text: str, *, nested: bool) -> Iterator[str]:
 
 
 def _plain(text: str) -> str:
-    """A name without what APIs write in different ways: topP, top_p and TOP-P are one."""
+    """A name in lower case without separators: topP, top_p and TOP-P become the same."""
     return re.sub(r"[ _-]", "", text.lower())
 
 
 @lru_cache(maxsize=512)
 def _as_a_word(word: str) -> re.Pattern[str]:
-    """A word of a file where it stands by itself. Python's own idea of a word has Chinese letters in it, which need no space."""
+    r"""A pattern for a whole word. Not \b: Python counts Chinese characters as letters, and they stand without spaces."""
     letters = re.escape(word.lower()).replace("_", "[ _-]?")
     return re.compile(rf"(?<![a-z0-9_]){letters}(?![a-z0-9_])")
 
 
 def texts(found: Any) -> Iterator[str]:
-    """The texts in what errors.refused has found, however they lie in lists."""
+    """The texts that errors.refused has found, also in nested lists; at most 200 characters of each."""
     for value in found if isinstance(found, list | tuple) else (found,):
         if isinstance(value, list):
             yield from texts(value)

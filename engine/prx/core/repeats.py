@@ -1,12 +1,12 @@
-"""Events that are alike but for their text, read without parsing each.
+"""Reads events that differ only in their text without parsing each of them as JSON.
 
-Nearly every event of a stream repeats the one before it, byte for byte, around a few new letters. A repeat is
-what two such events share. In an event that fits it JSON's tokens stand in the same places, so whoever reads
-it comes to the same, but for that text; and the text needs no unescaping, or the event does not fit.
+Nearly every event of a stream has the same bytes as the event before it, around a few new letters. A repeat is the
+bytes that two such events share. In an event that fits a repeat, JSON's tokens stand in the same places, so a reader
+finds the same values in it, except for the text; and the text has no escapes, or the event does not fit.
 
-A repeat is cast only where that is certain. The reader is run over an event with marked values in the places
-that differ. Nobody can look into a marked value: a reader that would decide by it fails, and there is no repeat.
-What fits none is parsed.
+A repeat is made only where this is certain. The reader is run over an event that has a marked value in each place
+that differs. A marked value refuses every operation that would reveal it: a reader whose result depends on it fails, and
+no repeat is made. An event that fits no repeat is parsed.
 """
 
 from __future__ import annotations
@@ -18,40 +18,44 @@ from typing import Any, NamedTuple, NoReturn
 
 from prx.core.blocks import Key, Kind
 
-Read = Callable[[dict[str, Any]], Any]  # from an event to the one value that it brings, if it brings one only
+Read = Callable[
+    [dict[str, Any]], Any
+]  # from an event to the only value that is found in it, or None where there are more
 
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[^\s"{}\[\]:,]+|[{}\[\]:,]')
 _MAX_HOLES = 4
-_MAX_EVENT = 4096  # longer ones have other costs than that of parsing
+_MAX_EVENT = 4096  # bytes; parsing is a small share of what a longer event costs
 _MAX_DIGITS = 20
-_FIRST_CAST = 4  # events of text without a repeat before one is cast
+_FIRST_TRY = 4  # events of text that are parsed before a repeat is first made
 
 
-class _LookedAtError(Exception):
-    """A reader has looked into a marked value."""
+class _RevealedError(Exception):
+    """A reader has used a marked value in a way that depends on what it is."""
 
 
 class _Marked:
-    """Stands for a value of which nothing but its type is known, and of a text that there is some."""
+    """Stands in for a value that differs between events: only its type can be asked for, and of the text also whether
+    it is empty (it is not).
+    """
 
-    def __init__(self, kind: type, *, some: bool) -> None:
-        self._kind, self._some = kind, some
+    def __init__(self, kind: type, *, is_text: bool) -> None:
+        self._kind, self._is_text = kind, is_text
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
         return self._kind
 
     def __bool__(self) -> bool:
-        return self._some or self._refuse()
+        return self._is_text or self._refuse()
 
     def _refuse(self, *_: object) -> NoReturn:
-        raise _LookedAtError
+        raise _RevealedError
 
     __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __hash__ = __len__ = __str__ = __contains__ = _refuse
 
 
 class _Token(NamedTuple):
-    """A scalar value of an event: where its inside begins and ends, and its type. `text`: it is no key."""
+    """A string or a number of an event: where it begins and ends (without its quotes), and its type."""
 
     start: int
     end: int
@@ -59,7 +63,9 @@ class _Token(NamedTuple):
 
 
 class Repeat:
-    """What events share: pieces with a hole between each two. One hole has the text, the others nothing of interest."""
+    """The bytes that events share: pieces with a hole between each two. One hole holds the text; the others hold values
+    that no reader depends on (an id, a time).
+    """
 
     def __init__(self, pieces: Sequence[bytes], text_at: int) -> None:
         self.head, *rest = pieces
@@ -78,31 +84,36 @@ class Repeat:
             if mark != b'"':
                 if len(hole) > _MAX_DIGITS or not hole.isdigit() or hole[:1] == b"0":
                     return None
-            elif not (said := hole.decode("utf-8", "replace")).isprintable():
+            elif not (value := hole.decode("utf-8", "replace")).isprintable():
                 return None
             elif is_text:
-                text = said
+                text = value
             start = end + len(piece)
         return text if text and start == len(event) else None
 
 
 class Repeats:
-    """The repeat of a stream; cast anew, more and more rarely, where the present one does not fit."""
+    """The present repeat of a stream. Where it stops fitting another is made, after twice as many misses each time.
+
+    text   gives the text of an event that fits, else None
+    kind   what the text is
+    key    of the block that the text belongs to
+    """
 
     def __init__(self) -> None:
         self.text: Callable[[bytes], str | None] = _no_text
         self.kind: Kind = "text"
         self.key: Key = ()
-        self._first = b""  # kept for long, so that what changes seldom (a time in seconds) is seen to change
-        self._missed, self._next = 0, _FIRST_CAST
+        self._first = b""  # compared with a much later event, so that rare changes (a time in seconds) are seen
+        self._missed, self._next = 0, _FIRST_TRY
 
     def miss(self, event: bytes, read: Read, kind: Kind, key: Key) -> None:
-        """An event that brought a text of one block and nothing else, and fits no repeat yet."""
+        """Note an event that brought only text, of one block, and did not fit the present repeat."""
         self._missed += 1
         self._first = self._first or event
         if self._missed >= self._next:
             self._next *= 2
-            repeat = cast(self._first, event, read)
+            repeat = repeat_of(self._first, event, read)
             if repeat is not None:
                 self.text, self.kind, self.key = repeat.text, kind, key
             else:
@@ -113,25 +124,25 @@ def _no_text(_event: bytes) -> str | None:
     return None
 
 
-def cast(first: bytes, second: bytes, read: Read) -> Repeat | None:
-    """The repeat of two events, or None where they have none, or where it is not certain that they have."""
+def repeat_of(first: bytes, second: bytes, read: Read) -> Repeat | None:
+    """The repeat of two events, or None where it is not certain that they have one."""
     start = _json_start(second)
     if start < 0 or start != _json_start(first) or max(len(first), len(second)) > _MAX_EVENT:
         return None
     differing = _differing(first, second, start)
     if not differing or len(differing) > _MAX_HOLES:
         return None
-    ends = [start_of for token in differing for start_of in (token.start, token.end)]
-    edges = [0, *ends, len(second)]
+    hole_edges = [edge for token in differing for edge in (token.start, token.end)]
+    edges = [0, *hole_edges, len(second)]
     pieces = [second[edges[place] : edges[place + 1]] for place in range(0, len(edges), 2)]
     for text_at, token in enumerate(differing):
-        if token.kind is str and _is_all(pieces, differing, text_at, start, read):
+        if token.kind is str and _is_only_output(pieces, differing, text_at, start, read):
             return Repeat(pieces, text_at)
     return None
 
 
 def _json_start(event: bytes) -> int:
-    """Where the event's one JSON object begins; -1 for an event of another form."""
+    """Where the event's only JSON object begins; -1 for an event of another form."""
     line = event.rfind(b"\n") + 1
     start = event.find(b"{", line)
     lead = event[line:start].strip()
@@ -140,31 +151,31 @@ def _json_start(event: bytes) -> int:
 
 
 def _differing(first: bytes, second: bytes, start: int) -> list[_Token]:
-    """The values of `second` in which it differs from `first`; none where they differ in more than values."""
-    ours, theirs = list(_TOKEN.finditer(second, start)), [match.group() for match in _TOKEN.finditer(first, start)]
-    if first[:start] != second[:start] or len(ours) != len(theirs):
+    """The values of `second` in which it differs from `first`; [] where a key, a type or the structure differs."""
+    matches, others = list(_TOKEN.finditer(second, start)), [match.group() for match in _TOKEN.finditer(first, start)]
+    if first[:start] != second[:start] or len(matches) != len(others):
         return []
-    found = []
-    for place, (match, other) in enumerate(zip(ours, theirs, strict=True)):
+    differing = []
+    for place, (match, other) in enumerate(zip(matches, others, strict=True)):
         if match.group() == other:
             continue
         kind = _kind(match.group())
-        is_key = place + 1 < len(theirs) and theirs[place + 1] == b":"
+        is_key = place + 1 < len(others) and others[place + 1] == b":"
         if kind is None or is_key or kind is not _kind(other):
             return []
         quote = kind is str
-        found.append(_Token(match.start() + quote, match.end() - quote, kind))
-    return found
+        differing.append(_Token(match.start() + quote, match.end() - quote, kind))
+    return differing
 
 
 def _kind(token: bytes) -> type | None:
     return str if token[:1] == b'"' else int if token.isdigit() else None
 
 
-def _is_all(pieces: Sequence[bytes], tokens: Sequence[_Token], text_at: int, start: int, read: Read) -> bool:
-    """Whether this text is all that an event brings, whatever stands in the other holes."""
-    marks = [_Marked(token.kind, some=place == text_at) for place, token in enumerate(tokens)]
-    names = [f"\x7f{place}\x7f" for place in range(len(marks))]
+def _is_only_output(pieces: Sequence[bytes], tokens: Sequence[_Token], text_at: int, start: int, read: Read) -> bool:
+    """Whether the text in this hole is all that `read` finds in an event, whatever stands in the other holes."""
+    marks = [_Marked(token.kind, is_text=place == text_at) for place, token in enumerate(tokens)]
+    names = [f"\x7f{place}\x7f" for place in range(len(marks))]  # stand for the marks while the event is JSON text
     if b"\x7f" in (fixed := b"".join(pieces)) or b"u007f" in fixed.lower():
         return False
     filled = pieces[0]
@@ -173,7 +184,7 @@ def _is_all(pieces: Sequence[bytes], tokens: Sequence[_Token], text_at: int, sta
     try:
         event = _replaced(json.loads(filled[start:]), dict(zip(names, marks, strict=True)))
         return read(event) is marks[text_at]
-    except Exception:  # whatever a reader raises over a marked value, it has looked into it
+    except Exception:  # an expression may turn _RevealedError into an error of its own
         return False
 
 

@@ -1,7 +1,7 @@
-"""What the provider wants back in the next turn, put together from the pieces of an answer.
+"""What a provider requires back in the next turn (a signature, encrypted reasoning), joined from the pieces of an answer.
 
-Texts are joined and lists extended. Where the spec says which texts of an element grow, an element
-continues the earlier one that has its `index`.
+Texts are joined and lists extended. Where the spec names the texts of an element that come in pieces (`join`), an
+element continues the earlier one that has the same `index`.
 """
 
 from __future__ import annotations
@@ -13,29 +13,30 @@ Grows = Mapping[str, tuple[str, ...]]
 
 
 class Replay:
-    """Keeps what was found, and folds it when asked: long thoughts come in many pieces.
+    """Keeps the pieces, and joins them only in `folded`: long reasoning comes in many, and to join at each is quadratic.
 
-    empty   keys of which an empty text was found
+    empty   keys for which an empty text has come
     """
 
     def __init__(self) -> None:
-        self._found: list[tuple[dict[str, Any], Grows]] = []
+        self._pieces: list[tuple[dict[str, Any], Grows]] = []
         self.empty: set[str] = set()
 
-    def add(self, found: dict[str, Any], grows: Grows) -> None:
-        """found: values by key of the message. grows: by key, the texts of its elements that come in pieces."""
-        if found:
-            self._found.append((found, grows))
+    def add(self, values: dict[str, Any], grows: Grows) -> None:
+        """values: by key of the message. grows: by key, the texts of its elements that come in pieces."""
+        if values:
+            self._pieces.append((values, grows))
 
     def folded(self) -> dict[str, Any]:
-        made: dict[str, list[Any]] = {}
+        """The joined values, by key of the message."""
+        by_key: dict[str, list[Any]] = {}
         grows: dict[str, tuple[str, ...]] = {}
-        for found, growing in self._found:
+        for values, growing in self._pieces:
             grows |= growing
-            for key, value in found.items():
-                made.setdefault(key, []).append(value)
-        nothing = dict.fromkeys(sorted(self.empty), "")
-        return nothing | {key: _folded(values, grows.get(key, ())) for key, values in made.items()}
+            for key, value in values.items():
+                by_key.setdefault(key, []).append(value)
+        empty_texts = dict.fromkeys(sorted(self.empty), "")
+        return empty_texts | {key: _folded(pieces, grows.get(key, ())) for key, pieces in by_key.items()}
 
 
 def _folded(values: list[Any], grows: tuple[str, ...]) -> Any:
@@ -48,16 +49,17 @@ def _folded(values: list[Any], grows: tuple[str, ...]) -> Any:
 
 
 def _joined(elements: list[Any], grows: tuple[str, ...]) -> list[Any]:
-    """The elements with those of one index made one."""
+    """The elements, with those that have the same index joined into one."""
     groups: dict[Any, list[dict[str, Any]]] = {}
     for place, element in enumerate(elements):
         index = element.get("index") if isinstance(element, dict) else None
-        # An index that is no number and no text is nobody's.
+        # An index of any other type cannot be looked up; its element stays alone.
         groups.setdefault(index if isinstance(index, int | float | str) else ("no index", place), []).append(element)
-    return [_one(group, grows) if len(group) > 1 else group[0] for group in groups.values()]
+    return [_element(group, grows) if len(group) > 1 else group[0] for group in groups.values()]
 
 
-def _one(pieces: list[dict[str, Any]], grows: tuple[str, ...]) -> dict[str, Any]:
+def _element(pieces: list[dict[str, Any]], grows: tuple[str, ...]) -> dict[str, Any]:
+    """One element from its pieces: a later value replaces an earlier one, but texts that grow are joined."""
     whole = {key: value for piece in pieces for key, value in piece.items() if value is not None}
     texts = {key: [piece[key] for piece in pieces if isinstance(piece.get(key), str)] for key in grows}
-    return {**whole, **{key: "".join(found) for key, found in texts.items() if found}}
+    return {**whole, **{key: "".join(parts) for key, parts in texts.items() if parts}}

@@ -1,4 +1,4 @@
-"""From a call to an HttpRequest, by the spec alone. Refuses what the spec says the provider cannot do."""
+"""Builds the HttpRequest of a call from the spec. Refuses a call that needs a capability the spec denies."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=
 
 
 def build(spec: Spec, call: Call, target: Target) -> HttpRequest:
-    """The request of a call. Raises CapabilityError, or ConfigError for values that are no JSON."""
+    """The request of a call. Raises CapabilityError, and ConfigError for values that JSON cannot express."""
     refuse_unable(spec, call)
     try:
         body = _encode(build_body(spec, call)).encode()
     except UnicodeEncodeError as error:
-        found = f"{error.object[max(0, error.start - 20) : error.start]}\ufffd".rpartition('"')[2]
-        raise ConfigError(f"a text of the call is no valid Unicode, after {found!r}", provider=spec.id) from None
+        before = f"{error.object[max(0, error.start - 20) : error.start]}\ufffd".rpartition('"')[2]
+        raise ConfigError(f"a text of the call is not valid Unicode, after {before!r}", provider=spec.id) from None
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"the call cannot be written as JSON: {error}", provider=spec.id) from None
     path = spec.endpoints.get("stream" if call.stream else "chat") or spec.endpoints["chat"]
@@ -45,21 +45,23 @@ def build(spec: Spec, call: Call, target: Target) -> HttpRequest:
 
 
 def _with_model(path: str, model: str, spec: Spec) -> str:
-    """The path with the model's name in it. A word that stands before it already is not said twice."""
+    """The path with the model's name in it. A name such as models/x is not put behind models/ a second time."""
     before, place, _ = path.partition("{model}")
     if not place:
         return path
     if {".", ".."} & set(model.split("/")):
-        raise ConfigError(f"{model!r} cannot stand in a path", provider=spec.id)
+        raise ConfigError(f"the model's name {model!r} cannot stand in a URL", provider=spec.id)
     name = model.removeprefix(f"{before.rstrip('/').rpartition('/')[2]}/")
     try:
         return path.replace("{model}", quote(name, safe="/:@"))
     except UnicodeEncodeError:
-        raise ConfigError(f"{model!r} cannot stand in a path: it is no valid Unicode", provider=spec.id) from None
+        raise ConfigError(
+            f"the model's name {model!r} cannot stand in a URL: it is not valid Unicode", provider=spec.id
+        ) from None
 
 
 def build_models(spec: Spec, _call: Call, target: Target) -> HttpRequest:
-    """The request for the list of models. Raises CapabilityError where there is none."""
+    """The request for the list of models. Raises CapabilityError where the provider has no list."""
     if not spec.can("models") or "models" not in spec.endpoints:
         raise CapabilityError("has no list of its models", provider=spec.id)
     return _request("GET", spec.endpoints["models"], spec, target)
@@ -102,12 +104,12 @@ def _request(
 def _refuse_key(spec: Spec, auth: Mapping[str, Secret], names: Iterable[str]) -> None:
     if not auth.keys().isdisjoint(names):
         raise ConfigError(
-            f"{spec.auth.name} carries the key; no call sets it by extra_headers or extra_query", provider=spec.id
+            f"{spec.auth.name} carries the key; extra_headers and extra_query cannot set it", provider=spec.id
         )
 
 
 def _query(spec: Spec, target: Target, extra: Extra) -> tuple[list[tuple[str, str]], dict[str, Secret]]:
-    """The URL's parameters: those that may be seen, and those with a key in them."""
+    """(plain parameters of the URL, those that may hold a key)."""
     plain: list[tuple[str, str]] = [*extra.query.items()]
     secret: dict[str, Secret] = {}
     for name, text in spec.request.query.items():
@@ -122,42 +124,47 @@ def _query(spec: Spec, target: Target, extra: Extra) -> tuple[list[tuple[str, st
 
 
 def _auth(spec: Spec, target: Target) -> Mapping[str, Secret]:
-    """The key in the form that this variant of the spec gives it: overrides by model may have one of their own."""
+    """{header or parameter: key} for this variant of the spec: overrides may have another auth."""
     secret = next(iter(target.auth.values()), None)
     return {} if secret is None or spec.auth.style == "none" else {spec.auth.name: secret.within(spec.auth.template)}
 
 
 def _expanded(text: str, target: Target, spec: Spec) -> str | Secret:
-    """A text of the spec with its ${NAME}s; a Secret where it has one, since environments hold keys."""
+    """A text of the spec with the values of its ${NAME}s. A text that has any becomes a Secret: such values may be keys."""
     try:
         return Secret.filled(text, target.values)
     except MissingError as missing:
-        hint = f"Set it: export {missing.name}=…; to an api_url it goes only by a header in the provider's table of config.toml."
+        hint = (
+            f"Set it: export {missing.name}=…. To an api_url of your own it is not sent from the environment; there, set"
+            " the header in the provider's table of config.toml."
+        )
         raise ConfigError(
-            f"the environment has no {missing.name}, which the provider's file asks for", provider=spec.id, hint=hint
-        ) from None
+            f"the provider's file needs the environment variable {missing.name}, which is not set",
+            provider=spec.id, hint=hint,
+        ) from None  # fmt: skip
 
 
-@lru_cache(maxsize=256)  # it takes as long as the rest of a request
+@lru_cache(maxsize=256)  # to put a URL together takes as long as the rest of a request
 def endpoint_url(base_url: str, path: str, known: tuple[str, ...] = (), query: tuple[tuple[str, str], ...] = ()) -> str:
-    """A base URL with an endpoint's path after its own, unless it ends in it already.
+    """A base URL with an endpoint's path appended, unless the URL ends in that path already.
 
-    The query survives and so does a trailing slash after a full path; `known` are endpoints that a base
-    URL may end in, which make way for another one. An endpoint beside the base URL begins with /../
+    The base URL's query is kept, and so is a slash after a full path. known: endpoints that a base URL may end in, which
+    are replaced. query: parameters to add, where the base URL does not have them. An endpoint beside the base URL
+    begins with /../
     """
     base = urlsplit(base_url)
-    path, _, more = path.partition("?")
-    own = base.path.rstrip("/")
-    full = base.path if own.endswith(path) else _without_endpoint(own, known) + path
+    path, _, path_query = path.partition("?")
+    base_path = base.path.rstrip("/")
+    full = base.path if base_path.endswith(path) else _without_endpoint(base_path, known) + path
     full = _climbed(full) if "/../" in path else full
-    said = {name for name, _ in parse_qsl(base.query, keep_blank_values=True)}
-    added = urlencode([(name, value) for name, value in query if name not in said])
-    pairs = [part for part in (base.query, more, added) if part]
+    present = {name for name, _ in parse_qsl(base.query, keep_blank_values=True)}
+    added = urlencode([(name, value) for name, value in query if name not in present])
+    pairs = [part for part in (base.query, path_query, added) if part]
     return urlunsplit((base.scheme, base.netloc, full, "&".join(pairs), ""))
 
 
 def _climbed(path: str) -> str:
-    """A path without its /../: each takes away the step before it, where there is one."""
+    """A path with its /../ resolved: each removes the step before it, if there is one."""
     steps: list[str] = []
     for step in path.split("/")[1:]:
         steps[-1:] = [] if step == ".." else [*steps[-1:], step]
@@ -165,16 +172,16 @@ def _climbed(path: str) -> str:
 
 
 def endpoint_pattern(path: str) -> str:
-    """A regular expression of an endpoint's path, with any name in place of {model}."""
+    """A regular expression that matches an endpoint's path with any name in place of {model}."""
     return "[^/]+".join(map(re.escape, path.split("{model}")))
 
 
 def _without_endpoint(path: str, known: tuple[str, ...]) -> str:
-    """A path without the endpoint it ends in; {model} stands for any name."""
-    for end in known:
-        found = re.search(f"{endpoint_pattern(end)}$", path)
-        if found:
-            return path[: found.start()]
+    """A path without the known endpoint that it ends in, if it ends in one."""
+    for endpoint in known:
+        match = re.search(f"{endpoint_pattern(endpoint)}$", path)
+        if match:
+            return path[: match.start()]
     return path
 
 
@@ -182,7 +189,7 @@ def _without_endpoint(path: str, known: tuple[str, ...]) -> str:
 
 
 def build_body(spec: Spec, call: Call) -> dict[str, Any]:
-    """The JSON body as a dict."""
+    """The JSON body as a dict. Raises CapabilityError where the dialect has no form for a part of the call."""
     request = spec.request
     if request.schemas is not None and (call.tools or "response_format" in call.params):
         from prx.core import schemas  # late: most providers take any schema, and most calls have none
@@ -190,21 +197,23 @@ def build_body(spec: Spec, call: Call) -> dict[str, Any]:
         call = schemas.outgoing(call, spec)
     call = names.outgoing(call, request)
     params = adapt(request.parameters, call.params)
-    body = request.body
+    template = request.body
     try:
-        made: dict[str, Any] = body(view(prepared(call, request), params, body.reads)) or {}
+        body: dict[str, Any] = template(view(prepared(call, request), params, template.reads)) or {}
     except TemplateError as error:
         raise CapabilityError(f"the dialect {spec.dialect} cannot express this: {error}", provider=spec.id) from None
-    rest = {} if "*" in body.params else {name: value for name, value in params.items() if name not in body.params}
+    # Parameters that the template does not place itself go to the top of the body; "*" means that it places all.
+    placed = template.params
+    rest = {} if "*" in placed else {name: value for name, value in params.items() if name not in placed}
     for name, value in rest.items():
-        made[name] = _joined(made.get(name), value)
-    return {**made, **call.extra.body} if call.extra.body else made
+        body[name] = _joined(body.get(name), value)
+    return {**body, **call.extra.body} if call.extra.body else body
 
 
 def view(call: Call, params: Mapping[str, Any], wanted: set[str]) -> dict[str, Any]:
-    """What a body's formulas look at; the parts that take work only where a formula reads them."""
+    """The names that a body's formulas can read, with their values. Those that take work are made only if `wanted`."""
     messages = list(call.messages)
-    seen: dict[str, Any] = {
+    names: dict[str, Any] = {
         "model": call.model,
         "messages": messages,
         "tools": list(call.tools) or None,
@@ -213,14 +222,14 @@ def view(call: Call, params: Mapping[str, Any], wanted: set[str]) -> dict[str, A
         "params": dict(params),
     }
     if "system" in wanted:
-        seen["system"] = shaping.system_text(messages) or None
+        names["system"] = shaping.system_text(messages) or None
     if "system_parts" in wanted:
-        seen["system_parts"] = shaping.system_parts(messages)
+        names["system_parts"] = shaping.system_parts(messages)
     if "turns" in wanted:
-        seen["turns"] = shaping.turns(messages, call.model)
+        names["turns"] = shaping.turns(messages, call.model)
     if "choice" in wanted:
-        seen["choice"] = _choice(call.tool_choice)
-    return seen
+        names["choice"] = _choice(call.tool_choice)
+    return names
 
 
 def _choice(tool_choice: Any) -> dict[str, Any] | None:
@@ -236,7 +245,7 @@ def _choice(tool_choice: Any) -> dict[str, Any] | None:
 
 
 def adapt(rows: tuple[Parameter, ...], params: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters by the spec's rows; null is no value."""
+    """The parameters of a call, changed by the rows of the spec's request.parameters. null counts as not given."""
     adapted = {name: value for name, value in params.items() if value is not None}
     for row in rows:
         value = _adapted(row, adapted.pop(row.name, row.default))
@@ -255,7 +264,7 @@ def _adapted(row: Parameter, value: Any) -> Any:
 
 
 def _place(params: dict[str, Any], name: str, value: Any) -> None:
-    """Set a value under a name whose dots lead into objects."""
+    """Set a value under a name such as a.b, whose dots lead into objects; objects on the way are copied, not changed."""
     *above, last = name.split(".")
     for key in above:
         inner = params.get(key)
@@ -267,17 +276,17 @@ def _joined(old: Any, new: Any) -> Any:
     return {**old, **new} if isinstance(old, dict) and isinstance(new, dict) else new
 
 
-# ------------------------------------------------------------------ what the provider cannot do
+# ------------------------------------------------------------------ capabilities
 
 
 def refuse_unable(spec: Spec, call: Call) -> None:
-    """Raise CapabilityError for the first thing the call needs and the spec denies."""
-    for capability, needs, what in _NEEDS if spec.unable else ():
+    """Raise CapabilityError for the first capability that the call needs and the spec denies."""
+    for capability, needs, feature in _NEEDS if spec.unable else ():
         if capability in spec.unable and needs(call):
             raise CapabilityError(
-                f"cannot take {what}: its file says capabilities.{capability}: false{_age(spec, call, capability)}",
+                f"does not support {feature}: its file says capabilities.{capability}: false{_age(spec, call, capability)}",
                 provider=spec.id,
-                hint="Leave it out, ask another provider, or set the capability to true if the file is wrong.",
+                hint="Leave it out, use another provider, or set the capability to true if the file is wrong.",
             )
 
 
@@ -297,6 +306,7 @@ def _wants_schema(call: Call) -> bool:
     return isinstance(wanted, dict) and wanted.get("type") == "json_schema"
 
 
+# (capability, whether a call needs it, its name in the error)
 _NEEDS: tuple[tuple[str, Callable[[Call], Any], str], ...] = (
     ("tools", lambda call: call.tools, "tools"),
     ("tool_choice", lambda call: call.tools and call.tool_choice not in (None, "auto", "none"), "a forced tool_choice"),

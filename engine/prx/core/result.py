@@ -1,4 +1,4 @@
-"""The one place where an answer is put together, from the pieces of a stream or from one body."""
+"""Assembles an answer, from the pieces of a stream or from one body."""
 
 from __future__ import annotations
 
@@ -19,22 +19,27 @@ _RAW_EVENTS = 1000
 
 
 class Assembly:
-    """What has arrived so far. `reply` can be asked for at any time."""
+    """What has arrived of an answer so far; `reply` may be called at any time.
+
+    raw         the events of a stream that brought more than text, the newest _RAW_EVENTS of them; or the body
+    counts      the provider's usage object, where it reports usage in parts
+    streamed    the answer was asked for as a stream and came as one
+    """
 
     def __init__(self, spec: Spec, call: Call, new_id: Callable[[], str]) -> None:
         self.spec = spec
         self.call = call
         self.blocks = Blocks()
         # The pieces as they were handed on.
-        said = self.blocks.said
-        self.content, self.reasoning, self.refusal = said["text"], said["reasoning"], said["refusal"]
+        pieces = self.blocks.pieces
+        self.content, self.reasoning, self.refusal = pieces["text"], pieces["reasoning"], pieces["refusal"]
         self.calls = ToolCalls(new_id, *(names.of_tools(call, spec.request.tool_names) if call.tools else ()))
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
         self.model = ""
         self.request_id: str | None = None
         self.replay = Replay()
-        self.counts: dict[str, Any] = {}  # the provider's usage object, as far as it has come
+        self.counts: dict[str, Any] = {}
         self.raw: Any = deque(maxlen=_RAW_EVENTS)
         self.streamed = False
 
@@ -43,14 +48,14 @@ class Assembly:
         return not (self.content or self.reasoning or self.refusal or self.calls or self.finish_reason)
 
     def add_counts(self, found: Any) -> dict[str, Any]:
-        """The provider's own usage object, of a provider that reports it in parts."""
+        """Add to the usage object of a provider that reports it in parts; gives all of it so far."""
         if isinstance(found, dict):
             new = {name: count for name, count in found.items() if count or self.counts.get(name) is None}
             self.counts = {**self.counts, **{name: count for name, count in new.items() if count is not None}}
         return self.counts
 
     def add_usage(self, found: Usage) -> Usage:
-        """A later report replaces the fields that it has; a later 0 replaces no count."""
+        """Add a usage report; gives all counts so far. A later count replaces an earlier one, but a later 0 does not."""
         old = self.usage
         if old is not None:
             found = Usage(*(new if new or kept is None else kept for new, kept in zip(found, old, strict=True)))
@@ -92,14 +97,14 @@ class Assembly:
         if calls:
             message["tool_calls"] = self.calls.messages()
         if len(parts) > 1 and not in_usual_order(parts, sent_as_blocks="turns" in self.spec.request.body.reads):
-            message["parts"] = [_sent_back(part) for part in parts]
+            message["parts"] = [_message_part(part) for part in parts]
         return {**message, **self.replay.folded()}
 
 
-def _sent_back(part: Part) -> dict[str, Any]:
-    """A block as an assistant message carries it, where its order says more than the message does."""
-    said = {"id": part.call.id} if part.call else {"text": part.text} if part.text else {}
-    return {"type": part.kind, **said, **(part.replay if not part.call else {})}
+def _message_part(part: Part) -> dict[str, Any]:
+    """A block as an element of an assistant message's `parts`; of a call only its id: tool_calls has the rest."""
+    content = {"id": part.call.id} if part.call else {"text": part.text} if part.text else {}
+    return {"type": part.kind, **content, **(part.replay if not part.call else {})}
 
 
 def _joined(pieces: list[str]) -> str:
@@ -107,16 +112,18 @@ def _joined(pieces: list[str]) -> str:
 
 
 def text_of(value: Any, between: str = "") -> str:
-    """A found value as text: itself; the texts of a list of parts, joined; anything else as JSON text."""
+    """The text of a value that an extractor found: a text as it is; the texts of a list of parts, joined by `between`;
+    null, true and false as ""; anything else as JsonText.
+    """
     if isinstance(value, str):
         return clean(value)
     if value is None or isinstance(value, bool):
         return ""
     if isinstance(value, list) and all(map(_is_part, value)):
         return clean(between.join(filter(None, map(_part_text, value))))
-    made = JsonText(clean(json.dumps(value, ensure_ascii=False)))
-    made.value = value
-    return made
+    json_text = JsonText(clean(json.dumps(value, ensure_ascii=False)))
+    json_text.value = value
+    return json_text
 
 
 def _is_part(value: Any) -> bool:

@@ -1,8 +1,8 @@
-"""JSON Schemas in the form that an API demands: of the tools of a call, and of its answer.
+"""Changes JSON Schemas, of a call's tools and of its answer, into the form that an API requires.
 
-A schema that is in form goes out as it is. Of another, a copy is made, once for each text that it has: agents say
-the same forty tools in every call. Data inside of a schema (enum, const, default, examples) is never looked into, and
-what stands under `properties` are names and no keywords.
+A schema that has the form is sent unchanged. Otherwise a changed copy is sent, which is cached by the schema's text: agents
+send the same tools in every call. Data inside a schema (enum, const, default, examples) is never changed, and
+the keys under `properties` are names, not keywords.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from prx.spec.model import SchemaForm, Spec
 Path = tuple[str, ...]
 _encode = json.JSONEncoder(allow_nan=False).encode
 
-# Under which keywords further schemas stand: one · a list of them · a mapping to them.
+# Keywords whose value is a schema, a list of schemas (_LISTS), or a mapping to schemas (_NAMED).
 _ONE = frozenset((
     "additionalItems", "additionalProperties", "contains", "contentSchema", "else", "if", "items", "not", "propertyNames", "then",
     "unevaluatedItems", "unevaluatedProperties",
@@ -32,12 +32,12 @@ _NAMED = frozenset((*_DEFINITIONS, "dependencies", "dependentSchemas", "patternP
 _ANNOTATIONS = frozenset((
     "title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly", "$comment",
 ))  # fmt: skip
-_MOST = 20_000  # schemas within one, its references written out: definitions that use each other double with each level
+_MOST = 20_000  # schemas inside one after its references are replaced: nested definitions may double at each level
 _MOST_REFERENCES = 1_000
 
 
 class UnfitError(Exception):
-    """A schema that cannot be brought into form without another meaning."""
+    """The schema cannot be changed into the form without changing its meaning. path: of the schema inside the whole one."""
 
     def __init__(self, path: Path, sentence: str) -> None:
         self.path, self.sentence = path, sentence
@@ -45,7 +45,7 @@ class UnfitError(Exception):
 
 
 def outgoing(call: Call, spec: Spec) -> Call:
-    """The call with its schemas in form; the caller's own are not touched. Raises CapabilityError."""
+    """The call with its schemas in the API's form; the caller's own are not changed. Raises CapabilityError."""
     tools = tuple(_tool(tool, spec) for tool in call.tools)
     asked = call.params.get("response_format")
     answer = asked.get("json_schema") if isinstance(asked, dict) and asked.get("type") == "json_schema" else None
@@ -78,18 +78,18 @@ def _outgoing(holder: Mapping[str, Any], key: str, kind: str, name: str, spec: S
 
 
 def fitted(schema: Any, form: SchemaForm) -> Any:
-    """A schema in this form: itself, where it is. Raises UnfitError."""
+    """A schema in this form: the schema itself if it has the form, otherwise a changed copy. Raises UnfitError."""
     try:
         text = _encode(schema)
     except (TypeError, ValueError):
-        return schema  # no JSON, which whoever writes the request says
-    made = _fitted(text, form.text)
-    return schema if made is None else made
+        return schema  # not JSON; core.request raises the error
+    changed = _fitted(text, form.text)
+    return schema if changed is None else changed
 
 
 @lru_cache(maxsize=512)
 def _fitted(text: str, rules: str) -> Any:
-    """From a schema's text to the schema in form, or None where it is. rules: the text of a SchemaForm."""
+    """The schema of a text in the form of `rules`, the text of a SchemaForm; None if it has the form already."""
     schema, form = json.loads(text), SchemaForm(**json.loads(rules))
     refs = References(schema)
     if not form.recursion and refs.loops:
@@ -104,7 +104,7 @@ def _fitted(text: str, rules: str) -> Any:
 
 
 class Place(NamedTuple):
-    """Where a schema stands: under which key of which mapping or list, and the path to it."""
+    """The place of a schema: a key of a mapping or a list, and the path to it."""
 
     holder: Any
     key: Any
@@ -127,7 +127,7 @@ def inner(schema: Any, path: Path = ()) -> Iterator[Place]:
 
 
 def everywhere(schema: Any, path: Path = ()) -> Iterator[tuple[dict[str, Any], Path]]:
-    """A schema and all within it, each with its path; what is only true or false is left out."""
+    """(schema, path) of a schema and of all inside it; those that are only true or false are left out."""
     if isinstance(schema, dict):
         yield schema, path
         for place in inner(schema, path):
@@ -138,9 +138,9 @@ def everywhere(schema: Any, path: Path = ()) -> Iterator[tuple[dict[str, Any], P
 
 
 class References:
-    """The references of a schema to places in it. loops: those that lead to a schema which they are part of.
+    """The references of a schema to places in it. loops: those to a schema that contains the reference.
 
-    Raises UnfitError for one that leads nowhere.
+    Raises UnfitError for a reference to a place that does not exist.
     """
 
     def __init__(self, root: Any) -> None:
@@ -166,7 +166,7 @@ class References:
         except (KeyError, IndexError, ValueError, TypeError):
             raise UnfitError(path, f"refers to {ref!r}, and the schema has no such place") from None
         if not isinstance(value, dict | bool):
-            raise UnfitError(path, f"refers to {ref!r}, and no schema stands there")
+            raise UnfitError(path, f"refers to {ref!r}, which is not a schema")
         return value
 
     def refuse_loops(self) -> NoReturn:
@@ -177,14 +177,14 @@ class References:
         )
 
     def inlined(self) -> Any:
-        """The schema with what its references refer to in their place; those that loop stay, with their definitions."""
-        made = self._written_out(self.root)
+        """The schema with each reference replaced by its schema; those in `loops` stay, with their definitions."""
+        schema = self._written_out(self.root)
         needed = {tuple(_steps(ref)[:2]) for ref in self.loops}
-        for word in _DEFINITIONS if isinstance(made, dict) else ():
-            rows = made.pop(word, None)
+        for word in _DEFINITIONS if isinstance(schema, dict) else ():
+            rows = schema.pop(word, None)
             kept = {name: row for name, row in rows.items() if (word, name) in needed} if isinstance(rows, dict) else {}
-            made |= {word: kept} if kept else {}
-        return made
+            schema |= {word: kept} if kept else {}
+        return schema
 
     def _written_out(self, schema: Any) -> Any:
         self._parts += 1
@@ -192,34 +192,34 @@ class References:
             raise UnfitError((), f"has more than {_MOST} parts when its references are written out; use fewer of them")
         if not isinstance(schema, dict):
             return schema
-        made = {word: value for word, value in schema.items() if self.loops or word not in _DEFINITIONS}
-        for word in made.keys() & (_NAMED | _LISTS):
-            made[word] = made[word].copy() if isinstance(made[word], dict | list) else made[word]
-        for place in list(inner(made)):
+        copy = {word: value for word, value in schema.items() if self.loops or word not in _DEFINITIONS}
+        for word in copy.keys() & (_NAMED | _LISTS):
+            copy[word] = copy[word].copy() if isinstance(copy[word], dict | list) else copy[word]
+        for place in list(inner(copy)):
             place.holder[place.key] = self._written_out(place.schema)
-        ref = _local(made)
+        ref = _local(copy)
         if not ref or ref in self.loops:
-            return made
-        del made["$ref"]
-        return _beside(self._written_out(self._found[ref]), made)
+            return copy
+        del copy["$ref"]
+        return _combined(self._written_out(self._found[ref]), copy)
 
 
 def _local(schema: dict[str, Any]) -> str:
-    """The reference of a schema, if it leads to a place in the same document; or nothing."""
+    """The reference of a schema if it is to a place in the same document; else ""."""
     ref = schema.get("$ref")
     return ref if isinstance(ref, str) and ref.startswith("#") else ""
 
 
 def _steps(ref: str) -> list[str]:
-    """The keys and places that a reference passes. One by a name that is no path passes a key that nobody has."""
-    way = ref.removeprefix("#")
-    if way and not way.startswith("/"):
+    """The steps of a reference's JSON pointer. One that is not a pointer gives a step that no schema has."""
+    pointer = ref.removeprefix("#")
+    if pointer and not pointer.startswith("/"):
         return [ref]
-    return [unquote(step).replace("~1", "/").replace("~0", "~") for step in way.split("/")[1:]]
+    return [unquote(step).replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:]]
 
 
 def _loops(leads: Mapping[str, set[str]]) -> set[str]:
-    """Of references and where each leads next, those in a circle, and those between two circles."""
+    """The references in a cycle, or between two cycles. leads: {reference: references inside its schema}."""
     left = dict(leads)
     while True:
         reached = {ref for nexts in left.values() for ref in nexts}
@@ -229,8 +229,8 @@ def _loops(leads: Mapping[str, set[str]]) -> set[str]:
         left = {ref: nexts - ends for ref, nexts in left.items() if ref not in ends}
 
 
-def _beside(target: Any, rest: dict[str, Any]) -> Any:
-    """What a reference refers to, with what stood beside the reference. Where they contradict each other, both hold."""
+def _combined(target: Any, rest: dict[str, Any]) -> Any:
+    """The schema of a reference, combined with the keywords beside the reference: by allOf where they differ."""
     if not rest or target is True:
         return rest if target is True and rest else target
     both = target.keys() & rest.keys() if isinstance(target, dict) else ()
@@ -243,7 +243,7 @@ def _beside(target: Any, rest: dict[str, Any]) -> Any:
 
 
 def _shape(schema: Any, form: SchemaForm, path: Path) -> None:
-    """Bring a schema of ours and all within it into form, as far as its keywords go."""
+    """Change the keywords of a schema, which must be a copy, and of all schemas inside it into the form."""
     if not isinstance(schema, dict):
         return
     for word, other in form.rename.items():
@@ -263,7 +263,7 @@ def _shape(schema: Any, form: SchemaForm, path: Path) -> None:
 def _rename(schema: dict[str, Any], word: str, other: str) -> None:
     value = schema.pop(word)
     value = [value] if other == "enum" and not isinstance(value, list) else value
-    if other in schema and schema[other] != value:  # both hold
+    if other in schema and schema[other] != value:  # a value must satisfy both
         schema["allOf"] = [*schema.get("allOf", []), {other: value}]
     else:
         schema[other] = value
@@ -285,7 +285,7 @@ def _is_object(schema: dict[str, Any]) -> bool:
 
 
 def _refuse_map(schema: dict[str, Any], path: Path) -> None:
-    """An object with keys of any name would be one without any."""
+    """Raise UnfitError for an object with keys of any name: with additionalProperties false it could have none."""
     more, patterns = schema.get("additionalProperties"), schema.get("patternProperties")
     named = bool(schema.get("properties"))
     if (isinstance(more, dict) and more and more != {"not": {}}) or (
@@ -297,19 +297,19 @@ def _refuse_map(schema: dict[str, Any], path: Path) -> None:
 
 
 def _drop(schema: dict[str, Any], form: SchemaForm) -> None:
-    """Leave keywords out, and say in the description what they said."""
-    said = []
+    """Remove keywords, and add to the description a clause for each."""
+    clauses = []
     for word, text in form.drop.items():
         if word in schema and _encode(schema[word]) not in map(_encode, form.keep.get(word, ())):
-            said.append(_in_words(text, schema.pop(word)))
-    words = "; ".join(filter(None, said))
-    if words:
-        told = schema.get("description")
-        schema["description"] = f"{told} ({words})" if isinstance(told, str) and told else words
+            clauses.append(_clause(text, schema.pop(word)))
+    added = "; ".join(filter(None, clauses))
+    if added:
+        description = schema.get("description")
+        schema["description"] = f"{description} ({added})" if isinstance(description, str) and description else added
 
 
-def _in_words(text: str, value: Any) -> str:
-    """What a keyword says with its value; nothing, where it is switched off or modifies another one."""
+def _clause(text: str, value: Any) -> str:
+    """The clause for a keyword with its value; "" for one that is false, or that only modifies another keyword."""
     if value is False or (value is True and "{}" in text):
         return ""
     return re.sub(r"\{\}", lambda _: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), text)

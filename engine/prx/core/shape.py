@@ -1,6 +1,6 @@
-"""Messages and tools in the shape that an API accepts, by the `request` block of its file.
+"""Changes messages and tools into the form that an API accepts, by the `request` block of its file.
 
-They stay OpenAI-shaped dicts, and the caller's own are never changed: what differs is a new dict.
+They stay OpenAI-shaped dicts, and the caller's own are never changed: a message that differs is a new dict.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from prx.spec.model import Request
 Messages = list[Message]
 _TOOL_ROLES = ("tool", "function")
 _FUNCTIONS = ("function", "custom")  # keys of a tool and of a call under which a function stands
-_FUNCTIONS_OWN = {"name", "arguments", "parameters"}  # a function without one of these is none
+_FUNCTIONS_OWN = {"name", "arguments", "parameters"}  # never stripped: without them it would not be a function
 _ELSEWHERE = "The result is in the message of the user that follows the results."
 
 
 def prepared(call: Call, request: Request) -> Call:
-    """The call with messages and tools as this provider wants them."""
+    """The call with the changes that the provider's `request` requires in its messages and tools."""
     messages = list(call.messages)
     for key, wanted in request.changes:
         messages = _STEPS[key](messages, wanted)
@@ -37,7 +37,7 @@ def carries(call: Call, request: Request, name: str) -> bool:
 
 
 def _each(change: Callable[[Message, Any], Message]) -> Callable[[Messages, Any], Messages]:
-    """A step that looks at every message by itself."""
+    """A step that changes each message separately."""
     return lambda messages, wanted: [change(message, wanted) for message in messages]
 
 
@@ -65,7 +65,7 @@ def _filled(message: Message, rows: Any) -> Message:
 
 
 def _stripped(message: Message, names: frozenset[str]) -> Message:
-    """A message without these keys, and its parts and tool calls without them."""
+    """A message without these keys, also in its parts and tool calls."""
     kept: Message = _without(message, names)
     for key, change in (("content", _without), ("tool_calls", _function_stripped)):
         if isinstance(rows := kept.get(key), list):
@@ -74,7 +74,7 @@ def _stripped(message: Message, names: frozenset[str]) -> Message:
 
 
 def _function_stripped(call: Any, names: frozenset[str]) -> Any:
-    """A tool call, or the definition of a tool, without these keys; its function keeps what makes it one."""
+    """A tool call, or the definition of a tool, without these keys; its function keeps _FUNCTIONS_OWN."""
     kept = _without(call, names)
     for key in _FUNCTIONS:
         if isinstance(kept, dict) and isinstance(function := kept.get(key), dict):
@@ -89,7 +89,7 @@ def _without(value: Any, names: frozenset[str]) -> Any:
 
 
 def _marked(message: Message, marks: Sequence[str]) -> Message:
-    """A message whose marks stand at its last part or tool call: there is no other place for them in other APIs."""
+    """A message with its marks moved to its last part or tool call: other APIs have marks only there."""
     found = {name: message[name] for name in marks if message.get(name) is not None}
     calls, content = message.get("tool_calls"), message.get("content")
     if not found or message.get("role") in _TOOL_ROLES:
@@ -107,7 +107,7 @@ def _marked(message: Message, marks: Sequence[str]) -> Message:
 
 
 def merge_system(messages: Sequence[Message]) -> Messages:
-    """System messages as the beginning of the first user message; one is made where there is none."""
+    """The text of all system messages moved to the beginning of the first user message, which is made if there is none."""
     text, rest = system_text(messages), _others(messages)
     if not text:
         return rest
@@ -121,7 +121,9 @@ def merge_system(messages: Sequence[Message]) -> Messages:
 
 
 def one_system(messages: Sequence[Message]) -> Messages:
-    """System messages as one message in front; as a list of parts, where one of them is marked or no text."""
+    """All system messages as one message at the beginning; its content is a text, or a list of parts if one of the parts
+    has further keys or is not a text.
+    """
     found = [message for message in messages if message.get("role") in SYSTEM_ROLES]
     if not found or (len(found) == 1 and messages[0] is found[0]):
         return list(messages)
@@ -141,6 +143,7 @@ _SYSTEM = {"first": one_system, "merge_into_first_user": merge_system}
 
 
 def _flattened(message: Message) -> Message:
+    """A message whose content is a text if all its parts are; others (pictures) stay parts."""
     content = message.get("content")
     if content is None:
         return {**message, "content": ""}
@@ -163,7 +166,7 @@ def _is_blank(part: Any) -> bool:
 
 
 def _without_blank(message: Message) -> Message:
-    """A message without texts of white space alone, unless there is nothing else of a user's."""
+    """A message without texts that are only white space; a user message that has nothing else is kept."""
     content, called = message.get("content"), message.get("tool_calls") or message.get("function_call")
     if isinstance(content, str) and content and not content.strip() and message.get("role") != "user":
         return {**message, "content": None if called else ""}
@@ -176,7 +179,7 @@ def _without_blank(message: Message) -> Message:
 
 
 def _trimmed_end(messages: Messages) -> Messages:
-    """The messages, the last of which ends without white space where it is the assistant's."""
+    """The messages, without white space at the end of the last one if it is the assistant's."""
     *before, last = messages
     content = last.get("content")
     if last.get("role") != "assistant" or not content:
@@ -189,7 +192,7 @@ def _trimmed_end(messages: Messages) -> Messages:
 
 
 def _results_as_text(messages: Messages) -> Messages:
-    """Tool messages with their texts alone; their other parts in a user message behind the results in a row."""
+    """Tool messages with their texts only; their other parts in a user message after the consecutive results."""
     if not any(_texts_and_others(message)[1] for message in messages):
         return messages
     made: Messages = []
@@ -207,7 +210,7 @@ def _results_as_text(messages: Messages) -> Messages:
 
 
 def _texts_and_others(message: Message) -> tuple[list[Any], list[Any]]:
-    """The parts of a tool message: texts, and all others."""
+    """(texts, all other parts) of a tool message; ([], []) for any other message."""
     content = message.get("content")
     if message.get("role") not in _TOOL_ROLES or not isinstance(content, list):
         return [], []
@@ -219,7 +222,7 @@ def _texts_and_others(message: Message) -> tuple[list[Any], list[Any]]:
 
 
 def _joined_roles(messages: Messages) -> Messages:
-    """Messages of a user, or of the assistant, in a row as one."""
+    """The messages with consecutive ones of the user, or of the assistant, joined into one."""
     made: Messages = []
     for message in messages:
         if made and message.get("role") in ("user", "assistant") and made[-1].get("role") == message["role"]:
@@ -246,7 +249,7 @@ def _joined_contents(first: Any, second: Any) -> Any:
 
 
 def _with_inserted(messages: Messages, rows: Any) -> Messages:
-    """The messages with those of the file between two roles of which one may not follow the other."""
+    """The messages, with the file's messages inserted between roles that may not follow each other."""
     between = {(row.after, row.before): row.message for row in rows}
     return [*_inserting(messages, between)]
 

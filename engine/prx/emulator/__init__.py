@@ -1,5 +1,5 @@
-"""A small server that speaks the real wire on loopback, for the first run and for recordings.
+"""The emulator: an HTTP server on loopback that has the providers' wire formats, for `prx demo` and for recordings.
 
-It is no language model and says so. It streams, calls tools, looks at pictures (their size), shows reasoning,
-refuses what it is told to refuse, and answers 404 where only the Responses API is there.
+It is not a language model, and says so. It streams, calls tools, tells the size of pictures, shows reasoning,
+refuses requests as its persona requires, and gives 404 for models that only the Responses API has.
 """

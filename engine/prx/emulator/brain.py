@@ -1,4 +1,4 @@
-"""What the emulator answers: the same words for the same messages, in no wire format."""
+"""Makes the emulator's answers, in no wire format; the same messages always get the same answer."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ STORY = "There was a wire between two hills, and " + "on it a word, and behind t
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Words of text and reasoning, and calls as (name, arguments).
+    """An answer: words of text and of reasoning, and calls as (name, arguments).
 
-    cached_tokens: what of the prompt was there before. stopped: the text before which it had to stop.
-    called: how many calls there were before.
+    cached_tokens   of the messages before the last one
+    stopped         the stop text at which the answer ends, or None
+    called          how many calls the conversation has had before
     """
 
     words: list[str] = field(default_factory=list)
@@ -56,7 +57,7 @@ def answer(
     limit: int | None = None,
     stop: list[str] | None = None,
 ) -> Answer:
-    """The answer to messages (see shapes/common). limit: tokens at most; stop: texts to stop before."""
+    """The answer to messages, in the form of common.Asked. limit: the most tokens; stop: texts to end before."""
     last = messages[-1] if messages else {}
     prompt = _text(last.get("content"))
     costs = [len(_text(message.get("content")).split()) + 3 for message in messages]
@@ -70,8 +71,8 @@ def answer(
     if calls:
         called = sum(len(message.get("tool_calls") or ()) for message in messages)
         return Answer([], thoughts, calls, "tool_calls", spent, cached, called=called)
-    said = f"The tool says: {' and '.join(reversed(results))}." if results else _reply(prompt, last.get("content"))
-    text, stopped = _stopped(said, stop or [])
+    full = f"The tool says: {' and '.join(reversed(results))}." if results else _reply(prompt, last.get("content"))
+    text, stopped = _stopped(full, stop or [])
     words = _split(text)
     if limit is not None and len(words) > limit:
         return Answer(words[:limit], thoughts, [], "length", spent, cached)
@@ -79,9 +80,9 @@ def answer(
 
 
 def _stopped(text: str, stop: list[str]) -> tuple[str, str | None]:
-    """A text up to the first of the texts to stop before, and which that was."""
-    found = min(((text.find(end), end) for end in stop if end and end in text), default=None)
-    return (text[: found[0]], found[1]) if found else (text, None)
+    """(a text up to the first stop text in it, that stop text or None)."""
+    place, end = min(((text.find(end), end) for end in stop if end and end in text), default=(len(text), None))
+    return text[:place], end
 
 
 def _reply(prompt: str, content: Any) -> str:
@@ -115,7 +116,7 @@ def _calls(tool: dict[str, Any], prompt: str) -> list[tuple[str, dict[str, Any]]
 
 
 def _picture(part: dict[str, Any]) -> str:
-    """A picture's kind and size, from its first bytes."""
+    """A phrase with a picture's kind and size, from its first bytes; "" where the part has no URL."""
     url = (part.get("image_url") or {}).get("url") if isinstance(part.get("image_url"), dict) else part.get("image_url")
     if not isinstance(url, str):
         return ""
@@ -129,7 +130,7 @@ def _picture(part: dict[str, Any]) -> str:
 
 
 def _colour(png: bytes) -> str:
-    """The colour of a picture's first pixel where it is a plain one: enough to show that it was looked at."""
+    """The colour of a PNG's first pixel, if it is pure red, green or blue: it shows that the picture arrived."""
     start = png.find(b"IDAT")
     try:
         red, green, blue = zlib.decompress(png[start + 4 : start + 4 + int.from_bytes(png[start - 4 : start])])[1:4]
@@ -146,5 +147,5 @@ def _text(content: Any) -> str:
 
 
 def _split(text: str) -> list[str]:
-    """A text in words, each with the space before it."""
+    """The words of a text, each with the space before it."""
     return re.findall(r"\s*\S+", text)

@@ -1,6 +1,6 @@
-"""What the shapes share: a request in the brain's words, refusals, signatures, and events as text.
+"""What the wire formats share: the request in one common form, refusals, signatures, and events as text.
 
-Messages are those of shapes/choices, whatever came in: roles, content as text or parts, tool_calls, tool_call_id.
+In the common form messages are those of Chat Completions: role, content as text or parts, tool_calls, tool_call_id.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from prx.emulator.brain import Answer
 
 Json = dict[str, Any]
 Persona = Mapping[str, Any]
-CREATED = 1767225600  # the same in every recording: 2026-01-01
+CREATED = 1767225600  # 2026-01-01; constant, so that recordings can be compared
 CREATED_TEXT = "2026-01-01T00:00:00Z"
 _STATUS = {"key": 401, "model": 404, "path": 404, "request": 400}
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One request, whatever its shape."""
+    """One request in the common form. reason: show reasoning; limit: the most tokens of the answer."""
 
     model: str
     messages: list[Json]
@@ -31,11 +31,11 @@ class Asked:
     reason: bool = False
     limit: int | None = None
     stop: list[str] = field(default_factory=list)
-    usage: bool = True  # whether a stream is to tell its counts
+    usage: bool = True  # whether a stream reports its usage
 
 
 class RefusedError(Exception):
-    """What is refused. kind: key | model | path | request; name: of the model or path."""
+    """The request is refused. kind: key | model | path | request; name: of the model or path."""
 
     def __init__(self, kind: str, message: str, code: str | None = None, name: str = "") -> None:
         super().__init__(message)
@@ -44,18 +44,18 @@ class RefusedError(Exception):
 
 
 class Api(Protocol):
-    """One shape: how a request is read, and what is answered."""
+    """One wire format: reads requests and writes answers."""
 
     media: ClassVar[str] = "text/event-stream"
 
     def read(self, body: Json, said: Mapping[str, str], persona: Persona) -> Asked:
-        """A body, and what its path says, to what is asked. Raises RefusedError."""
+        """The request of a body. said: the named parts of its path. Raises RefusedError."""
 
     def whole(self, answer: Answer, asked: Asked, persona: Persona) -> Json:
         """An answer as one body."""
 
     def events(self, answer: Answer, asked: Asked, persona: Persona) -> Iterator[str]:
-        """An answer as a stream, one text after the other."""
+        """An answer as the texts of a stream's events."""
 
     def models(self, names: list[str]) -> Json:
         """The list of models."""
@@ -70,17 +70,17 @@ def event(value: Json, name: str = "", end: str = "\n") -> str:
 
 
 def fragments(text: str) -> list[str]:
-    """A text in pieces of eight characters, the way arguments of calls arrive."""
+    """A text in pieces of eight characters, as providers send arguments of calls."""
     return [text[start : start + 8] for start in range(0, len(text), 8)]
 
 
 def sign(text: str) -> str:
-    """The signature of a thought or of a call: the same text has the same. It is base64, too."""
+    """The signature of reasoning or of a call: the same for the same text. As hexadecimal digits it is valid base64, too."""
     return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:24]
 
 
 def listed(content: Any) -> list[Json]:
-    """A content as parts."""
+    """A message's content as parts."""
     return [{"type": "text", "text": content}] if isinstance(content, str) else list(content or ())
 
 
@@ -98,7 +98,7 @@ def assistant(content: list[Json], calls: list[Json]) -> Json:
 
 
 def check_calls(messages: list[Json]) -> None:
-    """Every call is answered before anything else is said, and nothing is answered that was not called."""
+    """Raise RefusedError where a call has no result before the next message, or a result has no call."""
     waiting: set[str] = set()
     for message in messages:
         if message.get("role") == "tool":

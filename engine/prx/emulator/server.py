@@ -1,10 +1,10 @@
-"""The emulator as an HTTP server on loopback. A persona (a mapping) says which habits it has; see also shapes.
+"""The emulator as an HTTP server on loopback. A persona (a mapping) sets its habits.
 
-Keys of a persona beside those of shapes and reads:
-    key              the key that it wants; none where it is not given
-    auth             the name of the header with the key; where it is not given, any that keys come in
-    models           names of its models; "words" where they are not given
-    api              whose list of models is at /models: choices | blocks | parts | segments
+Keys of a persona, besides those of shapes and reads:
+    key              the key that it requires; without it, none
+    auth             the name of the header with the key; without it, any usual one
+    models           names of its models; default: words
+    api              the wire format of the list at /models: choices | blocks | parts | segments
     delay            seconds between two events of a stream
 """
 
@@ -28,11 +28,12 @@ from prx.emulator.common import Asked, RefusedError
 from prx.json_text import parsed
 
 _HEARD = 100
-_DRAINED = 1 << 20  # bytes of a request that is turned away: a connection closed on unread ones loses the answer
+_DRAINED = 1 << 20  # bytes read from a refused request: closing with unread bytes would reset the connection, and the
+# client might not get the answer
 
 
 class Emulator:
-    """A running emulator: `with Emulator() as emulator: … emulator.url`. heard: what it was asked, the newest."""
+    """A running emulator: `with Emulator() as emulator: … emulator.url`. heard: the newest requests."""
 
     def __init__(self, persona: Mapping[str, Any] | None = None, port: int = 0) -> None:
         self.heard: deque[Asked] = deque(maxlen=_HEARD)
@@ -53,14 +54,14 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a connection that was lost."""
+        """Print nothing for a connection that was lost."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    request_version = protocol_version  # until a request says its own
+    request_version = protocol_version  # until the request line has been read
     requestline = ""
     disable_nagle_algorithm = True
     server_version = "prx-emulator"
@@ -68,7 +69,7 @@ class _Handler(BaseHTTPRequestHandler):
     heard: deque[Asked]
 
     def log_message(self, *args: Any) -> None:
-        """Say nothing: the terminal is the conversation's."""
+        """Print nothing: the terminal is for the conversation of `prx demo`."""
 
     def setup(self) -> None:
         super().setup()
@@ -84,7 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._timed.allow(gate.HEAD)
             super().handle_one_request()
         except gate.LateError:
-            self._turn_away(gate.TurnedAwayError(408, "the request was not there in time"))
+            self._turn_away(gate.TurnedAwayError(408, "the request did not arrive in time"))
 
     def _has_begun(self) -> bool:
         self._timed.allow(gate.IDLE)
@@ -94,9 +95,9 @@ class _Handler(BaseHTTPRequestHandler):
             return False
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """What the class above says of a head that is none: in the same form as all else."""
-        self.request_version = self.protocol_version  # without one, no status would be sent
-        self._turn_away(gate.TurnedAwayError(int(code), message or explain or "this is no request"))
+        """Answer a malformed head, which BaseHTTPRequestHandler finds, with JSON as all other errors."""
+        self.request_version = self.protocol_version  # without it no status line would be sent
+        self._turn_away(gate.TurnedAwayError(int(code), message or explain or "this is not an HTTP request"))
 
     def do_GET(self) -> None:
         self._guarded(self._models)
@@ -118,7 +119,7 @@ class _Handler(BaseHTTPRequestHandler):
             handle(self._known(said, path))
         except RefusedError as refused:
             self._json(*self.api.error(refused, self.persona))
-        except OSError:  # nobody reads the answer
+        except OSError:  # the client has closed the connection
             self.close_connection = True
         return None
 
@@ -130,7 +131,7 @@ class _Handler(BaseHTTPRequestHandler):
         return body
 
     def _turn_away(self, refused: gate.TurnedAwayError) -> None:
-        """Answer, and close, whatever else was sent."""
+        """Answer a refused request, and close the connection."""
         self.close_connection = True
         with contextlib.suppress(OSError, gate.LateError):
             self.connection.settimeout(gate.WRITE)
@@ -156,7 +157,7 @@ class _Handler(BaseHTTPRequestHandler):
         if key and key not in [self.headers.get(name, "").removeprefix("Bearer ") for name in names]:
             raise RefusedError("key", "Invalid API key", "invalid_api_key")
 
-    # -------------------------------------------------------------- what it answers
+    # -------------------------------------------------------------- answers
 
     def _models(self, said: dict[str, str]) -> None:
         self._json(200, self.api.models(self._names()))
@@ -170,7 +171,7 @@ class _Handler(BaseHTTPRequestHandler):
         except UnicodeDecodeError:
             request = None
         if not isinstance(request, dict):
-            raise RefusedError("request", "the body is no JSON object")
+            raise RefusedError("request", "the body is not a JSON object")
         model = said.get("model") or request.get("model")
         if model not in self._names():
             raise RefusedError("model", f"The model `{model}` does not exist", "model_not_found", str(model))

@@ -1,13 +1,13 @@
-"""What a request may hold, described by Python's own values; all else is refused, with the place where it is.
+"""Checks requests against rules, which are Python values; everything else is refused, with its path.
 
 str, int, …          a value of that type
 None                 null
-{"a", "b"}           one of these words
-re.compile(…)        a text of that form
-(rule, rule)         what one of the rules takes
+{"a", "b"}           one of these texts
+re.compile(…)        a text that matches
+(rule, rule)         a value that one of the rules accepts
 [rule]               a list; [rule, ...] one that is not empty
-{"key": rule}        an object of these keys; "key!" must be there
-By("key", {…})       an object whose key says which rule holds for the rest of it
+{"key": rule}        an object with these keys and no others; "key!" is required
+By("key", {…})       an object; the value of its key selects the rule for the rest of it
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TOOL_NAME = re.compile("[a-zA-Z0-9_-]{1,64}")  # as most of the APIs have it
 
 @dataclass(frozen=True, slots=True)
 class By:
-    """An object that says itself what it is; `usual` where it does not."""
+    """See the module. usual: the value of the key where it is missing."""
 
     key: str
     cases: dict[str, Any]
@@ -33,9 +33,9 @@ class By:
 
 
 def check(value: Any, rule: Any, where: str = "body") -> None:
-    """Raise RefusedError for the first thing that the rule does not take."""
-    if found := _fault(value, rule, where):
-        raise RefusedError("request", found)
+    """Raise RefusedError for the first part of a value that its rule does not accept. where: path of the value."""
+    if fault := _fault(value, rule, where):
+        raise RefusedError("request", fault)
 
 
 def _fault(value: Any, rule: Any, where: str) -> str:
@@ -61,8 +61,9 @@ def _form(value: Any, rule: re.Pattern[str], where: str) -> str:
 
 
 def _any(value: Any, rule: tuple[Any, ...], where: str) -> str:
-    found = [_fault(value, each, where) for each in rule]  # the deepest says most
-    return "" if "" in found else max(found, key=lambda fault: (len(fault.partition(":")[0]), len(fault)))
+    faults = [_fault(value, each, where) for each in rule]
+    # The fault with the longest path is that of the rule which fits best.
+    return "" if "" in faults else max(faults, key=lambda fault: (len(fault.partition(":")[0]), len(fault)))
 
 
 def _list(value: Any, rule: list[Any], where: str) -> str:

@@ -1,1 +1,1 @@
-"""The two little languages of a spec: queries (JMESPath) and templates (YAML with formulas)."""
+"""The two languages of a provider file: expressions (JMESPath) and templates (YAML with formulas)."""

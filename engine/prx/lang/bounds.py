@@ -1,7 +1,8 @@
-"""How much an expression or a template can give back: at most so many times what it looks at.
+"""Upper bounds for the size of a result: how many times an expression or a template may repeat its input.
 
-`[@, @] | [@, @] | …` doubles at each step: 500 characters would make more than any memory holds out of one word.
-Nothing is run to find that out. Steps multiply, choices add up, and a file that goes too far is refused when read.
+`[@, @] | [@, @] | …` doubles the result at each step: with 500 characters it would fill any memory.
+The bound is computed from the tree, without running it: consecutive steps multiply, the elements of a list or an object
+add up. A file that exceeds it is refused when it is read.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _ESCAPING = {"to_json", "to_string"}  # each doubles the backslashes
 
 
 def of_query(tree: Node) -> int:
-    """How many times over the result may hold what the expression looks at."""
+    """How many times the result of an expression may contain its input."""
     children = nodes_below(tree)
     inner = [of_query(child) for child in children]
     if tree["type"] in _STEPS or any(child["type"] == "expref" for child in children):
@@ -29,16 +30,16 @@ def of_query(tree: Node) -> int:
 
 
 def _of_call(tree: Node, children: list[Node]) -> int:
-    """What a function adds of its own: join() says its first argument again for each element."""
+    """The factor of a function itself: join() repeats its first argument for each element."""
     if tree["value"] == "join" and children[0]["type"] == "literal":
         return 1 + len(str(children[0]["value"]))
     if tree["value"] == "join":
-        return MAX_QUERY + 1  # as long as the answer likes, as often as the answer likes
+        return MAX_QUERY + 1  # refused: the separator and the number of elements both come from the answer
     return 2 if tree["value"] in _ESCAPING else 1
 
 
 def of_template(node: Any, of_formula: Callable[[str], int]) -> int:
-    """The same of a template, whose formulas `of_formula` knows."""
+    """How many times a template's result may contain its input. of_formula: the same of one formula."""
     if isinstance(node, str):
         return of_formula(node) if node.startswith("=") else 0
     if isinstance(node, dict) and "each" in node:

@@ -1,8 +1,8 @@
-"""From the trees of expressions to a Python function, by way of its source.
+"""Compiles the trees of expressions to one Python function, by writing its source.
 
-Every statement assigns one variable; a node met again with the same input is that variable. What stands
-in a loop or a branch is known only inside it. Of what a file says only texts and whole numbers enter the source, by
-their repr; all else is a constant that the source names. So nothing that a file says is ever run.
+Every statement assigns one variable; an equal node with the same input is not computed again, its variable is used.
+A variable that was assigned in a loop or a branch is used only inside it. From the file only texts and whole numbers get
+into the source, as their repr; all other values are constants that the source names. So no text of a file is executed.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ class Program(NamedTuple):
 
 
 def build(trees: Sequence[Node], *, single: bool) -> Function:
-    """One function for all the trees: it gives their results as a tuple, or that of a single one as it is.
+    """One function for all the trees: it returns a tuple of their results, or with `single` the result of the only tree.
 
     Raises TooDeepError for more nesting than Python's grammar allows.
     """
     if single and trees[0]["type"] == "field":
-        return _field_alone(trees[0]["value"])
+        return _get_field(trees[0]["value"])
     return program(trees, single=single).function()
 
 
@@ -74,27 +74,29 @@ def program(trees: Sequence[Node], *, single: bool) -> Program:
 
 @lru_cache(maxsize=256)
 def _compiled(source: str) -> CodeType:
-    # Files of one dialect say the same for the most part, and so does one file before and after a reload. The code has
-    # nothing of its file but its texts; the function that is made of it goes with the file.
+    # Cached: files of one dialect have mostly the same expressions, and so has a file before and after a reload. The code
+    # holds only texts of its file; the function that is made of it is freed with the file.
     return compile(source, "<query>", "exec", dont_inherit=True)
 
 
-def _field_alone(name: str) -> Function:
-    """What most formulas are; to compile it would take forty times as long."""
+def _get_field(name: str) -> Function:
+    """The function of a single field, as most formulas are; to compile it would take forty times as long."""
     return lambda value: value.get(name) if type(value) is dict else None
 
 
 class _Code:
-    """Source being written. `emit` writes what works out a node and names the variable with the result."""
+    """Source being written. `emit` writes the lines that compute a node; it gives the name of the variable with the result."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.constants: dict[str, Any] = {}
         self.indent = 1
         self.known: list[dict[tuple[int, str], str]] = [{}]  # results by (node's number, input), one dict a block
-        self.fields: list[dict[str, int]] = [{}]  # by input: the line of the first field that is read from it, as above
-        self.numbers: dict[tuple[Any, ...], int] = {}  # nodes that say the same have the same number
-        self.numbered: dict[int, int] = {}
+        self.fields: list[dict[str, int]] = [
+            {}
+        ]  # by input: the line that reads the first field from it; one dict a block
+        self.numbers: dict[tuple[Any, ...], int] = {}  # equal nodes have the same number
+        self.numbered: dict[int, int] = {}  # by a node's id()
         self.count = 0
         self.truths: set[str] = set()  # variables that are true, false or null
 
@@ -127,8 +129,8 @@ class _Code:
         number = self.numbered.get(id(node))
         if number is None:
             inner = [self.number(child) if isinstance(child, dict) else child for child in node["children"]]
-            what = (node["type"], repr(node.get("value")), *inner)
-            number = self.numbered[id(node)] = self.numbers.setdefault(what, len(self.numbers))
+            content = (node["type"], repr(node.get("value")), *inner)
+            number = self.numbered[id(node)] = self.numbers.setdefault(content, len(self.numbers))
         return number
 
     def emit(self, node: Node, value: str) -> str:
@@ -140,7 +142,7 @@ class _Code:
         self.known[-1][key] = result
         return result
 
-    # one method a kind of node, by jmespath's names
+    # one method for each kind of node, named as jmespath names them
 
     def _identity(self, _node: Node, value: str) -> str:
         return value
@@ -162,19 +164,19 @@ class _Code:
         return out
 
     def _share_get(self, first: int, value: str) -> None:
-        """Have the first field of several read by what the others read theirs with."""
-        mine, condition = f"{value}.get(", f" if type({value}) is dict else None"
+        """Rewrite the line that reads the first of several fields: it keeps `.get` in a variable, which the others use."""
+        own_get, condition = f"{value}.get(", f" if type({value}) is dict else None"
         text = self.lines[first]
         if text.endswith(condition):
             begin, call = text.removesuffix(condition).split(" = ", 1)
             indent = begin[: -len(begin.lstrip())]
             getter = f"{value}_get = {value}.get if type({value}) is dict else nothing"
-            self.lines[first] = f"{indent}{getter}; {begin.lstrip()} = {value}_get({call.removeprefix(mine)}"
+            self.lines[first] = f"{indent}{getter}; {begin.lstrip()} = {value}_get({call.removeprefix(own_get)}"
 
     def _index(self, node: Node, value: str) -> str:
         out, place = self.name(), int(node["value"])
-        enough = value if place in (0, -1) else f"len({value}) > {place}" if place >= 0 else f"len({value}) >= {-place}"
-        self.line(f"{out} = {value}[{place}] if type({value}) is list and {enough} else None")
+        exists = value if place in (0, -1) else f"len({value}) > {place}" if place >= 0 else f"len({value}) >= {-place}"
+        self.line(f"{out} = {value}[{place}] if type({value}) is list and {exists} else None")
         return out
 
     def _slice(self, node: Node, value: str) -> str:
@@ -232,10 +234,12 @@ class _Code:
         out = self.name()
         left, right = (self._operand(child, value) for child in node["children"])
         if node["value"] in _ORDER:
-            known = [side for side in (left, right) if not _is_plain(side)]
-            fits = " and ".join(f"(type({side}) is int or comparable({side}))" for side in known) or "True"
+            variables = [side for side in (left, right) if not _is_plain(side)]
+            fits = " and ".join(f"(type({side}) is int or comparable({side}))" for side in variables) or "True"
             self.line(f"{out} = {left} {_ORDER[node['value']]} {right} if {fits} else None")
-        elif any(_is_plain(side) and side[0] in "'\"" for side in (left, right)):  # no text equals true
+        elif any(
+            _is_plain(side) and side[0] in "'\"" for side in (left, right)
+        ):  # Python's == and JMESPath's agree on texts
             self.line(f"{out} = {left} {'!=' if node['value'] == 'ne' else '=='} {right}")
         else:
             self.line(f"{out} = {'not ' * (node['value'] == 'ne')}equals({left}, {right})")
@@ -243,7 +247,7 @@ class _Code:
         return out
 
     def _operand(self, node: Node, value: str) -> str:
-        """A text or a whole number as it stands; anything else by its name."""
+        """The source of an operand: a text or a whole number as a literal, anything else as the name of its variable."""
         plain = node["type"] == "literal" and type(node["value"]) in (str, int)
         return repr(node["value"]) if plain else self.emit(node, value)
 

@@ -1,7 +1,7 @@
-"""The expressions of a catalogue's files: their trees, and the functions that are written from them.
+"""The expressions of a catalogue's files: their trees, and the functions that are compiled from them.
 
-To parse an expression takes jmespath, which takes longer to import than all that one call needs to write: so the trees
-that an earlier process parsed come back from disk (spec/cache.py), as JSON. Nothing from a disk is run. Only
+Only parsing needs jmespath, and to import it takes longer than to compile all that one call needs. So the trees
+that an earlier process has parsed are read from disk, as JSON (spec/cache.py). No code is stored there. Only
 expressions that have passed every check are stored.
 """
 
@@ -28,20 +28,22 @@ class Formula(NamedTuple):
 
 
 class Expressions:
-    """What is known of the expressions of one catalogue; it goes with the last definition that was made from it."""
+    """The compiled expressions of one catalogue. Its definitions hold it, so it is freed with the last of them."""
 
     def __init__(self) -> None:
-        self._stored: dict[str, str] = {}  # trees from disk, by expression, as JSON: a call needs a tenth of them
+        self._stored: dict[
+            str, str
+        ] = {}  # trees from disk by expression; still JSON text: a call needs a tenth of them
         self._functions: dict[Key, Function] = {}
         self._finders: dict[str, Function] = {}
         self._formulas: dict[str, Formula] = {}
 
     def add_stored(self, trees: Mapping[str, str]) -> None:
-        """Have these trees, as `to_store` gave them, at hand from now on."""
+        """Add trees that `to_store` has made, in this process or an earlier one."""
         self._stored.update(trees)
 
     def to_store(self, texts: Iterable[str]) -> dict[str, str]:
-        """The trees of expressions as JSON; without those that have a number JSON has no form for."""
+        """{expression: its tree as JSON text}; without expressions that contain a number JSON cannot express (Infinity)."""
         trees: dict[str, str] = {}
         for text in sorted(set(texts)):
             try:
@@ -51,15 +53,15 @@ class Expressions:
         return trees
 
     def are_checked(self, key: Key) -> bool:
-        """Whether these expressions have passed every check, in this process or in one before."""
+        """Whether these expressions have passed every check, in this process or in an earlier one."""
         return key in self._functions or all(text in self._stored for text in key)
 
     def function(self, key: Key) -> Function:
-        """From a JSON value to a tuple: what each expression finds, shared steps taken once. Raises QueryError."""
+        """A function from a JSON value to a tuple of what each expression finds. Raises QueryError."""
         return self._functions.get(key) or self._functions.setdefault(key, self._built(key))
 
     def finder(self, text: str) -> Function:
-        """From a JSON value to what one expression finds in it. Raises QueryError."""
+        """A function from a JSON value to what one expression finds. Raises QueryError."""
         return self._finders.get(text) or self._finders.setdefault(text, self._built_alone(text))
 
     def formula(self, text: str) -> Formula:
@@ -72,7 +74,7 @@ class Expressions:
         return formula
 
     def growth(self, text: str) -> int:
-        """How many times over a formula of a template may say what it looks at; 1 for a faulty one."""
+        """How many times the result of a template's formula may contain its input; 1 for a faulty formula."""
         try:
             return bounds.of_query(self._tree(text.removeprefix("="), check=True))
         except QueryError:
@@ -84,7 +86,7 @@ class Expressions:
             made = _program(stored) if all(stored) else None
             return made.function() if made else build([self._tree(text) for text in key], single=False)
         except TooDeepError:
-            from prx.lang import query  # jmespath's own interpreter runs it
+            from prx.lang import query  # jmespath's own interpreter has no limit of nesting
 
             return query.compile_all(key)
 
@@ -97,10 +99,12 @@ class Expressions:
             return query.compile_query(text)
 
     def _tree(self, text: str, *, check: bool = False) -> Node:
-        """check: refuse also what is right and never meant. Several alternatives in one text may be longer than that allows."""
+        """The tree of an expression. check: as query.checked, which also limits the length; not for several alternatives
+        joined into one text, which may be longer.
+        """
         tree = self._stored_tree(text)
         if tree is None:
-            from prx.lang import query  # late: it brings jmespath
+            from prx.lang import query  # imported here: it imports jmespath
 
             tree = query.checked(text) if check else query.parse(text)
         return tree

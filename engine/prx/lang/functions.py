@@ -1,4 +1,4 @@
-"""JMESPath's own functions and ours (lang/own.py), as the jmespath package wants them."""
+"""JMESPath's functions and prx's own (lang/own.py), in the form that the jmespath package requires."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What JMESPath lacks and a spec needs. Pure, closed, and at ease with null.
+"""The functions that expressions have besides JMESPath's, without side effects.
 
-Each gives null for null, so that a formula about a part that is not there is simply not there. Nothing here needs the
-jmespath package, which takes longer to import than many a call to make; for that reason those of its functions that
-the packaged dialects use stand here as well (STANDARD).
+Each gives null for null, so that a formula about a missing part gives null instead of an error. Nothing here imports the
+jmespath package, which takes longer than many calls do; for that reason those of JMESPath's functions that
+the packaged dialects use are here as well (STANDARD).
 """
 
 from __future__ import annotations
@@ -19,20 +19,22 @@ from prx.json_text import read_json
 F = TypeVar("F", bound=Callable[..., Any])
 _QUOTES = (("'", "'"), ('"', '"'), ("`", "`"), ("\u201c", "\u201d"), ("\u2018", "\u2019"))
 _QUOTED = "|".join(rf"{opening}([A-Za-z0-9_.\[\]-]{{1,200}}){closing}" for opening, closing in _QUOTES)
-Types = tuple[type, ...]  # of an argument; none of them: any
+Types = tuple[type, ...]  # types that an argument may have; () for any
 _ANY: Types = ()
 _TEXT: Types = (str, NoneType)
 
 
 class Own(NamedTuple):
-    """A function of ours. more: the last of its arguments may come any number of times, and only once is looked at."""
+    """A function, and the types of its arguments. more: the last argument may be repeated, or left out; its type is
+    checked once.
+    """
 
     run: Callable[..., Any]
     wanted: tuple[Types, ...]
     more: bool
 
     def takes(self, arguments: Sequence[Any]) -> bool:
-        """Whether these are arguments for it, in number and type."""
+        """Whether number and types of the arguments fit."""
         number = len(arguments) >= len(self.wanted) if self.more else len(arguments) == len(self.wanted)
         return number and all(
             not types or type(argument) in types for argument, types in zip(arguments, self.wanted, strict=False)
@@ -40,7 +42,7 @@ class Own(NamedTuple):
 
 
 OWN: dict[str, Own] = {}
-STANDARD: dict[str, Own] = {}  # of JMESPath; each raises TypeError for what jmespath refuses in words of its own
+STANDARD: dict[str, Own] = {}  # JMESPath's own; on TypeError jmespath's version is called, for its message
 
 
 def _own(*wanted: Types, more: bool = False) -> Callable[[F], F]:
@@ -53,7 +55,7 @@ def _own(*wanted: Types, more: bool = False) -> Callable[[F], F]:
 
 @_own(_TEXT)
 def parse_json(text: str | None) -> Any:
-    """The value of a JSON text; the text itself where it is no JSON."""
+    """The value of a JSON text; the text itself where it is not JSON."""
     try:
         return None if text is None else read_json(text)
     except ValueError:
@@ -94,7 +96,7 @@ def quoted(text: Any) -> list[str] | None:
 
 @_own(_ANY, more=True)
 def total(*counts: Any) -> int | float | None:
-    """The sum of those that are numbers; null where none is."""
+    """The sum of the arguments that are numbers; null where none is a number."""
     numbers = [count for count in counts if isinstance(count, int | float) and not isinstance(count, bool)]
     return sum(numbers) if numbers else None
 
@@ -106,7 +108,7 @@ def without_prefix(text: str | None, prefix: str) -> str | None:
 
 @_own(_TEXT, _ANY, more=True)
 def like(text: str | None, *patterns: str) -> bool:
-    """Whether the text fits one of the patterns, as file names do: * for anything, [0-5] for one of those."""
+    """Whether the text matches one of the glob patterns: * for any characters, [0-5] for one of these."""
     return any(isinstance(pattern, str) and fnmatchcase(text or "", pattern) for pattern in patterns)
 
 

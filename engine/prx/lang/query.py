@@ -1,12 +1,12 @@
 """JMESPath, compiled to Python.
 
-The jmespath package parses; its tree is turned into the source of one Python function, which answers
-exactly as jmespath's interpreter does (its public suite is our test) at a thirtieth of the cost.
-Several expressions can be compiled into one function: a subexpression they share is worked out once.
+The jmespath package parses; its tree is turned into the source of one Python function, which gives
+the same results as jmespath's interpreter (its public test suite is run on both) in a thirtieth of the time.
+Several expressions can be compiled into one function: a subexpression that they share is computed once.
 
-Closures, one for each node, were the alternative: as short, but they cannot share work, and a stream's
-extractors all begin with the same steps. What the compiler cannot say (more nesting than Python's
-grammar allows) goes to jmespath's own interpreter.
+The alternative, one closure for each node, is as short, but closures cannot share results, and a stream's
+extractors all begin with the same steps. An expression with more nesting than Python's
+grammar allows is run by jmespath's own interpreter.
 """
 
 from __future__ import annotations
@@ -24,43 +24,45 @@ from prx.lang.functions import FUNCTIONS
 from prx.lang.tree import MAX_DEPTH, Node, QueryError, nodes_below
 from prx.text import nearest
 
-MAX_LENGTH = 500  # characters; longer ones are no extractors
-_REMEMBERED = 256  # expressions: the hundred of a file are met again in each of its variants
+MAX_LENGTH = 500  # characters; the expressions of the packaged files are far shorter
+_REMEMBERED = 256  # expressions: a file has about a hundred, and each of its variants has the same ones
 _OPTIONS = Options(custom_functions=FUNCTIONS)
 
 
 def parse(expression: str) -> Node:
-    """The tree of an expression; every function it names exists and gets the right number of arguments."""
+    """The tree of an expression. Raises QueryError, also for unknown functions and a wrong number of arguments."""
     try:
         tree: Node = parse_expression(expression).parsed
         _check(tree)
     except JMESPathError as error:
-        raise QueryError(_words(error), getattr(error, "lex_position", None)) from None
-    except (RecursionError, ValueError, Warning) as error:  # Warning: a form of old, where warnings are errors
+        raise QueryError(_problem(error), getattr(error, "lex_position", None)) from None
+    except (RecursionError, ValueError, Warning) as error:  # Warning: deprecated syntax, where warnings are errors
         raise QueryError(f"cannot be read: {type(error).__name__}") from None
     return tree
 
 
 @lru_cache(_REMEMBERED)
 def checked(expression: str) -> Node:
-    """As `parse`, for one that somebody has just written: also refuses what is right and never meant."""
+    """As `parse`, for an expression as a file has it: also refuses valid ones that are certainly a mistake, too long, or
+    may give too large a result.
+    """
     if len(expression) > MAX_LENGTH:
         raise QueryError(f"an expression has at most {MAX_LENGTH} characters, this one {len(expression)}")
     tree = parse(expression)
-    _refuse_slips(tree)
+    _refuse_mistakes(tree)
     if bounds.of_query(tree) > bounds.MAX_QUERY:
         raise QueryError(f"may repeat its input more than {bounds.MAX_QUERY} times in its result; select less of it")
     return tree
 
 
-def _refuse_slips(tree: Node) -> None:
+def _refuse_mistakes(tree: Node) -> None:
     children = nodes_below(tree)
     if tree["type"] == "subexpression" and children[0]["type"] == "not_expression":
         raise QueryError("! binds tighter than a dot, so this is always null; write !(a.b)")
     if tree["type"] == "slice" and tree["children"][2] == 0:
         raise QueryError("a slice goes in steps of 1 or more, or backwards in steps of -1")
     for child in children:
-        _refuse_slips(child)
+        _refuse_mistakes(child)
 
 
 @lru_cache(_REMEMBERED)
@@ -74,7 +76,7 @@ def compile_query(expression: str) -> Function:
 
 
 def compile_all(expressions: Sequence[str]) -> Function:
-    """A function from a JSON value to a tuple: what each expression finds, shared steps taken once."""
+    """A function from a JSON value to a tuple of what each expression finds."""
     try:
         return build([parse(expression) for expression in expressions], single=False)
     except TooDeepError:
@@ -83,7 +85,7 @@ def compile_all(expressions: Sequence[str]) -> Function:
 
 
 def _check(tree: Node, depth: int = 0) -> None:
-    """Refuse what jmespath finds out only when it runs, or never."""
+    """Raise QueryError for what jmespath itself notices only when it runs an expression, or not at all."""
     if depth > MAX_DEPTH:
         raise QueryError("is nested too deep")
     children = nodes_below(tree)
@@ -99,11 +101,11 @@ def _check(tree: Node, depth: int = 0) -> None:
         _check(child, depth + 1)
 
 
-def _words(error: Exception) -> str:
-    """What is wrong with an expression, for somebody who has just written it."""
-    met = getattr(error, "token_value", None)
+def _problem(error: Exception) -> str:
+    """What is wrong with an expression, for its author; jmespath's own messages name tokens and its source."""
+    token = getattr(error, "token_value", None)
     if isinstance(error, IncompleteExpressionError) or getattr(error, "token_type", "") == "EOF":
         return "the expression ends too early"
-    if met is None:
+    if token is None:
         return str(error).splitlines()[0].rstrip(": ")
-    return f"{str(met)!r} cannot stand here" + ("; for equality write ==" if met == "=" else "")
+    return f"{str(token)!r} cannot stand here" + ("; for equality write ==" if str(token) == "=" else "")

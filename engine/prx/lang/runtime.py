@@ -1,4 +1,4 @@
-"""What the functions that codegen writes call while they run."""
+"""The helpers that compiled expressions call when they run."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from prx.lang.own import OWN, STANDARD
 
 
 def call(name: str, arguments: list[Any]) -> Any:
-    """Run a function of JMESPath, or one of ours; jmespath says what is wrong with arguments that do not fit."""
-    ours = OWN.get(name)
-    if ours is not None and ours.takes(arguments):
-        return ours.run(*arguments)
+    """Run one of prx's functions or of JMESPath's. Where the arguments do not fit, jmespath's version raises its error."""
+    own = OWN.get(name)
+    if own is not None and own.takes(arguments):
+        return own.run(*arguments)
     standard = STANDARD.get(name)
     if standard is not None and standard.takes(arguments):
         with contextlib.suppress(TypeError):
             return standard.run(*arguments)
-    from prx.lang.functions import FUNCTIONS  # late: it needs jmespath, and few files use any other of its functions
+    from prx.lang.functions import FUNCTIONS  # imported here: it imports jmespath, which few files need at run time
 
     return FUNCTIONS.call_function(name, arguments)
 
@@ -31,7 +31,7 @@ def equals(left: Any, right: Any) -> bool:
 
 
 def comparable(value: Any) -> bool:
-    """Whether a value may stand on a side of < and the like."""
+    """Whether <, <=, > and >= may compare a value."""
     return isinstance(value, int | float | str) and not isinstance(value, bool)
 
 

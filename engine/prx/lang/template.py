@@ -1,15 +1,15 @@
-"""YAML that describes a JSON value: constants, formulas, and a handful of words.
+"""Templates: YAML that describes a JSON value by constants, formulas, and eight words.
 
-    =formula               a text that begins with = is JMESPath; its value goes in as it is, with its type
-    when                   the rest of the mapping is there only if this formula holds; `value` says a rest
-                           that is no mapping
-    each, item             one `item` for every element of a list; inside, formulas look at the element;
-                           in a list, the items take their places one by one
-    match, cases, else     the case whose name the formula gives
-    merge                  several mappings made one, later ones win
+    =formula               a text that begins with = is JMESPath; it stands for its value, with the value's type
+    when                   the rest of the mapping is included only if this formula is true; where the rest is not a
+                           mapping, it stands under `value`
+    each, item             one `item` for every element of a list; formulas inside are evaluated on the element;
+                           within a list of the template the items become elements of that list
+    match, cases, else     the case whose name the formula gives, or `else`
+    merge                  several mappings combined; later ones replace keys of earlier ones
 
-What turns out null is left out, and so is a mapping or list of the template that ends up empty.
-No text is ever pasted into JSON, so there is nothing to escape.
+A value that is null is left out, and so is a mapping or list of the template that ends up empty.
+The result is a value, not a text, so nothing needs to be escaped.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from prx.lang.tree import QueryError
 from prx.text import nearest
 
 Render = Callable[[Any], Any]
-Build = Callable[[], Render]  # makes a part of a template ready, at its first use
+Build = Callable[[], Render]  # compiles a part of a template, at its first use
 Keys = tuple[str | int, ...]
 
 WORDS = ("when", "value", "each", "item", "match", "cases", "else", "merge")
 
 
 class TemplateError(Exception):
-    """A call that the template has no form for. `path`: where in the template; str(): what it met."""
+    """The template has no case for a value of the call. path: where in the template; str(): the value, and the cases."""
 
     def __init__(self, path: Keys, message: str) -> None:
         super().__init__(message)
@@ -40,14 +40,15 @@ class TemplateError(Exception):
 
 
 class Template:
-    """A template, checked: call it with the value that its formulas look at, which has the names `known`.
+    """A template, checked when it is made. Call it with the object that its formulas are evaluated on; gives a JSON value.
 
-    What a call comes to for the first time is compiled then: most calls need a tenth of a long template.
+    Each part is compiled when a call first needs it: most calls need a tenth of a long template.
 
-    params    names of the parameters that its formulas read ("*" where one reads them all)
-    reads     every root name that its formulas read
-    formulas  all of them, by their texts
-    problems  what is wrong with it, as (path, sentence, column or None)
+    known     the names that the object has; () for any
+    params    names of the parameters that its formulas read ("*" where a formula reads them all)
+    reads     every name of the object that its formulas read
+    formulas  its formulas, by their texts
+    problems  its faults, as (path, sentence, column or None)
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Template:
 
     @property
     def growth(self) -> int:
-        """How many times over a body may say what its formulas look at."""
+        """How many times the result may contain the object that the formulas read."""
         return bounds.of_template(self._source, self._expressions.growth)
 
     @cached_property
@@ -100,13 +101,13 @@ class Template:
         if at_root:
             self.params.update(formula.params)
             self.reads.update(formula.reads)
-            self._refuse_strangers(formula.reads, path)
+            self._refuse_unknown(formula.reads, path)
         return lambda: self._expressions.finder(formula.text)
 
-    def _refuse_strangers(self, names: Iterable[str], path: Keys) -> None:
+    def _refuse_unknown(self, names: Iterable[str], path: Keys) -> None:
         for name in sorted({*names} - set(self._known)) if self._known else ():
             near = nearest(name, self._known) or f"; there are {', '.join(self._known)}"
-            self.problems.append((path, f"{name!r} is nothing that a formula sees here{near}", None))
+            self.problems.append((path, f"formulas here have no name {name!r}{near}", None))
 
     def _mapping(self, node: dict[str, Any], path: Keys, at_root: bool) -> Build:
         builds = [(key, self._checked(child, (*path, key), at_root=at_root)) for key, child in node.items()]
@@ -211,7 +212,7 @@ class Template:
                 name = word if isinstance(word, str) else json.dumps(word)
                 case = cases.get(name) or case_of(name)
                 if case is None and word is not None:
-                    raise TemplateError(path, f"{word!r} cannot be written here; known: {known}")
+                    raise TemplateError(path, f"{word!r} has no case here; the cases are {known}")
                 return case(value) if case else None
 
             return render
@@ -240,7 +241,7 @@ class Template:
         return build
 
     def _shaped(self, value: Any, shape: type, path: Keys) -> Any:
-        """The value, or an empty one with a problem noted where it has another shape."""
+        """The value if it is of type `shape`; else an empty one, and the problem is noted."""
         if isinstance(value, shape):
             return value
         self.problems.append((path, f"must be a {'mapping' if shape is dict else 'list'}, not {value!r:.60}", None))
@@ -248,9 +249,9 @@ class Template:
 
     def _only(self, node: dict[str, Any], path: Keys, allowed: set[str]) -> None:
         for key in node.keys() - allowed:
-            self.problems.append(((*path, key), f"{key!r} has no place beside {' and '.join(sorted(allowed))}", None))
+            self.problems.append(((*path, key), f"{key!r} cannot stand beside {' and '.join(sorted(allowed))}", None))
 
 
 def holds(value: Any) -> bool:
-    """JMESPath's idea of true: everything but null, false and what is empty."""
+    """Whether JMESPath takes a value for true: all values but null, false and empty texts, lists and objects."""
     return bool(value) or (isinstance(value, int | float) and value is not False)

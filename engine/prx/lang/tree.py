@@ -1,4 +1,4 @@
-"""The tree of an expression, as jmespath's parser makes it: its kinds of node, its form on disk, and what it reads."""
+"""The tree of an expression, as jmespath's parser makes it: its kinds of node, its form on disk, the names it reads."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ Node = dict[str, Any]
 
 
 class QueryError(Exception):
-    """A faulty expression: it has no tree. `column` counts from 0 within it, or is None."""
+    """The expression is faulty. column: of the fault in the expression, counted from 0, or None."""
 
     def __init__(self, message: str, column: int | None = None) -> None:
         super().__init__(message)
         self.column = column
 
 
-MAX_DEPTH = 150  # what could be read here must be readable further up Python's stack as well
+MAX_DEPTH = 150  # low enough for Python's recursion limit, also where the caller is deep in the stack itself
 
-# Every kind of node: the type of its value, and how many children it has.
+# {kind of node: (type of its value, how many children it may have)}
 _NONE, _ONE, _TWO, _THREE, _SOME, _MORE = range(1), range(1, 2), range(2, 3), range(3, 4), range(1, 999), range(2, 999)
 KINDS: Mapping[str, tuple[type, range]] = {
     "identity": (NoneType, _NONE), "current": (NoneType, _NONE), "literal": (object, _NONE), "field": (str, _NONE),
@@ -36,19 +36,20 @@ _STEPWISE = {
 
 
 def packed(node: Node) -> list[Any]:
-    """A node as a list that JSON has a form for: its kind, its value, its children."""
-    if node["type"] == "slice":  # its children are numbers, and no nodes
+    """A node as a list for JSON: [kind, value, child, …]."""
+    if node["type"] == "slice":  # its children are numbers, not nodes
         return ["slice", node["children"]]
     return [node["type"], node.get("value"), *map(packed, node["children"])]
 
 
 def unpacked(item: Any, within: str = "", depth: int = 0) -> Node:
-    """A node made anew from its list. Raises ValueError, TypeError or LookupError for what is none."""
+    """The node of a list that `packed` made. Raises ValueError, TypeError or LookupError for any other value."""
     kind, value, *children = item
-    of_value, number = KINDS[kind]
-    in_its_place = (kind == "key_val_pair") == (within == "multi_select_dict")
-    if depth > MAX_DEPTH or not in_its_place or not isinstance(value, of_value) or len(children) not in number:
-        raise ValueError(f"no {kind}")
+    type_of_value, number_of_children = KINDS[kind]
+    is_allowed_here = (kind == "key_val_pair") == (within == "multi_select_dict")
+    is_well_formed = isinstance(value, type_of_value) and len(children) in number_of_children
+    if depth > MAX_DEPTH or not is_allowed_here or not is_well_formed:
+        raise ValueError(f"not a valid {kind}")
     if kind == "slice":
         return {"type": kind, "children": _bounds(value)}
     return {"type": kind, "children": [unpacked(child, kind, depth + 1) for child in children], "value": value}
@@ -57,12 +58,12 @@ def unpacked(item: Any, within: str = "", depth: int = 0) -> Node:
 def _bounds(value: Any) -> list[int | None]:
     start, stop, step = value
     if not all(part is None or isinstance(part, int) for part in value):
-        raise ValueError("no slice")
+        raise ValueError("not a valid slice")
     return [start, stop, step]
 
 
 def names_under(tree: Node, root: str) -> set[str]:
-    """The names read directly below the field `root`: {"b"} for `a.b.c` and root "a"; {"*"} for a bare `a`."""
+    """The names read directly below the field `root`: {"b"} for `a.b.c` and root "a"; {"*"} where `a` is read whole."""
     children = nodes_below(tree)
     if tree["type"] == "subexpression" and _is_field(children[0], root) and children[1]["type"] == "field":
         return {children[1]["value"]}
@@ -72,7 +73,7 @@ def names_under(tree: Node, root: str) -> set[str]:
 
 
 def root_names(tree: Node) -> set[str]:
-    """The names read from the value itself: {"a", "d"} for `a.b || d[0].c`."""
+    """The names of fields read from the expression's input: {"a", "d"} for `a.b || d[0].c`."""
     children = nodes_below(tree)
     if tree["type"] == "field":
         return {tree["value"]}

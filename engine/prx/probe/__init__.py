@@ -1,7 +1,7 @@
-"""Asking an endpoint what it is: the answer is a provider's file, and the evidence for every line of it.
+"""Probes an unknown endpoint; the result is a provider's file, with the evidence for every line of it.
 
-doors finds what is spoken and where, questions what it can do, write makes the file. line sends every request, by
-way of an ordinary client. Nothing here knows an API: the dialects' own files do.
+doors finds the dialect and the base URL, questions the capabilities, and write makes the file. line sends every request
+through an ordinary client. No API is known here: the dialects' own files describe them.
 """
 
 from __future__ import annotations
@@ -27,14 +27,19 @@ from prx.urls import origin
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be probed, and how.
+    """The settings of a probe.
 
-    key_env  the name of the key's variable, "" for no key
-    env      what the environment says beside the key
+    url      of the server, with or without the path of its API
+    id       of the provider in the new file
+    key_env  name of the environment variable that holds the key, "" for no key
+    model    to call, "" for one from the server's list
+    env      further environment variables
     folders  further folders of providers and dialects
-    limit    requests at most
-    say      takes a finding as soon as there is one
-    wait     takes a sentence about waiting
+    limit    the most requests to send
+    pause    seconds between two requests
+    date     YYYY-MM-DD, for the file
+    say      called with each finding
+    wait     called with a sentence while the server is busy
     """
 
     url: str
@@ -53,7 +58,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Report:
-    """What came of it. text: the file."""
+    """The result of a probe. requests: how many were sent; text: of the new file."""
 
     id: str
     dialect: str
@@ -65,22 +70,24 @@ class Report:
 
     @property
     def open(self) -> list[str]:
+        """What was not learned, one line each."""
         return write.open_questions(list(self.findings))
 
     def plain(self) -> dict[str, Any]:
+        """The report in JSON's types."""
         rows = {name: getattr(self, name) for name in ("id", "dialect", "base_url", "model", "requests")}
         return {**rows, "findings": [finding.plain() for finding in self.findings], "file": self.text}
 
 
 @sealed
 def probe(order: Order, catalog: Loader) -> Report:
-    """Ask, and write. Raises Error where nothing chats at the URL."""
+    """Probe a server. Raises Error where no dialect gets an answer to a chat at the URL."""
     with tempfile.TemporaryDirectory(prefix="prx-probe-") as name:
         folder = Path(name)
         line = Line(order.key, folder, order.folders, order.env, order.limit, order.pause, order.wait)
         try:
-            told = replace(order, say=lambda finding: order.say(_safe(finding, line.mask)))
-            return _report(told, catalog, line, folder)
+            masked = replace(order, say=lambda finding: order.say(_safe(finding, line.mask)))
+            return _report(masked, catalog, line, folder)
         finally:
             line.close()
 
@@ -102,7 +109,7 @@ def _report(order: Order, catalog: Loader, line: Line, folder: Path) -> Report:
 
 
 def _first(search: Search, draft: Draft, asked: str, model: str, order: Order) -> Finding:
-    """The door itself: what is spoken there, with which key, by which model."""
+    """The first finding: the dialect, its base URL, how the key is sent, and the model."""
     overlay = {
         "extends": draft.raw["extends"],
         "base_url": draft.base_url,
@@ -110,14 +117,16 @@ def _first(search: Search, draft: Draft, asked: str, model: str, order: Order) -
         "models": {"default": model},
         "source": [f"asked by prx probe, {order.date}"],
     }
-    how = "a chat came through" + (f", {search.refused}" if search.refused else "")
+    how = "a chat was answered" + (f", {search.refused}" if search.refused else "")
     finding = Finding("dialect", "yes", how, asked, overlay=overlay)
-    order.say(replace(finding, how=f"{draft.raw['extends']} at {draft.base_url}, {how}; asked is {told(model)}"))
+    order.say(replace(finding, how=f"{draft.raw['extends']} at {draft.base_url}, {how}; the model is {told(model)}"))
     return finding
 
 
 def _env(order: Order, catalog: Loader, findings: list[Finding]) -> dict[str, Any]:
-    """The key's variable, unless a packaged provider has it for another host: there the file could not use it."""
+    """auth.env for the file: the key's variable, unless it is a packaged provider's at another origin, since prx would
+    refuse to send it then.
+    """
     homes = catalog.claims.get(order.key_env.upper(), ())
     if not order.key or not homes or any("$" not in home and origin(home) == origin(order.url) for home in homes):
         return {"env": order.key_env} if order.key else {}
@@ -127,7 +136,7 @@ def _env(order: Order, catalog: Loader, findings: list[Finding]) -> dict[str, An
 
 
 def _safe(finding: Finding, mask: Mask) -> Finding:
-    """Without the key, should the server have told it back, and on one line: it becomes a comment of a file."""
+    """The finding with the key masked, which a server may have repeated, and in one line: it becomes a comment in YAML."""
     return replace(finding, how=printable(mask.text(finding.how)))
 
 
@@ -136,21 +145,21 @@ def _not_asked() -> list[Finding]:
 
 
 def _text(order: Order, draft: Draft, findings: list[Finding]) -> str:
-    """The file."""
+    """The text of the file, with what was not learned as comments at its end."""
     value = write.content({**draft.raw, "base_url": draft.base_url}, findings)
-    left = write.open_questions(findings)
-    rest = ["", "Not learned:", *(f"- {line}" for line in left)] if left else []
+    not_learned = write.open_questions(findings)
+    rest = ["", "Not learned:", *(f"- {line}" for line in not_learned)] if not_learned else []
     return write.text(value, write.notes(findings), rest, order.date)
 
 
 def _check(text: str, name: str, folder: Path, catalog: Loader) -> None:
-    """What is handed out is a good file. Raises Error with its faults."""
+    """Raise RuntimeError where the new file has faults: that would be a fault of prx."""
     path = folder / "made" / f"{name}.yaml"
     path.parent.mkdir()
     path.write_text(text, encoding="utf-8")
-    problems = catalog.check(path)[1]
+    _, problems = catalog.check(path)
     if problems:
-        raise RuntimeError(f"the file that came of it has faults: {'; '.join(map(str, problems))}")
+        raise RuntimeError(f"the new provider file has faults: {'; '.join(map(str, problems))}")
 
 
 __all__ = ["Finding", "Order", "Report", "probe"]

@@ -1,7 +1,7 @@
-"""Where a server listens and what it speaks: every dialect at the paths where its providers have it, until one chats.
+"""Finds the dialect and the base URL of a server: tries every dialect at the usual paths until a chat is answered.
 
-The dialects are those of the catalogue, the most spoken first; where each is usually found, its providers' own
-files say. What a server answers with a web page, a redirect, or "no such path" is no door.
+A door is a dialect at a base URL. The dialects are those of the catalogue, the most used ones first; their usual paths
+come from their providers' files. An answer that is a web page, a redirect or "no such path" means that there is no door.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from prx.errors import ConfigError, Error, ProtocolError
 from prx.probe.draft import Draft
 from prx.probe.findings import Finding, said
 from prx.probe.line import Answer, Ask, Line, SpentError
-from prx.probe.remedies import coax
+from prx.probe.remedies import ask_with_remedies
 from prx.spec.loader import Loader
 
-BASES = ("/v1", "", "/api/v1", "/v1beta")  # where any API may be
-_COMMON = 2  # a path that so many providers of a dialect have is tried anywhere
-_REDIRECTS = 3  # so many, and nothing else, and the server is elsewhere
-_PATIENCE = 12  # so many more failures after a chat was heard and refused
-_MODELS = 3  # so many models are tried where one is unknown
-NO_MODEL = "default"  # asked for where nobody names one and there is no list
+BASES = ("/v1", "", "/api/v1", "/v1beta")  # paths that are tried for every dialect
+_COMMON = 2  # a path that at least so many providers of a dialect have is tried with every server
+_REDIRECTS = 3  # after so many redirects, and no other answer, the search ends
+_MAX_FAILURES = 12  # after a chat was understood and refused, the search ends with so many further failures
+_MODELS = 3  # so many models are tried if the server does not know them
+NO_MODEL = "default"  # the model to call where the user names none and the server has no list
 LIMIT = 400  # max_tokens of a question
 HELLO: dict[str, Any] = {"messages": "Say hello.", "temperature": 0, "max_tokens": LIMIT}
 
-# Ways of sending a key, after those of the dialects.
+# Styles of sending a key that are tried after those of the dialects.
 _STYLES: tuple[dict[str, Any], ...] = (
     {"style": "bearer"},
     {"style": "x-api-key"},
@@ -41,11 +41,13 @@ _STYLES: tuple[dict[str, Any], ...] = (
 _NO_CHAT = re.compile(r"embed|rerank|moderat|image|audio|speech|tts|transcri|ocr|guard|video|realtime", re.IGNORECASE)
 _CHEAP = re.compile(r"(?<![a-z])(nano|tiny|mini|small|lite|flash|fast|instant|free)(?![a-z])", re.IGNORECASE)
 
-Sense = Literal["speaks", "walled", "busy", "hears", "unknown", "absent", "dead"]
+# What an answer shows: a chat was answered · the key was refused · the server has no capacity · the request was understood
+# and refused · the model is unknown · there is no such path or dialect · the server was not reached.
+Sense = Literal["answered", "key_refused", "busy", "understood", "unknown_model", "absent", "unreachable"]
 
 
 class Door(NamedTuple):
-    """A dialect and where it may be spoken."""
+    """A dialect, and a base URL where a server may have it."""
 
     dialect: str
     base_url: str
@@ -53,7 +55,13 @@ class Door(NamedTuple):
 
 @dataclass
 class Found:
-    """The door that opened: the draft that got through, the first answer, and what was seen on the way."""
+    """The result of the search.
+
+    draft     the file with which the chat was answered
+    answer    to that chat
+    names     the answer with the list of models, or None where the dialect has no list
+    findings  what had to be changed in the requests
+    """
 
     draft: Draft
     answer: Answer
@@ -66,35 +74,44 @@ class Found:
 
 
 def doors(catalog: Loader, url: str) -> list[Door]:
-    """Every dialect at every path worth asking, the likeliest first."""
-    own = _homes(catalog)
-    homes = {dialect: list(dict.fromkeys([*paths[:1], *BASES, *paths[1:]])) for dialect, paths in own.items()}
+    """Every dialect at every path worth trying, the most likely first: where the URL ends in an endpoint of a dialect, that
+    dialect; then the URL as it is; then the usual paths, those of all dialects in turn.
+    """
+    own_paths = _usual_paths(catalog)
+    tried_paths = {
+        dialect: list(dict.fromkeys([*paths[:1], *BASES, *paths[1:]])) for dialect, paths in own_paths.items()
+    }
     parts = urlsplit(url)
     given = parts.path.rstrip("/")
-    paths = [(dialect, stem) for dialect in homes for stem in _named(catalog, dialect, given)]
-    given = paths[0][1] if paths else given
-    at_home = sorted(own, key=lambda dialect: not any(home and given.endswith(home) for home in own[dialect]))
-    paths += [(dialect, given) for dialect in at_home] if given else []
-    for rank in range(max(map(len, homes.values()), default=0)):
-        ranked = ((dialect, home) for dialect, home in homes.items() if rank < len(home))
-        paths += [(dialect, stem + home[rank]) for dialect, home in ranked for stem in _stems(given, home)]
-    made = [Door(dialect, urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))) for dialect, path in paths]
-    return list(dict.fromkeys(made))
+    rows = [(dialect, base) for dialect in tried_paths for base in _before_endpoint(catalog, dialect, given)]
+    if rows:
+        _, given = rows[0]
+    by_ending = sorted(
+        own_paths, key=lambda dialect: not any(path and given.endswith(path) for path in own_paths[dialect])
+    )
+    rows += [(dialect, given) for dialect in by_ending] if given else []
+    for rank in range(max(map(len, tried_paths.values()), default=0)):
+        ranked = ((dialect, paths) for dialect, paths in tried_paths.items() if rank < len(paths))
+        rows += [(dialect, stem + paths[rank]) for dialect, paths in ranked for stem in _stems(given, paths)]
+    found = [Door(dialect, urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))) for dialect, path in rows]
+    return list(dict.fromkeys(found))
 
 
-def _homes(catalog: Loader) -> dict[str, list[str]]:
-    """Dialects, the most spoken first, each with the paths of its base URLs: plain ones, then the commonest."""
-    seen: dict[str, Counter[str]] = {name: Counter() for name in catalog.dialects() if _endpoints(catalog, name)}
+def _usual_paths(catalog: Loader) -> dict[str, list[str]]:
+    """{dialect: paths of its providers' base URLs}; the most used dialect comes first; of its paths those of BASES, then
+    the most common.
+    """
+    counts: dict[str, Counter[str]] = {name: Counter() for name in catalog.dialects() if _endpoints(catalog, name)}
     for entry in catalog.entries():
         if entry.packaged:
             raw = catalog.load(entry).raw
             path = urlsplit(raw.get("base_url", "")).path
-            seen.setdefault(raw["dialect"], Counter()).update([path])
-    order = sorted(seen, key=lambda name: -seen[name].total())
-    return {name: list(_usual(seen[name])) for name in order}
+            counts.setdefault(raw["dialect"], Counter()).update([path])
+    order = sorted(counts, key=lambda name: -counts[name].total())
+    return {name: list(_common(counts[name])) for name in order}
 
 
-def _usual(paths: Counter[str]) -> Iterator[str]:
+def _common(paths: Counter[str]) -> Iterator[str]:
     plain_first = sorted(paths.most_common(), key=lambda row: row[0] not in BASES)
     for place, (path, count) in enumerate(plain_first):
         if "$" not in path and (place == 0 or count >= _COMMON):
@@ -103,46 +120,47 @@ def _usual(paths: Counter[str]) -> Iterator[str]:
 
 def _endpoints(catalog: Loader, dialect: str) -> Mapping[str, str]:
     try:
-        found: Mapping[str, str] = catalog.dialect_or_provider(dialect).get("endpoints", {})
-    except Error:  # somebody's own dialect, with faults
+        endpoints: Mapping[str, str] = catalog.dialect_or_provider(dialect).get("endpoints", {})
+    except Error:  # a faulty dialect in a folder of the user's
         return {}
-    return found
+    return endpoints
 
 
-def _named(catalog: Loader, dialect: str, given: str) -> list[str]:
-    """What stands before a dialect's own endpoint, where the path given ends in it."""
+def _before_endpoint(catalog: Loader, dialect: str, given: str) -> list[str]:
+    """The part of a path before an endpoint of a dialect that it ends in; [] where it ends in none."""
     paths = [path.partition("?")[0] for name, path in _endpoints(catalog, dialect).items() if name != "models"]
-    return [found[1] for path in paths if (found := re.fullmatch(f"(.*){endpoint_pattern(path)}", given))]
+    return [match[1] for path in paths if (match := re.fullmatch(f"(.*){endpoint_pattern(path)}", given))]
 
 
-def _stems(given: str, homes: Sequence[str]) -> list[str]:
-    """What stands in the path given before a usual one; all of it, where it ends in none."""
-    return [given.removesuffix(home) for home in homes if home and given.endswith(home)] or [given]
+def _stems(given: str, paths: Sequence[str]) -> list[str]:
+    """The parts of the given path before each usual path that it ends in; the whole path where it ends in none."""
+    return [given.removesuffix(path) for path in paths if path and given.endswith(path)] or [given]
 
 
-# ------------------------------------------------------------------ knocking
+# ------------------------------------------------------------------ trying doors
 
 _SENSES: dict[str, Sense] = {
-    "auth": "walled", "rate_limit": "busy", "quota": "busy", "protocol": "absent", "connection": "dead", "timeout": "dead",
+    "auth": "key_refused", "rate_limit": "busy", "quota": "busy", "protocol": "absent",
+    "connection": "unreachable", "timeout": "unreachable",
 }  # fmt: skip
 
 
 def sense(answer: Answer) -> Sense:
-    """What an answer says of the door it came from."""
+    """What an answer shows about its door."""
     error = answer.error
     if error is None:
-        return "speaks"
-    words = re.sub(r"\S*/\S*", "", error.message).lower()  # without paths, which may hold the word as well
-    if error.kind == "not_found" and "model" in words:
-        return "unknown"
+        return "answered"
+    text = re.sub(r"\S*/\S*", "", error.message).lower()  # without paths, in which the word "model" may occur as well
+    if error.kind == "not_found" and "model" in text:
+        return "unknown_model"
     if error.kind == "not_found" or error.status in (405, 410, 501):
         return "absent"
-    return _SENSES.get(error.kind, "hears")
+    return _SENSES.get(error.kind, "understood")
 
 
 @dataclass
 class Search:
-    """One walk from door to door. wanted: the model that was named, "" for none."""
+    """The search for a door. name: id of the new provider; wanted: the model that the user named, "" for none."""
 
     line: Line
     catalog: Loader
@@ -150,53 +168,55 @@ class Search:
     name: str
     wanted: str
     say: Callable[[Finding], None]
-    auth: dict[str, Any] | None = None  # the style that got past a refusal
-    refused: str = ""  # what was refused before, in words
-    hopeless: bool = False  # no style did
+    auth: dict[str, Any] | None = None  # the style of sending the key that was accepted after a refusal
+    refused: str = ""  # a clause about the refusal
+    hopeless: bool = False  # whether every style was refused
     lists: dict[str, Answer] = field(default_factory=dict)
     failures: list[Answer] = field(default_factory=list)
 
     def run(self) -> Found:
-        """The first door that chats. Raises Error: nothing did, and why."""
+        """The first door at which a chat is answered. Raises Error, with the reason, where there is none."""
         try:
             for door in doors(self.catalog, self.url):
-                found = self._knock(door)
+                found = self._try(door)
                 if found is not None:
                     return found
-                if self._enough():
+                if self._is_pointless():
                     break
         except SpentError:
             pass
-        raise self._nothing()
+        raise self._failure()
 
-    def _knock(self, door: Door) -> Found | None:
-        draft = Draft.of(self.name, door.dialect, door.base_url, self.auth or self._own(door.dialect))
+    def _try(self, door: Door) -> Found | None:
+        draft = Draft.of(self.name, door.dialect, door.base_url, self.auth or self._own_style(door.dialect))
         draft, names = self._list(draft)
         for model in self._models(names):
             self.line.model = model
-            draft, answer = self._let_in(draft, Ask(HELLO))
-            coaxed = coax(self.line, draft, Ask(HELLO)) if sense(answer) == "hears" else None
-            answer, draft = (coaxed.answer, coaxed.draft) if coaxed else (answer, draft)
-            if sense(answer) == "speaks":
-                return Found(draft, answer, model, names, list(coaxed.findings) if coaxed else [])
+            draft, answer = self._ask_with_any_style(draft, Ask(HELLO))
+            adapted = ask_with_remedies(self.line, draft, Ask(HELLO)) if sense(answer) == "understood" else None
+            answer, draft = (adapted.answer, adapted.draft) if adapted else (answer, draft)
+            if sense(answer) == "answered":
+                return Found(draft, answer, model, names, list(adapted.findings) if adapted else [])
             self._note(answer)
-            if sense(answer) != "unknown":
+            if sense(answer) != "unknown_model":
                 return None
         return None
 
     def _list(self, draft: Draft) -> tuple[Draft, Answer | None]:
-        """The list of models at a door; the same request is sent once only."""
+        """(draft with the accepted style of the key, list of models or None). A request that was sent before is not
+        repeated.
+        """
         endpoints = _endpoints(self.catalog, draft.raw["extends"])
         if "models" not in endpoints:
             return draft, None
         key = f"{endpoint_url(draft.base_url, endpoints['models'])} {draft.auth}"
         if key not in self.lists:
-            draft, self.lists[key] = self._let_in(draft, Ask(how="models"))
+            draft, self.lists[key] = self._ask_with_any_style(draft, Ask(how="models"))
             self._note(self.lists[key])
         return draft, self.lists[key]
 
     def _models(self, names: Answer | None) -> list[str]:
-        """Models to ask for: the one named, or a few of the list, those first that are small by their names."""
+        """The models to try: the one that the user named, or a few of the list; models with small names come first."""
         if self.wanted:
             return [self.wanted]
         listed = names.names if names else ()
@@ -205,78 +225,84 @@ class Search:
         chats.sort(key=lambda name: not _CHEAP.search(name))
         return chats[:_MODELS] or [NO_MODEL]
 
-    def _let_in(self, draft: Draft, ask: Ask) -> tuple[Draft, Answer]:
-        """Ask; where the key is refused, send it in every other way."""
+    def _ask_with_any_style(self, draft: Draft, ask: Ask) -> tuple[Draft, Answer]:
+        """Send a request; where the key is refused, with every other style of sending it."""
         answer = self.line.ask(draft, ask)
-        if sense(answer) != "walled" or not self.line.key or self.hopeless:
+        if sense(answer) != "key_refused" or not self.line.key or self.hopeless:
             return draft, answer
         for style in self._styles(draft):
             other = self.line.ask(draft.with_auth(style), ask)
-            if sense(other) != "walled":
+            if sense(other) != "key_refused":
                 self.auth = style
-                self.refused = f"as the key in another place was refused ({said(answer.error)})" if answer.error else ""
+                self.refused = (
+                    f"after the key was refused in another place ({said(answer.error)})" if answer.error else ""
+                )
                 return draft.with_auth(style), other
         self.hopeless = True
         return draft, answer
 
     def _styles(self, draft: Draft) -> list[dict[str, Any]]:
-        """Ways of sending a key that are not the draft's own: the dialects', then the usual ones."""
-        made: list[dict[str, Any]] = []
-        for style in (*map(self._own, self.catalog.dialects()), *_STYLES):
-            if style not in (draft.auth, *made):
-                made.append(style)
-        return made
+        """Styles of sending a key other than the draft's: those of the dialects, then the usual ones."""
+        styles: list[dict[str, Any]] = []
+        for style in (*map(self._own_style, self.catalog.dialects()), *_STYLES):
+            if style not in (draft.auth, *styles):
+                styles.append(style)
+        return styles
 
-    def _own(self, dialect: str) -> dict[str, Any]:
-        """How a dialect sends a key; not at all where there is none."""
-        found = {"auth": {}} if not _endpoints(self.catalog, dialect) else self.catalog.dialect_or_provider(dialect)
-        own = {key: value for key, value in found.get("auth", {}).items() if key in ("style", "name", "template")}
+    def _own_style(self, dialect: str) -> dict[str, Any]:
+        """The style in which a dialect sends a key; the style "none" where there is no key."""
+        raw = {"auth": {}} if not _endpoints(self.catalog, dialect) else self.catalog.dialect_or_provider(dialect)
+        own = {key: value for key, value in raw.get("auth", {}).items() if key in ("style", "name", "template")}
         return (own or {"style": "bearer"}) if self.line.key else {"style": "none"}
 
-    # -------------------------------------------------------------- what to say where nothing opened
+    # -------------------------------------------------------------- failures
 
     def _note(self, answer: Answer) -> None:
-        """Keep a failure. Raises the error of a line that does not stand."""
+        """Keep the failure of an answer. Raises its error where the server was not reached twice in a row."""
         if answer.error is None:
             return
-        if sense(answer) == "dead" and all(sense(each) == "dead" for each in self.failures[-1:]):
+        if sense(answer) == "unreachable" and all(sense(each) == "unreachable" for each in self.failures[-1:]):
             raise answer.error
         self.failures.append(answer)
         self.say(Finding("door", "open", said(answer.error), answer.asked))
 
-    def _enough(self) -> bool:
-        """Whether it is no use to go on: all that came is redirects, or a door some way back has heard a chat."""
+    def _is_pointless(self) -> bool:
+        """Whether further doors are not worth trying: all answers are redirects, or an earlier door understood a chat."""
         statuses = [answer.error.status or 0 for answer in self.failures if answer.error]
-        heard = next((place for place, answer in enumerate(self.failures) if _heard(answer)), len(self.failures))
-        elsewhere = len(statuses) >= _REDIRECTS and all(300 <= status < 400 for status in statuses)
-        return elsewhere or len(self.failures) - heard > _PATIENCE
+        understood = next(
+            (place for place, answer in enumerate(self.failures) if _understood_chat(answer)), len(self.failures)
+        )
+        only_redirects = len(statuses) >= _REDIRECTS and all(300 <= status < 400 for status in statuses)
+        return only_redirects or len(self.failures) - understood > _MAX_FAILURES
 
-    def _nothing(self) -> Error:
-        """One sentence of why there is no file: the most telling failure."""
+    def _failure(self) -> Error:
+        """The error of a search without a result; it explains the failure that shows most."""
         chats_first = sorted(self.failures, key=lambda answer: not answer.asked.startswith("POST"))
-        for kind in ("walled", "busy", "unknown", "hears"):
+        for kind in ("key_refused", "busy", "unknown_model", "understood"):
             for answer in chats_first:
                 if sense(answer) == kind and answer.error is not None:
                     return _explained(kind, answer, self)
         last = next((answer.error for answer in self.failures if answer.error and answer.error.status != 404), None)
         text = f"no dialect was understood at {self.url}"
-        hint = last.hint if last and last.status and 300 <= last.status < 400 else _WHERE
+        hint = last.hint if last and last.status and 300 <= last.status < 400 else _GIVE_URL
         return ProtocolError(f"{text}: {said(last)}" if last else text, hint=hint)
 
 
-def _heard(answer: Answer) -> bool:
-    return answer.asked.startswith("POST") and sense(answer) in ("walled", "hears", "unknown", "busy")
+def _understood_chat(answer: Answer) -> bool:
+    is_chat = answer.asked.startswith("POST")
+    return is_chat and sense(answer) in ("key_refused", "understood", "unknown_model", "busy")
 
 
-_WHERE = "Give the URL of its API, up to where the endpoints begin."
+_GIVE_URL = "Give the URL of its API, up to where the endpoints begin."
 _NAME_ONE = "Name a model that it has: --model NAME."
+# {what the failure shows: (sentence, hint)}
 _REASONS = {
-    "walled": ("the key is refused, however it is sent", "Is it the right key for this host?"),
-    "keyless": ("the server wants a key", "Name the variable that holds it: --key-env NAME."),
+    "key_refused": ("the server refuses the key, in every place of a request", "Is it the right key for this host?"),
+    "no_key": ("the server requires a key", "Name the environment variable that holds it: --key-env NAME."),
     "busy": ("the server takes no requests now, so nothing was learned", "Try again later."),
-    "unknown": ("the server does not know the model", _NAME_ONE),
-    "hears": (
-        "something answers, but no chat came through",
+    "unknown_model": ("the server does not know the model", _NAME_ONE),
+    "understood": (
+        "the server answers, but refuses every chat",
         "Are the key and the model right? --model NAME names one.",
     ),
 }
@@ -284,9 +310,9 @@ _REASONS = {
 
 def _explained(kind: str, answer: Answer, search: Search) -> Error:
     assert answer.error is not None
-    where, what = f"{answer.asked} at {search.url}", said(answer.error)
-    if kind == "walled" and not search.line.key:
-        kind = "keyless"
+    request, reason = f"{answer.asked} at {search.url}", said(answer.error)
+    if kind == "key_refused" and not search.line.key:
+        kind = "no_key"
     sentence, hint = _REASONS[kind]
-    cls = ConfigError if kind in ("hears", "unknown") else type(answer.error)
-    return cls(f"{sentence} ({where}: {what})", hint=hint)
+    cls = ConfigError if kind in ("understood", "unknown_model") else type(answer.error)
+    return cls(f"{sentence} ({request}: {reason})", hint=hint)

@@ -1,4 +1,4 @@
-"""A provider's file on the way: what is known so far, as the mapping that will be written."""
+"""The draft of a provider's file: what is known so far, as the mapping that will be written."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Draft:
-    """A file and where it is tried. raw: the file without its address."""
+    """A draft and the base URL at which it is tried. raw: the file's mapping, without base_url."""
 
     id: str
     base_url: str
@@ -24,11 +24,11 @@ class Draft:
         return dict(self.raw["auth"])
 
     def over(self, overlay: Mapping[str, Any]) -> Draft:
-        """With an overlay's keys in place of its own."""
+        """The draft with an overlay merged over it."""
         return replace(self, raw=lay(self.raw, overlay))
 
     def speaking(self, dialect: str) -> Draft:
-        """The same place and key, in another dialect, and with nothing else that was learned of this one."""
+        """A new draft with the same base URL and auth in another dialect, without anything else that was learned."""
         return Draft.of(self.id, dialect, self.base_url, self.auth)
 
     def with_auth(self, auth: Mapping[str, Any]) -> Draft:
@@ -36,7 +36,7 @@ class Draft:
 
 
 def lay(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` on top of `base`, its nulls kept: in the file they take away what is inherited."""
+    """`over` merged on top of `base`. Nulls are kept, unlike in resolve.merge: in a file they remove inherited keys."""
     laid = dict(base)
     for key, value in over.items():
         below = laid.get(key)

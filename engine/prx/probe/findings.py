@@ -1,6 +1,6 @@
-"""What was found, and what an answer means: nothing is called impossible that was not refused as such.
+"""Findings, and what an answer proves: a feature counts as missing only where an error refuses that very feature.
 
-A status of success shows nothing by itself, and neither does an error that does not speak of what was asked for.
+A status of 200 alone proves nothing, and neither does an error that does not name the feature.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from prx.errors import Error
 
 Verdict = Literal["yes", "no", "open"]
 
-_LONGEST = 110  # characters of a server's words that a line repeats
-# Kinds of errors that may speak of a feature; the others are about the key, the pace, the line, or the length.
-_SPEAKING = ("bad_request", "not_found", "server", "capability", "protocol")
-# An error refuses a feature where it names it and says one of these, and is not about the thing sent.
+_LONGEST = 110  # characters of a server's message that a line repeats
+# Kinds of errors that may be about a feature; all others are about the key, the rate, the connection, or a length.
+_ABOUT_FEATURES = ("bad_request", "not_found", "server", "capability", "protocol")
+# An error refuses a feature where it names the feature and has one of these phrases, and none of _ABOUT_CONTENT.
 _REFUSING = (
     "support", "permitted", "allowed", "recognized", "recognised", "unknown", "unexpected", "not a ", "requires", "implemented",
     "available", "enabled", "disabled", "capable", "cannot say", "cannot take", "only user", "does not accept", "not accept", "unrecognized",
 )  # fmt: skip
-_OF_THE_THING = (
+# Phrases about the content that was sent, such as a picture: a better one might be accepted.
+_ABOUT_CONTENT = (
     "too small",
     "too large",
     "too short",
@@ -35,7 +36,7 @@ _OF_THE_THING = (
 
 
 class Judged(NamedTuple):
-    """What one answer shows. verdict: yes · ignored (as if it had not been asked for) · open."""
+    """What one answer shows about a feature. ignored: the answer is as if the request had not contained it."""
 
     verdict: Literal["yes", "ignored", "open"]
     how: str
@@ -43,12 +44,12 @@ class Judged(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing learned, or not.
+    """What the probe has learned about one subject, or that it has not learned it (open).
 
-    asked       the request that showed it
-    how         what came, in words
-    capability  the flag that it settles, "" for none
-    overlay     what it changes in the file
+    asked       the request that showed it: method, path and special parameters
+    how         what the answer was, in words
+    capability  the capability that it decides, "" for none
+    overlay     the keys that it sets in the file
     """
 
     name: str
@@ -60,35 +61,37 @@ class Finding:
 
     @property
     def note(self) -> str:
+        """Request and answer, as they stand beside a line of the file."""
         return f"{self.asked}: {self.how}" if self.asked else self.how
 
     def plain(self) -> dict[str, Any]:
+        """The finding in JSON's types."""
         rows = {"name": self.name, "verdict": self.verdict, "asked": self.asked, "how": self.how}
         return rows | ({"capability": self.capability} if self.capability else {})
 
 
 def told(text: str, longest: int = _LONGEST) -> str:
-    """A server's words on one line, printable, and not endless."""
-    words = "".join(character for character in " ".join(text.split()) if character.isprintable())
-    return words if len(words) <= longest else f"{words[:longest]}…"
+    """A text of a server's in one line, printable, and shortened to `longest` characters."""
+    line = "".join(character for character in " ".join(text.split()) if character.isprintable())
+    return line if len(line) <= longest else f"{line[:longest]}…"
 
 
 def said(error: Error) -> str:
-    """An error on one line."""
+    """Status or kind, and message of an error, in one line."""
     return told(error.summary() if error.status else f"{error.kind}: {error.message}")
 
 
 def text_of(error: Error) -> str:
-    """All that an error says, in lower case."""
+    """Message, code and type of an error, in lower case."""
     return f"{error.message}\n{error.view.get('text', '')}".lower()
 
 
-def refuses(error: Error, words: tuple[str, ...]) -> bool:
-    """Whether an error says of the feature with these names that there is none."""
+def refuses(error: Error, names: tuple[str, ...]) -> bool:
+    """Whether an error refuses a feature. names: words by which an error may name it."""
     text = text_of(error)
     return (
-        error.kind in _SPEAKING
-        and any(word in text for word in words)
-        and any(word in text for word in _REFUSING)
-        and not any(word in text for word in _OF_THE_THING)
+        error.kind in _ABOUT_FEATURES
+        and any(name in text for name in names)
+        and any(phrase in text for phrase in _REFUSING)
+        and not any(phrase in text for phrase in _ABOUT_CONTENT)
     )

@@ -1,4 +1,4 @@
-"""All the questions, put to the door that opened. What gets through changes the draft; what does not is left out."""
+"""Asks all questions at the door that was found. A remedy that helps changes the draft for all further questions."""
 
 from __future__ import annotations
 
@@ -13,20 +13,25 @@ from prx.probe.doors import HELLO, Found, sense
 from prx.probe.findings import Finding, Judged, refuses, said
 from prx.probe.line import Answer, Ask, Line, SpentError
 from prx.probe.questions import QUESTIONS, Question
-from prx.probe.remedies import coax
+from prx.probe.remedies import ask_with_remedies
 from prx.spec.model import Spec
 from prx.spec.resolve import then
 
-_BUSY = 3  # so many questions given up one after the other, and nothing more is asked
-_TIRED = ("rate_limit", "quota", "timeout", "connection")
+_MAX_BUSY = 3  # after so many questions in a row that a busy server did not answer, no more are asked
+_BUSY_KINDS = ("rate_limit", "quota", "timeout", "connection")
 _TWICE = 2
 _NO_PATH = (404, 405, 410, 501)
-_SOLID = ("auth", "bad_request", "not_found")  # kinds of errors that will be the same tomorrow
+_PERMANENT = ("auth", "bad_request", "not_found")  # kinds of errors that do not depend on when the request is sent
 
 
 @dataclass
 class Interview:
-    """See the module. findings: in the order of the questions."""
+    """The questions to one server.
+
+    findings  in the order of the questions
+    answers   by the name of the question; "chat" is that of the search
+    busy      how many questions in a row a busy server has not answered
+    """
 
     line: Line
     found: Found
@@ -36,7 +41,7 @@ class Interview:
     busy: int = 0
 
     def run(self) -> None:
-        """Ask everything. Where no more requests may be sent, the rest is noted as not learned."""
+        """Ask all questions. Once no more requests may be sent, the findings of the others are open."""
         self.draft, self.answers["chat"] = self.found.draft, self.found.answer
         self._add(*self.found.findings)
         why = ""
@@ -72,45 +77,48 @@ class Interview:
     def _question(self, question: Question) -> list[Finding]:
         missing = [name for name in question.needs if not self._known(name)]
         if missing:
-            return [Finding(question.name, "open", f"not asked, since it takes {' and '.join(missing)}")]
-        made: list[Finding] = []
-        verdict = self._verdict(question, self._views(question, made))
-        return [*made, verdict]
+            return [Finding(question.name, "open", f"not asked, since it requires {' and '.join(missing)}")]
+        remedies: list[Finding] = []
+        verdict = self._verdict(question, self._answers(question, remedies))
+        return [*remedies, verdict]
 
     def _known(self, name: str) -> bool:
         return any(finding.name == name and finding.verdict == "yes" for finding in self.findings)
 
-    def _views(self, question: Question, made: list[Finding]) -> Iterator[Answer]:
-        """Answers that may show it: one that is there already, then one for each request."""
+    def _answers(self, question: Question, remedies: list[Finding]) -> Iterator[Answer]:
+        """Answers that may decide a question: one of an earlier question, then one for each request. The remedies that they
+        needed are added to `remedies`.
+        """
         if question.reads in self.answers:
             yield self.answers[question.reads]
         for ask in question.asks:
-            yield self._asked(question, ask, made)
+            yield self._ask(question, ask, remedies)
         if question.helps:
-            yield from self._helped(question, made)
+            yield from self._ask_with_help(question, remedies)
 
-    def _asked(self, question: Question, ask: Ask, made: list[Finding]) -> Answer:
-        answer, draft, remedies = coax(self.line, self.draft, ask)
+    def _ask(self, question: Question, ask: Ask, remedies: list[Finding]) -> Answer:
+        answer, draft, needed = ask_with_remedies(self.line, self.draft, ask)
         self._count(answer)
         if answer.error is None:
             self.draft = draft
             self.answers[question.name] = answer
-            made += remedies
+            remedies += needed
         return answer
 
-    def _helped(self, question: Question, made: list[Finding]) -> Iterator[Answer]:
-        """The last request once more, with what may help laid over the draft."""
+    def _ask_with_help(self, question: Question, remedies: list[Finding]) -> Iterator[Answer]:
+        """The answer to the last request with `question.helps` over the draft, if it shows the feature."""
         draft = self.draft.over(question.helps)
         answer = self.line.ask(draft, question.asks[-1])
         if answer.error is None and question.shows(answer).verdict == "yes":
             self.draft = draft
-            made.append(Finding("way of asking", "no", "ignored otherwise", answer.asked, overlay=question.helps))
+            finding = Finding("form of the request", "no", "ignored without it", answer.asked, overlay=question.helps)
+            remedies.append(finding)
             yield answer
 
-    def _verdict(self, question: Question, views: Iterator[Answer]) -> Finding:
-        """Yes where one answer shows it, no where it was refused as such or ignored twice, else open."""
+    def _verdict(self, question: Question, answers: Iterator[Answer]) -> Finding:
+        """Yes where an answer shows the feature; no where an error refuses it, or two answers ignore it; else open."""
         ignored: list[str] = []
-        for answer in views:
+        for answer in answers:
             judged = self._judged(question, answer)
             if isinstance(judged, Finding):
                 return judged
@@ -123,23 +131,23 @@ class Interview:
         return Finding(question.name, "open", judged.how, answer.asked, question.capability)
 
     def _judged(self, question: Question, answer: Answer) -> Finding | Judged:
-        """What an answer shows; a finding where it settles the question by itself."""
+        """What an answer shows; a Finding where it decides the question alone."""
         if answer.error is not None:
             return _of_error(question.name, answer, question.capability, refused=refuses(answer.error, question.words))
         judged = question.shows(answer)
         assert answer.reply is not None
         if judged.verdict != "yes" and answer.reply.finish_reason == "length":
-            return Judged("open", f"cut at its limit before it showed anything ({judged.how})")
+            return Judged("open", f"the answer was cut at max_tokens before it showed anything ({judged.how})")
         return judged
 
     def _count(self, answer: Answer) -> None:
-        """Raise SpentError where one question after the other had to be given up to a busy or silent server."""
-        limited = answer.error is not None and answer.error.kind in _TIRED
-        self.busy = self.busy + 1 if limited else 0
-        if self.busy >= _BUSY and answer.error is not None:
-            raise SpentError(f"the server answers no more: {said(answer.error)}")
+        """Raise SpentError where the server was busy or silent for _MAX_BUSY questions in a row."""
+        is_busy = answer.error is not None and answer.error.kind in _BUSY_KINDS
+        self.busy = self.busy + 1 if is_busy else 0
+        if self.busy >= _MAX_BUSY and answer.error is not None:
+            raise SpentError(f"the server does not answer any more: {said(answer.error)}")
 
-    # -------------------------------------------------------------- questions of their own kind
+    # -------------------------------------------------------------- questions that are not in the table
 
     def _models(self) -> list[Finding]:
         names = self.found.names
@@ -154,7 +162,7 @@ class Interview:
         return [_of_error("models", names, "models", refused=_no_such_path(names))]
 
     def _others(self) -> list[tuple[str, str]]:
-        """Capabilities that are a way out into another dialect, and which."""
+        """(capability, dialect) of each fallback of the dialect that changes to another dialect."""
         raw = self.line.definition(self.found.draft).raw.get("fallbacks", {})
         return [
             (row["needs"], then(row)["extends"])
@@ -166,17 +174,15 @@ class Interview:
         answer = self.line.ask(self.draft.speaking(dialect), Ask(HELLO))
         self._count(answer)
         if answer.error is None:
-            return [Finding(name, "yes", "a chat came through", answer.asked, name)]
+            return [Finding(name, "yes", "a chat was answered", answer.asked, name)]
         return [_of_error(name, answer, name, refused=_no_such_path(answer))]
 
     def _no_key(self) -> list[Finding]:
         answer = self.line.ask(self.draft, Ask(HELLO, key="none", holds="no key"))
-        if sense(answer) == "walled" and answer.error is not None:
+        if sense(answer) == "key_refused" and answer.error is not None:
             how = said(answer.error)
             return [Finding("no key", "yes", how, answer.asked, overlay={"auth": {"required": True}})]
-        return [
-            Finding("no key", "open", said(answer.error) if answer.error else "answered all the same", answer.asked)
-        ]
+        return [Finding("no key", "open", said(answer.error) if answer.error else "answered without one", answer.asked)]
 
     def _wrong_key(self) -> list[Finding]:
         return self._case("wrong_key", Ask({**HELLO, "max_tokens": 20}, key="wrong", holds="a wrong key"))
@@ -187,17 +193,17 @@ class Interview:
         )
 
     def _case(self, name: str, ask: Ask) -> list[Finding]:
-        """A conformance case of an error: as usual, or a deviation that says what came instead."""
+        """The finding of a conformance case that expects an error: yes, or no with a deviation for the file."""
         answer = self.line.ask(self.draft, ask)
         self._count(answer)
         label, error = name.replace("_", " "), answer.error
         case = next(case for case in cases.load() if case.name == name)
-        how = f"{error.kind}, {said(error)}" if error else "answered all the same"
-        if error is not None and error.kind not in _SOLID:
+        how = f"{error.kind}, {said(error)}" if error else "answered without an error"
+        if error is not None and error.kind not in _PERMANENT:
             return [Finding(label, "open", how, answer.asked)]
-        if not cases.failures(case, self.spec, seen(answer, self.line.model)):
+        if not cases.failures(case, self.spec, case_view(answer, self.line.model)):
             return [Finding(label, "yes", how, answer.asked)]
-        return [Finding(label, "no", how, answer.asked, overlay={"deviations": {name: [_holds(answer)]}})]
+        return [Finding(label, "no", how, answer.asked, overlay={"deviations": {name: [_condition(answer)]}})]
 
 
 def _of_error(name: str, answer: Answer, capability: str, *, refused: bool) -> Finding:
@@ -210,8 +216,8 @@ def _no_such_path(answer: Answer) -> bool:
     return sense(answer) == "absent" and answer.error is not None and answer.error.status in _NO_PATH
 
 
-def seen(answer: Answer, model: str) -> dict[str, Any]:
-    """An answer as the conditions of a case look at it."""
+def case_view(answer: Answer, model: str) -> dict[str, Any]:
+    """An answer as the view of a case's conditions, see cases.play."""
     names = ("kind", "status", "message", "retryable", "hint")
     error = {name: getattr(answer.error, name) for name in names} if answer.error else None
     return {
@@ -223,7 +229,8 @@ def seen(answer: Answer, model: str) -> dict[str, Any]:
     }
 
 
-def _holds(answer: Answer) -> str:
+def _condition(answer: Answer) -> str:
+    """A condition that holds for this answer."""
     if answer.error is None:
         return "reply.content" if answer.reply and answer.reply.content else "reply"
     return f"error.kind == '{answer.error.kind}' && error.status == `{answer.error.status or 'null'}`"

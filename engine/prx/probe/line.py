@@ -1,8 +1,8 @@
-"""The line to a server: every request goes through here, is counted, and keeps its distance from the one before.
+"""Sends all requests of a probe to the server, counts them, and pauses between them.
 
-What is asked goes through an ordinary Client with an ordinary provider file, to one host, with one key; there are
-no retries and no fallbacks, so that one question is one request. Where the server wants fewer requests it gets
-fewer: its Retry-After is kept, within bounds, and then the question is given up.
+Each goes through an ordinary Client with an ordinary provider file, to one host, with one key. There are
+no retries and no fallbacks, so that a question costs one request. If the server asks for fewer requests, its Retry-After
+is obeyed up to a limit; after that the question is given up.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from prx.spec.definition import Definition
 from prx.spec.model import Spec
 
 TIMEOUT, DEADLINE = 60.0, 180.0  # seconds without a byte, and for one answer
-_VARIABLE = "PRX_PROBE_KEY"  # what the key is called in the configuration that the client is given
-_WAITS = 2  # how often a question waits for a busy server
-_LONGEST_WAIT = 30.0
+_VARIABLE = "PRX_PROBE_KEY"  # the environment variable of the key in the client's configuration
+_WAITS = 2  # how often a request is repeated while the server is busy
+_LONGEST_WAIT = 30.0  # seconds
 _BUSY = (503, 529)
-_WORD = 8  # characters: a shorter key may be part of the name of a model
+_SHORT_KEY = 8  # characters; a shorter key (such as "none", for a local server) may occur in names of models
 _PLAIN = ("messages", "temperature", "max_tokens")
 
 How = Literal["chat", "stream", "models"]
@@ -42,12 +42,17 @@ Key = Literal["right", "wrong", "none"]
 
 
 class SpentError(Exception):
-    """No more requests: those that were allowed have been sent, or the server wants fewer of them."""
+    """No more requests may be sent: the limit is reached, or the server stays busy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One request in a client's words. holds: what is in it that its parameters do not show."""
+    """One request.
+
+    call   arguments of Client.chat or Client.stream
+    model  "" for that of the probe
+    holds  a word for what is special in the request and not visible from the names of its parameters
+    """
 
     call: Mapping[str, Any] = field(default_factory=dict)
     how: How = "chat"
@@ -57,14 +62,19 @@ class Ask:
 
     @property
     def special(self) -> str:
-        """What this request has that a plain one has not."""
+        """The special parts of this request, as evidence lists them; "" for a plain chat."""
         named = [name for name in self.call if name not in _PLAIN]
         return ", ".join([*(["stream"] if self.how == "stream" else []), *named, *([self.holds] if self.holds else [])])
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of it. asked: the request, in words; spec: of the file it went through."""
+    """The answer to a request.
+
+    asked  the request, as evidence names it: method, path and special parts; "" where it was not sent
+    names  the listed models, for a request of models
+    spec   that the request and the answer went through
+    """
 
     asked: str
     reply: Reply | None = None
@@ -76,9 +86,14 @@ class Answer:
 
 @dataclass
 class Line:
-    """See the module. folder: for drafts; folders: further ones of the client; say: takes a sentence about waiting.
+    """The connection of a probe to the server. In answers the key is masked, since parts of them are written to the file.
 
-    What comes through it is without the key: it may end in a file.
+    folder   where the files of drafts are written
+    folders  further folders of providers for the clients
+    limit    the most requests
+    pause    seconds between two requests
+    say      called with a sentence while the server is busy
+    spent    requests sent so far
     """
 
     key: str
@@ -93,13 +108,13 @@ class Line:
     _clients: dict[str, Client] = field(default_factory=dict)
 
     def ask(self, draft: Draft, ask: Ask) -> Answer:
-        """Send a request; again, after a while, where the server was busy. Raises SpentError."""
+        """Send a request; while the server is busy, wait and send it again. Raises SpentError."""
         for turn in range(_WAITS + 1):
             answer = self._once(draft, ask)
             seconds = _wait(answer.error, turn)
             if seconds is None or turn == _WAITS:
                 break
-            self.say(f"{answer.asked}: the server is busy; waits {seconds:.0f} s")
+            self.say(f"{answer.asked}: the server is busy; waiting {seconds:.0f} s")
             time.sleep(seconds)
         return answer
 
@@ -108,7 +123,7 @@ class Line:
         return Mask([Secret(self.key)])
 
     def definition(self, draft: Draft) -> Definition:
-        """The draft, resolved and ready to be compiled."""
+        """The definition of a draft's file."""
         return self._client(draft, "right").accounts.get(draft.id).definition
 
     def close(self) -> None:
@@ -117,7 +132,7 @@ class Line:
 
     def _once(self, draft: Draft, ask: Ask) -> Answer:
         if self.spent >= self.limit:
-            raise SpentError(f"all of the {self.limit} requests were spent before it was asked")
+            raise SpentError(f"not asked: the limit of {self.limit} requests was reached")
         if self.spent:
             time.sleep(self.pause)
         self.spent += 1
@@ -126,18 +141,18 @@ class Line:
         try:
             return self._masked(_sent(client, draft, ask, asked, ask.model or self.model))
         except Error as error:
-            unsent = error.kind == "capability"  # the dialect has no word for it
+            unsent = error.kind == "capability"  # the dialect cannot express the call, so nothing was sent
             self.spent -= unsent
             return Answer("" if unsent else asked, error=error)
 
     def _masked(self, answer: Answer) -> Answer:
-        """Without the key. A model whose name has it is none, but where the key is a word as local servers want one."""
-        word = len(self.key) < _WORD
-        names = tuple(name for name in answer.names if word or self.mask.text(name) == name)
+        """The answer with the key masked. A model whose name contains the key is left out: masked, it could not be called."""
+        is_short = len(self.key) < _SHORT_KEY
+        names = tuple(name for name in answer.names if is_short or self.mask.text(name) == name)
         return replace(answer, names=names, reply=answer.reply and _safe(answer.reply, self.mask))
 
     def _client(self, draft: Draft, key: Key) -> Client:
-        """A client of its own for each draft and key: nothing is remembered from one to the other."""
+        """A separate client for each draft and key, so that none uses what another has remembered."""
         name = json.dumps([draft.base_url, draft.raw, key], sort_keys=True)
         if name not in self._clients:
             folder = self.folder / str(len(self._clients))
@@ -156,7 +171,7 @@ class Line:
 
 
 def _request(client: Client, draft: Draft, ask: Ask) -> str:
-    """Method, path and what is special, as evidence names them."""
+    """Method, path and special parts of a request, as evidence names it."""
     endpoints = client.accounts.get(draft.id).definition.spec().endpoints
     path = endpoints.get(ask.how) or endpoints["chat"]
     url = endpoint_url(draft.base_url, path)
@@ -177,14 +192,16 @@ def _sent(client: Client, draft: Draft, ask: Ask, asked: str, model: str) -> Ans
 
 
 def _safe(reply: Reply, mask: Mask) -> Reply:
-    """Without the key in what a finding repeats the beginning of: of half a key, nobody knows later what it is."""
+    """The reply with the key masked. It has to be masked here: findings shorten texts, and half a key would not be found
+    later.
+    """
     calls = tuple(call._replace(arguments=mask.text(call.arguments)) for call in reply.tool_calls)
     reasoning = reply.reasoning and mask.text(reply.reasoning)
     return reply._replace(content=mask.text(reply.content), reasoning=reasoning, tool_calls=calls)
 
 
 def _wait(error: Error | None, turn: int) -> float | None:
-    """Seconds before the same request is sent again; None where it should not be."""
+    """Seconds to wait before the same request is sent again; None where it should not be repeated."""
     if error is None or (error.kind != "rate_limit" and (error.status not in _BUSY or error.retry_after is None)):
         return None
     seconds = error.retry_after if error.retry_after is not None else 2.0 ** (turn + 1)

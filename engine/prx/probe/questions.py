@@ -1,7 +1,7 @@
-"""The questions, as data: what is asked, how an error would name it, and what an answer must show.
+"""The questions, as data: requests, the words by which an error names the feature, and what an answer must show.
 
-An answer shows a thing where it could not be so without it: two calls, several events, JSON with a word that only
-the schema holds, the colour of a picture. What came as if nothing had been asked for was ignored.
+An answer proves a feature if it could not look so without it: two calls, several events, JSON with a word that only
+the schema contains, the colour of a picture. The feature was ignored if the answer is as it would be without it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from prx.probe.doors import HELLO, LIMIT
 from prx.probe.findings import Judged, told
 from prx.probe.line import Answer, Ask
 
-THINKING = 2048  # max_tokens where it thinks
-_SLACK = 8  # tokens that a limit of 5 may become
-_WORD = "prx-7"  # what no model says unless the schema makes it
+THINKING = 2048  # max_tokens for a model that reasons
+_SLACK = 8  # tokens; servers do not count exactly, so a limit of 5 may give so many
+_WORD = "prx-7"  # a word that no model writes unless the schema requires it
 _RED = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAACAAAAAgCAIAAAD8GO2jAAAAJ0lEQVR42u3NsQkAAAjAsP7/tF7hIA"
     "Syp6lTCQQCgUAgEAgEgi/BAjLD/C5w/SM9AAAAAElFTkSuQmCC"
@@ -47,16 +47,16 @@ Judge = Callable[[Answer], Judged]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One thing to find out.
+    """One feature to find out about.
 
     name        for people
-    capability  the flag that it settles, "" for none
-    asks        requests, one after the other until one shows it
-    words       how an error would name it
-    shows       what an answer means
-    reads       a question whose answer may show it already
-    needs       questions that must have been answered with yes
-    helps       a piece of the file that may help where all of the requests were ignored
+    capability  the capability that it decides, "" for none
+    asks        requests, sent one after the other until one shows the feature
+    words       words by which an error may name the feature
+    shows       judges an answer
+    reads       name of an earlier question whose answer may already show it
+    needs       names of questions that must have been answered with yes
+    helps       an overlay of the file to try if all requests were ignored
     """
 
     name: str

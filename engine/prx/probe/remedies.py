@@ -1,6 +1,6 @@
-"""What helps where a server refuses a way of saying something: the dialect's own fallbacks, then some words of the vocabulary.
+"""Remedies for a refused request: the dialect's own fallbacks, then a few other keys of a provider's file.
 
-A remedy is a piece of a provider's file. It is kept where the same question gets through with it.
+A remedy is an overlay of a provider's file. It is kept if the same request is answered with it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def _parameter(name: str, row: Overlay) -> Overlay:
     return {"request": {"parameters": {name: row}}}
 
 
-# What the call has said, and what may be said in its place.
-_WAYS: tuple[tuple[str, Overlay], ...] = (
+# (part of a call that an error names, overlay that replaces or removes it)
+_OVERLAYS: tuple[tuple[str, Overlay], ...] = (
     ("system", {"request": {"system": "merge_into_first_user"}}),
     ("max_tokens", _parameter("max_tokens", {"rename": "max_completion_tokens"})),
     ("max_tokens", _parameter("max_tokens", {"drop": True})),
@@ -32,19 +32,19 @@ _WAYS: tuple[tuple[str, Overlay], ...] = (
 )
 
 
-class Coaxed(NamedTuple):
-    """An answer, the draft that got it, and the remedies that it took."""
+class Adapted(NamedTuple):
+    """An answer, the draft with which it came, and a finding for each remedy that it needed."""
 
     answer: Answer
     draft: Draft
     findings: tuple[Finding, ...]
 
 
-def coax(line: Line, draft: Draft, ask: Ask) -> Coaxed:
-    """Ask, and ask in other ways where the way of asking is what is refused."""
+def ask_with_remedies(line: Line, draft: Draft, ask: Ask) -> Adapted:
+    """Send a request; where it is refused for a reason that has a remedy, send it again with the remedy."""
     answer = line.ask(draft, ask)
     tried: list[Overlay] = []
-    found: tuple[Finding, ...] = ()
+    findings: tuple[Finding, ...] = ()
     while answer.error is not None and len(tried) < _TRIES:
         overlay = next((each for each in remedies(line, draft, answer.error) if each not in tried), None)
         if overlay is None:
@@ -52,14 +52,14 @@ def coax(line: Line, draft: Draft, ask: Ask) -> Coaxed:
         tried.append(overlay)
         better = line.ask(draft.over(overlay), ask)
         if better.error is None or overlay not in list(remedies(line, draft, better.error)):
-            how = f"refused otherwise ({said(answer.error)})"
-            finding = Finding("way of asking", "no", how, answer.asked, overlay=overlay)
-            answer, draft, found = better, draft.over(overlay), (*found, finding)
-    return Coaxed(answer, draft, found)
+            how = f"refused without it ({said(answer.error)})"
+            finding = Finding("form of the request", "no", how, answer.asked, overlay=overlay)
+            answer, draft, findings = better, draft.over(overlay), (*findings, finding)
+    return Adapted(answer, draft, findings)
 
 
 def remedies(line: Line, draft: Draft, error: Error) -> Iterator[Overlay]:
-    """What may help against an error, the likeliest first."""
+    """The overlays that may help against an error, the most likely first."""
     definition = line.definition(draft)
     spec = definition.spec()
     for row in spec.fallbacks:
@@ -68,6 +68,6 @@ def remedies(line: Line, draft: Draft, error: Error) -> Iterator[Overlay]:
             yield changes
     if error.kind in ("bad_request", "server"):
         call = error.view.get("call", {})
-        for name, overlay in _WAYS:
+        for name, overlay in _OVERLAYS:
             if (call.get(name) or name in call.get("params", {})) and name in text_of(error):
                 yield overlay

@@ -1,4 +1,4 @@
-"""The file: what was learned, every line with the request that showed it, and below it what was not learned."""
+"""Writes the file: what was learned, each line with the request that showed it, and at the end what was not learned."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from prx.spec import schema
 Keys = tuple[str, ...]
 
 
-# What differs from model to model: where a server has several, a no holds for the one that was asked.
+# Capabilities that differ between models: where a server has several models, a no counts for the tested one only.
 OF_A_MODEL = ("tools", "tool_choice", "parallel_tools", "vision", "audio", "json_schema", "reasoning")
 
 
 def content(draft: Mapping[str, Any], findings: list[Finding]) -> dict[str, Any]:
-    """The mapping of the file: the draft and what the findings change, in the schema's order."""
+    """The mapping of the file: the draft with the findings' overlays, in the order of the schema."""
     value: Mapping[str, Any] = draft
     for finding in findings:
         value = lay(value, finding.overlay)
@@ -30,7 +30,9 @@ def content(draft: Mapping[str, Any], findings: list[Finding]) -> dict[str, Any]
 
 
 def flagged(findings: list[Finding], model: str, count: int) -> list[Finding]:
-    """The findings, each flag as an overlay: of the provider, or of the model where there are several (count)."""
+    """The findings, with their capabilities in their overlays. count: how many models the server has; of several, a missing
+    capability is written as an override of the tested model.
+    """
     return [_flagged(finding, model if count > 1 else "") for finding in findings]
 
 
@@ -44,26 +46,26 @@ def _flagged(finding: Finding, model: str) -> Finding:
 
 
 def notes(findings: list[Finding]) -> dict[Keys, str]:
-    """The evidence of each line, by its keys."""
+    """{path of a key: evidence that stands beside its line}."""
     return {keys: finding.note for finding in findings for keys in _leaves(finding.overlay)}
 
 
 def text(value: Mapping[str, Any], evidence: Mapping[Keys, str], rest: list[str], date: str) -> str:
-    """The file's text. rest: lines below it, as comments."""
+    """The text of the file. rest: further lines, which become comments at its end."""
     lines = [*_lines(value, evidence, date, ()), *(f"# {line}" if line else "#" for line in rest)]
     return "\n".join(lines) + "\n"
 
 
 def open_questions(findings: list[Finding]) -> list[str]:
-    """What was not learned, and why, one line each."""
+    """One line for each subject that was not learned, with the reason."""
     return [f"{finding.name}: {finding.note}" for finding in findings if finding.verdict == "open"]
 
 
 def uncounted(findings: list[Finding]) -> list[Finding]:
-    """Deviations of the cases that count tokens, where a server counts none."""
-    silent = {each.name: each for each in findings if each.verdict == "no" and each.name in _COUNTS}
+    """Findings with deviations for the conformance cases that check usage, where the server reports none."""
+    without_usage = {each.name: each for each in findings if each.verdict == "no" and each.name in _COUNTS}
     rows = []
-    for name, finding in silent.items():
+    for name, finding in without_usage.items():
         for case in (case for case in cases.load() if case.ask == _COUNTS[name]):
             kept = [condition for condition in case.hold if "usage" not in condition or "||" in condition]
             if len(kept) < len(case.hold):
@@ -72,7 +74,7 @@ def uncounted(findings: list[Finding]) -> list[Finding]:
     return rows
 
 
-_COUNTS = {"usage": "chat", "stream usage": "stream"}  # questions and the cases they speak for
+_COUNTS = {"usage": "chat", "stream usage": "stream"}  # {question: method of the cases that it is about}
 
 
 def _leaves(overlay: Mapping[str, Any], above: Keys = ()) -> Iterator[Keys]:
@@ -98,10 +100,10 @@ def _lines(value: Mapping[str, Any], evidence: Mapping[Keys, str], date: str, ab
 
 
 def _overrides(rows: Mapping[str, Any], evidence: Mapping[Keys, str], date: str) -> Iterator[str]:
-    """What holds for one model: a list in the file, kept by the pattern here."""
+    """The lines of `overrides`: in the file a list, here a mapping by the model's pattern."""
     yield "overrides:"
     for model, row in rows.items():
-        yield f"  - model: {_flow(model)}  # the one that was asked; there are others"
+        yield f"  - model: {_flow(model)}  # the model that was probed; the server has others"
         yield from _lines(row, evidence, date, ("overrides", model))
 
 

@@ -1,7 +1,7 @@
-"""Whether a value is certainly right by a schema, without jsonschema: for the many files in which nothing is wrong.
+"""Accepts a value that is certainly valid by a schema, without jsonschema: most files have no fault.
 
-jsonschema takes longer to import than a call takes to make. It stays the judge: whatever is wrong here, or in doubt
-(a keyword that has no row below, a number that is none), is looked at by it, and all sentences are from it.
+To import jsonschema takes longer than a call. It still decides: a value that is not accepted here, because it is faulty
+or in doubt (a keyword that has no row below, NaN), is validated by jsonschema, and all messages come from there.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from math import isfinite
 from typing import Any
 
 Schema = Mapping[str, Any]
-# Whether a value fits what a keyword wants of it, within its schema and the whole one.
+# (value, the keyword's value, the schema that has the keyword, the root schema) -> whether the value is valid
 Rule = Callable[[Any, Any, Schema, Schema], bool]
 
 
 class _DoubtError(Exception):
-    """A question for jsonschema."""
+    """Only jsonschema can decide about this value."""
 
 
 def accepts(schema: Schema, value: Any) -> bool:
-    """True only for a value that has nothing wrong."""
+    """True only for a value that is valid; False also where only jsonschema can decide."""
     try:
         return _fits(schema, value, schema)
     except (_DoubtError, RecursionError):
@@ -52,7 +52,7 @@ def _number(value: Any) -> bool:
 
 def _integer(value: Any) -> bool:
     if isinstance(value, float):
-        raise _DoubtError  # 1.0 is a whole number to some
+        raise _DoubtError  # JSON Schema takes 1.0 for a whole number
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -65,12 +65,12 @@ def _properties(value: Any, wanted: Any, _schema: Schema, root: Schema) -> bool:
 
 
 def _additional(value: Any, wanted: Any, schema: Schema, root: Schema) -> bool:
-    more = (
+    others = (
         [item for key, item in value.items() if key not in schema.get("properties", ())]
         if isinstance(value, dict)
         else []
     )
-    return not more if wanted is False else wanted is True or all(_fits(wanted, item, root) for item in more)
+    return not others if wanted is False else wanted is True or all(_fits(wanted, item, root) for item in others)
 
 
 def _names(value: Any, wanted: Any, _schema: Schema, root: Schema) -> bool:
@@ -126,7 +126,7 @@ def _compared(holds: Callable[[Any, Any], bool]) -> Rule:
     return lambda value, wanted, _schema, _root: not _number(value) or holds(value, wanted)
 
 
-# Keywords that want nothing of a value; `then` is looked at by `if`.
+# Keywords that do not restrict a value; `then` is read by the rule of `if`.
 _SILENT = {"$schema", "$id", "$defs", "title", "description", "examples", "default", "then", "deprecated", "$comment"}
 _KINDS: Mapping[str, Callable[[Any], bool]] = {
     "object": lambda value: isinstance(value, dict),

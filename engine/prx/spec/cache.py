@@ -1,10 +1,10 @@
-"""What was made of a provider's files, stored on disk for the next process: mappings, and the trees of expressions.
+"""Stores on disk what was made of a provider's files, for the next process: resolved mappings, and trees of expressions.
 
-It is data, as JSON, and nothing of it is ever run. What comes of packaged files is stored beside the package's own code,
-where Python keeps its own; of all others, in a folder of the user's (~/.cache/prx; PRX_CACHE names another, and an
-empty one none). Never beside a provider's file. A mapping says where keys go, so only what nobody else could have
-written is read (spec/owned.py). All is stored under what it was made of, so that a change of a file, of the engine or
-of a parser leaves nothing of it in use.
+Stored is JSON; nothing of it is executed. Results of packaged files are stored in the package's __pycache__, those of all
+other files in a folder of the user's (~/.cache/prx; PRX_CACHE names another one, and set to nothing, none); never beside a
+provider's file. A mapping decides where keys are sent, so a file is read only if no other user could have written it
+(spec/owned.py). Each result carries a digest of all it was made of: after a change of a file, of the engine or of a
+parser it is not used any more.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from prx.spec import owned
 from prx.spec.definition import Definition, Entry, SourceFile
 from prx.spec.files import Files
 
-_MOST = 4000  # files in a folder, before the oldest half goes
-_SMALL = 128 << 10  # bytes: what is larger is the index of somebody's large folder, and is not remembered
-_MAX_BYTES = 8 << 20  # of a file; the largest has a hundredth
+_MAX_FILES = 4000  # files in a folder, before the oldest half is removed
+_SMALL = 128 << 10  # bytes; a larger file, the index of a large folder, is not cached in memory
+_MAX_BYTES = 8 << 20  # of a file; the largest of the packaged ones has a hundredth of it
 BasePath = Callable[[str, Path | None], Path]
-_Row = Sequence[Any]  # a SourceFile: its name, the place of the file it was seen from (-1: none), a digest
+_Row = Sequence[Any]  # [name of a SourceFile, place of the row of its `of` (-1: none), digest of its bytes]
 
 
 class Store:
-    """A folder of results; without a folder, none are stored. What cannot be read or written is as if it were not there."""
+    """A folder of results; with folder=None nothing is stored. Files that cannot be read or written count as missing."""
 
     def __init__(self, folder: Path | None, *, writes: bool = True) -> None:
         self.folder, self._writes = folder, writes
 
     def get(self, name: str, made_of: str) -> Any:
-        """What was put under a name, if it was made of the same; else None."""
+        """The value that was stored under a name with the same `made_of`, or None."""
         if self.folder is None:
             return None
         try:
             head, _, data = owned.read(self.folder, f"{name}.kept", _MAX_BYTES).partition(b"\n")
-            # A damaged file has another head as well: the head has a checksum.
+            # The head has a checksum of the data: that of a damaged file differs.
             if head != _head(made_of, data):
                 return None
             return _small(data) if len(data) < _SMALL else json.loads(data)
@@ -55,7 +55,7 @@ class Store:
             return None
 
     def put(self, name: str, made_of: str, value: Any) -> None:
-        """Store a value, if JSON gives it back as it is."""
+        """Store a value, unless it would come back from JSON changed. made_of: a digest of all that the value depends on."""
         if self.folder is None or not self._writes:
             return
         with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
@@ -63,7 +63,7 @@ class Store:
             if json.loads(data) != value:
                 return
             owned.write(self.folder, f"{name}.kept", _head(made_of, data) + b"\n" + data)
-            owned.thin_out(self.folder, ".kept", _MOST)
+            owned.thin_out(self.folder, ".kept", _MAX_FILES)
 
 
 @lru_cache(maxsize=64)
@@ -73,23 +73,23 @@ def _small(data: bytes) -> Any:
 
 
 class DefinitionCache:
-    """Definitions on disk, each for as long as every file that it was made of is the same.
+    """Definitions on disk. Each is valid as long as every file that it was made of is the same.
 
-    folder        where those are that are not the package's, None for nowhere
-    files         what stands in a file now
-    base_path     which file `extends: name` means now, seen from another file; raises SpecError
-    expressions   where the trees of a definition's expressions come from and go to
+    folder        of the definitions of files outside the package; None for nowhere
+    files         gives the present bytes of a file
+    base_path     gives the file that `extends: name` means at present, in another file; raises SpecError
+    expressions   gets the stored trees of a definition's expressions
     """
 
     def __init__(self, folder: Path | None, files: Files, base_path: BasePath, expressions: Expressions) -> None:
         self._folder, self._files, self._base_path, self._expressions = folder, files, base_path, expressions
 
     def get(self, entry: Entry, *, trees: bool) -> Definition | None:
-        """The definition as it was made before, or None. trees: only with those of all its expressions."""
-        own, users = store_of(self._folder, packaged=entry.packaged), Store(self._folder)
-        definition = self._from(own, entry, trees=trees)
-        # A packaged file that extends one of the user's is with the user's.
-        return definition or (self._from(users, entry, trees=trees) if users.folder != own.folder else None)
+        """The stored definition, or None. trees: only one that was stored with the trees of all its expressions."""
+        usual, users = store_of(self._folder, packaged=entry.packaged), Store(self._folder)
+        definition = self._from(usual, entry, trees=trees)
+        # A packaged file that extends one of the user's files is stored in the user's folder.
+        return definition or (self._from(users, entry, trees=trees) if users.folder != usual.folder else None)
 
     def _from(self, store: Store, entry: Entry, *, trees: bool) -> Definition | None:
         try:
@@ -106,10 +106,8 @@ class DefinitionCache:
             return None
 
     def put(self, definition: Definition, *, trees: bool) -> None:
-        """Store a definition; trees: with those of all its expressions, so that the next process parses nothing."""
-        packaged = all(
-            file.packaged for file in definition.source_files
-        )  # beside the package's code is only what is of it
+        """Store a definition; trees: with the trees of all its expressions, so that the next process parses nothing."""
+        packaged = all(file.packaged for file in definition.source_files)
         store = store_of(self._folder, packaged=packaged)
         if store.folder is None:
             return
@@ -141,7 +139,7 @@ def _name(entry: Entry) -> str:
 
 
 def _put_shared(store: Store, value: Mapping[str, Any]) -> str:
-    """Store what many providers of a dialect share once, under its digest, which is given back."""
+    """Store a value that many providers of a dialect share only once, under a name made of its digest; gives the name."""
     name = f"shared-{digest(_json(value))[:32]}"
     if store.get(name, name) is None:
         store.put(name, name, value)
@@ -149,7 +147,7 @@ def _put_shared(store: Store, value: Mapping[str, Any]) -> str:
 
 
 def _json(value: Any) -> bytes:
-    """A value as it is stored. Raises ValueError, TypeError or RecursionError for what JSON has no form for."""
+    """A value as it is stored. Raises ValueError, TypeError or RecursionError for one that JSON cannot express."""
     return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
 
 
@@ -158,20 +156,22 @@ def _head(made_of: str, data: bytes) -> bytes:
 
 
 def store_of(user: Path | None, *, packaged: bool) -> Store:
-    """Where results are stored: of packaged files, or of others."""
-    return _of_the_package(user) if packaged else Store(user)
+    """The store for results of packaged files, or of others. user: the user's folder."""
+    return _packaged_store(user) if packaged else Store(user)
 
 
 @lru_cache(maxsize=8)
-def _of_the_package(user: Path | None) -> Store:
-    """For what is made of packaged files: beside the package's own code, or with the user's where that cannot be written."""
+def _packaged_store(user: Path | None) -> Store:
+    """The store for results of packaged files: in the package's __pycache__, or in the user's folder where prx may not
+    write there.
+    """
     beside = Path(importlib.util.cache_from_source(__file__)).parent
     writes = os.access(beside, os.W_OK) and not sys.dont_write_bytecode and owned.is_ours(beside)
     return Store(beside, writes=writes) if writes or user is None else Store(user)
 
 
 def cache_folder(env: Mapping[str, str]) -> Path | None:
-    """Where the user's are stored, by an environment; None for nowhere."""
+    """The user's folder by an environment; None for nowhere."""
     if "PRX_CACHE" in env:
         return Path(env["PRX_CACHE"]) if env["PRX_CACHE"] else None
     home = env.get("HOME", "")
@@ -182,15 +182,16 @@ def cache_folder(env: Mapping[str, str]) -> Path | None:
 
 @lru_cache(maxsize=64)
 def digest(data: bytes) -> str:
-    """A name for bytes that no others have."""
+    """SHA-256 of bytes, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
 @cache
 def _engine() -> str:
-    """The engine, the parsers below it and the Python that run: what a result depends on besides the files it was made of.
+    """A digest of prx's code and schemas, of the parsers and of the version of Python: all results depend on them.
 
-    By what stands in them: an installation may give every file the same time, and a change need not change its size.
+    It is made of the files' contents: an installation may give every file the same time, and a change may keep a file's
+    size.
     """
     rows = [(path[-40:], zlib.crc32(_bytes(path))) for path in sorted(_code())]
     return digest(repr((sys.version, rows)).encode())
@@ -200,12 +201,12 @@ def _code() -> Iterator[str]:
     here = Path(__file__).parents[1]
     for place in (here, here / "lang", here / "spec", resources.folder("schemas")):
         yield from (entry.path for entry in os.scandir(place) if entry.name.endswith((".py", ".pyc", ".json")))
-    parsers = (importlib.util.find_spec(name) for name in ("jmespath", "yaml"))  # each says its version in its __init__
+    parsers = (importlib.util.find_spec(name) for name in ("jmespath", "yaml"))  # their __init__.py has their version
     yield from (spec.origin for spec in parsers if spec and spec.origin)
 
 
 def _bytes(path: str) -> bytes:
-    # Fifty files: Path would take longer than reading.
+    # There are fifty files; with Path, opening them would take longer than reading them.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
         return os.read(descriptor, _MAX_BYTES)

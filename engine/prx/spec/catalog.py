@@ -1,4 +1,4 @@
-"""Which providers there are: folders of YAML files; of two files of one name the later folder's counts."""
+"""The catalogue of providers: folders of YAML files. Of two files with the same name the one in the later folder counts."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Catalog:
         return self._file(name) or self._file(self._aliases.get(name, ""))
 
     def entry_at(self, path: Path) -> Entry:
-        """The entry that a file of one of the folders makes."""
+        """The entry of a file in one of the folders."""
         return Entry(path.stem, path, packaged=path.is_relative_to(self.folders[0]))
 
     def entries(self) -> list[Entry]:
-        """Every provider, by id; where several folders offer one, the last folder's."""
+        """Every provider, sorted by id; where several folders have one, that of the last folder."""
         return [self._entries[name] for name in sorted(self._entries)]
 
     @cached_property
@@ -47,9 +47,7 @@ class Catalog:
         entries: dict[str, Entry] = {}
         for place in range(len(self.folders)):
             for entry in self._in_folder(place):
-                entries.pop(
-                    entry.id, None
-                )  # it stands where its folder does: of two aliases the stronger folder's wins
+                entries.pop(entry.id, None)  # so that it moves to the end: of two equal aliases the last one counts
                 entries[entry.id] = entry
         return entries
 
@@ -74,26 +72,26 @@ class Catalog:
         return entry
 
     def base_path(self, name: str, of: Path | None = None) -> Path:
-        """Where that file is. Raises SpecError."""
+        """The path of the file that `extends: name` means, in the file `of`. Raises SpecError."""
         return self.base_entry(name, of).path
 
     def dialects(self) -> list[str]:
         return sorted({path.stem for folder in self.folders for path in self.files.listed(folder / DIALECTS)})
 
     def offers(self, path: Path) -> bool:
-        """Whether another file answers to the name of this one."""
+        """Whether the catalogue has a provider, or for a dialect's file a dialect, of this file's name."""
         dialect = path.parent.name == DIALECTS
         return (self._file(path.stem, within=DIALECTS) if dialect else self.entry(path.stem)) is not None
 
-    # ------------------------------------------------------------ what files say of themselves
+    # ------------------------------------------------------------ keys of files, read without loading them
 
     def glance(self, entry: Entry) -> Raw:
-        """What a file says of itself, read without checks; empty where it cannot be read."""
+        """{aliases, former_urls, base_url, auth} of a file, as far as it has them, unchecked; {} if it cannot be read."""
         return self._index.get(entry.path, {})
 
     @cached_property
     def claims(self) -> Mapping[str, Sequence[str]]:
-        """Environment variables that packaged files name, in capitals, and the base URLs each may go to."""
+        """{environment variable in capitals: base URLs of the packaged files that name it for their key}."""
         claims: dict[str, list[str]] = {}
         for _, raw in self._packaged():
             for name in key_names(raw):
@@ -102,26 +100,32 @@ class Catalog:
 
     @cached_property
     def homes(self) -> Mapping[str, str]:
-        """Names of packaged providers and dialects, and the base URL of each; "" for one that has none."""
+        """{id or alias of a packaged provider or dialect: its base URL, "" if it has none}."""
         rows = [(path.stem, raw) for path, raw in self._packaged()]
         dialects = {path.stem: "" for path in self.files.listed(self.folders[0] / DIALECTS)}
         aliases = {alias: raw.get("base_url", "") for _, raw in rows for alias in raw.get("aliases") or ()}
         return dialects | aliases | {name: raw.get("base_url", "") for name, raw in rows}
 
     def _packaged(self) -> list[tuple[Path, Raw]]:
-        """What packaged files say of themselves. Raises SpecError where one cannot be read."""
+        """(path, mapping as `glance`) of every packaged file. Raises SpecError where one cannot be read: without it, a key
+        could be sent to the wrong provider.
+        """
         paths = self.files.listed(self.folders[0])
         if not paths:
-            raise SpecError(f"{self.folders[0]}: cannot be listed, so nobody can say whose key is whose")
+            raise SpecError(
+                f"{self.folders[0]}: cannot be listed, so prx does not know which key belongs to which provider"
+            )
         return [(path, self._index_of_packaged.get(path) or self._read_packaged(path)) for path in paths]
 
     def _read_packaged(self, path: Path) -> Raw:
-        from prx.spec.read import packaged_mapping  # late: it brings yaml, and mostly the index has the file
+        from prx.spec.read import packaged_mapping  # imported here: it imports yaml, and usually the index has the file
 
         try:
             return packaged_mapping(self.files.data(path))
         except OSError as error:
-            raise SpecError(f"{path}: cannot be read: {error.strerror}; so nobody can say whose key is whose") from None
+            raise SpecError(
+                f"{path}: cannot be read: {error.strerror}; so prx does not know which key belongs to which provider"
+            ) from None
 
     @cached_property
     def _index(self) -> dict[Path, Raw]:
@@ -132,7 +136,7 @@ class Catalog:
 
     @cached_property
     def _index_of_packaged(self) -> dict[Path, Raw]:
-        """By itself: whose key is whose is asked for each call, and needs no other file."""
+        """The packaged folder's part of the index, separately: every call needs it for its keys, and no other folder."""
         return index(self.folders[0], self.files, store_of(self.cache, packaged=True))
 
     @cached_property
@@ -146,14 +150,14 @@ class Catalog:
         for path in sorted(
             self.files.listed(self.folders[place]), key=lambda path: SUFFIXES.index(path.suffix), reverse=True
         ):
-            yield Entry(path.stem, path, packaged=place == 0)  # of two suffixes the last, which `_file` finds first
+            yield Entry(path.stem, path, packaged=place == 0)  # .yaml comes after .yml and replaces it, as in `_search`
 
     def _file(self, name: str, below: Path | None = None, within: str = "") -> Entry | None:
         """The strongest file of that name; with `below`, only among folders weaker than that file's."""
         key = (name, below, within)
         if key not in self._entry_of:
             if len(self._entry_of) > _MOST_REMEMBERED:
-                self._entry_of.clear()  # callers may be asked for any number of names
+                self._entry_of.clear()  # a server's clients may ask for any number of names
             return self._entry_of.setdefault(key, self._search(name, below, within))
         return self._entry_of[key]
 
@@ -163,7 +167,7 @@ class Catalog:
         for place in range(len(self.folders) - 1, -1, -1):
             for suffix in SUFFIXES:
                 path = self.folders[place] / within / f"{name}{suffix}"
-                if below is not None:  # all is passed over, up to that very file
+                if below is not None:  # skip every file up to and with `below`
                     below = None if path == below else below
                 elif self.files.has(path):
                     return Entry(name, path, packaged=place == 0)
@@ -177,5 +181,5 @@ def key_names(raw: Raw) -> list[str]:
 
 
 def extends_in(of: Path | None) -> str:
-    """How a message about `extends` begins."""
+    """The beginning of a message about `extends` in the file `of`."""
     return f"{of}: extends" if of else "extends"

@@ -1,4 +1,4 @@
-"""All faults of a file at once: YAML, schema, inheritance, expressions, and what only code can see."""
+"""Collects all faults of a file: YAML, schema, inheritance, expressions, and faults that only code can find."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def check_file(
 
     take        gives the bytes of a file
     find        gives the resolved mapping that `extends: name` means in this file; raises SpecError
-    base_path   tells where that file is; raises SpecError for a name that no file has
+    base_path   gives the path of that file; raises SpecError for an unknown name
     """
     document = read_strictly(path, take)
     problems = list(document.problems)
@@ -48,7 +48,8 @@ def _own(
     value = document.value
     if isinstance(value.get("id"), str) and value["id"] != path.stem:
         yield document.problem(
-            ("id",), f"{value['id']!r} is not the file's name; call the file {value['id']}.yaml, or the id {path.stem}"
+            ("id",),
+            f"{value['id']!r} is not the file's name; rename the file to {value['id']}.yaml, or write id: {path.stem}",
         )
     base_url = value.get("base_url")
     strange = isinstance(base_url, str) and has_strange_variable(base_url)  # said elsewhere, and no URL yet
@@ -101,26 +102,28 @@ def _has(value: Any, path: str) -> bool:
 
 
 def _without(value: Any, problems: Sequence[Problem]) -> Any:
-    """The value without what is known to be wrong, so that the rest can be looked at as well; {} if that is all of it."""
+    """The value without its faulty parts, so that the rest can be checked further; {} where the rest means nothing."""
     faulty = {problem.path for problem in problems}
 
-    def sound(node: Any, keys: Keys) -> Any:
+    def valid_part(node: Any, keys: Keys) -> Any:
         if isinstance(node, dict):
             return {
-                key: sound(child, (*keys, key)) for key, child in node.items() if dotted((*keys, key)) not in faulty
+                key: valid_part(child, (*keys, key))
+                for key, child in node.items()
+                if dotted((*keys, key)) not in faulty
             }
         if isinstance(node, list):
             places = [(*keys, place) for place in range(len(node))]
-            return [sound(child, at) for child, at in zip(node, places, strict=True) if dotted(at) not in faulty]
+            return [valid_part(child, at) for child, at in zip(node, places, strict=True) if dotted(at) not in faulty]
         return node
 
-    return {} if "" in faulty or {"extends", "id", "spec", "request.body"} & faulty else sound(value, ())
+    return {} if "" in faulty or {"extends", "id", "spec", "request.body"} & faulty else valid_part(value, ())
 
 
 def _compiled(
     document: Document, value: Any, path: Path, find: resolve.Find, expressions: Expressions
 ) -> Iterator[Problem]:
-    """What resolving and compiling finds, in the file as it is and in each of its variants."""
+    """The faults that resolving and compiling finds, in the file itself and in each of its variants."""
     whole = value == document.value
     if not value:
         return

@@ -1,4 +1,4 @@
-"""From a resolved mapping to a Spec. What is faulty in it is collected by `faults`, and never guessed at."""
+"""Makes a Spec from a resolved mapping. Faults are not repaired here; spec/faults.py collects them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ OWN_HEADER = "prx sets this header itself, from the length of the request; remov
 _HEADER = {"bearer": "authorization", "x-api-key": "x-api-key"}
 _TEMPLATE = {"bearer": "Bearer {api_key}"}
 R = TypeVar("R", bound=Record)
-_MakeQuery = Callable[..., Query]  # from a path, the sources below it, and their names
+_MakeQuery = Callable[..., Query]  # (path, sources below it, names of the sources) -> Query
 
 
 def compile_spec(raw: Mapping[str, Any], expressions: Expressions | None = None) -> Spec:
     """A Spec from a mapping that the schema has accepted and that is resolved.
 
-    expressions: where its functions come from, and are kept for other specs
+    expressions: the compiled expressions, shared with other specs
     """
     expressions = expressions or Expressions()
     query = partial(Query, expressions)
@@ -48,7 +48,7 @@ def compile_spec(raw: Mapping[str, Any], expressions: Expressions | None = None)
 
 
 def _record(cls: type[R], block: Mapping[str, Any], **compiled: Any) -> R:
-    """A record of a block of the file: what is compiled of it, and the rest of its fields as they stand there."""
+    """A record from a block of the file: the compiled fields, and all other fields as the block has them."""
     plain = {key: block[key] for key in cls._fields if key in block and key not in compiled}
     lists = {key: tuple(value) for key, value in plain.items() if isinstance(value, list)}
     return cls(**(plain | lists | compiled))
@@ -127,7 +127,7 @@ def _reader(path: Keys, block: Mapping[str, Any], raw: Mapping[str, Any], query:
 
 
 def _steps(path: str) -> Keys:
-    """Keys and places of a path such as candidates[0].content.parts."""
+    """The steps of a path: ("candidates", 0, "content", "parts") for candidates[0].content.parts."""
     return tuple(
         int(step) if step.isdigit() else step for step in path.replace("[", ".").replace("]", "").split(".") if step
     )
@@ -168,7 +168,7 @@ def _errors(block: Mapping[str, Any], query: _MakeQuery) -> model.Errors:
 
 
 def _each(name: str, value: Any, query: _MakeQuery) -> Query:
-    """A query of all expressions of a list, where every one counts and not only the first that finds something."""
+    """A query that evaluates every expression of a list, not only up to the first that finds something."""
     if isinstance(value, list):
         return query(("errors", name), dict(enumerate(value)))
     return query(("errors",), {name: value}, (name,))
@@ -179,7 +179,7 @@ def _rule(name: str, block: Mapping[str, Any], query: _MakeQuery) -> model.Rule:
 
 
 def _condition(path: Keys, block: Mapping[str, Any], query: _MakeQuery) -> dict[str, Any]:
-    """What a rule and a fallback have in common. Where there is no formula the phrases decide."""
+    """The conditions of a rule or a fallback. Without a formula only the phrases decide; without both it never applies."""
     when = block.get("when") or ("`true`" if block.get("says") else "`false`")
     return {
         "when": query(path, {"when": when}, ("when",)),
@@ -200,5 +200,5 @@ def _fallback(name: str, rows: Mapping[str, Any], query: _MakeQuery) -> model.Fa
 
 
 def _left_out(words: Mapping[str, Any], rows: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """What a row leaves out, and the words for it; not what a row of its own, by that name, leaves out."""
-    return {key: tuple(found) for key, found in words.items() if PART + key not in rows}
+    """{parameter or key that a row leaves out: words for it}, without those for which there is a row named without_NAME."""
+    return {name: tuple(of_name) for name, of_name in words.items() if PART + name not in rows}

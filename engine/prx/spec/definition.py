@@ -1,4 +1,4 @@
-"""A provider's file with all that it extends, in memory: a call is made of it alone."""
+"""A provider's file with all that it extends, in memory: a call reads no other file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOST_VARIANTS = 200  # that are kept of one provider; a call needs a few
 
 
 class Entry(Record):
-    """A file that a folder offers under an id."""
+    """A provider's file. packaged: it is in the package's folder."""
 
     id: str
     path: Path
@@ -26,9 +26,11 @@ class Entry(Record):
 
 
 class SourceFile(Record):
-    """A file that a provider is made of, and what stood in it: found by which name, seen from which file.
+    """A file that a provider is made of.
 
-    name    None for the provider's own file
+    name    by which `extends` names it; None for the provider's own file
+    of      the file that has this `extends`, or None
+    data    the file's bytes when it was read
     """
 
     name: str | None
@@ -42,7 +44,7 @@ class SourceFile(Record):
 
 
 class Resolved(Record):
-    """A file's mapping with all it extends, and what it was made of."""
+    """A file's mapping, merged with all it extends, and the files that it was made of."""
 
     raw: Raw
     source_files: tuple[SourceFile, ...] = ()
@@ -51,10 +53,10 @@ class Resolved(Record):
 class Definition:
     """A provider's file with all it extends: gives its Spec, in the variant that a call needs.
 
-    bases         the mappings that its overrides and fallbacks extend, by name: whatever a call will need is here,
-                  so a call is made of one version of the files
-    source_files  what it was made of, its own file first
-    expressions   the functions of its catalogue; its own, where it has none
+    bases         the mappings that its overrides and fallbacks extend, by name; loaded in advance, so that all calls
+                  of a definition use one version of the files
+    source_files  the files it was made of, its own first
+    expressions   the compiled expressions of its catalogue; without a catalogue, its own
     """
 
     def __init__(
@@ -78,11 +80,11 @@ class Definition:
 
     @property
     def packaged(self) -> bool:
-        """Whether nothing of it comes from outside the package: also a dialect of one's own is from there."""
+        """Whether all its files are packaged: a packaged file may extend a dialect that the user has replaced."""
         return self.entry.packaged and all(file.packaged for file in self.source_files)
 
     def spec(self, model: str = "", fallbacks: tuple[str, ...] = ()) -> Spec:
-        """The Spec for a model with these fallbacks in effect, compiled once."""
+        """The Spec for a model with these fallbacks applied; compiled at the first use of this variant."""
         overrides = self.raw.get("overrides")
         key = (tuple([resolve.fits(row["model"], model) for row in overrides]) if overrides else (), fallbacks)
         spec = self._specs.get(key)
@@ -101,7 +103,7 @@ class Definition:
         return raw
 
     def trees(self) -> dict[str, str]:
-        """The trees of all expressions of this provider and of each of its variants, as they are stored."""
+        """{expression: its tree as JSON text}, for all expressions of this provider and of each of its variants."""
         overlays = [overlay for _, overlay in resolve.overlays(self.raw) if overlay]
         raws = [self.raw, *(resolve.lay_over(self.raw, overlay, self.bases.__getitem__) for overlay in overlays)]
         return self.expressions.to_store(text for raw in raws for text in texts(compile_spec(raw, self.expressions)))

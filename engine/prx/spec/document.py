@@ -1,4 +1,4 @@
-"""A file as it was read, and its faults: what, and where."""
+"""A file as it was read, with the place of each key, and its faults."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _LONGEST = 200  # characters of a path that are shown; a key may be as long as a
 
 
 def printable(text: str) -> str:
-    """A text in one line that commands a terminal nothing: the names of files and keys are anybody's."""
+    """A text in one line, with control characters escaped: a stranger's file may have terminal commands in its names."""
     if text.isprintable():
         return text
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 class Problem(Record):
-    """One fault of a file. line and column count from 1; 0 where the file as a whole is meant."""
+    """One fault of a file. line, column: from 1; 0 for a fault of the whole file. path: of the key, such as auth.env."""
 
     file: str
     line: int
@@ -38,7 +38,7 @@ class Problem(Record):
 
 
 class Document(Record):
-    """A loaded file: its value in JSON's types, and where each key (`marks`) and value (`values`) stands."""
+    """A loaded file: its value in JSON's types, and (line, column) of each key (`marks`) and value (`values`)."""
 
     file: str
     value: dict[str, Any]
@@ -48,7 +48,7 @@ class Document(Record):
     values: Mapping[Keys, tuple[int, int]] = NONE
 
     def problem(self, keys: Keys, text: str, *, of_value: bool = False) -> Problem:
-        """A fault at a path, or at the nearest path above it that the file has."""
+        """A fault at a path. Its place is that of the path, or of the nearest one above it that the file has."""
         marks = self.values if of_value and keys in self.values else self.marks
         known = next((keys[:length] for length in range(len(keys), -1, -1) if keys[:length] in marks), None)
         line, column = marks[known] if known is not None else (0, 0)

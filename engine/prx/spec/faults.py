@@ -1,4 +1,4 @@
-"""What is wrong with a compiled spec: the faults that only code can see."""
+"""The faults of a spec that the schema cannot express."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from prx.spec.model import Spec
 from prx.text import VARIABLE_FAULT, has_strange_variable
 from prx.wire import FRAMING
 
-_FEWEST = 10  # of this many letters, eight tell a hundred million names apart
-Fault = tuple[Keys, str, int | None]
+_FEWEST = 10  # letters of which eight make a hash: ten letters give a hundred million hashes
+Fault = tuple[Keys, str, int | None]  # (path, sentence, column in an expression)
 
 
 def faults(spec: Spec, *, whole: bool = True) -> Iterator[Fault]:
-    """Everything wrong with a compiled spec, by compiling all of it. whole: nothing was left out of it before."""
+    """All faults of a spec. whole: no part was left out of it because of other faults, so a missing key is a fault."""
     if whole:
         yield from _missing(spec)
     for query in queries(spec):
         yield from query.problems()
     yield from spec.request.body.problems
-    yield from _overgrown(spec.request)
-    yield from _crossed(spec.request)
-    yield from _never_given(spec.request)
-    yield from _unnameable(spec.request)
-    yield from _framing(spec)
+    yield from _too_large_body(spec.request)
+    yield from _min_above_max(spec.request)
+    yield from _no_parameter(spec.request)
+    yield from _impossible_names(spec.request)
+    yield from _framing_headers(spec)
     yield from _unfilled(spec)
-    yield from _of_two_minds(spec)
+    yield from _contradictions(spec)
 
 
 def _missing(spec: Spec) -> Iterator[Fault]:
@@ -43,37 +43,37 @@ def _missing(spec: Spec) -> Iterator[Fault]:
             yield path, "is missing; extend a dialect, or write it here", None
 
 
-def _overgrown(request: model.Request) -> Iterator[Fault]:
+def _too_large_body(request: model.Request) -> Iterator[Fault]:
     if request.body.growth > bounds.MAX_TEMPLATE:
         yield (
             ("request", "body"),
-            f"may repeat what a call says more than {bounds.MAX_TEMPLATE} times in its result; select less of it",
+            f"may repeat parts of a call more than {bounds.MAX_TEMPLATE} times in its result; select less of it",
             None,
         )
 
 
-def _crossed(request: model.Request) -> Iterator[Fault]:
+def _min_above_max(request: model.Request) -> Iterator[Fault]:
     for row in request.parameters:
         if row.min is not None and row.max is not None and row.min > row.max:
             where = ("request", "parameters", row.name, "min")
-            yield where, f"{row.min} is more than the max, {row.max}: every value would become that", None
+            yield where, f"{row.min} is more than the max, {row.max}: every value would become the max", None
 
 
-# What a call says otherwise than by a parameter, and where a file says what becomes of it.
+# {name of a row that does nothing, since it is not a parameter: the key of the file that applies instead}
 _NO_PARAMETER = {
-    "*": "is no name: a parameter that has no row is sent as it is; write a row for each that differs",
-    "model": "is no parameter; request.body.model says how it is sent",
-    "messages": "are no parameter; request.system, roles, content, strip and the like say what becomes of them",
-    "stream": "is no parameter; capabilities.stream and request.body.stream say how it is sent",
-    "tools": "are no parameter; capabilities.tools and request.body.tools say how they are sent",
-    "tool_choice": "is no parameter; capabilities.tool_choice and request.body.tool_choice say how it is sent",
-    "extra_body": "is no parameter; its keys go into the body as they are",
-    "extra_headers": "is no parameter; request.headers adds headers",
-    "extra_query": "is no parameter; request.query adds to the URL",
+    "*": "is not a name: a parameter that has no row is sent as it is; write a row for each that differs",
+    "model": "is not a parameter; request.body.model decides how it is sent",
+    "messages": "are not parameters; request.system, roles, content, strip and the like decide how they are sent",
+    "stream": "is not a parameter; capabilities.stream and request.body.stream decide how it is sent",
+    "tools": "are not parameters; capabilities.tools and request.body.tools decide how they are sent",
+    "tool_choice": "is not a parameter; capabilities.tool_choice and request.body.tool_choice decide how it is sent",
+    "extra_body": "is not a parameter; its keys go into the body as they are",
+    "extra_headers": "is not a parameter; request.headers adds headers",
+    "extra_query": "is not a parameter; request.query adds to the URL",
 }
 
 
-def _never_given(request: model.Request) -> Iterator[Fault]:
+def _no_parameter(request: model.Request) -> Iterator[Fault]:
     for row in request.parameters:
         if row.name in _NO_PARAMETER:
             yield (
@@ -83,14 +83,18 @@ def _never_given(request: model.Request) -> Iterator[Fault]:
             )
 
 
-def _unnameable(request: model.Request) -> Iterator[Fault]:
-    """Forms that no name can have, or that would not tell names apart."""
+def _impossible_names(request: model.Request) -> Iterator[Fault]:
+    """Faults of request.tool_names and call_ids: forms that no name can have, or in which different names become equal."""
     for key, form in (("tool_names", request.tool_names), ("call_ids", request.call_ids)):
         if form is None:
             continue
         bad = next((name for name in ("characters", "first") if not _compiles(getattr(form, name))), None)
         if bad:
-            yield ("request", key, bad), f"{getattr(form, bad)!r} is no class of characters, such as a-zA-Z0-9_-", None
+            yield (
+                ("request", key, bad),
+                f"{getattr(form, bad)!r} is not a class of characters such as a-zA-Z0-9_-",
+                None,
+            )
         elif form.max is not None and form.min > form.max:
             yield ("request", key, "min"), f"{form.min} is more than the max, {form.max}: no name would fit", None
         elif len(form.letters) < _FEWEST:
@@ -111,19 +115,21 @@ def _compiles(characters: str) -> bool:
     return True
 
 
-def _of_two_minds(spec: Spec) -> Iterator[Fault]:
+def _contradictions(spec: Spec) -> Iterator[Fault]:
     if not (spec.can("stream") or spec.can("whole")):
-        yield ("capabilities", "whole"), "stream and whole are both false: there is no way left to ask", None
+        yield ("capabilities", "whole"), "stream and whole are both false, so that no call could be sent", None
     ways: dict[str, str] = {}
     for row in spec.fallbacks:
         way = "strips" if row.leaves_out is None else "leaves_out"
         for name, left_out in row.names.items():
             if ways.setdefault(name, way) != way:
-                text = f"another row {ways[name].replace('_', ' ')} what has this name: {name} would mean two things"
+                text = (
+                    f"another row {ways[name].replace('_', ' ')} the same name, so that {name} would mean two fallbacks"
+                )
                 yield ("fallbacks", row.name, way, left_out), text, None
 
 
-def _framing(spec: Spec) -> Iterator[Fault]:
+def _framing_headers(spec: Spec) -> Iterator[Fault]:
     for path in (*(("request", "headers", name) for name in spec.request.headers), ("auth", "name")):
         if (spec.auth.name if path[0] == "auth" else path[-1]).lower() in FRAMING:
             yield path, OWN_HEADER, None

@@ -1,6 +1,6 @@
-"""Folders of files, and what stands in them, as they were when first looked at: nothing is looked at twice.
+"""A snapshot of folders: each folder is listed once and each file is read once, at first use.
 
-So all that one catalogue gives is of one moment, however the folders change meanwhile.
+So everything that one catalogue gives belongs to one version of the files, even if they change meanwhile.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ MAX_BYTES = 256 * 1024  # a long dialect has 10 KB
 SUFFIXES = (".yaml", ".yml")
 DIALECTS = "_dialects"
 
-Stamp = tuple[int, int, int, int]
+Stamp = tuple[int, int, int, int]  # (mtime_ns, ctime_ns, size, inode): differs between versions of a file
 
 
 class Reload(Record):
-    """What a reload found.
+    """The result of a reload.
 
-    added, changed, removed   provider files, by path; those that had not been looked at before count as added
-    problems                  why a file is not taken, each a sentence with its place; the last good version stays
+    added, changed, removed   paths of provider files; a file that had not been read before counts as added
+    problems                  one sentence with its place for each file that is not used; its last good version stays
     """
 
     added: tuple[str, ...] = ()
@@ -35,21 +35,21 @@ class Reload(Record):
 
 
 class _Snapshot(Record):
-    """A file as it was when it was looked at; of no stamp where it has to be looked at again."""
+    """A file as it was read, or the error. stamp: None where a reload has to read it again."""
 
     stamp: Stamp | None
     data: bytes | OSError
 
 
 class Files:
-    """A view of some folders that does not change."""
+    """A view of folders that does not change with them."""
 
     def __init__(self) -> None:
         self._seen: dict[Path, _Snapshot] = {}
         self._listed: dict[Path, tuple[Path, ...]] = {}
 
     def listed(self, folder: Path) -> tuple[Path, ...]:
-        """The provider files of a folder, by name; none where there is no such folder."""
+        """The provider files of a folder, sorted by name; () where there is no such folder."""
         if folder not in self._listed:
             try:
                 self._listed.setdefault(folder, tuple(_yaml_files(folder)))
@@ -74,51 +74,52 @@ class Files:
         return snapshot.data
 
     def stamp(self, path: Path) -> Stamp | None:
-        """What tells this version of a file from another; None where it is not known."""
+        """The stamp of the version that was read, or of the present one if none was; None where it is not known."""
         snapshot = self._seen.get(path)
         return snapshot.stamp if snapshot else stamp(path)
 
     def known(self, path: Path) -> bytes | None:
-        """What was read of a file, or None."""
+        """The bytes of a file if it has been read, else None."""
         snapshot = self._seen.get(path)
         return snapshot.data if snapshot and isinstance(snapshot.data, bytes) else None
 
     def put_back(self, path: Path, data: bytes) -> None:
-        """Have a file as it was, whatever stands in it now."""
+        """Give these bytes for a file from now on, whatever the disk has."""
         self._seen[path] = _Snapshot(None, data)
 
     def leave_out(self, path: Path) -> None:
-        """Have a file as if it were not there."""
+        """Treat a file as missing from now on."""
         self._seen.pop(path, None)
         self._listed[path.parent] = tuple(each for each in self.listed(path.parent) if each != path)
 
     def renewed(self, folders: Iterable[Path]) -> Files:
-        """The same files as they are now; all files of `folders` are read, so that they are of one moment."""
+        """A new view of the same files; all files of `folders` are read at once, so that they belong to one moment."""
         new = Files()
         for folder in (each for place in folders for each in (place, place / DIALECTS)):
             try:
                 new._listed[folder] = tuple(_yaml_files(folder))
-            except OSError:  # not now; it is not empty for that
+            except OSError:  # it cannot be listed now, which does not mean that it is empty
                 new._listed[folder] = self.listed(folder)
         wanted = {path for listed in new._listed.values() for path in listed}
-        others = [path for path in list(self._seen) if path.parent not in new._listed]  # what is gone is let go
-        for path in wanted.union(others):  # a copy: callers may look at further files meanwhile
+        # list(): other threads may read further files meanwhile. Files that were removed are not taken over.
+        others = [path for path in list(self._seen) if path.parent not in new._listed]
+        for path in wanted.union(others):
             snapshot = self._seen.get(path)
             same = snapshot is not None and snapshot.stamp is not None and snapshot.stamp == stamp(path)
             new._seen[path] = snapshot if snapshot and same else _look(path)
         return new
 
     def gone(self, new: Files) -> list[Path]:
-        """Files that were read here and are not there any more."""
+        """Files that were read here and that `new` does not have."""
         return sorted(path for path in list(self._seen) if self.known(path) is not None and new.known(path) is None)
 
     def changed(self, old: Files) -> list[Path]:
-        """Files that were not there in `old`, or read otherwise."""
+        """Files that `old` does not have, or has with other bytes."""
         return sorted(path for path in self._seen if (data := self.known(path)) is not None and data != old.known(path))
 
 
 def survey(places: Iterable[Path]) -> dict[Path, Stamp]:
-    """What a change to any of these files, or to one in these folders, would change: the stamps of all."""
+    """The stamps of these files, and of all files in those that are folders: any change of one changes the result."""
     stamps: dict[Path, Stamp] = {}
     for place in places:
         if not place.is_dir() and (at := stamp(place)):
@@ -128,7 +129,7 @@ def survey(places: Iterable[Path]) -> dict[Path, Stamp]:
 
 
 def stamp(path: Path) -> Stamp | None:
-    """What tells one version of a file from another without reading it; None where there is none."""
+    """The present stamp of a file, without reading it; None where there is no file."""
     try:
         return _stamp_of(os.stat(path))  # noqa: PTH116 - a folder may have many, and this takes half as long
     except OSError:
@@ -136,30 +137,30 @@ def stamp(path: Path) -> Stamp | None:
 
 
 def data_of(path: Path, limit: int = MAX_BYTES) -> bytes:
-    """The bytes of a file, one more than `limit` at most. Raises OSError, also for what is no file."""
-    with open(path, "rb", opener=at_once) as stream:
+    """The bytes of a file, at most `limit` + 1. Raises OSError, also for a folder, a pipe or a device."""
+    with open(path, "rb", opener=open_without_waiting) as stream:
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            raise OSError(0, "is no ordinary file")
+            raise OSError(0, "it is not a regular file")
         return stream.read(limit + 1)
 
 
-def at_once(path: str, flags: int) -> int:
-    """An opener that never waits: to open a pipe that nobody writes to would take for ever."""
+def open_without_waiting(path: str, flags: int) -> int:
+    """An opener for `open`: the usual one waits for ever at a pipe that has no writer."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _look(path: Path) -> _Snapshot:
-    """Read a file; one that is written to meanwhile is read again."""
-    at = stamp(path)
+    """Read a file; if it changes meanwhile, read it again."""
+    after = stamp(path)
     for _ in range(3):
         try:
             data = data_of(path)
         except OSError as error:
-            return _Snapshot(None, error.with_traceback(None))  # its frames would hold memory; a reload tries again
-        before, at = at, stamp(path)
-        if before == at:
-            return _Snapshot(at, data)
-    return _Snapshot(None, data)  # still written to: of no stamp, so that a reload reads it again
+            return _Snapshot(None, error.with_traceback(None))  # the traceback's frames would hold memory
+        before, after = after, stamp(path)
+        if before == after:
+            return _Snapshot(after, data)
+    return _Snapshot(None, data)  # it keeps changing; without a stamp a reload reads it again
 
 
 def _stamp_of(status: os.stat_result) -> Stamp:
@@ -185,7 +186,7 @@ def _scan(folder: Path) -> list[os.DirEntry[str]]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # links in a circle: reading it says so
+    except OSError:  # links in a circle: the error comes when the file is read
         return False
 
 

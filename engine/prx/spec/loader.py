@@ -1,7 +1,7 @@
-"""From a name to a provider's definition: as an earlier process left it, or read, checked and resolved.
+"""Finds the definition of a provider by its name: stored by an earlier process, or read, checked and resolved.
 
 A packaged file was checked when it was committed (the tests check every one), so it is only read. A file from anywhere
-else is checked in full before it is used. One bad file harms nobody else.
+else is checked in full before it is used. A faulty file does not affect other providers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from prx.text import nearest
 
 
 class Loader(Catalog):
-    """A catalogue that also loads what its names mean; each file once."""
+    """A catalogue that also loads its providers, each file once."""
 
     def __init__(self, folders: Sequence[Path] = (), files: Files | None = None, *, cache: Path | None = None) -> None:
         super().__init__(folders, files, cache=cache)
@@ -31,7 +31,7 @@ class Loader(Catalog):
         self._resolved: dict[Path, Resolved] = {}
 
     def get(self, name: str) -> Definition:
-        """The provider of that id or alias. Raises ConfigError (unknown) or SpecError (faulty file)."""
+        """The provider with this id or alias. Raises ConfigError (unknown) or SpecError (faulty file)."""
         entry = self.entry(name)
         if entry is None:
             raise ConfigError(
@@ -40,26 +40,27 @@ class Loader(Catalog):
         return self.load(entry, keep=True)
 
     def load(self, entry: Entry, *, keep: bool = False) -> Definition:
-        """Read a file and all that it may need. Raises SpecError. keep: have it on disk for the next process."""
+        """The definition of a file and all that it extends. Raises SpecError. keep: store it for the next process."""
         if entry.path not in self._definitions:
             self._definitions[entry.path] = self._stored_or_made(entry, trees=keep)
         return self._definitions[entry.path]
 
     def derived(self, name: str, base: str) -> Definition:
-        """A provider that has no file, on a provider or a dialect. Raises SpecError."""
-        below = self.load(self.base_entry(base), keep=True)
-        return below.with_raw(below.entry._replace(id=name), {**below.raw, "id": name, "name": name})
+        """A provider that has no file of its own, made of a provider or a dialect. Raises SpecError."""
+        base_definition = self.load(self.base_entry(base), keep=True)
+        entry = base_definition.entry._replace(id=name)
+        return base_definition.with_raw(entry, {**base_definition.raw, "id": name, "name": name})
 
     def loaded(self) -> list[Definition]:
-        """Every definition that somebody has asked for."""
+        """Every definition that has been loaded."""
         return list(self._definitions.values())
 
     def adopt(self, definition: Definition) -> None:
-        """Have a provider as an earlier catalogue had it."""
+        """Use the definition of an earlier catalogue for its file."""
         self._definitions[definition.entry.path] = definition
 
-    def still(self, definition: Definition) -> bool:
-        """Whether an earlier catalogue's definition is what this one would make of the files."""
+    def is_current(self, definition: Definition) -> bool:
+        """Whether this catalogue would make the same definition as an earlier one has made."""
         try:
             return all(
                 (file.name is None or self.base_path(file.name, file.of) == file.path)
@@ -72,9 +73,9 @@ class Loader(Catalog):
     def check(self, path: Path, chain: tuple[Path, ...] = ()) -> tuple[Document, list[Problem]]:
         """A provider's or dialect's file and its faults, in the order of its lines.
 
-        chain: the files that are being read because one extends the other, the first one first.
+        chain: the files that lead here because one extends the other, the first one first.
         """
-        from prx.spec.check import check_file  # late: it brings yaml and the schema, and mostly all has been checked
+        from prx.spec.check import check_file  # imported here: it imports yaml, and most calls check no file
 
         def find(name: str) -> Raw:
             return self.extended(name, path, (*chain, path)).raw
@@ -86,17 +87,17 @@ class Loader(Catalog):
         return self.extended(name, None, ()).raw
 
     def extended(self, name: str, of: Path | None, chain: tuple[Path, ...]) -> Resolved:
-        """As `dialect_or_provider`, in the file `of`, on the way through `chain`. Raises SpecError."""
+        """The resolved file that `extends: name` means in the file `of`. chain: as in `check`. Raises SpecError."""
         entry = self.base_entry(name, of)
         if entry.path in chain:
-            way = " -> ".join(path.stem for path in (*chain, entry.path))
-            raise SpecError(f"{extends_in(of)}: {way} leads back to itself; remove one extends")
+            names = " -> ".join(path.stem for path in (*chain, entry.path))
+            raise SpecError(f"{extends_in(of)}: {names} leads back to itself; remove one extends")
         resolved = self._resolve(entry, chain)
         own, *others = resolved.source_files
         return resolved._replace(source_files=(own._replace(name=name, of=of), *others))
 
     def definition(self, entry: Entry, resolved: Resolved) -> Definition:
-        """A resolved mapping with all that its variants extend. Raises SpecError."""
+        """The definition of a resolved mapping, with all that its variants extend. Raises SpecError."""
         bases = self._reachable(resolved.raw)
         files = (*resolved.source_files, *(file for base in bases.values() for file in base.source_files))
         raws = {name: base.raw for name, base in bases.items()}
@@ -115,7 +116,7 @@ class Loader(Catalog):
         return definition
 
     def _store_bases(self, definition: Definition) -> None:
-        """Have the packaged files that a file extends at hand for others that extend them."""
+        """Store the packaged files that a file extends as well: other files extend them, too."""
         for path in {file.path for file in definition.source_files if file.name and file.packaged}:
             base = self.entry_at(path)
             if self._on_disk().get(base, trees=True) is None and self._resolve(base, ()).raw.get("endpoints"):
@@ -126,7 +127,7 @@ class Loader(Catalog):
 
     def _resolve(self, entry: Entry, chain: tuple[Path, ...]) -> Resolved:
         if entry.path not in self._resolved:
-            # Only packaged files: one from elsewhere is stored as a definition, and looked up by `load`.
+            # Only packaged files: `load` has looked for the stored definition of any other file.
             stored = self._on_disk().get(entry, trees=False) if entry.packaged else None
             self._resolved[entry.path] = (
                 Resolved(stored.raw, stored.source_files) if stored else self._with_bases(entry, chain)
@@ -141,7 +142,7 @@ class Loader(Catalog):
         return Resolved(whole, (own, *base.source_files))
 
     def _read(self, entry: Entry, chain: tuple[Path, ...]) -> Raw:
-        from prx.spec.read import read_quickly  # late: it brings yaml
+        from prx.spec.read import read_quickly  # imported here: it imports yaml
 
         return (entry.packaged and read_quickly(entry.path, self.files.data)) or self._read_checked(entry, chain)
 
@@ -155,12 +156,12 @@ class Loader(Catalog):
         return document.value
 
     def _reachable(self, raw: Raw) -> dict[str, Resolved]:
-        """What the overrides and fallbacks of a mapping extend, and theirs in turn, by name."""
+        """{name: resolved file} of all that overrides and fallbacks of a mapping extend, and theirs in turn."""
         bases: dict[str, Resolved] = {}
-        open_names = resolve.overlay_names(raw)
-        while open_names:
-            name = open_names.pop()
+        remaining = resolve.overlay_names(raw)
+        while remaining:
+            name = remaining.pop()
             if name not in bases:
                 bases[name] = self.extended(name, None, ())
-                open_names += resolve.overlay_names(bases[name].raw)
+                remaining += resolve.overlay_names(bases[name].raw)
         return bases

@@ -1,8 +1,8 @@
-"""A provider, compiled: what the core works from. Field names are the schema's keys, and a field's default is the
-schema's `default`: it stands here for the engine, and nowhere else in it.
+"""The Spec: a provider's file, compiled, as the core uses it. Field names are the schema's keys, and a field's default is the
+schema's `default`; the engine has it nowhere else.
 
-Expressions are compiled at first use and once: a chat needs no stream extractor, and a process that makes
-one call should not pay for fifty. `prx check` and the loading of a user's file check them all at once.
+Expressions are compiled at first use and once: a call for a whole answer needs no extractor of a stream, and a process that
+makes one call should not pay for fifty. `prx check` and the loading of a user's file check them all at once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from prx.spec.resolve import PART, fits
 
 
 class Found(NamedTuple):
-    """What a reader finds in a body or an event: first what makes it an error, then what the schema names."""
+    """The values that a reader finds in a body or an event: whether it is an error (detect), then the schema's keys."""
 
     detect: Any
     block: Any
@@ -43,15 +43,15 @@ class Found(NamedTuple):
     end: Any
 
 
-FOUND = Found._fields[1:]  # the schema's keys among them: `detect` stands under errors
+FOUND = Found._fields[1:]  # the keys of `response` and `stream`; `detect` is a key of `errors`
 CALL = ("index", "item", "id", "name", "arguments", "free_form")
 TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "reasoning_tokens")
 FAULT = ("message", "reason", "code", "type", "status", "retry_after")
-# What the formulas of a request's body see.
+# The names that the formulas of a request's body can read.
 VIEW = (
     "model", "messages", "tools", "tool_choice", "stream", "params", "system", "system_parts", "turns", "choice",
 )  # fmt: skip
-# The keys of `request` that change messages, in the order in which they do: later ones see what earlier ones made.
+# The keys of `request` that change messages, in the order in which they are applied.
 MESSAGE_CHANGES = (
     "roles", "marks", "keys", "fill", "system", "tool_results", "blank_text", "content", "same_role", "insert", "prefill", "strip",
 )  # fmt: skip
@@ -59,7 +59,12 @@ NOTHING = "`null`"
 
 
 class Query:
-    """One or several expressions of a spec and where they stand; the compiled function on demand."""
+    """One or several expressions of a spec, compiled at first use.
+
+    path      of the block of the file that has them
+    sources   {name: an expression, or a list of alternatives}
+    names     the names to evaluate, in this order
+    """
 
     def __init__(
         self, expressions: Expressions, path: Keys, sources: Mapping[Any, Any], names: tuple[Any, ...] = ()
@@ -76,14 +81,14 @@ class Query:
 
     @cached_property
     def run(self) -> Function:
-        """From a JSON value to a tuple, in the order of `names`; None where the spec says nothing."""
+        """The function from a JSON value to a tuple in the order of `names`, with None for a name without expression."""
         return self._expressions.function(self.key)
 
     def problems(self) -> Iterator[tuple[Keys, str, int | None]]:
-        """Every expression that cannot be compiled, as (path, sentence, column)."""
+        """(path, sentence, column) of every expression that cannot be compiled."""
         if self._expressions.are_checked(self.key):
             return
-        from prx.lang import query  # late: it brings jmespath
+        from prx.lang import query  # imported here: it imports jmespath
 
         for name in self.names:
             source = self.sources.get(name) or ()
@@ -95,14 +100,14 @@ class Query:
 
 
 def _any_of(alternatives: str | Sequence[str]) -> str:
-    """One expression for an ordered list of them: the first that finds something."""
+    """One expression for a list of alternatives: the first that finds something counts."""
     if isinstance(alternatives, str):
         return alternatives
     return alternatives[0] if len(alternatives) == 1 else " || ".join(f"({item})" for item in alternatives)
 
 
 class Auth(Record):
-    """How a key goes out. name, template: as the style has them, where the file says nothing."""
+    """How a key is sent. name, template: those of the style, unless the file has others."""
 
     name: str
     template: str
@@ -112,7 +117,7 @@ class Auth(Record):
 
 
 class Parameter(Record):
-    """What becomes of one parameter; see the schema."""
+    """How one parameter is changed; see the schema."""
 
     name: str
     default: Any = None
@@ -124,7 +129,7 @@ class Parameter(Record):
 
 
 class Inserted(Record):
-    """A message between two roles; see the schema."""
+    """A message to insert between two roles; see the schema."""
 
     after: str
     before: str
@@ -132,7 +137,7 @@ class Inserted(Record):
 
 
 class Filled(Record):
-    """A key that a message must have where `when` holds, or everywhere; see the schema."""
+    """A key to add to messages for which `when` holds, or to all; see the schema."""
 
     name: str
     value: Any
@@ -140,7 +145,7 @@ class Filled(Record):
 
 
 class NameForm(Record):
-    """Which names or ids an API takes; see the schema."""
+    """The form of names or ids that an API accepts; see the schema."""
 
     characters: str = ""
     first: str = ""
@@ -149,7 +154,7 @@ class NameForm(Record):
 
     @cached_property
     def fits(self) -> Callable[[str], Any]:
-        """Whether a name is in form."""
+        """A function from a name to whether it has this form."""
         first, rest = self.pattern_of_first, _class(self.characters)
         most = "" if self.max is None else self.max - 1
         return re.compile(f"{first}{rest}{{{self.min - 1},{most}}}", re.DOTALL).fullmatch
@@ -160,12 +165,12 @@ class NameForm(Record):
 
     @cached_property
     def letters(self) -> str:
-        """The small letters and digits among the characters, of which the ends of changed names are made."""
+        """The allowed lower-case letters and digits, of which the hashes in changed names are made."""
         return "".join(re.findall(_class(self.characters), "0123456789abcdefghijklmnopqrstuvwxyz"))
 
     @cached_property
     def starts(self) -> str:
-        """The characters that a changed name may begin with."""
+        """The allowed characters with which a changed name may begin."""
         return "".join(re.findall(self.pattern_of_first, "_abcdefghijklmnopqrstuvwxyz0123456789"))
 
 
@@ -174,7 +179,7 @@ def _class(characters: str) -> str:
 
 
 class SchemaForm(Record):
-    """What a JSON Schema has to look like; see the schema."""
+    """The form of JSON Schemas that an API accepts; see the schema."""
 
     recursion: bool = True
     inline: bool = False
@@ -186,7 +191,7 @@ class SchemaForm(Record):
 
     @cached_property
     def text(self) -> str:
-        """All of it as one text: what has been brought into form is found again by that."""
+        """All fields as a JSON text, the key of the cache of changed schemas."""
         values = [getattr(self, name) for name in self._fields]
         plain = [dict(value) if isinstance(value, Mapping) else value for value in values]
         return json.dumps(dict(zip(self._fields, plain, strict=True)))
@@ -201,7 +206,7 @@ class Schemas(Record):
     always_strict: tuple[str, ...] = ()
 
     def form(self, kind: str, *, strict: bool) -> SchemaForm | None:
-        """The form of the schemas of a kind: "tools" or "answers"."""
+        """The form of schemas of a kind ("tools" or "answers"), or None. strict: the schema is marked `strict: true`."""
         plain: SchemaForm | None = getattr(self, kind)
         return self.strict or plain if strict or kind in self.always_strict else plain
 
@@ -232,9 +237,9 @@ class Request(Record):
 
     @cached_property
     def changes(self) -> tuple[tuple[str, Any], ...]:
-        """What is to be done to messages: those of MESSAGE_CHANGES that are no default, with their values."""
-        said = ((key, getattr(self, key)) for key in MESSAGE_CHANGES)
-        return tuple((key, value) for key, value in said if value != getattr(Request, key))
+        """(key, value) of those MESSAGE_CHANGES whose value differs from the default."""
+        rows = ((key, getattr(self, key)) for key in MESSAGE_CHANGES)
+        return tuple((key, value) for key, value in rows if value != getattr(Request, key))
 
     @cached_property
     def body(self) -> Template:
@@ -242,9 +247,10 @@ class Request(Record):
 
 
 class Reader(Record):
-    """How a body, or one kind of event, is read. `found` gives the values of a Found.
+    """How a body, or one kind of event, is read.
 
-    blocks: where the list of an answer's blocks stands, as keys and places.
+    found    gives the values of a Found
+    blocks   path of the list of an answer's blocks, as keys and places; () for none
     """
 
     found: Query
@@ -257,7 +263,7 @@ class Reader(Record):
 
 
 class Response(Reader):
-    """As a Reader, of a whole body; and what holds of any answer."""
+    """How a whole body is read, and settings for all answers; see the schema."""
 
     answer: Query
     choices: str = ""
@@ -267,7 +273,7 @@ class Response(Reader):
 
 
 class Stream(Reader):
-    """As a Reader, of an event of no kind; and how events come."""
+    """How events of a stream are read: itself is the Reader where events have no kinds, otherwise `events` has one each."""
 
     framing: str = "sse"
     done: str = ""
@@ -278,7 +284,7 @@ class Stream(Reader):
 
 
 class Rule(Record):
-    """See the schema. says, unless: phrases in small letters."""
+    """See the schema. says, unless: phrases in lower case."""
 
     name: str
     when: Query
@@ -290,7 +296,7 @@ class Rule(Record):
 
 
 class Errors(Record):
-    """See the schema. found: FAULT in order; refused: each of its expressions by itself."""
+    """See the schema. found: gives the values of FAULT; refused: gives the value of each of its expressions."""
 
     detect: Query
     found: Query
@@ -300,7 +306,7 @@ class Errors(Record):
 
 
 class Fallback(Record):
-    """See the schema. says, unless: phrases in small letters."""
+    """See the schema. says, unless: phrases in lower case."""
 
     name: str
     when: Query
@@ -313,12 +319,12 @@ class Fallback(Record):
 
     @cached_property
     def words(self) -> Mapping[str, tuple[str, ...]] | None:
-        """What the row leaves out, or strips, each with the words for it; None for a row that has a `then`."""
+        """{parameter or key that the row leaves out or strips: words for it in errors}; None for a row with a `then`."""
         return self.strips if self.leaves_out is None else self.leaves_out
 
     @cached_property
     def names(self) -> Mapping[str, str]:
-        """The fallbacks that the row is: itself, or one for each that it leaves out, and what that is."""
+        """{name of a fallback: the parameter or key that it leaves out, or ""}: one for each of `words`, or the row itself."""
         return {self.name: ""} if self.words is None else {PART + name: name for name in self.words}
 
 
@@ -343,7 +349,7 @@ class Models(Record):
 
 
 class Source(Record):
-    """What was read about some rules of a file; see the schema."""
+    """The evidence for some rules of a file; see the schema."""
 
     of: tuple[str, ...] = ()
     model: str | tuple[str, ...] = "*"
@@ -355,7 +361,7 @@ class Source(Record):
 
 
 class Retired(Record):
-    """Since when a provider answers nobody, and whom to ask instead."""
+    """A provider that no longer exists: since when, and the provider to use instead."""
 
     date: str
     successor: str = ""
@@ -392,19 +398,19 @@ class Spec(Record):
 
     @cached_property
     def fallback_rows(self) -> Mapping[str, Fallback]:
-        """The row behind each name that a reply may have among its fallbacks."""
+        """{name of a fallback, as Reply.fallbacks has it: its row}."""
         return {name: row for row in reversed(self.fallbacks) for name in row.names}
 
     @cached_property
     def unable(self) -> frozenset[str]:
-        """The capabilities that it says it has not."""
+        """The capabilities that the file denies."""
         return frozenset(name for name, able in self.capabilities.items() if not able)
 
     def can(self, capability: str) -> bool:
-        """False only where the spec says so."""
+        """Whether the provider has a capability; only an explicit false in the file means that it has not."""
         return self.capabilities.get(capability, True)
 
     def dated(self, rule: str, model: str = "") -> str:
-        """The newest date of what was read about a rule that holds for the model; "" where nothing was."""
+        """The newest date of the evidence for a rule of this model; "" without evidence."""
         rows = (row for row in self.evidence if rule in row.of and fits(row.model, model))
         return max((row.date for row in rows), default="")

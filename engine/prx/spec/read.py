@@ -1,11 +1,12 @@
-"""YAML, read in two ways: strictly, with every fault and its place; and quickly, for files that were checked before.
+"""Reads YAML: strictly, with every fault and its place; or quickly, for files that were checked before.
 
-Strictly: one way to read a file, whatever the reader, or a fault with its line and column. YAML 1.1 (PyYAML) and 1.2 (everybody's editor) read `no`, `010`, `1_000`, `12:30` and dates differently;
-a plain scalar that they read differently has to be quoted. Anchors, aliases, merge keys, tags and further
-documents are refused: `extends` is the only reuse, and a file of a few lines cannot unfold into gigabytes.
+Strictly: a file means the same to every YAML parser, or it has a fault with line and column. YAML 1.1 (PyYAML) and 1.2
+(most editors) read `no`, `010`, `1_000`, `12:30` and dates differently; a plain scalar that they read differently has to
+be quoted. Anchors, aliases, merge keys, tags and further documents are refused: `extends` is the only form of reuse, and
+a file of a few lines cannot expand into gigabytes.
 
-Quickly, by libyaml where it is there: packaged files, which the tests check, and the few keys of any file that its
-neighbours look at. To import this module brings yaml: whoever may have no file to read imports it late.
+Quickly, by libyaml where it is installed: packaged files, which the tests check, and the few keys of any file that the
+index holds. This module imports yaml, so modules that often need no file import it inside a function.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ except ImportError:
 
 MAX_DEPTH = 40
 MAX_NODES = 5_000  # a long dialect has 1,000
-_MAX_QUICK_DEPTH = 100  # libyaml's composer calls itself at each level, and a stack that is used up ends the process
-# Texts in which libyaml, a translation of PyYAML's parser, reads what PyYAML reads: without tabs, line ends other than \n,
-# directives, markers of a document, question marks but those of a JMESPath filter, and comments at a block's mark.
+_MAX_QUICK_DEPTH = 100  # libyaml's composer recurses at each level, and a stack overflow in C ends the process
+# Texts that libyaml and PyYAML certainly read alike: without tabs, line ends other than \n, directives, document markers,
+# comments after the mark of a block scalar, and question marks other than in a JMESPath filter.
 _ALIKE = re.compile(r"[\n -~\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]*\Z")
 _UNLIKE = re.compile(r"^(?:%|---|\.\.\.)|(?<!\[)\?|[|>][-+0-9]*#", re.MULTILINE)
 
@@ -81,15 +82,15 @@ def read_quickly(path: Path, take: Callable[[Path], bytes] = data_of) -> Raw:
 
 @lru_cache(maxsize=256)
 def packaged_mapping(data: bytes) -> Raw:
-    """As `mapping`, and remembered: for files that do not change. Nobody changes the mapping."""
+    """As `mapping`, cached, for files that do not change. The mapping must not be changed."""
     return mapping(data)
 
 
 def mapping(data: bytes) -> Raw:
-    """The mapping in a file's bytes, without checks; empty where there is none."""
+    """The mapping in a file's bytes, without checks; {} where there is none."""
     try:
         raw = value_of(data)
-    except Exception as error:  # a tag that its constructor stumbles over raises whatever Python raises there
+    except Exception as error:  # PyYAML lets any exception of Python out, as for a date that does not exist
         if starved(error):
             raise
         return {}
@@ -108,7 +109,7 @@ def value_of(data: bytes) -> Any:
 
 
 def _tidy(raw: Raw) -> Raw:
-    """Without what is not of its type among the keys that one file's neighbours look at."""
+    """A mapping without those keys of the index that have a value of the wrong type."""
     for key in ("aliases", "former_urls"):
         if not isinstance(raw.get(key, []), list) or not all(isinstance(item, str) for item in raw.get(key, [])):
             del raw[key]
@@ -118,12 +119,14 @@ def _tidy(raw: Raw) -> Raw:
 
 
 def parse_strictly(text: str, file: str) -> Document:
-    """The same of a text; `file` is its name in faults."""
+    """As `read_strictly`, for a text; `file` is its name in faults."""
     return _parsed_by_libyaml(text, file) or _parsed(text, file)
 
 
 def _parsed_by_libyaml(text: str, file: str) -> Document | None:
-    """A good text in a sixth of the time, or None: faults are told in PyYAML's words on every machine."""
+    """The document of a text without faults, in a sixth of the time; None for a faulty one: the sentences of its faults are
+    always PyYAML's, so that they are the same on every machine.
+    """
     if _QuickLoader is None or not _ALIKE.match(text) or _UNLIKE.search(text):
         return None
     try:
@@ -146,10 +149,10 @@ def _parsed(text: str, file: str) -> Document:
         return Document(file, {}, {}, text, tuple(loader.problems))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        words = (error.problem or error.context or "not YAML").strip()
+        sentence = (error.problem or error.context or "not YAML").strip()
         if "expected a single document" in str(error):
-            words = "a second document begins here; write one provider a file"
-        return _failed(file, words, mark.line + 1 if mark else 0, mark.column + 1 if mark else 0, loader.problems)
+            sentence = "a second document begins here; write each provider into its own file"
+        return _failed(file, sentence, mark.line + 1 if mark else 0, mark.column + 1 if mark else 0, loader.problems)
 
 
 def _document(loader: Any, text: str, file: str) -> Document:
@@ -166,11 +169,13 @@ def _failed(file: str, text: str, line: int = 0, column: int = 0, more: Iterable
 
 
 class _RefusedError(Exception):
-    """Reading goes no further; the reason is among the problems."""
+    """The file cannot be read further; the reason is among the problems."""
 
 
 class _Strict(Composer, SafeConstructor, Resolver):
-    """Our own idea of what a node may be. Its events come from a parser that a class below it brings."""
+    """PyYAML's composer, constructor and resolver, but it refuses what this module's docstring names. A subclass adds the
+    parser.
+    """
 
     def __init__(self, file: str) -> None:
         Composer.__init__(self)
@@ -202,7 +207,7 @@ class _Strict(Composer, SafeConstructor, Resolver):
         node: Any = super().compose_node(parent, index)
         self.depth -= 1
         if event.tag and isinstance(node, yaml.ScalarNode):
-            node.style = "'"  # already refused: its plain reading is no further fault
+            node.style = "'"  # as if quoted, so that its plain value is not reported as a second fault
         return node
 
     def value_of(self, node: Any, path: Keys) -> Any:
@@ -228,7 +233,7 @@ class _Strict(Composer, SafeConstructor, Resolver):
 
     def key(self, node: Any, path: Keys) -> str:
         if not isinstance(node, yaml.ScalarNode):
-            self.refuse(node.start_mark, "a key is a word", dotted(path))
+            self.refuse(node.start_mark, "a key must be a single word, not a list or a mapping", dotted(path))
             return "?"
         if node.value == "<<" and not node.style:
             self.refuse(node.start_mark, "merge key <<: use extends", dotted(path))

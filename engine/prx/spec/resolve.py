@@ -1,6 +1,6 @@
-"""Inheritance: one plain mapping from a file, what it extends, and the differences laid over it.
+"""Inheritance: merges a file with what it extends and with its overlays into one plain mapping.
 
-The same three lines serve `extends`, overrides by model, fallbacks, and what config.toml says.
+`merge` is used for all of them: `extends`, overrides by model, fallbacks, and the settings of config.toml.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from prx.spec.document import Keys
 Raw = dict[str, Any]
 Find = Callable[[str], Raw]
 
-# What belongs to the provider and not to the dialect it speaks: it stays when the dialect changes.
+# Keys that belong to the provider and not to the dialect that it speaks: they stay when an overlay changes the dialect.
 _OWN = (
     "spec", "id", "name", "docs", "source", "former_urls", "retired", "aliases", "base_url", "auth", "capabilities", "evidence",
     "retry", "transport",
 )  # fmt: skip
 _FILES_OWN = ("aliases", "former_urls", "retired", "source", "name", "docs", "evidence")  # never inherited
 _OWN_REQUEST = ("headers", "query", "schemas")
-_ADDED = ("strip",)  # lists that add to what is inherited: as mappings from a name to whether it counts
-PART = "without_"  # begins the name of a fallback that leaves out one of those that its row names
-_WAYS = ("then", "leaves_out", "strips")  # a fallback has one of them, its own or the inherited one
-_LATER = "then"  # differences that wait for their fallback: what their nulls take away is known only then
-_ROOT = "dialect"  # the id of the dialect, noted while resolving
+_ADDED = ("strip",)  # lists that extend the inherited one: kept as mappings from a name to whether it counts
+PART = "without_"  # how the name of a fallback begins that leaves out one parameter or key: without_NAME
+_WAYS = ("then", "leaves_out", "strips")  # keys of a fallback, of which it has exactly one
+_LATER = "then"  # a fallback's overlay: merged only when the fallback is used, so its nulls must be kept until then
+_ROOT = "dialect"  # key of a resolved mapping: the id of the dialect that its chain of `extends` ends in
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Raw:
-    """`over` on top of `base`: mappings are joined, null takes away, the rest replaces.
+    """`over` on top of `base`: mappings are merged, null removes a key, every other value replaces.
 
     The keys of `over` come first: rules and fallbacks are tried in the order of their keys.
     """
@@ -47,7 +47,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Raw:
 
 
 def resolve(raw: Raw, find: Find, *, is_dialect: bool = False) -> Raw:
-    """A file's mapping with everything it extends underneath. `find` gives a resolved one by its name."""
+    """A file's mapping merged with everything it extends. `find` gives a resolved mapping by its name."""
     base = find(raw["extends"]) if raw.get("extends") else {}
     inherited = {key: value for key, value in base.items() if key not in _FILES_OWN}
     resolved = merge(inherited, raw)
@@ -56,7 +56,7 @@ def resolve(raw: Raw, find: Find, *, is_dialect: bool = False) -> Raw:
 
 
 def lay_over(resolved: Raw, overlay: Mapping[str, Any], find: Find) -> Raw:
-    """A resolved mapping with an overlay; `extends` in the overlay changes the dialect underneath."""
+    """A resolved mapping merged with an overlay; `extends` in the overlay replaces the dialect."""
     rest = {key: value for key, value in overlay.items() if key not in ("extends", "model")}
     dialect = overlay.get("extends")
     if dialect and dialect != resolved.get(_ROOT):
@@ -69,13 +69,13 @@ def lay_over(resolved: Raw, overlay: Mapping[str, Any], find: Find) -> Raw:
 
 
 def _fallbacks(own: Mapping[str, Any], base: Mapping[str, Any]) -> Raw:
-    """The fallbacks of another dialect: which of them are used stays as the provider has it, and none where it has none."""
+    """The fallbacks of another dialect, with the provider's own values of `enabled`; none if the provider has none."""
     used = {name: {"enabled": row["enabled"]} for name, row in own.items() if "enabled" in row and name in base}
     return merge(base, used) if own else {}
 
 
 def overlays(raw: Mapping[str, Any]) -> Iterator[tuple[Keys, Mapping[str, Any]]]:
-    """All that may be laid over a mapping, and where it stands: each override, and what each fallback changes."""
+    """(path, overlay) of everything that may be laid over a mapping: each override, and the `then` of each fallback."""
     for place, row in enumerate(raw.get("overrides") or ()):
         yield ("overrides", place), row
     for name, row in (raw.get("fallbacks") or {}).items():
@@ -84,12 +84,12 @@ def overlays(raw: Mapping[str, Any]) -> Iterator[tuple[Keys, Mapping[str, Any]]]
 
 
 def then(fallback: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """What a fallback changes; a file may take one that it inherits away by null."""
+    """The overlay of a fallback; {} for one that a file has set to null to remove it."""
     return (fallback or {}).get("then") or {}
 
 
 def by_name(rows: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """What the fallback of this name changes: a row's `then`, or that one parameter or key is left out."""
+    """The overlay of the fallback with this name: the `then` of its row, or one that leaves out a parameter or key."""
     if name in rows:
         return then(rows[name])
     left_out = name.removeprefix(PART)
@@ -102,17 +102,17 @@ def by_name(rows: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def overlay_names(raw: Mapping[str, Any]) -> list[str]:
-    """What a mapping's overrides and fallbacks extend."""
+    """The names that a mapping's overrides and fallbacks extend."""
     return [overlay["extends"] for _, overlay in overlays(raw) if overlay.get("extends")]
 
 
 def fits(patterns: str | Iterable[str], model: str) -> bool:
-    """Whether a model is meant by an override's pattern, or by one of several."""
+    """Whether a model's name fits a pattern of an override, or one of several."""
     return any(fnmatchcase(model, pattern) for pattern in ([patterns] if isinstance(patterns, str) else patterns))
 
 
 def for_model(resolved: Raw, model: str, find: Find) -> Raw:
-    """With every override whose pattern fits the model."""
+    """A resolved mapping with every override whose pattern fits the model."""
     for row in resolved.get("overrides") or ():
         if fits(row["model"], model):
             resolved = lay_over(resolved, row, find)

@@ -1,4 +1,4 @@
-"""The JSON Schema, and its faults in sentences: where, what, and the nearest word that would be right.
+"""Validates against the JSON Schemas, and words the faults: where, what, and the nearest valid word.
 
 jsonschema is imported at first use: a process that only calls packaged providers never needs it.
 """
@@ -23,7 +23,7 @@ _TYPES = {
 }  # fmt: skip
 
 
-_SECRETIVE = {"api_key", "auth_template", "template", "env", "headers", "query", "proxy"}  # where a key may stand
+_MAY_HOLD_KEY = {"api_key", "auth_template", "template", "env", "headers", "query", "proxy"}  # values are never shown
 
 
 @cache
@@ -35,14 +35,14 @@ def load(name: str) -> dict[str, Any]:
 
 
 def problems(document: Document, name: str = "provider") -> list[Problem]:
-    """Every fault of a document, in the order of its lines. In a provider's file null takes a key away."""
+    """Every fault of a document, in the order of its lines. In a provider's file null is allowed: it removes a key."""
     value = _without_nulls(document.value) if name == "provider" else document.value
     try:
         faults = [document.problem(keys, sentence) for keys, sentence in _faults(name, value)]
-        faults += [document.problem(keys, "must be a finite number") for keys in _endless(value, ())]
-    except (RecursionError, ValueError):  # ValueError: Python writes no number of more than 4,300 digits
+        faults += [document.problem(keys, "must be a finite number") for keys in _not_finite(value, ())]
+    except (RecursionError, ValueError):  # ValueError: Python refuses to write a number of more than 4,300 digits
         faults = [document.problem((), "is nested too deeply, or has a number of too many digits")]
-    except TypeError:  # a mapping may hold what no file can
+    except TypeError:  # a configuration that is passed as a mapping may hold any Python object
         faults = [document.problem((), "holds a value that is not a string, number, boolean, list or mapping")]
     return sorted(set(faults), key=lambda problem: (problem.line, problem.column, problem.path))
 
@@ -58,7 +58,7 @@ def _validator(name: str) -> Any:
     from jsonschema import Draft202012Validator
     from referencing import Registry
 
-    return Draft202012Validator(load(name), registry=Registry())  # an empty registry fetches nothing
+    return Draft202012Validator(load(name), registry=Registry())  # with an empty registry it fetches no schema by URL
 
 
 def _without_nulls(value: Any) -> Any:
@@ -67,17 +67,17 @@ def _without_nulls(value: Any) -> Any:
     return [_without_nulls(child) for child in value] if isinstance(value, list) else value
 
 
-def _endless(value: Any, keys: Keys) -> Iterator[Keys]:
-    """Where a number stands that is infinite or none at all: JSON Schema lets both pass every limit."""
+def _not_finite(value: Any, keys: Keys) -> Iterator[Keys]:
+    """The paths of numbers that are infinite or NaN: JSON Schema's limits accept both."""
     if isinstance(value, float) and not math.isfinite(value):
         yield keys
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, child in inner:
-        yield from _endless(child, (*keys, key))
+        yield from _not_finite(child, (*keys, key))
 
 
 def _sentences(error: Any, *, quiet: bool) -> Iterator[tuple[Keys, str]]:
-    """A fault as sentences. quiet: with no value that may be a key which stands in the wrong place."""
+    """(path, sentence) of each fault in an error of jsonschema. quiet: do not show values that may be misplaced keys."""
     keys: Keys = tuple(error.absolute_path)
     rule = error.validator
     if rule == "not" and isinstance(error.instance, str):
@@ -91,7 +91,7 @@ def _sentences(error: Any, *, quiet: bool) -> Iterator[tuple[Keys, str]]:
         missing = next(key for key in error.validator_value if key not in error.instance)
         yield keys, f"{missing!r} is missing{_reason(error.schema, missing)}"
     else:
-        yield keys, _SENTENCES.get(rule, _plain)(error, quiet and not _ordinary(error.instance))
+        yield keys, _SENTENCES.get(rule, _plain)(error, quiet and not _too_short_for_key(error.instance))
 
 
 def _list(known: list[str]) -> str:
@@ -108,19 +108,19 @@ def _example(error: Any) -> str:
     return f"; for example {json.dumps(examples[0], ensure_ascii=False)}" if examples else ""
 
 
-def _ordinary(value: Any) -> bool:
-    """Whether a value is too short for a key: a word, a small number, a truth."""
+def _too_short_for_key(value: Any) -> bool:
+    """Whether a value is too short for an API key: a word, a small number, true or false."""
     return bool(re.fullmatch(r'"[a-z]{1,8}"|[\w.+-]{1,6}', json.dumps(value, ensure_ascii=False, default=str)))
 
 
 def _may_be_secret(error: Any) -> bool:
-    return bool(_SECRETIVE & {str(key) for key in error.absolute_path})
+    return bool(_MAY_HOLD_KEY & {str(key) for key in error.absolute_path})
 
 
 def _short(error: Any, quiet: bool) -> str:
-    """The value that is wrong, unless it stands where keys do, or may be one."""
+    """The faulty value, unless it may be a key."""
     if quiet or _may_be_secret(error):
-        return "what is there"
+        return "the value given"
     text = json.dumps(error.instance, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else f"{text[:60]}…"
 
@@ -140,17 +140,17 @@ def _const(error: Any, quiet: bool) -> str:
 
 
 def _pattern(error: Any, quiet: bool) -> str:
-    return f"{_short(error, quiet)} has not the form of this key{_example(error)}"
+    return f"{_short(error, quiet)} does not have the required form{_example(error)}"
 
 
 def _plain(error: Any, quiet: bool) -> str:
     if quiet or _may_be_secret(error):
-        return f"is not as it should be{_example(error)}"
+        return f"has an invalid value{_example(error)}"
     return str(error.message).splitlines()[0][:200]
 
 
 def _too_many(error: Any, _quiet: bool) -> str:
-    return f"has {len(error.instance)} entries, and at most {error.validator_value} are read"
+    return f"has {len(error.instance)} entries; at most {error.validator_value} are allowed"
 
 
 def _not(error: Any, quiet: bool) -> str:

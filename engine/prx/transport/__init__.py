@@ -1,1 +1,1 @@
-"""The only place with I/O on the network."""
+"""The transports: all I/O on the network that prx does as a client."""

@@ -1,7 +1,7 @@
-"""The asynchronous transport: HTTP/1.1 on asyncio, with the reader that the blocking one has and a pool of its own.
+"""The asynchronous transport: HTTP/1.1 on asyncio, with the blocking transport's reader and its own connection pool.
 
-A connection serves one call at a time. No thread is started here; asyncio itself asks for the addresses of a host name
-in its executor's. Nothing that ends a call waits for anything: a cancelled task may not wait any more.
+A connection serves one call at a time. No thread is started here; asyncio itself resolves host names in threads of its
+executor. Nothing that ends a call awaits: a cancelled task cannot wait any more.
 """
 
 from __future__ import annotations
@@ -32,17 +32,19 @@ from prx.transport.outgoing import check_sendable, head_of_request
 from prx.wire import HttpRequest
 
 _BLOCK = 65536
-_MOST_UNREAD = 4 * _BLOCK  # bytes that have come and nobody has taken, before the server has to wait
+_MOST_UNREAD = 4 * _BLOCK  # unread bytes of a connection; with more, reading from the socket is paused
 _MOST_KEPT = 256  # connections of one origin
-_IDLE_SECONDS = 60.0  # for which an unused connection is kept; servers close theirs after 5 to 350
-_NEXT_ADDRESS = 0.25  # seconds until a host's next address is tried beside the first (RFC 8305)
+_IDLE_SECONDS = 60.0  # how long an unused connection is kept; servers close theirs after 5 to 350
+_NEXT_ADDRESS = 0.25  # seconds until a host's next address is tried, too (RFC 8305)
 
 
 class Deadline:
-    """Until when a call may run, and how whoever waits in it is ended.
+    """The deadline of one call.
 
-    at      time.monotonic()'s time, or infinity
-    end     ends the wait of this moment, whatever it waits for
+    at      in the time of time.monotonic(), or infinity
+    end     ends the call's present wait; None while it does not wait
+    fired   the deadline has passed, or the call was stopped
+    stopped the call was stopped by its caller
     """
 
     def __init__(self, seconds: float | None) -> None:
@@ -52,20 +54,21 @@ class Deadline:
 
     @property
     def remaining(self) -> float:
+        """Seconds until the deadline."""
         return self.at - time.monotonic()
 
     def due(self, seconds: float) -> float:
-        """When a silence has lasted so many seconds, but not beyond the deadline."""
+        """The time so many seconds from now, but not after the deadline."""
         return min(time.monotonic() + seconds, self.at)
 
     def stop(self) -> None:
-        """End the call, in whatever phase it is; its own task sees an Error."""
+        """End the call, in any phase; its task gets an Error."""
         self.fired = self.stopped = True
         if self.end is not None:
             self.end()
 
     async def within(self, seconds: float, work: Any) -> Any:
-        """Await for so many seconds at most, and not beyond the deadline. Raises TimeoutError."""
+        """Await `work` for at most so many seconds, and not after the deadline. Raises TimeoutError."""
         self.check()
         async with asyncio.timeout(max(0.0, min(seconds, self.remaining))) as scope:
             self.end = functools.partial(scope.reschedule, 0.0)
@@ -75,7 +78,7 @@ class Deadline:
                 self.end = None
 
     async def wait(self, seconds: float) -> bool:
-        """Sleep; False where the deadline comes first, or somebody stops the call."""
+        """Sleep; False where the deadline comes first, or the call is stopped."""
         if seconds >= self.remaining or self.stopped:
             return False
         try:
@@ -85,18 +88,18 @@ class Deadline:
         return True
 
     def check(self) -> None:
-        """Raises TimeoutError where the time is over."""
+        """Raises TimeoutError where the deadline has passed or the call was stopped."""
         if self.fired or self.remaining <= 0:
             self.fired = True
             raise TimeoutError
 
 
 class Connection(asyncio.BufferedProtocol):
-    """One connection: what has come on it, and the one task that waits for more.
+    """One connection: its unread bytes, and the one task that waits for more.
 
-    buffer    where asyncio puts what it reads, and whence it is taken at once: one for all connections of a client. For a
-              protocol without one it allocates 256 KB at each read, which the system may have to map and clear each time
-    on_lost   is told when a connection that is kept is closed by the server
+    buffer    asyncio reads into it, and the bytes are copied from it at once, so that all connections of a client share it.
+              For a protocol without a buffer asyncio allocates 256 KB at each read
+    on_lost   called when the server closes an idle connection
     """
 
     transport: asyncio.Transport
@@ -112,7 +115,7 @@ class Connection(asyncio.BufferedProtocol):
         self.on_lost: Callable[[Connection], None] | None = None
         self.kept_at = 0.0
 
-    # -------------------------------------------------------------- told by asyncio
+    # -------------------------------------------------------------- called by asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
@@ -150,16 +153,16 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def idle(self) -> bool:
-        """Whether it stands, and nothing has come that nobody asked for."""
+        """Whether it is open, and has no unread bytes."""
         return not (self._ended or self._data or self.transport.is_closing())
 
     @property
     def usable(self) -> bool:
-        """The same, with a look at the socket: its end may have come since the loop has last looked."""
+        """As `idle`, and the socket has nothing to read: the server may have closed it since the loop last looked."""
         return self.idle and not self._has_come()
 
     async def receive(self, due: float) -> bytes:
-        """What has come, waited for until `due`; b"" at the connection's end. Raises TimeoutError or OSError."""
+        """The unread bytes, waited for until `due`; b"" at the connection's end. Raises TimeoutError or OSError."""
         while not self._data:
             if self._failed is not None:
                 raise self._failed
@@ -173,7 +176,9 @@ class Connection(asyncio.BufferedProtocol):
         return data
 
     async def send(self, head: bytes, body: bytes, patience: float, deadline: Deadline) -> bool:
-        """Whether all of it went out. A server that refuses a request early may have answered it all the same."""
+        """Send a request; False where the server stopped reading it. A server that refuses a request early may have sent an
+        answer all the same.
+        """
         self.transport.write(head + body[:_BLOCK])
         for start in range(_BLOCK, len(body), _BLOCK):
             while self._writing_paused and not (self._data or self._ended):
@@ -184,7 +189,7 @@ class Connection(asyncio.BufferedProtocol):
         return True
 
     def abort(self) -> None:
-        """Close at once, whatever is still to be sent; who waits here finds the end."""
+        """Close at once, without sending what is left; a task that waits for bytes gets the end."""
         self._cancel_timer()
         self.transport.abort()
 
@@ -193,7 +198,7 @@ class Connection(asyncio.BufferedProtocol):
     def _waiting(self, due: float) -> asyncio.Future[None]:
         """To be awaited: until something happens on the connection, or `due` comes."""
         self._due = due
-        # One timer for many waits, set anew only to come earlier: most waits are over long before it.
+        # One timer serves many waits and is only replaced by an earlier one: most waits end long before it.
         if due < self._timer_due:
             self._cancel_timer()
             self._set_timer(due)
@@ -205,7 +210,7 @@ class Connection(asyncio.BufferedProtocol):
         self._timer = self._loop.call_at(self._at(due), self._expire)
 
     def _at(self, due: float) -> float:
-        """Of the loop's clock, which need not be ours."""
+        """A time of time.monotonic() in the time of the loop, whose clock may be another one."""
         return self._loop.time() + (due - time.monotonic())
 
     def _expire(self) -> None:
@@ -228,7 +233,7 @@ class Connection(asyncio.BufferedProtocol):
 
 
 class Route(Record):
-    """How a URL is reached: origin, request target, headers that belong to the way, proxy, connections that are kept."""
+    """How a URL is reached: origin, request target, headers (Host, a proxy's own), proxy, idle connections."""
 
     origin: Origin
     target: str
@@ -238,7 +243,7 @@ class Route(Record):
 
 
 class AsyncHttp:
-    """Connections of all accounts with these settings, on one event loop.
+    """A connection pool for all accounts with these settings, on one event loop.
 
     proxy     URL of a proxy, or "" for those of `environ` (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY)
     ca_file   PEM file of certificate authorities to trust in place of the usual ones
@@ -251,7 +256,7 @@ class AsyncHttp:
         self._routes: dict[str, Route] = {}
         self._kept: dict[Any, deque[Connection]] = {}
         self._sweeping = self._closed = False
-        weakref.finalize(self, _close_kept, self._kept, self._loop)  # a client may be forgotten in place of closed
+        weakref.finalize(self, _close_kept, self._kept, self._loop)  # for a client that is never closed
 
     async def send(self, request: HttpRequest, limits: Limits, deadline: Deadline) -> AsyncResponse:
         """Send a request and read the head of its response. Raises Error."""
@@ -277,12 +282,12 @@ class AsyncHttp:
         if failed is not None:
             if connection is not None:
                 connection.abort()
-            raise failed  # outside the handler: what the frames hold, the key among it, stays behind
+            raise failed  # outside the handler, so that its traceback has no frames of libraries, which hold the key
         assert connection is not None
         return AsyncResponse(incoming, connection, self._keep, route.kept, request.url, limits, deadline)
 
     def close(self) -> None:
-        """Close what is kept; what is in use is closed at the end of its call."""
+        """Close the idle connections; those in use are closed at the end of their calls."""
         self._closed = True
         for kept in self._kept.values():
             while kept:
@@ -291,7 +296,7 @@ class AsyncHttp:
     # -------------------------------------------------------------- connections
 
     def _take(self, route: Route) -> Connection | None:
-        """One that is kept and still stands."""
+        """An idle connection that is still open, or None."""
         while route.kept:
             connection = route.kept.pop()
             connection.on_lost = None
@@ -312,7 +317,7 @@ class AsyncHttp:
             self._loop.call_later(_IDLE_SECONDS, _sweep, weakref.ref(self))
 
     def sweep(self) -> None:
-        """Close connections that nobody has used for long."""
+        """Close connections that have been idle for _IDLE_SECONDS."""
         oldest = time.monotonic() - _IDLE_SECONDS
         for kept in self._kept.values():
             while kept and kept[0].kept_at <= oldest:
@@ -334,7 +339,7 @@ class AsyncHttp:
         return connection
 
     async def _open(self, connection: Connection, route: Route) -> None:
-        """Connect, through a proxy where there is one, and have TLS on top."""
+        """Connect, through the proxy if there is one, and start TLS for https."""
         first: Origin | Proxy = route.proxy or route.origin
         tls = self._tls if first.scheme == "https" else None
         await self._loop.create_connection(
@@ -355,7 +360,7 @@ class AsyncHttp:
 
     @functools.cached_property
     def _tls(self) -> ssl.SSLContext:
-        # The authorities that requests trusts, so that both clients trust the same.
+        # requests trusts certifi's authorities, too: so both clients trust the same servers.
         import certifi
 
         context = ssl.create_default_context(cafile=self._ca_file or certifi.where())
@@ -373,7 +378,7 @@ class AsyncHttp:
 
 
 class AsyncResponse(Answer):
-    """A response being read: `read` gives bytes as they arrive, b"" at the end."""
+    """A response on a connection. `read` gives bytes of the body as they arrive, b"" at its end."""
 
     def __init__(
         self,
@@ -412,16 +417,16 @@ class AsyncResponse(Answer):
         return await self._connection.receive(self._deadline.due(self._limits.idle))
 
     def abort(self) -> None:
-        """Close the connection at once, which stops the provider. Not after `finish`."""
+        """Close the connection at once, which stops the provider. Does nothing after `finish`."""
         connection, self._connection = self._connection, None
         self._deadline.end = None
         if connection is not None and self._made_in == forks.generation:
             connection.abort()
 
     async def finish(self) -> None:
-        """Give the connection back where nothing of the response is left on it; otherwise close it.
+        """Keep the connection if it has no more bytes of this response; otherwise close it.
 
-        The end of a body comes with the last event or just behind it, and is waited for briefly.
+        The end of the body comes with the last event or just after it; it is waited for DRAIN_SECONDS.
         """
         connection = self._connection
         if connection is None:
@@ -430,7 +435,7 @@ class AsyncResponse(Answer):
             if not self._body.ended:
                 await self._drain(connection)
             used_up = self._body.ended and self._incoming.reusable and not self._deadline.fired
-        except Exception:  # whatever it is, this connection is not used again
+        except Exception:  # the answer itself is complete: the only consequence is that the connection is closed
             used_up = False
         except BaseException:
             self.abort()
@@ -451,7 +456,9 @@ class AsyncResponse(Answer):
 
 
 async def _head(connection: Connection, patience: float, deadline: Deadline) -> Incoming:
-    """Read a head, which may take so many seconds from its first bytes on: what drips in would never be a silence."""
+    """Read a head, for at most `patience` seconds after its first bytes: the limit of a silence starts anew at each byte.
+    Raises DrippingError.
+    """
     incoming, until = Incoming(), math.inf
     while not incoming.head(await connection.receive(deadline.due(patience))):
         until = min(until, time.monotonic() + patience)
@@ -461,7 +468,7 @@ async def _head(connection: Connection, patience: float, deadline: Deadline) -> 
 
 
 async def _tunnel(connection: Connection, origin: Origin, proxy: Proxy) -> None:
-    """Ask a proxy for a way through to an origin. The limit for connecting holds around it."""
+    """Open a tunnel through a proxy to an origin. Its time counts as part of connecting."""
     place = f"{origin.bracketed}:{origin.port}"
     connection.transport.write(head_of("CONNECT", place, {"host": place, **proxy.headers}))
     incoming = Incoming()
@@ -495,7 +502,7 @@ def _sweep(http: weakref.ref[AsyncHttp]) -> None:
 
 
 def _close_kept(by_origin: Mapping[Any, deque[Connection]], loop: asyncio.AbstractEventLoop) -> None:
-    """For a client that was forgotten, perhaps found by the garbage collector in another thread."""
+    """Close the idle connections of a client that was never closed. The garbage collector may run this in any thread."""
     for kept in by_origin.values():
         while kept and not loop.is_closed():
             loop.call_soon_threadsafe(kept.pop().abort)

@@ -1,8 +1,8 @@
-"""The blocking transport: HTTP/1.1 through requests: its adapter, its TLS and proxy settings, its connection pools.
+"""The blocking transport: HTTP/1.1 on connections of requests, with its TLS and proxy settings and connection pools.
 
-The session's adapter gives the pool for an origin, once; a call then takes a connection from the pool
-itself. `Session.send` would do all of that anew for each call (four times the CPU), follow redirects,
-read ~/.netrc, keep cookies, and hold text back until 128 bytes have come. urllib3's `urlopen` logs the path
+The session's adapter is asked for the pool of an origin once; each call then takes a connection from the pool
+itself. The alternatives: `Session.send` repeats all of that for each call (four times the CPU), follows redirects,
+reads ~/.netrc, keeps cookies, and holds text back until 128 bytes have come. urllib3's `urlopen` logs the path
 with its query. vcrpy records below both, so it sees these calls like any other.
 """
 
@@ -39,16 +39,22 @@ from prx.transport.response import Response
 from prx.transport.watchdog import Guard, shut
 from prx.wire import HttpRequest
 
-_BLOCK = 65536
+_BLOCK = 65536  # bytes
 _SEND_AT_ONCE = 4 * _BLOCK
-_POOLS = 1000  # origins; a pool beyond them would be closed under its callers
-_MOST_KEPT = 256  # connections of one origin
+_MAX_POOLS = 1000  # origins; requests closes the oldest pool beyond them, though calls may be using it
+_MAX_KEPT = 256  # connections of one origin
 Receive = Callable[[], bytes]
-_URLLIB3 = "urllib3.connection"  # where its own connections are from; another's are used through their methods alone
+_URLLIB3 = "urllib3.connection"  # the module of its own connections; of any other class only public methods are used
 
 
 class Route(Record):
-    """How a URL is reached: who makes connections, those that are kept, request target, headers that belong to the way."""
+    """How a URL is reached.
+
+    pool      makes connections
+    kept      idle connections of the pool
+    target    request target: path and query, or for a plain proxy the whole URL
+    headers   Host, and the proxy's own headers
+    """
 
     pool: Any
     kept: deque[Any]
@@ -56,11 +62,11 @@ class Route(Record):
     headers: Mapping[str, str]
 
     def connection(self) -> Any:
-        """One that is kept and still stands, or a new one, which has no socket yet."""
+        """An idle connection that is still open, or a new one, which has no socket yet."""
         while self.kept:
             with contextlib.suppress(IndexError):  # another thread took the last one
                 connection = self.kept.pop()
-                # vcrpy puts a class of its own in place of urllib3's, and back
+                # ConnectionCls changes while vcrpy records: it replaces urllib3's class by its own, and restores it later
                 if isinstance(connection, self.pool.ConnectionCls) and not is_connection_dropped(connection):
                     return connection
                 connection.close()
@@ -68,7 +74,7 @@ class Route(Record):
 
 
 class Http:
-    """Connections of all accounts with these settings, which are made once and never changed by a call.
+    """A connection pool for all accounts with these settings, which no call changes.
 
     proxy     URL of a proxy, or "" for those of `environ` (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY)
     ca_file   PEM file of certificate authorities to trust in place of the usual ones
@@ -79,21 +85,21 @@ class Http:
         self._verify: bool | str = ca_file or True
         self._session = requests.Session()
         self._session.trust_env = False
-        self._adapter = requests.adapters.HTTPAdapter(pool_connections=_POOLS, pool_maxsize=1)
+        self._adapter = requests.adapters.HTTPAdapter(pool_connections=_MAX_POOLS, pool_maxsize=1)
         self._session.mount("https://", self._adapter)
         self._session.mount("http://", self._adapter)
         self._routes: dict[str, Route] = {}
-        # Connections that wait for a call, by the pool that made them. Not in urllib3's queue: an interrupt at the wrong
-        # moment leaves its lock taken for ever, and what a deque does cannot be interrupted.
+        # Idle connections, by the pool that made them. Not in urllib3's own queue: a KeyboardInterrupt inside it may leave
+        # its lock taken for ever, while an operation of a deque cannot be interrupted.
         self._kept: dict[Any, deque[Any]] = {}
-        self._standing: weakref.WeakSet[Any] = weakref.WeakSet()  # kept or in use
+        self._open: weakref.WeakSet[Any] = weakref.WeakSet()  # idle or in use
         self._closed = False
         forks.register(self)
-        weakref.finalize(self, _close_kept, self._kept)  # a client may be forgotten in place of closed
+        weakref.finalize(self, _close_kept, self._kept)  # for a client that is never closed
 
     def unlock(self) -> None:
-        """For the child of a fork: the parent goes on with its connections. To close one closes no more than our end."""
-        for connection in list(self._standing):
+        """In the child of a fork: close its copies of the parent's sockets, which does not end the parent's connections."""
+        for connection in list(self._open):
             connection.close()
         for kept in self._kept.values():
             kept.clear()
@@ -108,38 +114,38 @@ class Http:
         try:
             connection = route.connection()
             if connection.sock is None:
-                self._standing.add(connection)
+                self._open.add(connection)
             _connect(route.pool, connection, limits, guard)
             sock, phase = connection.sock, "first_byte"
-            ask = _ask if type(connection).__module__ == _URLLIB3 else _ask_replaced
-            incoming, receive = ask(connection, request, route, limits)
+            exchange = _exchange if type(connection).__module__ == _URLLIB3 else _exchange_by_methods
+            incoming, receive = exchange(connection, request, route, limits)
             response = Response(incoming, receive, connection, self._keep, route.kept, request.url, limits, guard)
         except Exception as error:
             if connection is not None:
                 connection.close()
             failed = translated(error, request.url, phase, limits, guard)
-        except BaseException:  # an interrupt, which leaves half a request or half an answer
+        except BaseException:  # a KeyboardInterrupt: half a request may have been sent
             if connection is not None:
                 connection.close()
             raise
         if failed is not None:
-            raise failed  # outside the handler: what the libraries' frames hold, the key among it, stays behind
-        with contextlib.suppress(OSError, AttributeError):  # one that vcrpy has put in place has no socket of its own
+            raise failed  # outside the handler, so that its traceback has no frames of libraries, which hold the key
+        with contextlib.suppress(OSError, AttributeError):  # a connection of vcrpy's has no socket of its own
             sock.settimeout(limits.idle)
         return response
 
     def close(self) -> None:
-        """Close what is kept; what is in use is closed at the end of its call."""
+        """Close the idle connections; those in use are closed at the end of their calls."""
         self._closed = True
         _close_kept(self._kept)
         self._session.close()
 
     def _keep(self, connection: Any, kept: deque[Any]) -> None:
-        if self._closed or len(kept) >= _MOST_KEPT:
+        if self._closed or len(kept) >= _MAX_KEPT:
             connection.close()
             return
         kept.append(connection)
-        if self._closed:  # just now, by another thread, which may have missed it
+        if self._closed:  # another thread has closed the client meanwhile, perhaps before this connection was appended
             self.close()
 
     def _new_route(self, url: str) -> Route:
@@ -153,8 +159,8 @@ class Http:
             pool: Any = self._adapter.get_connection_with_tls_context(prepared, self._verify, through)
             target = self._adapter.request_url(prepared, through)
         except (requests.RequestException, OSError, ValueError) as error:
-            said = re.sub(r"//[^/@\s]*@", "//***@", str(error))
-            raise ConfigError(f"{url}: {said}", hint="Check api_url, proxy and ca_file.") from None
+            masked = re.sub(r"//[^/@\s]*@", "//***@", str(error))
+            raise ConfigError(f"{url}: {masked}", hint="Check api_url, proxy and ca_file.") from None
         plain_proxy = pool.proxy is not None and pool.scheme == "http"
         host = origin_of(str(prepared.url))[0].header
         return Route(
@@ -170,12 +176,12 @@ def _close_kept(by_pool: Mapping[Any, deque[Any]]) -> None:
         while kept:
             with contextlib.suppress(IndexError):
                 connection = kept.pop()
-                shut(connection.sock)  # a child of a fork may have it, too
+                shut(connection.sock)  # close alone would leave it open where a child of a fork has a copy
                 connection.close()
 
 
 def _connect(pool: Any, connection: Any, limits: Limits, guard: Guard | None) -> None:
-    """Have a connection that stands, under the guard's eyes."""
+    """Open the connection, if it is not open. Raises TimeoutError where the guard has fired."""
     if guard is not None:
         guard.connection = connection
         if guard.fired or guard.remaining <= 0:
@@ -188,12 +194,14 @@ def _connect(pool: Any, connection: Any, limits: Limits, guard: Guard | None) ->
             _open(pool, connection)
     if guard is not None:
         guard.sock = connection.sock
-        if guard.fired:  # while TLS had the socket
+        if guard.fired:  # before `guard.sock` was set
             raise TimeoutError
 
 
 def _open_guarded(pool: Any, connection: Any, guard: Guard) -> None:
-    """Dial for urllib3, and keep a second handle on the socket while TLS or a proxy has it: the guard can end that, too."""
+    """Connect in place of urllib3, and give the guard a duplicate of the socket, so that it can also end the handshakes
+    of TLS and of a proxy, during which urllib3 has the socket.
+    """
     sock = dial(connection._dns_host, connection.port, connection.socket_options, connection.timeout, guard)
     sys.audit("http.client.connect", connection, connection.host, connection.port)  # as urllib3 does
     tls = isinstance(connection, HTTPSConnection)
@@ -203,7 +211,7 @@ def _open_guarded(pool: Any, connection: Any, guard: Guard) -> None:
         connection._new_conn = lambda: sock
         try:
             guard.sock = handle
-            _go_on(guard)
+            _raise_if_fired(guard)
             _open(pool, connection)
         except BaseException:
             sock.close()
@@ -213,8 +221,8 @@ def _open_guarded(pool: Any, connection: Any, guard: Guard) -> None:
             del connection._new_conn
 
 
-def _go_on(guard: Guard) -> None:
-    if guard.fired:  # while there was no socket yet
+def _raise_if_fired(guard: Guard) -> None:
+    if guard.fired:  # before it had a socket to shut down
         raise TimeoutError
 
 
@@ -225,23 +233,25 @@ def _open(pool: Any, connection: Any) -> None:
         connection.connect()
 
 
-def _ask(connection: Any, request: HttpRequest, route: Route, limits: Limits) -> tuple[Incoming, Receive]:
-    """Send, and read the head."""
+def _exchange(connection: Any, request: HttpRequest, route: Route, limits: Limits) -> tuple[Incoming, Receive]:
+    """Send the request, and read the head of the response."""
     sock = connection.sock
     sock.settimeout(limits.first_byte)
-    whole = _sent(sock, head_of_request(request, route.target, route.headers), request.body)
+    sent_whole = _send(sock, head_of_request(request, route.target, route.headers), request.body)
     receive = partial(sock.recv, _BLOCK)
     incoming = _head(receive, limits.first_byte)
-    incoming.broken_off = not whole
+    incoming.broken_off = not sent_whole
     return incoming, receive
 
 
-def _sent(sock: Any, head: bytes, body: bytes) -> bool:
-    """Whether all of it went out; a server that refuses a request early may have answered it all the same."""
+def _send(sock: Any, head: bytes, body: bytes) -> bool:
+    """Send a request; False where the server stopped reading it. A server that refuses a request early may have sent an
+    answer all the same.
+    """
     try:
         if len(body) <= _SEND_AT_ONCE:
             sock.sendall(head + body)
-        else:  # in pieces: the timeout is for all of one sending, and should be for a silence
+        else:  # in pieces: a socket's timeout is for the whole of one sendall, and should only limit a silence
             sock.sendall(head)
             for start in range(0, len(body), _BLOCK):
                 sock.sendall(body[start : start + _BLOCK])
@@ -254,18 +264,22 @@ def _sent(sock: Any, head: bytes, body: bytes) -> bool:
     return True
 
 
-def _head(receive: Receive, patience: float) -> Incoming:
-    """Read a head, which may take so many seconds from its first bytes on: what drips in would never be a silence."""
+def _head(receive: Receive, seconds: float) -> Incoming:
+    """Read a head, for at most so many seconds after its first bytes: the timeout of the socket starts anew at each byte.
+    Raises DrippingError.
+    """
     incoming, until = Incoming(), math.inf
     while not incoming.head(receive()):
-        until = min(until, time.monotonic() + patience)
+        until = min(until, time.monotonic() + seconds)
         if time.monotonic() > until:
             raise DrippingError
     return incoming
 
 
-def _ask_replaced(connection: Any, request: HttpRequest, route: Route, limits: Limits) -> tuple[Incoming, Receive]:
-    """The same with a connection that somebody has put in place of urllib3's own, as vcrpy does."""
+def _exchange_by_methods(
+    connection: Any, request: HttpRequest, route: Route, limits: Limits
+) -> tuple[Incoming, Receive]:
+    """As `_exchange`, for a connection of another class than urllib3's own, such as vcrpy's."""
     connection.timeout = limits.first_byte
     connection.request(
         request.method,

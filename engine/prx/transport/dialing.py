@@ -1,4 +1,4 @@
-"""Sockets that a deadline or another thread can end while they are still being connected."""
+"""Connects sockets in such a way that a deadline or another thread can end the attempt."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from prx.transport.watchdog import NAP, Guard
 
 
 def dial(host: str, port: int, options: Any, seconds: float, guard: Guard) -> socket.socket:
-    """A socket to the first address of a host that answers, which does not block; as many seconds for each. Raises OSError."""
-    failed: OSError = OSError("the name has no address")
+    """A non-blocking socket, connected to the first address of a host that answers. seconds: for each address. Raises
+    OSError.
+    """
+    failed: OSError = OSError("the host name has no address")
     for family, kind, protocol, _, address in socket.getaddrinfo(
         host.strip("[]"), port, allowed_gai_family(), socket.SOCK_STREAM
     ):
         try:
             return _dialled(socket.socket(family, kind, protocol), address, options, seconds, guard)
         except OSError as error:
-            failed = error.with_traceback(None)  # its frames hold it in turn
+            failed = error.with_traceback(None)  # the traceback holds this frame, and this frame the error
         if guard.fired:
             break
     try:

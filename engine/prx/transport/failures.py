@@ -1,4 +1,4 @@
-"""The one border at which exceptions of libraries become ours."""
+"""Translates exceptions of libraries into prx's errors; no other module does."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ from prx.errors import ConfigError, Error, ProviderConnectionError, ProviderTime
 from prx.spec.model import Limits
 from prx.transport.http11 import DrippingError
 
-if TYPE_CHECKING:  # to make a protocol costs more than the rest of this
+if TYPE_CHECKING:  # at import, creating a Protocol class takes longer than the rest of this module
     from typing import Protocol
 
     class Guard(Protocol):
-        """The deadline of a call: whether it has passed, or somebody has stopped the call."""
+        """The deadline of a call. fired: it has passed, or the call was stopped. stopped: the caller has stopped it."""
 
         fired: bool
         stopped: bool
 
         @property
         def remaining(self) -> float:
-            """Seconds."""
+            """Seconds until the deadline."""
 
 
-Phase = Literal["connect", "first_byte", "idle"]  # by the limit that holds in it
+Phase = Literal["connect", "first_byte", "idle"]  # each is named by the field of Limits that is its timeout
 _BROKEN = (HTTPError, HTTPException, OSError)
 
 
 def translated(error: Exception, url: str, phase: Phase, limits: Limits, guard: Guard | None) -> Error:
-    """A library's exception as ours. What is no failure of a connection is raised as it is."""
-    made = _made(error, url, phase, limits, guard)
-    _let_go(error)
-    return made
+    """The Error for a library's exception. Raises the exception itself where it is not a failure of a connection."""
+    failure = _failure(error, url, phase, limits, guard)
+    _drop_tracebacks(error)
+    return failure
 
 
-def _let_go(error: BaseException | None) -> None:
-    """Free the frames of a chain of exceptions. They hold it in turn, and the connection: a circle."""
+def _drop_tracebacks(error: BaseException | None) -> None:
+    """Free the frames of a chain of exceptions. They hold the exceptions and the connection: a reference cycle."""
     while error is not None:
         error.__traceback__ = None
         error = error.__cause__ or error.__context__
 
 
-def _made(error: Exception, url: str, phase: Phase, limits: Limits, guard: Guard | None) -> Error:
+def _failure(error: Exception, url: str, phase: Phase, limits: Limits, guard: Guard | None) -> Error:
     place = "{0.scheme}://{0.netloc}".format(urlsplit(url))
     if isinstance(error, Error):
         return error
@@ -59,9 +59,9 @@ def _made(error: Exception, url: str, phase: Phase, limits: Limits, guard: Guard
     if guard is not None and (guard.fired or guard.remaining <= 0):
         return ProviderTimeoutError(f"the deadline passed while waiting for {place}")
     if isinstance(error, TimeoutError | UrllibTimeout) and not isinstance(error, NewConnectionError):
-        what = "did not end its headers in" if isinstance(error, DrippingError) else "sent nothing for"
+        failed_to = "did not end its headers in" if isinstance(error, DrippingError) else "sent nothing for"
         return ProviderTimeoutError(
-            f"{place} {what} {getattr(limits, phase):g} s",
+            f"{place} {failed_to} {getattr(limits, phase):g} s",
             hint=f"transport.{phase} in the provider's file, or timeout, sets how long prx waits.",
         )
     if not isinstance(error, _BROKEN) and isinstance(error, UnicodeError | ValueError):
@@ -72,7 +72,7 @@ def _made(error: Exception, url: str, phase: Phase, limits: Limits, guard: Guard
 
 
 def _broken(error: Exception, place: str, phase: Phase) -> Error:
-    if phase == "idle":  # the head had come: this is half an answer, whatever broke
+    if phase == "idle":  # the head had come, so that the answer has begun and is not complete
         return TruncatedError(f"{place}: the connection broke inside the answer: {_reason(error)}")
     return _tls(error, place) if isinstance(error, UrllibSSLError | ssl.SSLError) else _connection(error, place)
 
@@ -93,16 +93,16 @@ def _connection(error: Exception, place: str) -> Error:
             f"the name of {place} cannot be resolved", hint="Check the host in api_url, and the network."
         )
     text = str(error).lower()
-    if "refused" in text or f"[errno {errno.ECONNREFUSED}]" in text:  # asyncio has its own words behind the number
+    if "refused" in text or f"[errno {errno.ECONNREFUSED}]" in text:  # asyncio's text has the number, not the word
         return ProviderConnectionError(
-            f"nobody listens at {place}: connection refused",
+            f"no server listens at {place}: connection refused",
             hint=f"Is the server running? Check with: curl -i {place}/v1/models",
         )
     return ProviderConnectionError(f"{place}: the connection failed: {_reason(error)}")
 
 
 def _reason(error: Exception) -> str:
-    """The last words of a chain of exceptions; urllib3 nests three."""
+    """The first line of the innermost message of an exception; urllib3 nests three. At most 200 characters."""
     inner = error.args[-1] if error.args else error
     text = str(inner) if isinstance(inner, Exception) else str(error)
     return (text.splitlines() or [type(error).__name__])[0][:200]

@@ -1,15 +1,15 @@
-"""HTTP/1.1, fed with bytes: one response after the other, without a socket and without a clock.
+"""Reads HTTP/1.1 responses from the bytes that it is fed; it has no socket and no clock.
 
     incoming = Incoming()
-    while not incoming.head(data): ...      # data: what has come; b"" where the connection has ended
-    body = incoming.body                    # feed it `incoming.early`, which came with the head, and then
-    while not body.ended: body.feed(data)   # what comes
+    while not incoming.head(data): ...      # data: the next bytes; b"" where the connection has ended
+    body = incoming.body                    # feed it `incoming.early`, which came with the head,
+    while not body.ended: body.feed(data)   # and then the next bytes
 
-http.client and urllib3's response around it would send head and body apart, parse headers as mail, and take a
-body chunk by chunk through four calls each: half of what a call costs, and more than parsing its events does.
-Here a response is read as http.client reads one, its limits and exceptions included, but strictly: what two
-readers could understand differently (RFC 9112, section 11.2) is refused, and a connection whose response did not
-end where it should is not used again.
+The alternative, http.client with urllib3's response around it, sends head and body apart, parses headers as mail, and
+takes a body chunk by chunk through four calls each: half of what a call costs, and more than parsing its events does.
+Here a response is read as http.client reads one, its limits and exceptions included, but strictly: a message that two
+HTTP implementations could understand differently (RFC 9112, section 11.2) is refused, and a connection whose response
+did not end where it should is not used again.
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ _SENDABLE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
 class DrippingError(TimeoutError):
-    """Headers that come in byte by byte, and longer than a silence may last."""
+    """Headers come byte by byte, never long enough apart for a timeout, and have taken too long altogether."""
 
 
 def head_of(method: str, target: str, headers: Mapping[str, str]) -> bytes:
-    """A request's head. Raises ValueError for what a header cannot carry, without repeating it."""
+    """A request's head. Raises ValueError for characters that a header cannot carry; the message does not repeat them."""
     text = "\r\n".join([f"{method} {target} HTTP/1.1", *map(": ".join, headers.items())])
-    said = text.replace("\r\n", "")
-    whole = len(text) - len(said) == 2 * len(headers)
-    # Nearly every head is of printable ASCII alone, which is seen in a tenth of the time that the expression takes.
-    if not whole or not ((said.isascii() and said.isprintable()) or _SENDABLE.fullmatch(said)):
+    lines = text.replace("\r\n", "")
+    has_only_own_breaks = len(text) - len(lines) == 2 * len(headers)
+    # Nearly every head has only printable ASCII; these methods take a tenth of the time of the regular expression.
+    if not has_only_own_breaks or not ((lines.isascii() and lines.isprintable()) or _SENDABLE.fullmatch(lines)):
         raise ValueError("a header has characters that cannot be sent")
     return f"{text}\r\n\r\n".encode("latin-1")
 
 
 class Incoming:
-    """A response as it comes in: its head until `head` says yes, and who reads its body.
+    """A response as it arrives. Call `head` until it gives True; only then the other attributes are set.
 
-    status, headers   once the head is there; names in lower case
-    body       its reader: one of ToLength, Chunked and ToEnd
+    status, headers   names of headers in lower case
+    body       reader of the body: ToLength, Chunked or ToEnd
     early      bytes of the body that came with the head
-    broken_off whether the request did not go out whole: what follows on the connection answers nothing
-    reusable   whether, after the end, the connection is free for another request
+    broken_off whether the request was not sent whole, so that the connection cannot be used for another
+    reusable   whether the connection, after the end of the body, can be used for another request
     """
 
     status: int
@@ -62,14 +62,14 @@ class Incoming:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._searched = 0  # so that a head that drips in is not searched from its start each time
+        self._searched = 0  # bytes without the end of a head: a head in many small pieces is searched only once
         self._interim = 0
         self._keeps = False
         self.broken_off = False
 
     @classmethod
     def given(cls, status: int, headers: dict[str, str], body: Body) -> Incoming:
-        """A response whose head somebody else has read; its connection is not used again."""
+        """A response whose head has been read elsewhere; its connection is not used again."""
         incoming = cls()
         incoming.status, incoming.headers, incoming.body = status, headers, body
         return incoming
@@ -79,7 +79,7 @@ class Incoming:
         return self._keeps and self.body.clean
 
     def head(self, data: bytes) -> bool:
-        """Take bytes, b"" for the connection's end; whether the head is whole. Raises HTTPException."""
+        """Add bytes, b"" for the connection's end; gives whether the head is complete. Raises HTTPException."""
         if not data:
             raise RemoteDisconnected("Remote end closed connection without response")
         self._buffer += data
@@ -90,11 +90,11 @@ class Incoming:
                 return True
             self._interim += 1
             if self._interim == _MAX_INTERIM:
-                raise HTTPException("nothing but interim responses")
+                raise HTTPException("too many interim responses (1xx) and no final one")
         return False
 
     def _lines(self) -> list[str] | None:
-        """The lines of the next head, taken off the buffer; None where it is not whole yet."""
+        """The lines of the next head, removed from the buffer; None while it is not complete."""
         end = _END_OF_HEAD.search(self._buffer, max(0, self._searched - 3))
         if end is None:
             self._searched = len(self._buffer)
@@ -104,7 +104,7 @@ class Incoming:
         text = self._buffer[: end.start()].decode("latin-1").replace("\r\n", "\n").removesuffix("\r")
         del self._buffer[: end.end()]
         self._searched = 0
-        if "\r" in text or "\0" in text:  # some take a bare CR for the end of a line
+        if "\r" in text or "\0" in text:  # some implementations take a bare CR for the end of a line
             raise HTTPException("a control character in the head")
         return text.split("\n")
 
@@ -113,16 +113,17 @@ class Incoming:
         self.body = body_of(status, headers)
         self._keeps = not isinstance(self.body, ToEnd) and _keeps(status, headers, version)
         self.early, self._buffer = bytes(self._buffer), bytearray()
-        if self.body.ended and self.early:  # an answer without a body has one
+        if self.body.ended and self.early:  # bytes after a response that has no body
             self.body.clean = False
 
 
 class Reader:
-    """Reads one body. `feed` gives its bytes in what has come, b"" for the connection's end; it raises HTTPException.
+    """Reads one body. `feed` takes bytes of the connection, b"" for its end, and gives those of the body; it raises
+    HTTPException.
 
-    ended    nothing more is to come
-    broken   what is wrong behind the bytes that were sound, to be raised once these are read
-    clean    nothing came behind the end, and the end came as it should
+    ended    the body is complete
+    broken   an error after valid bytes, to be raised once those have been handed on; or None
+    clean    the body ended as HTTP requires, and no bytes followed it
     """
 
     __slots__ = ("broken", "clean", "ended")
@@ -133,7 +134,7 @@ class Reader:
 
 
 class ToLength(Reader):
-    """A body of so many bytes."""
+    """A body whose length is known, in bytes."""
 
     __slots__ = ("_missing",)
 
@@ -153,7 +154,7 @@ class ToLength(Reader):
 
 
 class ToEnd(Reader):
-    """A body that ends with its connection."""
+    """A body that ends where the connection ends."""
 
     __slots__ = ()
 
@@ -166,21 +167,21 @@ class ToEnd(Reader):
 
 
 class Chunked(Reader):
-    """A body in chunks, taken apart as it comes; linear in its bytes."""
+    """A body in chunks; each byte is read once, however the chunks arrive."""
 
     __slots__ = ("_break_due", "_in_trailer", "_left", "_rest", "_trailer_size")
 
     def __init__(self) -> None:
         super().__init__()
-        self._rest = b""  # bytes not understood yet, or behind the end
+        self._rest = b""  # an incomplete line, or bytes after the end of the body
         self._in_trailer = False
-        self._left = 0  # bytes of the present chunk that are to come
-        self._break_due = False
+        self._left = 0  # bytes of the present chunk that have not come yet
+        self._break_due = False  # whether the line break after a chunk comes next
         self._trailer_size = 0
 
     def feed(self, data: bytes) -> bytes:
         if not data:
-            return self._cut()
+            return self._cut_off()
         pieces: list[bytes] = []
         try:
             self._feed(self._rest + data if self._rest else data, pieces)
@@ -190,7 +191,8 @@ class Chunked(Reader):
             self.clean = False
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _cut(self) -> bytes:
+    def _cut_off(self) -> bytes:
+        """The connection has ended: an error, unless all chunks have come and only the trailer is missing."""
         if not self._in_trailer:
             raise IncompleteRead(b"")
         self.ended, self.clean = True, False
@@ -234,7 +236,7 @@ class Chunked(Reader):
 
 
 def _whole_chunks(data: bytes, out: list[bytes]) -> int:
-    """Add the chunks that are there whole, the commonest case; where they end."""
+    """Add the chunks at the beginning that are complete, the most common case; gives where they end."""
     place = 0
     while match := _CHUNK.match(data, place):
         start = match.end()
@@ -265,47 +267,47 @@ def _status(line: str) -> tuple[int, int]:
 
 
 def _headers(lines: list[str]) -> dict[str, str]:
-    """Headers by their names in lower case; the values of one that comes several times with commas between them."""
+    """{name in lower case: value}; the values of a header that comes several times are joined with commas."""
     if len(lines) > _MAX_HEADERS:
         raise HTTPException(f"got more than {_MAX_HEADERS} headers")
     if lines and max(map(len, lines)) > _MAX_LINE:
         raise LineTooLong("header line")
-    found: dict[str, str] = {}
+    headers: dict[str, str] = {}
     name = ""
     for line in lines:
-        if line[:1] in (" ", "\t") and name:
-            found[name] = f"{found[name]} {line.strip()}"
+        if line[:1] in (" ", "\t") and name:  # a line that continues the one before it
+            headers[name] = f"{headers[name]} {line.strip()}"
             continue
         match = _HEADER.match(line)
         if match is None:
             raise HTTPException("a header line is malformed")
         name, value = match[1].lower(), match[2].strip(" \t")
-        found[name] = f"{found[name]}, {value}" if name in found else value
-    return found
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
 
 
 Body = ToLength | ToEnd | Chunked
 
 
 def body_of(status: int, headers: Mapping[str, str]) -> Body:
-    """Who reads the body of a response, by what its head says. Raises HTTPException."""
+    """The reader for the body of a response with this head. Raises HTTPException."""
     coding, length = headers.get("transfer-encoding", "identity").lower(), headers.get("content-length")
     if status in (204, 304) or 100 <= status < 200:
         return ToLength(0)
     if coding == "chunked":
         return Chunked()
     if coding != "identity":
-        raise HTTPException("a transfer-encoding that is not understood")
+        raise HTTPException("a transfer-encoding that prx does not support")
     return ToEnd() if length is None else _by_length(length)
 
 
-def _by_length(said: str) -> ToLength | ToEnd:
-    """By a length, which may be said twice; to the end where it is no number."""
-    if _is_length(said):
-        return ToLength(int(said))
-    lengths = {part.strip() for part in said.split(",")}
+def _by_length(content_length: str) -> ToLength | ToEnd:
+    """The reader for a Content-Length, which may be repeated; one that is not a number is ignored."""
+    if _is_length(content_length):
+        return ToLength(int(content_length))
+    lengths = {part.strip() for part in content_length.split(",")}
     if len(lengths) > 1:
-        raise HTTPException(f"contradictory lengths of the body: {said[:80]}")
+        raise HTTPException(f"contradictory lengths of the body: {content_length[:80]}")
     (length,) = lengths
     return ToLength(int(length)) if _is_length(length) else ToEnd()
 
@@ -315,9 +317,9 @@ def _is_length(said: str) -> bool:
 
 
 def _keeps(status: int, headers: Mapping[str, str], version: int) -> bool:
-    """Whether the server keeps the connection, and both sides agree where this response ends."""
-    said = headers.get("connection", "")
-    words = {word.strip() for word in said.lower().split(",")} if said else ()
+    """Whether the server keeps the connection open, and it is certain where this response ends."""
+    connection = headers.get("connection", "")
+    options = {option.strip() for option in connection.lower().split(",")} if connection else ()
     chunked = headers.get("transfer-encoding", "").lower() == "chunked"
-    clear = status != 101 and not (chunked and (version < 11 or "content-length" in headers))
-    return clear and "close" not in words and (version == 11 or "keep-alive" in words)
+    end_is_certain = status != 101 and not (chunked and (version < 11 or "content-length" in headers))
+    return end_is_certain and "close" not in options and (version == 11 or "keep-alive" in options)

@@ -1,4 +1,4 @@
-"""Where a URL leads: scheme, host and port, and through which proxy."""
+"""The server of a URL: scheme, host and port; and the proxy to it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from prx.secret import Secret
 from prx.transport import proxies
 
 _PORTS = {"http": 80, "https": 443}
-_IN_A_TARGET = "!#$%&'()*+,/:;=?@[]~"  # what stays as it is; anything else is percent-encoded
-_MOST_REMEMBERED = 1000  # URLs; a model's name may be a part of one
+_IN_A_TARGET = "!#$%&'()*+,/:;=?@[]~"  # characters that are not percent-encoded
+_MAX_CACHED = 1000  # URLs; there may be any number of them, since a URL may contain a model's name
 T = TypeVar("T")
 
 
@@ -33,7 +33,7 @@ class Origin(Record):
 
     @property
     def is_address(self) -> bool:
-        """Whether the host is written as an IP address, so that there is no name to be asked for."""
+        """Whether the host is an IP address, so that no name server is needed."""
         try:
             ipaddress.ip_address(self.host.partition("%")[0])
         except ValueError:
@@ -42,25 +42,25 @@ class Origin(Record):
 
     @property
     def header(self) -> str:
-        """The host as HTTP names it: without the scheme's own port."""
+        """The value of the header Host: without the port if it is the scheme's default."""
         return self.bracketed if self.port == _PORTS[self.scheme] else f"{self.bracketed}:{self.port}"
 
 
 class Proxy(Origin):
-    """A proxy, with the headers by which it knows us."""
+    """A proxy. login: user:password, or empty."""
 
     login: Secret = Secret("")
 
     @property
     def headers(self) -> dict[str, str]:
-        """Its own credentials, as Basic authentication."""
+        """The header with the login, as Basic authentication; {} without one."""
         if not self.login:
             return {}
         return {"proxy-authorization": f"Basic {base64.b64encode(self.login.reveal().encode()).decode()}"}
 
 
 def origin_of(url: str) -> tuple[Origin, str]:
-    """The server of a URL, and the request target. Raises ConfigError."""
+    """(server of a URL, request target). Raises ConfigError."""
     try:
         parts = urlsplit(url)
         origin = Origin(parts.scheme, _host(parts.hostname or ""), parts.port or _PORTS[parts.scheme])
@@ -83,13 +83,13 @@ def proxy_of(url: str, configured: str, environ: Mapping[str, str]) -> Proxy | N
         raise _unusable("the proxy", error) from None
 
 
-def remembered(routes: dict[str, T], url: str, work_out: Callable[[str], T]) -> T:
-    """How a URL is reached, worked out once."""
+def remembered(routes: dict[str, T], url: str, make: Callable[[str], T]) -> T:
+    """The route of a URL from the cache `routes`; `make` makes a missing one."""
     route = routes.get(url)
     if route is None:
-        if len(routes) > _MOST_REMEMBERED:
+        if len(routes) > _MAX_CACHED:
             routes.clear()
-        route = routes[url] = work_out(url)
+        route = routes[url] = make(url)
     return route
 
 
@@ -98,7 +98,7 @@ def _host(host: str) -> str:
         raise ValueError("there is no host")
     if host.isascii():
         return host
-    import idna  # as requests does; few hosts need it
+    import idna  # imported here: few hosts need it
 
     try:
         return idna.encode(host, uts46=True).decode()
@@ -106,6 +106,6 @@ def _host(host: str) -> str:
         raise ValueError(str(error)) from None
 
 
-def _unusable(what: str, error: Exception) -> ConfigError:
+def _unusable(where: str, error: Exception) -> ConfigError:
     reason = f"{error} is neither http nor https" if isinstance(error, KeyError) else str(error)
-    return ConfigError(f"{what}: {reason}", hint="Check api_url, proxy and ca_file.")
+    return ConfigError(f"{where}: {reason}", hint="Check api_url, proxy and ca_file.")

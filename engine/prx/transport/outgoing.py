@@ -1,4 +1,4 @@
-"""A request as bytes. The only place that looks inside a Secret."""
+"""The bytes of a request. Secrets are revealed here, and nowhere else in a transport."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def check_sendable(request: HttpRequest) -> None:
 
 
 def head_of_request(request: HttpRequest, target: str, headers: Mapping[str, str]) -> bytes:
-    """Request line and headers; `headers`: those that belong to the way. Raises ValueError."""
+    """Request line and headers. headers: those of the connection (Host, a proxy's). Raises ValueError."""
     return head_of(request.method, target_of(request, target), revealed(request, headers))
 
 
@@ -28,7 +28,7 @@ def target_of(request: HttpRequest, target: str) -> str:
 
 
 def revealed(request: HttpRequest, more: Mapping[str, str]) -> dict[str, str]:
-    """The headers to send."""
+    """The headers to send: `more`, the request's with their secrets revealed, and Content-Length."""
     sent = {**more, **request.headers}
     headers = {name: value.reveal() if isinstance(value, Secret) else value for name, value in sent.items()}
     if request.body:

@@ -1,6 +1,6 @@
-"""Recorded exchanges, played back in place of a connection: what is asked is looked up, and nothing is waited for.
+"""Plays recorded exchanges back in place of a connection: each request is looked up among the recorded ones.
 
-There is no I/O of any kind here, so that a driver which awaits its transport plays the same recordings.
+There is no I/O here, so that the blocking and the asynchronous driver play the same recordings.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from prx.wire import HttpRequest
 
 _BLOCK = 65536
 _ESCAPED = re.compile("%[0-9A-Fa-f]{2}")
-_PLAIN = re.compile(r"[A-Za-z0-9._~-]")  # what is the same in a URL, escaped or not
+_PLAIN = re.compile(r"[A-Za-z0-9._~-]")  # characters that mean the same in a URL, percent-encoded or not
 
 
 class Interaction(Record):
     """One recorded exchange.
 
     method, uri            of the request
-    sent                   its body: a JSON value, a text where it is no JSON, or None
-    status, headers, body  of the response: names in lower case; bytes as they came, packed where a header says so
+    sent                   body of the request: a JSON value, a text where it is not JSON, or None
+    status, headers, body  of the response: names in lower case; bytes as they came, compressed where a header says so
     """
 
     method: str
@@ -42,7 +42,7 @@ class Interaction(Record):
 
 
 class Played(Answer):
-    """A recorded response being read. `read` gives its bytes, b"" at the end, unpacked where a header says so."""
+    """The response of a recorded exchange. `read` gives its bytes, decompressed, and b"" at the end."""
 
     def __init__(self, interaction: Interaction, limits: Limits) -> None:
         incoming = Incoming.given(interaction.status, dict(interaction.headers), ToEnd())
@@ -50,14 +50,14 @@ class Played(Answer):
         self._recorded, self._place = interaction.body, 0
 
     def read(self) -> bytes:
-        """The next bytes of the body. Raises Error for one that cannot be unpacked."""
+        """The next bytes of the body. Raises Error for a body that cannot be decompressed."""
         piece = self.ready()
         while piece is None:
             piece = self.take(self._next())
         return piece
 
     def close(self, *, complete: bool) -> None:
-        """Leave the rest unread. There is nothing to give back, so it makes no difference whether it is complete."""
+        """Leave the rest unread. complete is ignored: there is no connection that could be kept."""
         self._recorded = b""
 
     def _next(self) -> bytes:
@@ -66,27 +66,28 @@ class Played(Answer):
         return data
 
 
-class _Asked(Record):
-    """A request as it is compared: without keys, and without what is the same thing written in two ways."""
+class _ComparedRequest(Record):
+    """A request in the form in which it is compared: keys masked, URL normalised."""
 
     method: str
-    place: str
+    url: str
     sent: Any
 
 
 class Playback:
-    """Recorded exchanges, each of which is played once; of equal requests, the first one first. Safe between threads.
+    """Recorded exchanges. Each is played once; of equal requests the first one first. Safe to share between threads.
 
-    interactions  what was recorded
-    mask          the keys that are masked before requests are compared, as they were when these were recorded
-    source        where they are from, for errors: the path of a file
-    missing       what the first request that matches none has raised; a caller may take it for its provider's refusal
+    interactions  the recorded exchanges
+    mask          masks keys before requests are compared, as it did when they were recorded
+    source        path of the file that they are from, for errors
+    missing       the error of the first request that has no recording, or None; a caller that handles errors of providers
+                  may have taken it for one
     """
 
     def __init__(self, interactions: Iterable[Interaction], mask: Mask, source: str) -> None:
         self._mask, self._source = mask, source
-        self._rows = [(self._asked(row.method, row.uri, row.sent), row) for row in interactions]
-        self._left = list(range(len(self._rows)))  # those that were not played, in their order
+        self._rows = [(self._compared(row.method, row.uri, row.sent), row) for row in interactions]
+        self._left = list(range(len(self._rows)))  # places of the exchanges that have not been played, in their order
         self._lock = threading.Lock()
         self.missing: ConfigError | None = None
 
@@ -95,7 +96,7 @@ class Playback:
 
     @property
     def play_count(self) -> int:
-        """How many were played."""
+        """How many exchanges have been played."""
         return len(self._rows) - len(self._left)
 
     @property
@@ -103,34 +104,34 @@ class Playback:
         return not self._left
 
     def send(self, request: HttpRequest, limits: Limits, guard: object = None) -> Played:
-        """The response that was recorded for a request. Raises ConfigError where there is none, or none any more.
+        """The response that was recorded for a request. Raises ConfigError where there is none, or all have been played.
 
-        limits: how large an answer may be; nothing here takes time. guard: that of a connection, and not looked at.
+        Of limits only the sizes are used. guard is ignored: it is for the sockets of other transports.
         """
-        asked = [self._asked(request.method, url, sent_value(request.body)) for url in _urls(request)]
+        forms = [self._compared(request.method, url, sent_value(request.body)) for url in _urls(request)]
         with self._lock:
             for index in self._left:
-                known, row = self._rows[index]
-                if known in asked:
+                recorded, row = self._rows[index]
+                if recorded in forms:
                     self._left.remove(index)
                     return Played(row, limits)
-            self.missing = self.missing or self._missed(request, asked)
-        raise self._missed(request, asked)
+            self.missing = self.missing or self._not_found(request, forms)
+        raise self._not_found(request, forms)
 
-    def _asked(self, method: str, uri: str, sent: Any) -> _Asked:
-        return _Asked(method, _place(self._mask.text(uri)), self._mask.value(sent))
+    def _compared(self, method: str, uri: str, sent: Any) -> _ComparedRequest:
+        return _ComparedRequest(method, _normalised(self._mask.text(uri)), self._mask.value(sent))
 
-    def _missed(self, request: HttpRequest, asked: list[_Asked]) -> ConfigError:
+    def _not_found(self, request: HttpRequest, forms: list[_ComparedRequest]) -> ConfigError:
         uri = self._mask.text(request.full_url())
         return ConfigError(
-            f"{self._source}: there is nothing to play for {request.method} {uri}: {self._reason(asked)}; record it again"
+            f"{self._source}: no recorded exchange is left for {request.method} {uri}: {self._reason(forms)}; record it again"
         )
 
-    def _reason(self, asked: list[_Asked]) -> str:
-        if any(known in asked for known, _ in self._rows):
-            return "what was recorded for it has been played"
-        places = [(each.method, each.place) for each in asked]
-        if any((known.method, known.place) in places for known, _ in self._rows):
+    def _reason(self, forms: list[_ComparedRequest]) -> str:
+        if any(recorded in forms for recorded, _ in self._rows):
+            return "the one that was recorded has been played already"
+        urls = [(each.method, each.url) for each in forms]
+        if any((recorded.method, recorded.url) in urls for recorded, _ in self._rows):
             return "the body of the request has changed"
         return "no such request was recorded"
 
@@ -151,7 +152,7 @@ class AsyncPlayed:
         self._played.close(complete=False)
 
     async def finish(self) -> None:
-        """The same: there is no connection to be given back."""
+        """Leave the rest unread: there is no connection that could be kept."""
         self._played.close(complete=True)
 
 
@@ -167,27 +168,27 @@ class AsyncPlayback:
 
 
 def _urls(request: HttpRequest) -> set[str]:
-    """Where a request goes, with its keys masked; and without the parameters that have keys, which some recorders leave out."""
+    """The request's URL with its keys masked; and without the parameters that hold keys, which some recorders leave out."""
     return {request.full_url(), request.url}
 
 
 def sent_value(body: bytes) -> Any:
-    """The body of a request as it is compared: a JSON value, a text where it is no JSON, or None."""
+    """The body of a request in the form in which it is compared: a JSON value, a text where it is not JSON, or None."""
     text = body.decode("utf-8", "replace")
     value = parsed(text)
     return text or None if value is None else value
 
 
-def _place(uri: str) -> str:
-    """A URL as it goes over the wire: a recording has it so, and a provider's file may write it otherwise."""
+def _normalised(uri: str) -> str:
+    """A URL in the form in which it is sent; a provider's file may have another form of the same URL."""
     try:
         origin, target = origin_of(uri)
-    except ConfigError:  # nothing that could be called: it is compared as it stands
+    except ConfigError:  # not a URL that can be called; it is compared as it is
         return uri
-    return f"{origin.scheme}://{origin.header}{_ESCAPED.sub(_usual_form, target)}"
+    return f"{origin.scheme}://{origin.header}{_ESCAPED.sub(_normalised_escape, target)}"
 
 
-def _usual_form(escaped: re.Match[str]) -> str:
-    """%7E as ~, and %c3 as %C3: the same URL."""
+def _normalised_escape(escaped: re.Match[str]) -> str:
+    """%7E as ~, and %c3 as %C3: they mean the same in a URL."""
     character = chr(int(escaped[0][1:], 16))
     return character if _PLAIN.match(character) else escaped[0].upper()

@@ -1,4 +1,4 @@
-"""Which proxy of the environment a URL goes through, if any. No name server is asked."""
+"""Finds the proxy of a URL in the environment (HTTPS_PROXY, NO_PROXY, …), without asking a name server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ENTRY = re.compile(
 
 
 def of_environment(url: str, environ: Mapping[str, str]) -> str:
-    """The URL of the proxy, or "". Raises ValueError for a URL that is none."""
+    """The URL of the proxy for a URL, or "". Raises ValueError for an invalid URL."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
@@ -32,7 +32,7 @@ def of_environment(url: str, environ: Mapping[str, str]) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine, in any of its spellings."""
+    """Whether a host is this machine, in any spelling: localhost, 127.1, [::1], 0x7f000001, …"""
     name = _plain(host)
     address = _address(name)
     if address is None:
@@ -49,22 +49,22 @@ def _address(name: str) -> Address | None:
     found: Address | None = None
     with contextlib.suppress(ValueError):
         found = ipaddress.ip_address(name.partition("%")[0] if ":" in name else name)
-    if found is None and re.fullmatch(r"[0-9a-fx.]+", name):  # inet_aton would take what follows a space
+    if found is None and re.fullmatch(r"[0-9a-fx.]+", name):  # inet_aton ignores everything after a space
         with contextlib.suppress(OSError):
             found = ipaddress.IPv4Address(socket.inet_aton(name))
     return getattr(found, "ipv4_mapped", None) or found
 
 
-def _excepted(host: str, port: int | None, said: str) -> bool:
-    """Whether NO_PROXY names a host."""
+def _excepted(host: str, port: int | None, no_proxy: str) -> bool:
+    """Whether NO_PROXY has an entry for a host."""
     name = _plain(host)
-    return any(_covers(entry, name, port) for entry in re.split(r"[\s,]+", said.lower()) if entry)
+    return any(_covers(entry, name, port) for entry in re.split(r"[\s,]+", no_proxy.lower()) if entry)
 
 
 def _covers(entry: str, name: str, port: int | None) -> bool:
     if entry == "*":
         return True
-    if match := _ENTRY.fullmatch(entry):  # anything else is an IPv6 address without brackets
+    if match := _ENTRY.fullmatch(entry):  # an entry that does not match is an IPv6 address without brackets
         entry = (match[1] or match[3] or "") + (match[2] or "")
         if match[4] and int(match[4]) != port:
             return False

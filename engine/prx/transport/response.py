@@ -1,4 +1,4 @@
-"""A response of the blocking transport: its bytes are read from the connection that it came on."""
+"""A response of the blocking transport, read from its connection."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from prx.transport.watchdog import Guard, shut
 
 
 class Response(Answer):
-    """A response on a connection of the blocking transport. `read` gives bytes as they arrive, b"" at the end.
+    """A response on a connection. `read` gives bytes of the body as they arrive, b"" at its end.
 
-    receive   gives further bytes of the connection
-    keep      takes the connection back where its response is used up
+    receive   reads further bytes from the connection; b"" at its end
+    keep      puts the connection back among the idle ones
+    kept      the idle connections of this origin
     """
 
     def __init__(
@@ -57,35 +58,35 @@ class Response(Answer):
         return piece or b""
 
     def close(self, *, complete: bool) -> None:
-        """Give the connection back where its response is used up; otherwise close it, and stop the provider.
+        """Keep the connection if the whole body has been read; otherwise close it, so that the provider stops sending.
 
-        complete: the answer has ended, so that the end of the body may be waited for, briefly.
+        complete: the answer has ended, and only the end of the body is missing; wait for it for DRAIN_SECONDS.
         """
         connection, self._connection = self._connection, None
-        if connection is None:  # closed before: it may be another call's by now
+        if connection is None:  # this response was closed before; its connection may serve another call by now
             return
-        if self._guard is not None:  # a deadline that comes later must not meet whoever has it then
+        if self._guard is not None:  # a deadline that passes later must not end the connection's next call
             self._guard.connection = self._guard.sock = None
-        ours = self._made_in == forks.generation
-        if ours and self._used_up(connection, complete=complete):
+        same_process = self._made_in == forks.generation
+        if same_process and self._is_reusable(connection, complete=complete):
             self._keep(connection, self._kept)
             return
-        if ours and not self._body.ended:
-            shut(connection.sock)  # the provider stops, though a child of a fork may have the connection, too
+        if same_process and not self._body.ended:
+            shut(connection.sock)  # close alone would leave it open where a child of a fork has a copy
         connection.close()
 
-    def _used_up(self, connection: Any, *, complete: bool) -> bool:
-        """Whether nothing of this response is left on the connection."""
+    def _is_reusable(self, connection: Any, *, complete: bool) -> bool:
+        """Whether the connection has no more bytes of this response."""
         try:
             if complete and not self._body.ended and connection.sock is not None:
                 self._drain(connection)
-        except Exception:  # whatever it is, this connection is not used again
+        except Exception:  # the answer itself is complete: the only consequence is that the connection is closed
             return False
         stopped = self._guard is not None and self._guard.fired
         return self._body.ended and self._incoming.reusable and not stopped
 
     def _drain(self, connection: Any) -> None:
-        """Read the end of a body, which comes with the last event or just behind it."""
+        """Read the end of a body (the last chunk), which comes with the last event or just after it."""
         until = time.monotonic() + DRAIN_SECONDS
         early, self._early = self._early, b""
         piece = early and self._body.feed(early)

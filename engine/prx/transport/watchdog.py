@@ -1,7 +1,8 @@
-"""Deadlines that hold in every phase: one thread shuts down the sockets whose time is over.
+"""Deadlines for every phase of a call: one thread shuts down the sockets of calls whose deadline has passed.
 
-A socket's timeout counts from byte to byte, so headers that drip in never trip it. A timer a call would
-do, at 140 microseconds each; one thread serves all calls of a client and is there only while one needs it.
+A socket's timeout starts anew with each byte, so headers that come byte by byte never reach it. One timer for each
+call is the alternative, at 140 microseconds each; here one thread serves all calls of a client, and runs only while there
+are deadlines.
 """
 
 from __future__ import annotations
@@ -18,14 +19,19 @@ from typing import Any
 from prx import forks
 from prx.errors import ConfigError
 
-NAP = 0.05  # seconds until a sleeper looks whether it is still wanted: to be woken takes a lock that an interrupt may leave
-_LINGER = 5.0  # seconds that the thread waits for another deadline
-_CROWD = 256  # guards, before those cancelled are looked for
+NAP = 0.05  # seconds between two looks at a flag; a lock to be woken by may be left taken by a KeyboardInterrupt
+_LINGER = 5.0  # seconds that the thread waits for another deadline before it ends
+_TIDY_SIZE = 256  # guards in the heap before cancelled ones are removed
 
 
 class Guard:
-    """One deadline. Set `connection` to whatever has the socket in its attribute `sock`, and `sock` once it is
-    known: a connection lets go of its socket while a body that ends with it is still being read.
+    """The deadline of one call.
+
+    connection  has the call's socket in its attribute `sock`
+    sock        the socket itself, once it is known: a connection gives up its socket while a body that ends with the
+                connection is still being read
+    fired       the deadline has passed, or the call was stopped
+    stopped     the call was stopped by its caller
     """
 
     def __init__(self, at: float = math.inf) -> None:
@@ -33,24 +39,26 @@ class Guard:
         self.connection: Any = None
         self.sock: Any = None
         self.fired = False
-        self.stopped = False  # by the caller, not by the time
+        self.stopped = False
         self.cancelled = False
 
     @property
     def remaining(self) -> float:
+        """Seconds until the deadline."""
         return self.at - time.monotonic()
 
     def fire(self) -> None:
+        """End the call: whatever waits for its socket fails."""
         self.fired = True
         shut(self.sock or getattr(self.connection, "sock", None))
 
     def stop(self) -> None:
-        """End the call, in whatever phase it is: no further connection is made, and a wait on this one is over."""
+        """End the call for its caller, in any phase."""
         self.stopped = True
         self.fire()
 
     def wait(self, seconds: float) -> bool:
-        """Sleep; False where the deadline comes first, or somebody stops the call."""
+        """Sleep; False where the deadline comes first, or the call is stopped."""
         if seconds >= self.remaining:
             return False
         until = time.monotonic() + seconds
@@ -60,34 +68,39 @@ class Guard:
 
 
 def shut(sock: Any) -> None:
-    """End what anybody reads or writes on a socket, also in a process that has it from a fork."""
-    sock = getattr(sock, "socket", sock)  # TLS within a proxy's TLS wraps the socket
+    """Shut a connected socket down for all readers and writers, also those in other processes after a fork."""
+    sock = getattr(sock, "socket", sock)  # TLS inside TLS, through an https proxy: the socket is in an attribute
     if isinstance(sock, socket.socket):
         with contextlib.suppress(OSError):
-            socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not SSLSocket's own: it would unwrap under the reader
+            # Not SSLSocket.shutdown: it would replace the TLS state that another thread is reading with.
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 class Watchdog:
+    """Guards for the calls of one client, and the thread that fires them."""
+
     def __init__(self) -> None:
-        # Taken by itself, not through the condition, whose own `with` can be interrupted between taking it and noting so.
+        # `with` takes the lock itself: that of a Condition is Python code, in which an interrupt may leave the lock taken.
         self._lock = threading.Lock()
         self._wake = threading.Condition(self._lock)
-        self._order = itertools.count()
-        self._guards: list[tuple[float, int, Guard]] = []  # a heap; those cancelled stay until their time or a tidying
-        self._tidy_at = _CROWD
+        self._order = itertools.count()  # for guards with the same deadline: they cannot be compared
+        self._guards: list[
+            tuple[float, int, Guard]
+        ] = []  # a heap; cancelled ones stay until their time, or until _tidy
+        self._tidy_at = _TIDY_SIZE
         self._wakes_at = 0.0
         self._running = False
         self._open: set[Guard] = set()  # of the calls that run
         forks.register(self)
 
     def unlock(self) -> None:
-        """For the child of a fork, which takes no thread along: there is nothing to watch yet."""
-        for guard in self._open:  # its sockets are the parent's: to shut one down would end the parent's call
+        """In the child of a fork, where the thread does not exist: begin anew, without guards."""
+        for guard in self._open:  # to shut down one of their sockets would end the parent's call
             guard.connection = guard.sock = None
         self.__init__()  # type: ignore[misc]
 
     def guard(self, seconds: float) -> Guard:
-        """A guard that fires in so many seconds, unless cancelled."""
+        """A guard that fires after so many seconds, unless it is cancelled before."""
         guard = Guard(time.monotonic() + seconds)
         with self._lock:
             if len(self._guards) >= self._tidy_at:
@@ -95,19 +108,19 @@ class Watchdog:
             heapq.heappush(self._guards, (guard.at, next(self._order), guard))
             if not self._running:
                 self._start()
-            elif guard.at < self._wakes_at:  # to wake a thread costs more than the rest of this
+            elif guard.at < self._wakes_at:  # only if needed: to wake a thread costs more than the rest of this method
                 self._wake.notify()
         self._open.add(guard)
         return guard
 
     def unwatched(self) -> Guard:
-        """A guard without a deadline, by which a call can be stopped all the same."""
+        """A guard without a deadline, which can still be stopped."""
         guard = Guard()
         self._open.add(guard)
         return guard
 
     def stop_all(self) -> None:
-        """End every call that runs."""
+        """Stop every call that runs."""
         for guard in list(self._open):
             guard.stop()
 
@@ -119,14 +132,15 @@ class Watchdog:
         self._running = True
 
     def cancel(self, guard: Guard) -> None:
+        """The call has ended: its guard must not fire any more."""
         guard.cancelled = True
         self._open.discard(guard)
         guard.connection = guard.sock = None
 
     def _tidy(self) -> None:
-        self._guards = [row for row in self._guards if not row[2].cancelled]
+        self._guards = [(at, order, guard) for at, order, guard in self._guards if not guard.cancelled]
         heapq.heapify(self._guards)
-        self._tidy_at = max(_CROWD, 2 * len(self._guards))
+        self._tidy_at = max(_TIDY_SIZE, 2 * len(self._guards))
 
     def _watch(self) -> None:
         while True:
@@ -139,16 +153,22 @@ class Watchdog:
                 guard.fire()
 
     def _due(self) -> list[Guard]:
-        """Guards whose time is over."""
+        """The guards whose deadline has passed, removed from the heap."""
         due: list[Guard] = []
-        while self._guards and (self._guards[0][0] <= time.monotonic() or self._guards[0][2].cancelled):
-            guard = heapq.heappop(self._guards)[2]
+        while self._guards:
+            at, _, guard = self._guards[0]
+            if at > time.monotonic() and not guard.cancelled:
+                break
+            heapq.heappop(self._guards)
             due += [] if guard.cancelled else [guard]
         return due
 
     def _sleep(self) -> bool:
-        """Until the next guard's time, or until an earlier one comes. False where none has come for long."""
-        seconds = self._guards[0][0] - time.monotonic() if self._guards else _LINGER
+        """Wait for the next deadline, or for an earlier one to be added. False after _LINGER seconds without any."""
+        seconds = _LINGER
+        if self._guards:
+            at, *_ = self._guards[0]
+            seconds = at - time.monotonic()
         self._wakes_at = time.monotonic() + seconds
         woken = self._wake.wait(min(threading.TIMEOUT_MAX, max(0.0, seconds)))
         return woken or bool(self._guards)

@@ -1,1 +1,1 @@
-"""Requests, one file for each shape: strict about what they hold, and put into the brain's words."""
+"""Readers of requests, one file for each wire format: they refuse every unknown or malformed key, and give an Asked."""

@@ -1,4 +1,4 @@
-"""Requests of Messages: content as blocks. With thinking, a turn that goes on begins with the thoughts it began with."""
+"""Requests of Messages: content as blocks. With thinking enabled, an open turn has to begin with its thinking blocks."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def read(body: Json) -> Asked:
 
 
 def _check_thinking(body: Json) -> None:
-    """What does not go with thinking, and thoughts that are missing."""
+    """Raise RefusedError for parameters that thinking excludes, and for missing thinking blocks."""
     budget = body["thinking"].get("budget_tokens", 1024)
     faults = (
         (budget < 1024, "thinking.budget_tokens: at least 1024 expected"),
@@ -100,7 +100,7 @@ def _check_thinking(body: Json) -> None:
 
 
 def _open_turn(messages: list[Json]) -> list[str]:
-    """Kinds of the blocks said since the user last spoke for themselves."""
+    """The kinds of the assistant's blocks after the user's last message that has more than tool results."""
     kinds: list[str] = []
     for message in messages:
         blocks = [block["type"] for block in listed(message["content"])]

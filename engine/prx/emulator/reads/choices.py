@@ -1,9 +1,9 @@
-"""Requests of Chat Completions: the shape that the brain reads, and what of it is refused.
+"""Requests of Chat Completions, whose messages are the common form already.
 
 Keys of a persona:
-    takes           further keys that it takes in a message
-    refuses         names of what it answers with 400: system, stream, stream_options, max_tokens
-    only_responses  models for which this path is 404
+    takes           further keys that are allowed in a message
+    refuses         parts of a request that get a 400: system, stream, stream_options, max_tokens
+    only_responses  models for which this path gives 404
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def read(body: Json, persona: Persona) -> Asked:
 
 
 def refuse_habits(body: Json, persona: Persona) -> None:
-    """Raise RefusedError for what this persona does not take."""
+    """Raise RefusedError for the parts of a request that the persona refuses."""
     refuses = persona.get("refuses", ())
     messages = body.get("messages") or ()
     if "system" in refuses and any(message.get("role") == "system" for message in messages):
@@ -81,7 +81,7 @@ def _is_switched_on(body: Json) -> bool:
 
 
 def asked(body: Json, messages: list[Json], *limits: str) -> Asked:
-    """What both of this family's APIs name alike."""
+    """The request, from the keys that Chat Completions and Responses have in common. limits: names of the token limit."""
     check(body.get("tools"), (None, [dict]), "tools")
     check([tool["function"]["name"] for tool in body.get("tools") or () if "function" in tool], [TOOL_NAME], "tools")
     stop, effort = body.get("stop") or [], body.get("reasoning_effort") or (body.get("reasoning") or {}).get("effort")

@@ -54,7 +54,7 @@ def read(body: Json, persona: Persona) -> Asked:
 
 
 def _add(messages: list[Json], item: Json) -> None:
-    """An item as a message; calls belong to what was said just before."""
+    """Add an item as a message; a call is added to the assistant's message before it."""
     kind = item.get("type", "message")
     if kind == "message":
         messages.append({"role": item["role"], "content": [_part(part) for part in listed(item["content"])]})

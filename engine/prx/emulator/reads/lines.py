@@ -1,4 +1,6 @@
-"""Requests of a chat that answers in lines: text and pictures apart, arguments as objects, a stream unless refused."""
+"""Requests of a chat API that answers in lines of JSON: pictures have a key of their own, arguments are objects, and the
+answer is a stream unless the request says otherwise.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,7 @@ def read(body: Json) -> Asked:
 
 
 def _plain(message: Json, before: list[Json]) -> Iterator[Json]:
-    """A message in the brain's words. Calls and results have an id, or belong to each other by their order."""
+    """A message in the common form. Calls and results without an id belong together by their order."""
     text = [{"type": "text", "text": message["content"]}] if message.get("content") else []
     made = [
         call(row.get("id", f"{len(before)}-{place}"), row["function"]["name"], row["function"]["arguments"])
@@ -72,7 +74,7 @@ def _plain(message: Json, before: list[Json]) -> Iterator[Json]:
 
 
 def _next(before: list[Json]) -> str:
-    """The id of the call whose turn it is."""
+    """The id of the first call that has no result yet."""
     called = [each["id"] for message in before for each in message.get("tool_calls", ())]
     place = len([message for message in before if message["role"] == "tool"])
     return called[place] if place < len(called) else ""

@@ -1,6 +1,6 @@
 """Requests of generateContent: contents as parts, calls and their results among them.
 
-With thoughts, the first call of every step since the user last spoke has to bring its signature back.
+With thoughts, the first call of each model turn after the user's last message must have its signature.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from prx.emulator.common import Asked, Json, RefusedError, assistant, call, chec
 from prx.emulator.strict import NUMBER, check
 
 _NAME = re.compile("[a-zA-Z_][a-zA-Z0-9_.:-]{0,63}")
-_UNSIGNED = {"skip_thought_signature_validator", "context_engineering_is_the_way_to_go"}  # stand in for a signature
+_UNSIGNED = {"skip_thought_signature_validator", "context_engineering_is_the_way_to_go"}  # accepted as signatures
 _SEEN = (
     {"inlineData!": {"mimeType!": re.compile(r"\w+/[\w.+-]+"), "data!": str}},
     {"fileData!": {"fileUri!": str, "mimeType": str}},
@@ -80,7 +80,7 @@ def read(body: Json, said: Mapping[str, str]) -> Asked:
 
 
 def _camel(value: Any) -> Any:
-    """A body with its keys in one spelling: this API takes both, but changes nothing in what is the caller's own."""
+    """A body with its keys in camelCase: the API accepts snake_case as well, except in objects of the caller (_FREE)."""
     if isinstance(value, list):
         return [_camel(item) for item in value]
     if not isinstance(value, dict):
@@ -123,7 +123,7 @@ def _said(content: Json, before: list[Json]) -> Iterator[Json]:
 
 
 def _given(content: Json, before: list[Json]) -> Iterator[Json]:
-    """Results belong to calls by id, or by place where there is none."""
+    """The messages of a user's content. Results belong to calls by id, or without ids by place."""
     calls = before[-1].get("tool_calls", ()) if before else ()
     results = [part["functionResponse"] for part in content["parts"] if "functionResponse" in part]
     for row, made in zip(results, [*calls, *[{}] * len(results)], strict=False):

@@ -62,6 +62,6 @@ def read(body: Json) -> Asked:
 
 
 def _plain(message: Json) -> Json:
-    """A message without the thoughts and the plan that came with it."""
+    """A message without its reasoning and its plan."""
     kept = {key: value for key, value in message.items() if key != "tool_plan"}
     return {**kept, "content": [part for part in listed(message.get("content")) if part["type"] != "thinking"]}

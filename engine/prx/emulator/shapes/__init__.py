@@ -1,4 +1,4 @@
-"""The wire formats that the emulator speaks, one file each; the path of a request says which."""
+"""The wire formats of the emulator, one file each; the path of a request selects one."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _POST = (
     (r".*/api/chat", Lines()),
 )
 _LISTS = ((r".*/v1beta/models", Parts()), (r".*/api/tags", Lines()))
-# Several APIs have their models at /models; the persona's `api` says whose these are.
+# Several APIs have their list of models at /models; the persona's `api` selects one.
 _NAMED = {"blocks": Blocks(), "parts": Parts(), "segments": Segments()}
 
 
 def find(method: str, path: str, persona: Persona) -> tuple[Api, dict[str, str] | None]:
-    """Whose path this is, and what it says; None where it is nobody's."""
+    """(the API of a path, its named parts). For an unknown path: the persona's API, and None."""
     usual = _NAMED.get(persona.get("api", ""), Choices())
     rows = _POST if method == "POST" else (*_LISTS, (r".*/models", usual))
     for pattern, api in rows:

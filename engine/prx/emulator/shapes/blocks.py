@@ -1,4 +1,4 @@
-"""Messages: content as blocks, each opened, filled and closed in a stream; thoughts with a signature."""
+"""Messages: content as blocks, each with start, deltas and stop in a stream; thinking has a signature."""
 
 from __future__ import annotations
 

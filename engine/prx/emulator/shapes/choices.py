@@ -1,6 +1,6 @@
-"""Chat Completions: choices with a message or a delta, with the habits that a persona has.
+"""Chat Completions: choices with a message or a delta.
 
-Keys of a persona, with what is usual first:
+Keys of a persona, the default first:
     reasoning       reasoning_content | reasoning | think_tags | parts
     usage           own_chunk | last_choice | every_chunk
     tool_index      true | false          whether streamed calls carry an index
@@ -64,7 +64,7 @@ def _thinking(answer: Answer, persona: Persona) -> Iterator[Json]:
 
 
 def _pieces(answer: Answer, persona: Persona) -> Iterator[Json]:
-    """Calls in fragments; whole ones where there is no index to tell fragments apart by."""
+    """Deltas of calls: in fragments, but whole where calls have no index, since fragments could not be told apart."""
     for place, row in enumerate(answer.numbered()):
         call = _call(*row, persona)
         if not persona.get("tool_index", True) or persona.get("tool_arguments") == "object":

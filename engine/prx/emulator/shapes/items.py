@@ -1,4 +1,4 @@
-"""Responses: a list of output items, each with events of its own."""
+"""Responses: a list of output items, each with its own events."""
 
 from __future__ import annotations
 

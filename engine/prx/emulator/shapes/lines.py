@@ -1,4 +1,4 @@
-"""A chat that streams lines of JSON: pieces of a message, whole calls, and the counts in the last line."""
+"""A chat API that streams lines of JSON: pieces of a message, whole calls, and the usage in the last line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""generateContent: candidates with parts; thoughts are parts too, and calls come whole.
+"""generateContent: candidates with parts; thoughts are parts, too, and calls are not streamed in pieces.
 
 Keys of a persona:
     call_ids        true | false     whether calls have an id
@@ -17,7 +17,7 @@ _FAULTS = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 404: "NOT_FOUND"}
 
 
 def _calls(answer: Answer, persona: Persona) -> Iterator[Json]:
-    """Of calls made at once the first one is signed."""
+    """The parts of calls. Of several calls in one answer only the first one has a signature."""
     for place, (number, name, arguments) in enumerate(answer.numbered()):
         made = {"name": name, "args": arguments}
         given = {"id": f"fc_{number}"} if persona.get("call_ids", True) else {}
@@ -53,7 +53,7 @@ class Parts(Api):
         return _answer([*parts, *said], asked, answer, last=True)
 
     def events(self, answer: Answer, asked: Asked, persona: Persona) -> Iterator[str]:
-        """A piece of the answer in every event, with the counts so far."""
+        """One piece of the answer in each event, with the usage so far."""
         pieces: list[Json] = [
             *({"text": word, "thought": True} for word in answer.reasoning),
             *({"text": word} for word in answer.words),
@@ -69,7 +69,7 @@ class Parts(Api):
         return {"models": rows}
 
     def error(self, refused: RefusedError, persona: Persona) -> tuple[int, Json]:
-        """A wrong key is an invalid argument here, a wrong token is not."""
+        """As the API: a wrong API key gives 400, a wrong bearer token 401."""
         status = 400 if refused.kind == "key" and persona.get("auth") != "authorization" else refused.status
         texts = {
             "key": "API key not valid. Please pass a valid API key.",

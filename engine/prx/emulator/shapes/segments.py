@@ -1,4 +1,4 @@
-"""The second version of chat: a message of content and calls, each opened, filled and closed in a stream."""
+"""The second version of chat: a message of content and calls, each with start, deltas and end in a stream."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _content(answer: Answer) -> list[tuple[str, list[str]]]:
 
 
 def _plan(answer: Answer) -> list[str]:
-    """What is said before calls; thoughts take its place."""
+    """The words before calls; an answer with reasoning has none."""
     return ["I will", " ask", f" {answer.calls[0][0]}."] if answer.calls and not answer.reasoning else []
 
 
