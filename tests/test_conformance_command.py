@@ -103,7 +103,7 @@ def test_a_plain_text_does_not_show_that_there_are_tools(desk):
         done, rows = desk.rows("--live", *(word for name in cases for word in ("--case", name)))
     assert done.returncode == 0, done.stdout
     assert {rows[name]["outcome"] for name in cases[1:]} == {"skipped"}
-    assert rows["tool_unused"]["why"] == "capabilities.tools: false, which this case would not show"
+    assert rows["tool_unused"]["why"] == "capabilities.tools: false, which this case does not test"
 
 
 def test_what_is_denied_is_recorded_and_found_out_when_it_is_claimed(desk):

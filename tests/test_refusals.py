@@ -326,7 +326,7 @@ def test_two_rows_that_would_mean_the_same_name(tmp_path):
     )
     (problem,) = Loader().check(tmp_path / "twice.yaml")[1]
     assert problem.path == "fallbacks.more.leaves_out.aroma"
-    assert "without_aroma would mean two things" in str(problem)
+    assert "without_aroma would mean two fallbacks" in str(problem)
 
 
 def test_the_error_of_a_gateway_is_read_as_json_too():

@@ -159,7 +159,7 @@ def test_what_becomes_of_it(schema, form, wanted):
         ({"properties": {"a": {"$ref": "#/$defs/none"}}}, SchemaForm(inline=True), "properties.a", "no such place"),
         ({"properties": {"a": {"$ref": "#nowhere"}}}, LIMITS, "properties.a", "no such place"),
         ({"properties": {"a": {"$ref": "#/properties"}}, "x": 1}, SchemaForm(), "", ""),
-        ({"items": {"$ref": "#/required"}, "required": ["a"]}, LIMITS, "items", "no schema stands there"),
+        ({"items": {"$ref": "#/required"}, "required": ["a"]}, LIMITS, "items", "which is not a schema"),
         ({"properties": {"tags": {"type": "object", "additionalProperties": {"type": "string"}}}}, SchemaForm(objects=CLOSED), "properties.tags", "keys of any name"),
         ({"type": "object", "additionalProperties": True}, SchemaForm(objects=CLOSED), "", "keys of any name"),
         ({"items": {"type": "object", "patternProperties": {"^x": {}}}}, SchemaForm(objects=CLOSED), "items", "keys of any name"),

@@ -293,12 +293,10 @@ class Reading:
         """Raise where a tool call is incomplete. One that the provider itself cut short (CUT_SHORT) is handed out."""
         calls = self.into.calls
         if not calls:
+            self._refuse_missing_calls()
             return
         if calls.nameless():
             raise ProtocolError("a tool call came without the name of a function")
-        has_output = self.into.content or self.into.refusal
-        if self.into.finish_reason == "tool_calls" and self.into.call.tools and not (calls or has_output):
-            raise ProtocolError("the answer ended with tool calls, and none came")
         broken = calls.not_json() if self.into.finish_reason in _NOT_CUT_SHORT else None
         if broken is None:
             return
@@ -306,6 +304,12 @@ class Reading:
         if self.into.finish_reason is None or begins_json(arguments):
             raise TruncatedError(f"the answer ended inside the arguments of the tool call {name!r}")
         raise ProtocolError(f"the arguments of the tool call {name!r} are not JSON")
+
+    def _refuse_missing_calls(self) -> None:
+        """Raise where an answer ends with tool calls and has none: some proxies lose them, and it would look empty."""
+        has_output = self.into.content or self.into.refusal
+        if self.into.finish_reason == "tool_calls" and self.into.call.tools and not has_output:
+            raise ProtocolError("the answer ended with tool calls, and none came")
 
     # -------------------------------------------------------------- events and bodies
 
