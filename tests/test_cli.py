@@ -566,9 +566,14 @@ def test_a_provider_that_is_named_is_asked_whatever_the_routes_say(tmp_path, emu
     assert prx("chat", "--config", tmp_path / "c.toml", "-p", "mine", "-m", "words", "Say hello.").returncode == 0
 
 
-def test_a_provider_is_found_by_any_of_its_names():
+@pytest.fixture(scope="module")
+def everything():
+    """The lines of the table of all providers."""
+    return prx("providers").stdout.splitlines()
+
+
+def test_a_provider_is_found_by_any_of_its_names(everything):
     """By id, alias, name, host, or variable, in any case; one that nothing fits is a sentence with the nearest."""
-    everything = prx("providers").stdout.splitlines()
     for text, found in (
         ("GROQ", "groq"), ("hugging-f", "huggingface"), ("vertex ai", "vertexai"), ("router.requesty.ai", "requesty"), ("gsk", ""),
         ("hf_token", "huggingface"), ("nothing-like-it", ""),
@@ -586,7 +591,7 @@ def test_a_provider_is_found_by_any_of_its_names():
 
 
 @pytest.mark.parametrize("columns", [80, 100, 160])
-def test_no_id_is_cut_in_a_terminals_table(columns):
+def test_no_id_is_cut_in_a_terminals_table(columns, everything):
     """A narrow terminal goes without the aliases and the evidence instead."""
     main, sub = pty.openpty()
     env = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm"}
@@ -604,5 +609,5 @@ def test_no_id_is_cut_in_a_terminals_table(columns):
     assert running.wait(60) == 0
     os.close(main)
     shown = {line.split()[0] for line in said.decode().splitlines() if line.strip()}
-    assert {row.split("\t")[0] for row in prx("providers").stdout.splitlines()} <= shown
+    assert {row.split("\t")[0] for row in everything} <= shown
     assert ("groqcloud" in said.decode()) == (columns >= 160)

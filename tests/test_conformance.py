@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers import data_files
 
 from prx import resources, urls
 from prx.conformance import cases, run
-from prx.conformance.evidence import Evidence, digest_of, evidence_of
+from prx.conformance.evidence import Evidence, checked, digest_of, value_of
 from prx.conformance.run import Asked
 from prx.emulator.server import Emulator
 from prx.errors import ConfigError, ProtocolError
@@ -77,8 +76,8 @@ HEADERS = {
 def test_a_recording_holds_no_key_and_says_what_it_is(path):
     text = path.read_text()
     assert not KEY_SHAPED.findall(text)
-    value = data_files.read(path)
-    evidence = evidence_of(path)
+    value = value_of(path)
+    evidence = checked(path, value)[0]
     assert evidence.kind in ("live", "server", "emulated")
     assert re.fullmatch(r"20\d\d-\d\d-\d\d", evidence.date)
     assert ("emulator" in evidence.what) == (evidence.kind == "emulated") == ("emulator.invalid" in evidence.base_url)

@@ -137,7 +137,7 @@ def test_a_flag_that_is_rightly_false_is_skipped(desk):
     ("old", "new"), [("Hello!", "Hallo!"), ("Say hello.", "Say hallo."), ("finish_reason: stop", "finish_reason: end")]
 )
 def test_a_recording_edited_by_one_token_fails(desk, old, new):
-    desk.record()
+    desk.record("--case", "chat")
     path = desk.folder / "kept" / "mine" / "chat.yaml"
     text = path.read_text()
     assert old in text

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-import yaml
+from helpers import data_files
 from helpers.driver_without_io import holds, play
 
-CASES = yaml.safe_load((Path(__file__).parent / "dialects.yaml").read_text())
+CASES = data_files.read(Path(__file__).parent / "dialects.yaml")
 
 
 @pytest.mark.parametrize("pieces", [0, 1], ids=["whole", "bytewise"])

@@ -7,8 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-import yaml
-from helpers import properties
+from helpers import data_files, properties
 from helpers.examples import settled
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +16,7 @@ from prx.core import call_arguments
 from prx.core.call_arguments import Arguments
 from prx.core.toolcalls import Piece, ToolCalls
 
-CASES = yaml.safe_load((Path(__file__).parent / "toolcalls.yaml").read_text())
+CASES = data_files.read(Path(__file__).parent / "toolcalls.yaml")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])

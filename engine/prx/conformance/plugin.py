@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from prx.conformance.cases import Case
     from prx.conformance.run import Result
     from prx.conformance.suite import Plan
+    from prx.spec.loader import Loader
     from prx.spec.model import Spec
 
 
@@ -135,7 +136,6 @@ class ProviderFile(_WithoutConftest, pytest.File):
         from prx import resources
         from prx.conformance import suite
         from prx.errors import Error
-        from prx.spec.loader import Loader
 
         cassettes = self.config.getoption("--prx-cassettes")
         recordings = Path(cassettes) if cassettes else suite.default_recordings()
@@ -143,7 +143,10 @@ class ProviderFile(_WithoutConftest, pytest.File):
         # Loader has the packaged folder already; given again, its files would be checked in full.
         folders = [] if folder == resources.folder("providers.d") else [folder]
         try:
-            spec = Loader(folders).get(self.path.stem).spec()
+            loader = _loader(self.config, tuple(folders))
+            entry = loader.entry(self.path.stem)
+            # Not kept on disk, as `get` does it: of most files nothing is recorded, and no more is asked of them.
+            spec = (loader.load(entry) if entry else loader.get(self.path.stem)).spec()
         except Error as error:
             raise self.CollectError(str(error)) from None
         mode: Any = "live" if self.config.getoption("--prx-live") else "replay"
@@ -185,6 +188,17 @@ class ProviderCase(_WithoutConftest, pytest.Item):
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         return self.path, None, self.name
+
+
+_LOADERS: pytest.StashKey[dict[tuple[Path, ...], Loader]] = pytest.StashKey()
+
+
+def _loader(config: pytest.Config, folders: tuple[Path, ...]) -> Loader:
+    """One for all files of a folder: what they extend is read once."""
+    from prx.spec.loader import Loader
+
+    loaders = config.stash.setdefault(_LOADERS, {})
+    return loaders.get(folders) or loaders.setdefault(folders, Loader(folders))
 
 
 def _ledger(config: pytest.Config) -> dict[str, str]:
