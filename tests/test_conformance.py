@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers import data_files
 
 from prx import resources, urls
 from prx.conformance import cases, run

@@ -366,7 +366,6 @@ REFUSED = [
     ("dashscope", chat(USER, tool_choice={"type": "function"}, enable_thinking=True), "incompatible with thinking"),
     ("kimi", chat(USER, thinking={"type": "enabled"}, reasoning_effort="low"), "cannot specify both"),
     ("zai", chat({"role": "system", "content": "a"}), "messages parameter is illegal"),
-    ("zai", chat(USER, tool_choice="required"), "'required' is not supported"),
     ("xai", chat(USER, turn(content=None), told()), "at least one content element"),
     ("kimi deepseek xiaomi-mimo", chat(USER, turn(), told()), "reasoning_content is missing"),
     ("kimi", chat(USER, turn(reasoning_content=""), told()), "reasoning_content is missing"),

@@ -293,8 +293,6 @@ ZAI = (
     *GLM,
     # 1214 "The messages parameter is illegal" without a message of a user: anomalyco/opencode#2557.
     rules.has_a_user,
-    # "only auto is supported": docs.z.ai/api-reference/llm/chat-completion.
-    rules.choice("auto"),
 )
 KIMI_3 = (
     rules.roles("system", "user", "assistant", "tool"),

@@ -87,14 +87,6 @@ def tools_have_parameters(body, own):
     )
 
 
-def choice(*taken):
-    return lambda body, _: (
-        f"tool_choice: {body['tool_choice']!r} is not supported"
-        if body.get("tool_choice", "auto") not in taken
-        else None
-    )
-
-
 def forced_calls_do_not_think(thinks):
     return lambda body, _: (
         f"tool_choice {body['tool_choice']!r} is incompatible with thinking enabled"
