@@ -16,6 +16,7 @@ Messages = list[Message]
 _TOOL_ROLES = ("tool", "function")
 _FUNCTIONS = ("function", "custom")  # keys of a tool and of a call under which a function stands
 _FUNCTIONS_OWN = {"name", "arguments", "parameters"}  # never stripped: without them it would not be a function
+_USERS_PARTS = ("image_url", "input_audio", "file", "video_url")  # a part of any other type is the provider's own
 _ELSEWHERE = "The result is in the message of the user that follows the results."
 
 
@@ -210,11 +211,11 @@ def _results_as_text(messages: Messages) -> Messages:
 
 
 def _texts_and_others(message: Message) -> tuple[list[Any], list[Any]]:
-    """(texts, all other parts) of a tool message; ([], []) for any other message."""
+    """(what stays, what only a user's message may have) of a tool message's parts; ([], []) for any other message."""
     content = message.get("content")
     if message.get("role") not in _TOOL_ROLES or not isinstance(content, list):
         return [], []
-    others = [part for part in content if isinstance(part, dict) and part.get("type") not in ("text", "refusal")]
+    others = [part for part in content if isinstance(part, dict) and part.get("type") in _USERS_PARTS]
     return [part for part in content if part not in others], others
 
 
