@@ -10,7 +10,9 @@ import statistics
 import subprocess
 import sys
 import tokenize
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
@@ -53,9 +55,38 @@ def floor(name):
     return FLOORS[parts[1] if len(parts) > 1 else "__init__"]
 
 
+class Source(NamedTuple):
+    """What the tests look at of a file: it is parsed once for all of them."""
+
+    docstring: str | None
+    imports: tuple[str, ...]
+    functions: tuple[tuple[str, int, bool], ...]  # name, lines, whether it is a list of options
+    calls: frozenset[str]
+
+
+@cache
+def source(path):
+    tree = ast.parse(path.read_text())
+    nodes = list(ast.walk(tree))
+    return Source(
+        ast.get_docstring(tree),
+        tuple(_imports(nodes)),
+        tuple(
+            (node.name, node.end_lineno - node.lineno + 1, _is_a_list_of_options(node))
+            for node in nodes
+            if isinstance(node, ast.FunctionDef)
+        ),
+        frozenset(getattr(node.func, "id", "") for node in nodes if isinstance(node, ast.Call)),
+    )
+
+
 def imports(path):
     """Every module that a file imports, wherever in the file: also in a function, and also what only types need."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    return source(path).imports
+
+
+def _imports(nodes):
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -131,13 +162,8 @@ def test_the_core_does_no_io(path):
     """No socket, no clock, no environment, no chance: nothing to import them from, and no open()."""
     names = {name.split(".")[0] for name in imports(path)}
     assert names <= PURE, names - PURE
-    text = path.read_text()
-    assert "urllib.request" not in text
-    assert not [
-        node
-        for node in ast.walk(ast.parse(text))
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("open", "input", "print", "exec", "eval")
-    ]
+    assert "urllib.request" not in path.read_text()
+    assert not source(path).calls & {"open", "input", "print", "exec", "eval"}
 
 
 def provider_names():
@@ -174,10 +200,8 @@ def test_no_provider_is_named_in_the_code():
 
 @pytest.mark.parametrize("path", FILES, ids=module)
 def test_sizes(path):
-    text = path.read_text()
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef) and not _is_a_list_of_options(node):
-            assert node.end_lineno - node.lineno + 1 <= 40, node.name
+    for name, lines, is_a_list_of_options in source(path).functions:
+        assert lines <= 40 or is_a_list_of_options, name
 
 
 def _is_a_list_of_options(node):
@@ -186,20 +210,14 @@ def _is_a_list_of_options(node):
 
 
 def test_functions_are_small():
-    sizes = [
-        node.end_lineno - node.lineno + 1
-        for path in FILES
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.FunctionDef)
-    ]
+    sizes = [lines for path in FILES for _, lines, _ in source(path).functions]
     assert statistics.median(sizes) <= 8
     assert statistics.quantiles(sizes, n=10)[-1] <= 30
 
 
 @pytest.mark.parametrize("path", FILES, ids=module)
 def test_a_file_opens_with_its_law(path):
-    tree = ast.parse(path.read_text())
-    assert ast.get_docstring(tree), "no docstring"
+    assert source(path).docstring, "no docstring"
     assert not re.search(r"\b(TODO|FIXME|XXX|NotImplementedError)\b", path.read_text())
 
 
