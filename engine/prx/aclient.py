@@ -197,7 +197,9 @@ class AsyncStream(Progress):
                 return None
 
     def _done(self, ask: Ask, deadline: Deadline) -> Awaitable[Any]:
-        """What is awaited for an answer. No coroutine of its own: each on the way to the socket takes time at every piece."""
+        """The awaitable of the result. This is not a coroutine function, since each one between the flow and the socket costs
+        time at every piece.
+        """
         if type(ask) is Read:
             assert self._response is not None
             if deadline.stopped:

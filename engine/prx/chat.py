@@ -165,7 +165,7 @@ _AS_IT_IS = frozenset({str, int, float, bool, type(None)})
 
 def plain(value: Any) -> Any:
     """A Reply, a Delta, or a part of one in JSON's types, by the names of its fields."""
-    if type(value) in _AS_IT_IS:  # most are; to ask what else they might be takes longer
+    if type(value) in _AS_IT_IS:  # first, since most values are of these types and the other checks take longer
         return value
     if hasattr(value, "_fields"):
         return {name: plain(getattr(value, name)) for name in value._fields}

@@ -58,14 +58,14 @@ class Record:
 
 
 def _constructor(cls: type[Record]) -> Callable[..., None]:
-    """`__init__` as one would write it by hand for the fields of a class."""
+    """An `__init__` with one parameter for each field of a class, compiled from source."""
     defaults = {f"default_{name}": getattr(cls, name) for name in cls._fields if name not in cls._needed}
     parameters = [name if name in cls._needed else f"{name}=default_{name}" for name in cls._fields]
     lines = [f"def __init__(self, {', '.join(parameters)}):", "values = self.__dict__"]
     for name in cls._fields:
-        own = isinstance(defaults.get(f"default_{name}"), dict)  # each record has its own, which may be added to
+        own = isinstance(defaults.get(f"default_{name}"), dict)  # a dict may be changed, so each record gets its own
         lines.append(f"values[{name!r}] = {name}" + (f".copy() if {name} is default_{name} else {name}" if own else ""))
     namespace: dict[str, Any] = {}
-    exec("\n ".join(lines), defaults, namespace)  # noqa: S102 - of a text that was written above
-    made: Callable[..., None] = namespace["__init__"]
-    return made
+    exec("\n ".join(lines), defaults, namespace)  # noqa: S102 - of a source that is written above, from names of fields
+    constructor: Callable[..., None] = namespace["__init__"]
+    return constructor

@@ -28,7 +28,7 @@ VARIABLE_FAULT = (
 
 
 def has_strange_variable(text: str) -> bool:
-    """Whether a ${ of the text is neither the beginning of ${NAME} nor a literal $${: it would be sent as it stands."""
+    """Whether the text has a ${ that is neither ${NAME} nor $${, and would be sent literally."""
     return "${" in text and "${" in re.sub(_VARIABLE, "", text).replace("$${", "")
 
 

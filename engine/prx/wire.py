@@ -11,7 +11,7 @@ from prx.errors import OverflowedError
 from prx.record import Record
 from prx.secret import Secret
 
-FRAMING = {"content-length", "transfer-encoding"}  # with another's, a server would see where a request ends elsewhere
+FRAMING = {"content-length", "transfer-encoding"}  # with a wrong one a server would take the rest for a second request
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 

@@ -145,7 +145,7 @@ class ProviderFile(_WithoutConftest, pytest.File):
         try:
             loader = _loader(self.config, tuple(folders))
             entry = loader.entry(self.path.stem)
-            # Not kept on disk, as `get` does it: of most files nothing is recorded, and no more is asked of them.
+            # load instead of get, which would store the definition on disk: most files have no recording to play.
             spec = (loader.load(entry) if entry else loader.get(self.path.stem)).spec()
         except Error as error:
             raise self.CollectError(str(error)) from None
@@ -194,7 +194,7 @@ _LOADERS: pytest.StashKey[dict[tuple[Path, ...], Loader]] = pytest.StashKey()
 
 
 def _loader(config: pytest.Config, folders: tuple[Path, ...]) -> Loader:
-    """One for all files of a folder: what they extend is read once."""
+    """The loader for all files of a folder, cached, so that the files that they extend are read once."""
     from prx.spec.loader import Loader
 
     loaders = config.stash.setdefault(_LOADERS, {})

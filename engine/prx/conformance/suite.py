@@ -71,17 +71,16 @@ def _result(plan: Plan, provider: str, spec: Spec, case: Case, asked: Asked | No
         return _denied(plan, provider, case, asked, path, denied)
     if asked is None:
         return run.replay(case, provider, path, list(plan.folders))
-    found = run.record(case, asked, path) if plan.mode == "record" else run.live(case, asked)
-    unsaid = [name for name in case.needs if not _claimed(spec, name)]
-    if found.outcome == "failed" and unsaid:
-        return replace(
-            found, outcome="unclaimed", why=f"the file does not say capabilities.{unsaid[0]}: true; {found.why}"
-        )
-    return found
+    result = run.record(case, asked, path) if plan.mode == "record" else run.live(case, asked)
+    unclaimed = [name for name in case.needs if not _claimed(spec, name)]
+    if result.outcome == "failed" and unclaimed:
+        why = f"the file does not say capabilities.{unclaimed[0]}: true; {result.why}"
+        return replace(result, outcome="unclaimed", why=why)
+    return result
 
 
 def _claimed(spec: Spec, capability: str) -> bool:
-    """Whether anybody says that the provider can do it: its file, or what its file cites."""
+    """Whether the provider's file, or the evidence that it cites, claims a capability."""
     return spec.capabilities.get(capability, False) or any(capability in row.of for row in spec.evidence)
 
 

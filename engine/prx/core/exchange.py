@@ -217,7 +217,7 @@ class _Attempt:
         return self._as_asked(reader.reply())
 
     def _as_asked(self, reply: Any) -> Any:
-        """A reply that no stream was asked for is none, however it came."""
+        """The reply, with streamed=False where the caller asked for a whole answer that was sent as a stream."""
         return reply._replace(streamed=False) if reply and self.call.stream and not self.as_pieces else reply
 
     def _answer(self, reader: AnswerReader) -> Generator[Ask, Any, None]:

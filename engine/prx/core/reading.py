@@ -381,7 +381,7 @@ class Reading:
         return self.into.add_usage(counts) if counts != _NO_COUNTS else None
 
     def _wanted_back(self, reader: Reader, value: Any) -> dict[str, Any]:
-        """What goes back of a body or an event. An empty text is noted: some APIs refuse the next turn without it."""
+        """The replay values in a body or an event. Keys of empty texts are noted: some APIs refuse the next turn without."""
         if not reader.replay.names:
             return {}
         found = dict(zip(reader.replay.names, self.run(reader.replay.run, value), strict=True))

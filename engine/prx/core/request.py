@@ -192,7 +192,7 @@ def build_body(spec: Spec, call: Call) -> dict[str, Any]:
     """The JSON body as a dict. Raises CapabilityError where the dialect has no form for a part of the call."""
     request = spec.request
     if request.schemas is not None and (call.tools or "response_format" in call.params):
-        from prx.core import schemas  # late: most providers take any schema, and most calls have none
+        from prx.core import schemas  # imported here: most providers accept any schema, and most calls have none
 
         call = schemas.outgoing(call, spec)
     call = names.outgoing(call, request)

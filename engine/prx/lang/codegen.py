@@ -38,15 +38,15 @@ _MAX_INDENT = 15  # Python allows 20 nested loops
 
 
 class Program(NamedTuple):
-    """A function's code, and the constants that it names. It is made once for many files that say the same."""
+    """The code of a function, and the constants that it names. Files with the same expressions share one."""
 
     code: CodeType
     constants: Mapping[str, Any]
 
     def function(self) -> Function:
         namespace: dict[str, Any] = {**HELPERS, **self.constants}
-        exec(self.code, namespace)  # noqa: S102 - of a source that was written below
-        # Taken out: a function that stands among its own globals is a circle, freed only by the garbage collector.
+        exec(self.code, namespace)  # noqa: S102 - of a source that this module has written
+        # pop: a function that is among its own globals is a reference cycle, which only the garbage collector frees.
         function: Function = namespace.pop("query")
         return function
 
@@ -62,7 +62,7 @@ def build(trees: Sequence[Node], *, single: bool) -> Function:
 
 
 def program(trees: Sequence[Node], *, single: bool) -> Program:
-    """As `build`, before the function is made."""
+    """The code of the function that `build` gives. Raises TooDeepError."""
     code = _Code()
     try:
         results = [code.emit(tree, "value") for tree in trees]

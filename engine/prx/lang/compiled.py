@@ -123,7 +123,7 @@ class Expressions:
 
 @lru_cache(maxsize=64)
 def _program(stored: tuple[str, ...]) -> Program | None:
-    """Of trees as they are stored: the files of a dialect have the same. None where one of them is damaged."""
+    """The program of stored trees, cached, since files of a dialect have the same ones; None where a tree is damaged."""
     try:
         return program([unpacked(json.loads(text)) for text in stored], single=False)
     except (ValueError, TypeError, LookupError, RecursionError):

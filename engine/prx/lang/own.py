@@ -88,7 +88,7 @@ def says(text: str | None, *phrases: str) -> bool:
 
 @_own(_ANY)
 def quoted(text: Any) -> list[str] | None:
-    """The names that stand in quotes in a text: letters, digits, _ . - [ ]; null for what is no text."""
+    """The names in quotes in a text, of letters, digits and _ . - [ ]; null for a value that is not a text."""
     if not isinstance(text, str):
         return None
     return [next(filter(None, found.groups())) for found in re.finditer(_QUOTED, text.replace('\\"', '"'))]

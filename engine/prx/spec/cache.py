@@ -68,7 +68,7 @@ class Store:
 
 @lru_cache(maxsize=64)
 def _small(data: bytes) -> Any:
-    # Every client, and every file of a dialect, reads the same few results. Nobody changes what is read.
+    # Cached: every client, and every file of a dialect, reads the same few results. The value must not be changed.
     return json.loads(data)
 
 

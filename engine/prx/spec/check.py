@@ -52,13 +52,14 @@ def _own(
             f"{value['id']!r} is not the file's name; rename the file to {value['id']}.yaml, or write id: {path.stem}",
         )
     base_url = value.get("base_url")
-    strange = isinstance(base_url, str) and has_strange_variable(base_url)  # said elsewhere, and no URL yet
+    strange = isinstance(base_url, str) and has_strange_variable(
+        base_url
+    )  # spec/faults.py has this fault; the text cannot be checked as a URL
     if isinstance(base_url, str) and not strange and not any(problem.path == "base_url" for problem in known):
         try:
             filled = fill(base_url, dict.fromkeys(variable_names(base_url), "x"))
-            urls.check_url(
-                f"https://{filled}" if base_url.startswith("${") else filled
-            )  # a variable may be the whole address
+            # A variable at the beginning may stand for the scheme, too.
+            urls.check_url(f"https://{filled}" if base_url.startswith("${") else filled)
         except ConfigError as error:
             yield document.problem(("base_url",), " ".join(str(error).splitlines()))
     for name in variable_names(str(base_url or "")):
@@ -76,9 +77,9 @@ def _own(
 
 
 def _unfounded(document: Document, known: Sequence[Problem]) -> Iterator[Problem]:
-    """Evidence of a rule that the file does not have."""
+    """A fault for each evidence of a rule that the file does not have."""
     if any(problem.path.startswith(("evidence", "overrides")) for problem in known):
-        return  # its shape is wrong, which is said already
+        return  # its form is wrong, which is a fault already
     capabilities = list(schema.load("provider")["$defs"]["capabilities"]["properties"])
     for place, row in enumerate(document.value.get("evidence") or ()):
         models = [each for each in document.value.get("overrides") or () if row.get("model") == each["model"]]

@@ -136,7 +136,7 @@ def _framing_headers(spec: Spec) -> Iterator[Fault]:
 
 
 def _unfilled(spec: Spec) -> Iterator[Fault]:
-    """Texts with a ${ that would go out as it stands."""
+    """A fault for each text with a ${ that would be sent literally."""
     rows: dict[Keys, str] = {("base_url",): spec.base_url}
     rows |= {("request", "headers", name): text for name, text in spec.request.headers.items()}
     rows |= {("request", "query", name): text for name, text in spec.request.query.items()}

@@ -81,7 +81,7 @@ def _sentences(error: Any, *, quiet: bool) -> Iterator[tuple[Keys, str]]:
     keys: Keys = tuple(error.absolute_path)
     rule = error.validator
     if rule == "not" and isinstance(error.instance, str):
-        keys = (*keys, error.instance)  # the name of a key, of which jsonschema gives the mapping's place
+        keys = (*keys, error.instance)  # for a faulty name of a key, jsonschema gives only the path of its mapping
     if rule == "additionalProperties" and isinstance(error.instance, dict):
         known = list(error.schema.get("properties", {}))
         for key in error.instance:
@@ -154,7 +154,7 @@ def _too_many(error: Any, _quiet: bool) -> str:
 
 
 def _not(error: Any, quiet: bool) -> str:
-    """What a schema excludes, in its own words."""
+    """A sentence for a value that a `not` of the schema excludes: the schema's own description."""
     name = f"{_short(error, quiet)} " if isinstance(error.instance, str) else ""
     return f"{name}{error.schema['description']}"
 

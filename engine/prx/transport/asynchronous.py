@@ -196,7 +196,7 @@ class Connection(asyncio.BufferedProtocol):
     # -------------------------------------------------------------- waiting
 
     def _waiting(self, due: float) -> asyncio.Future[None]:
-        """To be awaited: until something happens on the connection, or `due` comes."""
+        """An awaitable that ends when anything happens on the connection, or at `due`."""
         self._due = due
         # One timer serves many waits and is only replaced by an earlier one: most waits end long before it.
         if due < self._timer_due:
@@ -481,7 +481,7 @@ async def _tunnel(connection: Connection, origin: Origin, proxy: Proxy) -> None:
 
 
 def _looking_at(sock: Any) -> Callable[[], bool]:
-    """Tells whether anything has come on a socket, its end too; made once for a connection, since each of its calls asks."""
+    """A function that tells whether a socket has unread bytes or its end; made once for each connection, which is faster."""
     if sock is None:
         return lambda: False
     if not hasattr(select, "poll"):

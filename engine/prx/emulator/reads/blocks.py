@@ -88,7 +88,7 @@ def _check_thinking(body: Json) -> None:
             "Thinking may not be enabled when a tool is forced",
         ),
         (
-            # Where the model decides itself how long to think, a turn may have begun without a thought.
+            # Only with a fixed budget: an adaptive model may have begun the turn without thinking.
             body["thinking"]["type"] == "enabled"
             and _open_turn(body["messages"])[:1] not in ([], ["thinking"], ["redacted_thinking"]),
             "When `thinking` is enabled, a final `assistant` message must start with a thinking block",

@@ -76,7 +76,7 @@ def refuse_habits(body: Json, persona: Persona) -> None:
 
 
 def _is_switched_on(body: Json) -> bool:
-    """Whether thoughts are asked for by a switch, as some vendors have in place of an effort."""
+    """Whether the request enables reasoning by a switch, which some vendors have in place of reasoning_effort."""
     return bool(body.get("enable_thinking")) or (body.get("thinking") or {}).get("type") == "enabled"
 
 
