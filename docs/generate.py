@@ -101,7 +101,9 @@ def cli_page() -> str:
         "Exit codes: 0 done · 1 your or the provider's fault, said in a sentence · 2 wrong usage · 3 a fault of prx · 130 interrupted.",
         "",
     ]
-    for name, command in sorted(prx.commands.items()):
+    group = click.Context(prx)
+    for name in prx.list_commands(group):
+        command = prx.get_command(group, name)
         context = click.Context(command, info_name=f"prx {name}", max_content_width=110, terminal_width=110)
         lines += [f"## prx {name}", "", "```", command.get_help(context), "```", ""]
     return "\n".join(lines)

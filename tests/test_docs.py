@@ -8,6 +8,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 
@@ -68,7 +69,8 @@ def test_commands_in_the_pages_exist(page, text):
     for line in text.splitlines():
         found = re.search(r"(?:^|\| |/)prx +([a-z]+)((?: +\S+)*)", line.partition("#")[0])
         if found:
-            command = group.commands[found[1]]
+            command = group.get_command(click.Context(group), found[1])
+            assert command, line
             options = {name for parameter in command.params for name in parameter.opts}
             assert {word.partition("=")[0] for word in found[2].split() if re.match(r"--?[a-z]", word)} <= options, line
 

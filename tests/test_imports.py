@@ -74,3 +74,9 @@ def test_a_call_imports_nothing(client):
         assert done.returncode == 0, done.stderr
         assert len(server.requests) == len(scripts)
     assert json.loads(done.stdout) == []
+
+
+def test_the_command_line_imports_the_command_that_is_asked_for():
+    code = "import sys, prx.cli; print(*sorted({'yaml', 'requests', 'jsonschema', 'prx.conformance', 'prx.emulator', 'prx.cli.chat'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

@@ -38,10 +38,13 @@ except ImportError:
 MAX_DEPTH = 40
 MAX_NODES = 5_000  # a long dialect has 1,000
 _MAX_QUICK_DEPTH = 100  # libyaml's composer recurses at each level, and a stack overflow in C ends the process
-# Texts that libyaml and PyYAML certainly read alike: without tabs, line ends other than \n, directives, document markers,
-# comments after the mark of a block scalar, and question marks other than in a JMESPath filter.
-_ALIKE = re.compile(r"[\n -~\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]*\Z")
-_UNLIKE = re.compile(r"^(?:%|---|\.\.\.)|(?<!\[)\?|[|>][-+0-9]*#", re.MULTILINE)
+# What libyaml and PyYAML may read differently: tabs, line ends other than \n, directives, document markers, comments after
+# the mark of a block scalar, and question marks other than in a JMESPath filter. And characters that neither reads.
+_UNLIKE = re.compile(
+    r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]"
+    r"|^(?:%|---|\.\.\.)|(?<!\[)\?|[|>][-+0-9]*#",
+    re.MULTILINE,
+)
 
 _CORE = (  # YAML 1.2, section 10.3.2
     ("null", re.compile(r"(?:|~|null|Null|NULL)\Z")),
@@ -127,7 +130,7 @@ def _parsed_by_libyaml(text: str, file: str) -> Document | None:
     """The document of a text without faults, in a sixth of the time; None for a faulty one: the sentences of its faults are
     always PyYAML's, so that they are the same on every machine.
     """
-    if _QuickLoader is None or not _ALIKE.match(text) or _UNLIKE.search(text):
+    if _QuickLoader is None or _UNLIKE.search(text):
         return None
     try:
         document = _document(_QuickLoader(text, file), text, file)
