@@ -261,6 +261,7 @@ def help_opens_and_keys_can_be_turned_off(desk):
     browser.until("document.getElementById('keys').open")
     equal([node["name"] for node in browser.tree() if node["role"] == "dialog"], ["How to read this page"])
     desk.picture("help-desk")
+    browser.js("document.querySelector('.check input').scrollIntoView()")  # the dialog may be higher than the window
     browser.click(".check input")
     browser.key("Escape")
     browser.until("!document.getElementById('keys').open")
@@ -282,7 +283,7 @@ def tab_reaches_everything_once(desk):
             break
         seen.append(now)
     equal(len(seen), len(set(seen)))
-    equal((len([one for one in seen if one.endswith("gridcell")]), len(seen)), (1, 18))
+    equal((len([one for one in seen if one.endswith("gridcell")]), len(seen)), (1, 19))
 
 
 @check
