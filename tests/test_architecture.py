@@ -149,6 +149,7 @@ PURE = {
     "itertools",
     "json",
     "math",
+    "operator",
     "re",
     "sseclient",
     "typing",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from prx.accounts.choose import ModelRef
-from prx.chat import Extra, Message
+from prx.chat import NO_EXTRA, Extra, Message
 from prx.errors import ConfigError
 from prx.wire import FRAMING, header_fault
 
@@ -88,7 +88,7 @@ _KEYS_HEADERS = ("authorization", "proxy-authorization")
 def extras(given: Mapping[str, Any]) -> Extra:
     """extra_body, extra_headers and extra_query of a call. Raises ConfigError."""
     if given.keys().isdisjoint(_EXTRA):
-        return Extra()
+        return NO_EXTRA
     body, headers, query = (_mapping(name, given.get(name)) for name in _EXTRA)
     for name in body:
         if name in _RESERVED:

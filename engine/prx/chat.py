@@ -144,6 +144,9 @@ class Extra(Record):
     query: Mapping[str, str] = NONE
 
 
+NO_EXTRA = Extra()
+
+
 class Call(Record, often=True):
     """One call in canonical form: OpenAI's names and message shapes, whatever API the provider has.
 
@@ -157,7 +160,7 @@ class Call(Record, often=True):
     tool_choice: Any = None
     params: Mapping[str, Any] = NONE
     stream: bool = False
-    extra: Extra = Extra()
+    extra: Extra = NO_EXTRA
 
 
 _AS_IT_IS = frozenset({str, int, float, bool, type(None)})

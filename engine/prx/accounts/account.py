@@ -48,6 +48,8 @@ class Account(Record):
 
         Those that leave out a parameter or a key are not forgotten: this call may not have had it.
         """
+        if not fallbacks and model not in self.memory:
+            return
         rows = self.definition.spec(model).fallback_rows
         kept = [name for name in self.memory.get(model, ()) if name in fallbacks or (name in rows and rows[name].words)]
         self._remember(model, (*kept, *(name for name in fallbacks if name not in kept)))

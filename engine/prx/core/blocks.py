@@ -63,8 +63,8 @@ class Blocks:
         self.pieces: dict[Kind, list[str]] = {"reasoning": [], "text": [], "refusal": []}
         # A whole may name an outer block only: each block is listed under its key and under every beginning of its key.
         self._under: dict[tuple[Kind, Key], list[Block]] = {}
-        self._filled: dict[Kind, int] = dict.fromkeys(self.pieces, 0)  # how many of the pieces came as wholes
-        self._measured: dict[Kind, tuple[int, int]] = dict.fromkeys(self.pieces, (0, 0))  # pieces counted, their length
+        self._filled: dict[Kind, int] = {}  # how many of the pieces came as wholes
+        self._measured: dict[Kind, tuple[int, int]] = {}  # pieces counted, their length
 
     def __bool__(self) -> bool:
         return bool(self._blocks)
@@ -82,7 +82,7 @@ class Blocks:
         missing = self._missing(kind, whole, key) if key else self._missing_without_key(kind, whole)
         under = self._under.get((kind, key)) if key else None
         written = self.write(kind, missing, under[-1].key if under else key) if missing else ""
-        self._filled[kind] += bool(missing)
+        self._filled[kind] = self._filled.get(kind, 0) + bool(missing)
         for block in self._under.get((kind, key), ()):
             block.received_whole = True
         return written
@@ -100,12 +100,12 @@ class Blocks:
         new, or everything from the beginning; if it sends pieces too, a whole repeats them.
         """
         pieces = self.pieces[kind]
-        counted, size = self._measured[kind]
+        counted, size = self._measured.get(kind, (0, 0))
         size += sum(map(len, pieces[counted:]))
         self._measured[kind] = len(pieces), size
         if len(whole) >= size and whole.startswith("".join(pieces)):
             return whole[size:]
-        return whole if self._filled[kind] == len(pieces) else ""
+        return whole if self._filled.get(kind, 0) == len(pieces) else ""
 
     def begin_call(self, place: int) -> None:
         """A tool call has begun. place: its place among the calls."""

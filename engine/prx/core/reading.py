@@ -377,7 +377,8 @@ class Reading:
 
     def _usage(self, reader: Reader, found: Any) -> Usage | None:
         whole = self.into.add_counts(found) if self.spec.stream.usage_in_parts else found
-        counts = _new(Usage, map(_count, self.run(reader.tokens.run, whole)))
+        tokens = self.run(reader.tokens.run, whole)
+        counts = _new(Usage, tokens if _PLAIN_COUNTS.issuperset(map(type, tokens)) else map(_count, tokens))
         return self.into.add_usage(counts) if counts != _NO_COUNTS else None
 
     def _wanted_back(self, reader: Reader, value: Any) -> dict[str, Any]:
@@ -450,6 +451,9 @@ def _put(value: Any, path: Sequence[str | int], elements: list[Any]) -> Any:
     if isinstance(step, str):
         return {**value, step: _put(value[step], rest, elements)}
     return [_put(item, rest, elements) if place == step else item for place, item in enumerate(value)]
+
+
+_PLAIN_COUNTS = {int, type(None)}  # nearly every provider reports only these
 
 
 def _count(value: Any) -> int | None:

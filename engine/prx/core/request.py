@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
-from prx.chat import Call, Extra
+from prx.chat import NO_EXTRA, Call, Extra
 from prx.core import messages as shaping
 from prx.core import names
 from prx.core.shape import prepared
@@ -74,7 +74,7 @@ def _request(
     target: Target,
     body: bytes = b"",
     *,
-    extra: Extra = Extra(),  # noqa: B008 - a record does not change
+    extra: Extra = NO_EXTRA,
     stream: bool = False,
 ) -> HttpRequest:
     headers: dict[str, str | Secret] = {

@@ -6,6 +6,7 @@ They stay OpenAI-shaped dicts, and the caller's own are never changed: a message
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from operator import is_
 from typing import Any
 
 from prx.chat import Call, Message
@@ -22,9 +23,11 @@ _ELSEWHERE = "The result is in the message of the user that follows the results.
 
 def prepared(call: Call, request: Request) -> Call:
     """The call with the changes that the provider's `request` requires in its messages and tools."""
-    messages = list(call.messages)
+    messages = given = list(call.messages)
     for key, wanted in request.changes:
         messages = _STEPS[key](messages, wanted)
+    if messages is given and not call.tools:
+        return call
     tools = [_function_stripped(tool, request.strip) for tool in call.tools]
     return call._replace(messages=tuple(messages), tools=tuple(tools))
 
@@ -38,8 +41,13 @@ def carries(call: Call, request: Request, name: str) -> bool:
 
 
 def _each(change: Callable[[Message, Any], Message]) -> Callable[[Messages, Any], Messages]:
-    """A step that changes each message separately."""
-    return lambda messages, wanted: [change(message, wanted) for message in messages]
+    """A step that changes each message separately; it gives the same list where no message changes."""
+
+    def step(messages: Messages, wanted: Any) -> Messages:
+        changed = [change(message, wanted) for message in messages]
+        return messages if all(map(is_, changed, messages)) else changed
+
+    return step
 
 
 # ------------------------------------------------------------------ roles and keys

@@ -6,10 +6,16 @@ A tag after a quotation mark or a backtick is text: the answer only mentions it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 Pairs = Sequence[tuple[str, str]]
 Split = list[tuple[bool, str]]  # (whether the piece is reasoning, the piece), in the order of the text
 _QUOTES = "`'\""
+
+
+@lru_cache(maxsize=16)
+def _first_letters(pairs: tuple[tuple[str, str], ...]) -> frozenset[str]:
+    return frozenset(tag[0] for pair in pairs for tag in pair)
 
 
 class ThinkSplitter:
@@ -25,7 +31,7 @@ class ThinkSplitter:
         self.held = ""
         self.last = ""  # the character before `held`
         self.after_tag = False  # whether only line breaks have come since a tag: they belong to it and are left out
-        self.first_letters = {tag[0] for pair in pairs for tag in pair}
+        self.first_letters = _first_letters(tuple(pairs))
 
     def passes(self, text: str) -> bool:
         """Whether a piece is text as it stands: no tag is open, and none begins in it."""
