@@ -187,6 +187,13 @@ def _without_blank(message: Message) -> Message:
     return {**message, "content": kept or (None if called else "")}
 
 
+def _prefill_with_keys(messages: Messages, keys: Any) -> Messages:
+    """The messages, with these keys in the last one if it is the assistant's and calls no tool."""
+    *before, last = messages
+    is_prefill = last.get("role") == "assistant" and not (last.get("tool_calls") or last.get("function_call"))
+    return [*before, {**keys, **last}] if is_prefill else messages
+
+
 def _trimmed_end(messages: Messages) -> Messages:
     """The messages, without white space at the end of the last one if it is the assistant's."""
     *before, last = messages
@@ -285,5 +292,6 @@ _STEPS: dict[str, Callable[[Messages, Any], Messages]] = {
     "same_role": lambda messages, _: _joined_roles(messages),
     "insert": _with_inserted,
     "prefill": lambda messages, _: _trimmed_end(messages),
+    "prefill_keys": _prefill_with_keys,
     "strip": _each(_stripped),
 }

@@ -53,7 +53,7 @@ VIEW = (
 )  # fmt: skip
 # The keys of `request` that change messages, in the order in which they are applied.
 MESSAGE_CHANGES = (
-    "roles", "marks", "keys", "fill", "system", "tool_results", "blank_text", "content", "same_role", "insert", "prefill", "strip",
+    "roles", "marks", "keys", "fill", "system", "tool_results", "blank_text", "content", "same_role", "insert", "prefill", "prefill_keys", "strip",
 )  # fmt: skip
 NOTHING = "`null`"
 
@@ -224,6 +224,7 @@ class Request(Record):
     same_role: str = "keep"
     insert: tuple[Inserted, ...] = ()
     prefill: str = "keep"
+    prefill_keys: Mapping[str, Any] = NONE
     marks: tuple[str, ...] = ()
     keys: Mapping[str, str] = NONE
     fill: tuple[Filled, ...] = ()
