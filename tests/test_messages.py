@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from prx.chat import Call
 from prx.core.messages import data_url, expand_images, turns
 from prx.core.request import build_body
-from prx.core.shape import merge_system
+from prx.core.shape import merge_system, prepared
+from prx.spec.model import Request
 
 PNG = "data:image/png;base64,AAAA"
 JPG = "data:image/jpeg;base64,BBBB"
@@ -151,3 +153,18 @@ def test_mappings_and_tuples_are_read_as_json_reads_them(tmp_path, dialect):
     for kind in (OrderedDict, MappingProxyType):
         other = body(kind({"type": "function", "function": kind(function)}), tuple(map(kind, parts)), ("a", "b"))
         assert other == plain
+
+
+@pytest.mark.parametrize(
+    ("last", "has_it"),
+    [
+        ({"role": "assistant", "content": "The answer is"}, True),
+        ({"role": "assistant", "content": "so", "prefix": False}, False),  # the caller's own word stays
+        ({"role": "assistant", "tool_calls": [{"id": "c1", "function": {"name": "f", "arguments": "{}"}}]}, None),
+        ({"role": "user", "content": "hi"}, None),
+    ],
+)
+def test_a_last_message_of_the_assistant_gets_the_keys_it_needs(last, has_it):
+    request = Request(prefill_keys={"prefix": True})
+    made = prepared(Call("m", ({"role": "assistant", "content": "a"}, last)), request).messages
+    assert [message.get("prefix") for message in made] == [None, has_it]
