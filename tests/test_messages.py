@@ -8,6 +8,7 @@ from prx.chat import Call
 from prx.core.messages import data_url, expand_images, turns
 from prx.core.request import build_body
 from prx.core.shape import merge_system, prepared
+from prx.lang.compiled import Expressions
 from prx.spec.model import Request
 
 PNG = "data:image/png;base64,AAAA"
@@ -165,6 +166,6 @@ def test_mappings_and_tuples_are_read_as_json_reads_them(tmp_path, dialect):
     ],
 )
 def test_a_last_message_of_the_assistant_gets_the_keys_it_needs(last, has_it):
-    request = Request(prefill_keys={"prefix": True})
+    request = Request(Expressions(), {}, prefill_keys={"prefix": True})
     made = prepared(Call("m", ({"role": "assistant", "content": "a"}, last)), request).messages
     assert [message.get("prefix") for message in made] == [None, has_it]
