@@ -30,6 +30,8 @@ def spec_page() -> str:
     lines = [
         "# The vocabulary",
         "",
+        "*You want to look up a key of a provider's file, or of config.toml.*",
+        "",
         "Generated from `schemas/`; edit those. What a line says is what the engine does: each key has a test that fails without it.",
         "",
         "## A provider file",
@@ -96,7 +98,7 @@ def _cell(text: str) -> str:
 
 def cli_page() -> str:
     """The help of every command, as it prints itself."""
-    lines = ["# The command line", "", "Generated from the commands' own help.", ""]
+    lines = ["# The command line", "", "*You want to know what a command takes.*", "", "Generated from the commands' own help.", ""]
     lines += [
         "Exit codes: 0 done · 1 your or the provider's fault, said in a sentence · 2 wrong usage · 3 a fault of prx · 130 interrupted.",
         "",
@@ -177,6 +179,8 @@ def providers_page() -> str:
         sys.exit(f"docs/families.yaml: {', '.join(odd)}: in no family, in several, or no provider")
     lines = [
         "# The providers",
+        "",
+        "*You want to know which providers there are, and what is known of each.*",
         "",
         "Generated from `providers.d/` and `docs/families.yaml`.",
         "",

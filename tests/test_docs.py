@@ -82,6 +82,25 @@ def test_links_lead_somewhere(page):
             assert (page.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_a_page_begins_with_what_its_reader_wants(page):
+    title, wish = page.read_text().split("\n\n", 2)[:2]
+    assert title.startswith("# ")
+    assert re.fullmatch(r"\*You want to [^*]+\.\*", wish)
+
+
+def test_the_site_has_every_page():
+    def pages(nav):
+        for entry in nav:
+            yield from [entry] if isinstance(entry, str) else pages(*entry.values())
+
+    listed = [*pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])]
+    assert sorted(listed) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
+    assert {f"({name})" for name in listed} - {"(index.md)"} <= {
+        *re.findall(r"\(\S+?\)", (ROOT / "docs" / "index.md").read_text())
+    }
+
+
 def test_the_readme_has_its_two_commands():
     text = (ROOT / "README.md").read_text()
     assert "python3 -m venv .venv && .venv/bin/pip install -q . && .venv/bin/prx demo" in text
