@@ -98,7 +98,14 @@ def _cell(text: str) -> str:
 
 def cli_page() -> str:
     """The help of every command, as it prints itself."""
-    lines = ["# The command line", "", "*You want to know what a command takes.*", "", "Generated from the commands' own help.", ""]
+    lines = [
+        "# The command line",
+        "",
+        "*You want to know what a command takes.*",
+        "",
+        "Generated from the commands' own help.",
+        "",
+    ]
     lines += [
         "Exit codes: 0 done · 1 your or the provider's fault, said in a sentence · 2 wrong usage · 3 a fault of prx · 130 interrupted.",
         "",

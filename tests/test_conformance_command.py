@@ -35,9 +35,9 @@ class Desk:
         self.file = folder / "mine" / "mine.yaml"
         self.write("")
 
-    def write(self, more, url=None):
+    def write(self, more, url=None, auth="{style: bearer}"):
         self.file.write_text(
-            f"spec: 1\nid: mine\nextends: openai-chat\nbase_url: {url or self.url}\nauth: {{style: bearer}}\n{more}"
+            f"spec: 1\nid: mine\nextends: openai-chat\nbase_url: {url or self.url}\nauth: {auth}\n{more}"
         )
         (self.folder / "c.toml").write_text(
             f'[providers.mine]\napi_url = "{url or self.url}"\napi_key = "sk-right-0000"\nmodel = "words"\n'
@@ -93,6 +93,15 @@ def test_what_nobody_claims_is_no_failure(desk):
     assert rows["stream"]["why"].startswith("the file does not say capabilities.stream: true; bad_request: ")
 
 
+@pytest.mark.parametrize(("required", "outcome", "code"), [("", "unclaimed", 0), (", required: true", "failed", 1)])
+def test_a_server_that_takes_any_key(desk, required, outcome, code):
+    with Emulator({}) as open_server:
+        desk.write("", open_server.url, f"{{style: bearer{required}}}")
+        done, rows = desk.rows("--live", "--case", "chat", "--case", "wrong_key")
+    assert done.returncode == code, done.stdout
+    assert (rows["chat"]["outcome"], rows["wrong_key"]["outcome"]) == ("passed", outcome)
+
+
 def test_a_plain_text_does_not_show_that_there_are_tools(desk):
     """A server that ignores tools answers some cases of tools as they want: that says nothing against the file."""
     words = {"message": {"role": "assistant", "content": "Hello!"}, "finish_reason": "stop", "index": 0}
@@ -130,7 +139,7 @@ def test_a_flag_that_is_rightly_false_is_skipped(desk):
         done, rows = desk.rows("--live")
     assert rows["stream"]["outcome"] == "skipped"
     assert rows["chat"]["outcome"] == "passed"
-    assert done.returncode == 1, "nobody checks keys there: wrong_key fails"
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ class ProviderCase(_WithoutConftest, pytest.Item):
     def runtest(self) -> None:
         result = self._result(self.case) if self.case else self._unrecorded()
         reason = reason_for(_ledger(self.config), self.spec.id, result.case)
-        if result.outcome in ("skipped", "unrecorded"):
+        if result.outcome in ("skipped", "unclaimed", "unrecorded"):
             if result.outcome == "unrecorded" and not reason and self.config.getini("prx_ledger"):
                 raise CaseFailed(f"{result.why}, and {self.config.getini('prx_ledger')} has no reason for it")
             pytest.skip(reason or result.why)
