@@ -24,6 +24,7 @@ from prx.errors import KINDS
 from prx.lang.template import WORDS
 from prx.spec import compile as compiling
 from prx.spec import model, schema
+from prx.spec.face import Entrance
 from prx.spec.loader import Loader
 from prx.spec.read import read_quickly
 
@@ -124,7 +125,7 @@ ORDER = {
     "lang": ("tree", "own", "functions", "runtime", "codegen", "bounds", "query", "compiled", "template"),
     "spec": (
         "document", "files", "owned", "accept", "schema", "resolve", "read", "model", "compile", "definition", "faults",
-        "check", "cache", "index", "catalog", "loader",
+        "face", "check", "cache", "index", "catalog", "loader",
     ),
 }  # fmt: skip
 
@@ -237,7 +238,7 @@ def fields(cls):
 
 
 def test_the_schemas_keys_are_the_specs_fields():
-    top = set(at("properties")) - {"spec", "extends", "overrides"} | {"dialect"}
+    top = set(at("properties")) - {"spec", "extends", "overrides", "serve"} | {"dialect"}
     assert fields(model.Spec) == top
     for definition, cls, also in (
         ("auth", model.Auth, set()),
@@ -280,6 +281,7 @@ BLOCKS = {
     "auth": model.Auth, "parameter": model.Parameter, "request": model.Request, "response": model.Response, "stream": model.Stream,
     "name_form": model.NameForm, "schema_form": model.SchemaForm,
     "rule": model.Rule, "fallback": model.Fallback, "retry": model.Retry, "transport": model.Limits, "models": model.Models,
+    "served_route": Entrance,
 }  # fmt: skip
 
 
@@ -348,11 +350,15 @@ def words_of(node):
 
 def test_the_request_language_is_small_and_no_word_serves_one_dialect_alone():
     assert len(WORDS) <= 10
-    used = {path.stem: set(words_of(read_quickly(path).get("request", {}).get("body", {}))) for path in DIALECT_FILES}
+    files = {path.stem: read_quickly(path) for path in DIALECT_FILES}
+    templates = {name: [raw.get("request", {}).get("body", {}), raw.get("serve", {})] for name, raw in files.items()}
+    used = {name: set(words_of(parts)) for name, parts in templates.items()}
     for word in WORDS:
         assert len([name for name, words in used.items() if word in words]) >= 2, word
 
 
 @pytest.mark.parametrize("path", DIALECT_FILES, ids=lambda path: path.stem)
 def test_a_dialect_is_a_page_or_two(path):
-    assert len(path.read_text().splitlines()) < 200
+    """The outbound half, and the inbound one."""
+    for half in path.read_text().split("\nserve:\n"):
+        assert len(half.splitlines()) < 200

@@ -1,4 +1,4 @@
-"""Templates: YAML that describes a JSON value by constants, formulas, and eight words.
+"""Templates: YAML that describes a JSON value by constants, formulas, and nine words.
 
     =formula               a text that begins with = is JMESPath; it stands for its value, with the value's type
     when                   the rest of the mapping is included only if this formula is true; where the rest is not a
@@ -7,6 +7,7 @@
                            within a list of the template the items become elements of that list
     match, cases, else     the case whose name the formula gives, or `else`
     merge                  several mappings combined; later ones replace keys of earlier ones
+    defaults               {key: constant}, beside other keys: what stands for a key that would be left out
 
 A value that is null is left out, and so is a mapping or list of the template that ends up empty.
 The result is a value, not a text, so nothing needs to be escaped.
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable
+from copy import deepcopy
 from functools import cached_property
 from typing import Any
 
@@ -28,7 +30,7 @@ Render = Callable[[Any], Any]
 Build = Callable[[], Render]  # compiles a part of a template, at its first use
 Keys = tuple[str | int, ...]
 
-WORDS = ("when", "value", "each", "item", "match", "cases", "else", "merge")
+WORDS = ("when", "value", "each", "item", "match", "cases", "else", "merge", "defaults")
 
 
 class TemplateError(Exception):
@@ -49,12 +51,13 @@ class Template:
     reads     every name of the object that its formulas read
     formulas  its formulas, by their texts
     problems  its faults, as (path, sentence, column or None)
+    path      where it stands in its file
     """
 
     def __init__(
         self, source: Any, path: Keys = (), known: Collection[str] = (), expressions: Expressions | None = None
     ) -> None:
-        self._source, self._known = source, known
+        self._source, self._known, self.path = source, known, path
         self._expressions = expressions or Expressions()
         self.params: set[str] = set()
         self.reads: set[str] = set()
@@ -86,6 +89,7 @@ class Template:
             ("each", self._each),
             ("match", self._match),
             ("merge", self._merge),
+            ("defaults", self._with_defaults),
         ):
             if word in node:
                 return check(node, path, at_root)
@@ -108,6 +112,23 @@ class Template:
         for name in sorted({*names} - set(self._known)) if self._known else ():
             near = nearest(name, self._known) or f"; there are {', '.join(self._known)}"
             self.problems.append((path, f"formulas here have no name {name!r}{near}", None))
+
+    def _with_defaults(self, node: dict[str, Any], path: Keys, at_root: bool) -> Build:
+        defaults = self._shaped(node["defaults"], dict, (*path, "defaults"))
+        rest = {key: child for key, child in node.items() if key != "defaults"}
+        build_rest = self._checked(rest, path, at_root=at_root)
+
+        def build() -> Render:
+            render_rest = build_rest()
+
+            def render(value: Any) -> Any:
+                rendered = render_rest(value) or {}
+                missing = {key: default for key, default in defaults.items() if key not in rendered}
+                return {**rendered, **deepcopy(missing)}
+
+            return render
+
+        return build
 
     def _mapping(self, node: dict[str, Any], path: Keys, at_root: bool) -> Build:
         builds = [(key, self._checked(child, (*path, key), at_root=at_root)) for key, child in node.items()]

@@ -10,7 +10,7 @@ from typing import Any
 from prx import urls
 from prx.errors import ConfigError, SpecError
 from prx.lang.compiled import Expressions
-from prx.spec import faults, resolve, schema
+from prx.spec import face, faults, resolve, schema
 from prx.spec.compile import compile_spec
 from prx.spec.document import Document, Keys, Problem, dotted
 from prx.spec.read import read_strictly
@@ -67,6 +67,10 @@ def _own(
             yield document.problem(
                 ("base_url",), f"${{{name}}} looks like a secret, and URLs are logged; use auth for keys"
             )
+    if value.get("serve") and path.parent.name != "_dialects":
+        yield document.problem(
+            ("serve",), "belongs in a dialect's file, in a folder _dialects: a provider is not asked"
+        )
     yield from _unfounded(document, known)
     base = value.get("extends")
     if isinstance(base, str) and base != value.get("id"):
@@ -135,6 +139,9 @@ def _compiled(
         return
     if path.parent.name != "_dialects" or raw.get("endpoints"):
         yield from _faults(document, (), raw, expressions, whole=whole)
+    if value.get("serve"):
+        for path_of, sentence, column in face.faults(value.get("id", ""), value["serve"], expressions):
+            yield document.problem(path_of, _where(sentence, column), of_value=column is not None)
     for keys, overlay in resolve.overlays(value):
         try:
             yield from _faults(document, keys, resolve.lay_over(raw, overlay, find), expressions, whole=whole)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prx.errors import ConfigError, SpecError
 from prx.lang.compiled import Expressions
@@ -19,6 +20,9 @@ from prx.spec.document import Document, Problem, printable
 from prx.spec.files import DIALECTS, Files
 from prx.spec.resolve import Raw
 from prx.text import nearest
+
+if TYPE_CHECKING:
+    from prx.spec.face import Face
 
 
 class Loader(Catalog):
@@ -50,6 +54,13 @@ class Loader(Catalog):
         base_definition = self.load(self.base_entry(base), keep=True)
         entry = base_definition.entry._replace(id=name)
         return base_definition.with_raw(entry, {**base_definition.raw, "id": name, "name": name})
+
+    def faces(self) -> list[Face]:
+        """How each dialect is served that says so, in the order of their names. Raises SpecError."""
+        from prx.spec.face import compile_face  # imported here: a call needs no face
+
+        raws = {name: self.dialect_or_provider(name) for name in self.dialects()}
+        return [compile_face(name, raw["serve"], self.expressions) for name, raw in raws.items() if raw.get("serve")]
 
     def loaded(self) -> list[Definition]:
         """Every definition that has been loaded."""

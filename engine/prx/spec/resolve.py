@@ -19,12 +19,14 @@ _OWN = (
     "spec", "id", "name", "docs", "source", "former_urls", "retired", "aliases", "base_url", "auth", "capabilities", "evidence",
     "retry", "transport",
 )  # fmt: skip
-_FILES_OWN = ("aliases", "former_urls", "retired", "source", "name", "docs", "evidence")  # never inherited
+_FILES_OWN = ("aliases", "former_urls", "retired", "source", "name", "docs", "evidence", "serve")  # never inherited
 _OWN_REQUEST = ("headers", "query", "schemas")
 _ADDED = ("strip",)  # lists that extend the inherited one: kept as mappings from a name to whether it counts
 PART = "without_"  # how the name of a fallback begins that leaves out one parameter or key: without_NAME
 _WAYS = ("then", "leaves_out", "strips")  # keys of a fallback, of which it has exactly one
-_LATER = "then"  # a fallback's overlay: merged only when the fallback is used, so its nulls must be kept until then
+# Taken over whole, with their nulls: a fallback's overlay, which is merged only when the fallback is used; and how a dialect is
+# served, which no other file inherits, and whose templates have nulls of their own.
+_WHOLE = ("then", "serve")
 _ROOT = "dialect"  # key of a resolved mapping: the id of the dialect that its chain of `extends` ends in
 
 
@@ -39,7 +41,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Raw:
         if given is None:
             continue
         value = dict.fromkeys(given, True) if key in _ADDED and isinstance(given, list) else given
-        joins = isinstance(value, dict) and key != _LATER
+        joins = isinstance(value, dict) and key not in _WHOLE
         merged[key] = merge(below if isinstance(below, dict) else {}, value) if joins else value
     replaced = () if over.keys().isdisjoint(_WAYS) else _WAYS
     merged.update({key: value for key, value in base.items() if key not in over and key not in replaced})

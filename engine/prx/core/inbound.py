@@ -1,0 +1,153 @@
+"""Reads a request that a program sends in one of the dialects: makes of its body the call that any provider can be asked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+from urllib.parse import unquote
+
+from prx.chat import NONE, Message
+from prx.errors import CapabilityError
+from prx.lang.template import TemplateError
+from prx.record import Record
+from prx.spec.face import Entrance, Face
+from prx.spec.model import Spec
+
+
+class Accepted(Record):
+    """What a body asks for, in canonical form. params: parameters by OpenAI's names; keys unknown to the face by their own."""
+
+    model: str
+    messages: list[Message]
+    tools: list[dict[str, Any]]
+    tool_choice: Any = None
+    stream: bool = False
+    params: Mapping[str, Any] = NONE
+
+
+class Found(Record):
+    """Where a request has come in. path: {model, stream}, as the formulas of a face's `request` read it."""
+
+    face: Face
+    entrance: Entrance
+    path: Mapping[str, Any]
+
+
+def find(
+    faces: Iterable[Face], method: str, path: str, headers: Mapping[str, str] = NONE, query: Mapping[str, str] = NONE
+) -> Found | None:
+    """The first route that fits a request, of a face whose header is there before those that need none; or None.
+
+    path: percent-encoded. headers: by names in lower case
+    """
+    rows = [(face, entrance) for face in faces for entrance in face.entrances]
+    for face, entrance in sorted(rows, key=lambda row: not row[1].header):
+        wanted, _, value = entrance.query.partition("=")
+        fits = _pattern(entrance.at).fullmatch(f"{method} {path}")
+        if fits and (not wanted or query.get(wanted) == value) and (not entrance.header or entrance.header in headers):
+            model = fits.groupdict().get("model")
+            return Found(face, entrance, {"model": model and unquote(model), "stream": entrance.stream})
+    return None
+
+
+@lru_cache(maxsize=256)
+def _pattern(at: str) -> re.Pattern[str]:
+    before, place, after = at.partition("{model}")
+    return re.compile(f"{re.escape(before)}(?P<model>.+){re.escape(after)}" if place else re.escape(at))
+
+
+def accept(face: Face, body: Mapping[str, Any], path: Mapping[str, Any] = NONE) -> Accepted:
+    """The call of a body. path: {model} and {stream} of the route. Raises CapabilityError for what has no form here."""
+    for name in face.refuses:
+        if body.get(name):
+            raise CapabilityError(f"{name!r} is not supported here: nothing is kept from one request to the next")
+    view = {**body, "path": dict(path)}
+    found = {key: _rendered(key, template, view) for key, template in face.request.items()}
+    params = {name: value for name, value in body.items() if name not in face.renamed and value is not None}
+    for name, template in face.parameters.items():
+        value = _rendered(name, template, view)
+        params.update({} if value is None else {name: value})
+    messages = [*(found.get("messages") or ())]
+    if face.join:
+        messages = _joined(messages, face.join)
+    if face.pair_results:
+        messages = _paired(messages)
+    return Accepted(
+        str(found.get("model") or ""),
+        messages,
+        found.get("tools") or [],
+        found.get("tool_choice"),
+        bool(found.get("stream")),
+        params,
+    )
+
+
+def _rendered(name: str, template: Any, view: Mapping[str, Any]) -> Any:
+    try:
+        return template(view)
+    except TemplateError as error:
+        raise CapabilityError(f"{name}: {error}") from None
+
+
+def fitting(
+    params: Mapping[str, Any], face: Face, spec: Spec, known_there: Iterable[str] | None
+) -> tuple[dict[str, Any], list[str]]:
+    """(parameters to send, hints that fall away) for a provider of another dialect. Raises CapabilityError for a parameter
+    that means something and has no form there. known_there: the keys of its dialect's bodies, None for any.
+    """
+    placed = {*spec.request.body.params, *(row.name for row in spec.request.parameters)}
+    formless = [
+        name for name in params if known_there is not None and name not in placed and name not in {*known_there}
+    ]
+    for name in formless:
+        if name not in face.hints:
+            raise CapabilityError(f"{name!r} has no form in the dialect {spec.dialect}", provider=spec.id)
+    return {name: value for name, value in params.items() if name not in formless}, formless
+
+
+def _joined(messages: Iterable[Message], role: str) -> list[Message]:
+    """The messages with neighbouring ones of a role joined, unless both have a content: some APIs have an item for each call."""
+    made: list[Message] = []
+    for message in messages:
+        last = made[-1] if made else {}
+        if last.get("role") == message.get("role") == role and not (last.get("content") and message.get("content")):
+            made[-1] = _together(last, message)
+        else:
+            made.append(message)
+    return [{"content": None, **message} if message.get("role") == role else message for message in made]
+
+
+def _together(first: Message, second: Message) -> Message:
+    lists = {
+        key: [*first[key], *value]
+        for key, value in second.items()
+        if isinstance(value, list) and isinstance(first.get(key), list)
+    }
+    return {**first, **{key: value for key, value in second.items() if value is not None}, **lists}
+
+
+def _paired(messages: Iterable[Message]) -> list[Message]:
+    """The messages with an id for each call and result that has none: a result belongs to the first open call of its name."""
+    made: list[Message] = []
+    open_calls: list[tuple[str, str]] = []  # (id, name of the function)
+    number = 0
+    for message in messages:
+        calls = []
+        for call in message.get("tool_calls") or ():
+            number += 1
+            named = {**call, "id": call.get("id") or f"call_{number}"}
+            open_calls.append((named["id"], call.get("function", {}).get("name", "")))
+            calls.append(named)
+        paired = _with_id(message, open_calls) if message.get("role") == "tool" else message
+        made.append({**paired, "tool_calls": calls} if calls else paired)
+    return made
+
+
+def _with_id(result: Message, open_calls: list[tuple[str, str]]) -> Message:
+    given, name = result.get("tool_call_id"), result.get("name")
+    fits = [call for call in open_calls if (call[0] == given if given else name in (None, call[1]))]
+    if fits:
+        open_calls.remove(fits[0])
+    return {**result, "tool_call_id": given or (fits[0][0] if fits else name or "call_0")}

@@ -1,0 +1,287 @@
+"""Writes an answer in the dialect of the caller: a whole one as a body, a stream as events.
+
+A stream is written in blocks (reasoning, text, refusal, tool call), one after the other: each is opened, gets its pieces, and is
+closed. Some providers send pieces of several calls in turn, or text in the middle of a call; what belongs to another block
+waits until the arguments of the open call are complete.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from prx.chat import Delta, Reply, ToolCallDelta, Usage, plain
+from prx.lang.template import Template
+from prx.record import Record
+from prx.spec.face import Face
+
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+_MARK = "\ue000piece\ue001"  # stands for a piece of text while the event around it is rendered
+_NUMBER = 7_000_000_000_000_007  # the same for the number of an event
+
+
+class Identity(Record):
+    """What an answer is called. created: epoch seconds; created_text: the same as RFC 3339."""
+
+    id: str
+    model: str
+    created: int = 0
+    created_text: str = ""
+
+
+class Weaver:
+    """One answer in the dialect of a face. asked: the caller's body. framing: of the stream, if not the face's own."""
+
+    def __init__(self, face: Face, asked: Mapping[str, Any], identity: Identity, framing: str = "") -> None:
+        self.face = face
+        self.begun = False
+        self._framing = framing or face.framing
+        self._view: dict[str, Any] = {
+            "answer": {**plain(identity), "completed": None},
+            "asked": dict(asked),
+            "blocks": [],
+        }
+        self._blocks: list[dict[str, Any]] = []
+        self._open: dict[str, Any] | None = None
+        self._mould: bytes | None = None
+        self._waiting: list[tuple[str, int, str, ToolCallDelta | None]] = []
+        self._calls: dict[int, dict[str, Any]] = {}
+        self._events = 0
+        self._so_far: Callable[[], Reply] = Reply
+        self._has_replay = False
+
+    # -------------------------------------------------------------- a whole answer
+
+    def body(self, reply: Reply) -> Any:
+        """The body of a whole answer."""
+        blocks: list[dict[str, Any]] = []
+        for place, part in enumerate(reply.parts):
+            call = part.call
+            block = _block(part.kind, place, sum(each["kind"] == part.kind for each in blocks), self._key(place))
+            block |= {
+                "text": part.text,
+                "replay": plain(part.replay),
+                "hidden": part.kind == "reasoning" and not part.text,
+            }
+            block |= (
+                {"id": call.id, "name": call.name, "arguments": call.arguments, "input": _input(call.arguments)}
+                if call
+                else {}
+            )
+            blocks.append(block)
+        return self.face.reply({**self._view, **self._ended(reply), "blocks": blocks})
+
+    def error_body(self, error: Mapping[str, Any]) -> Any:
+        """The body of an error. error: message, type, status, kind, provider, retryable, retry_after, code, param."""
+        return self.face.error_body({**self._view, "error": self._named(error)})
+
+    # -------------------------------------------------------------- a stream
+
+    def feed(self, deltas: Iterable[Delta], so_far: Callable[[], Reply]) -> bytes:
+        """The events for these deltas; the first time, those that begin the stream before them."""
+        self._so_far = so_far
+        return b"".join(self._fed(deltas))
+
+    def end(self, reply: Reply) -> bytes:
+        """The events that end the stream."""
+        self._so_far = lambda: reply
+        return b"".join(self._ending(reply))
+
+    def fail(self, error: Mapping[str, Any]) -> bytes:
+        """The event of an error after which nothing else comes, and no mark of an end."""
+        view = {"error": self._named(error), "finish_reason": "failed"}
+        written = b"".join(self._written(self.face.error, view))
+        return written + (b"]" if self._framing == "json_array" else b"")
+
+    def _fed(self, deltas: Iterable[Delta]) -> Iterator[bytes]:
+        yield from self._beginning()
+        for delta in deltas:
+            self._has_replay = self._has_replay or bool(delta.replay)
+            for kind, text in (("reasoning", delta.reasoning), ("text", delta.content), ("refusal", delta.refusal)):
+                if text:
+                    yield from self._piece(kind, -1, text, None)
+            for call in delta.tool_calls:
+                yield from self._piece("tool_call", call.index, call.arguments or "", call)
+
+    def _beginning(self) -> Iterator[bytes]:
+        if not self.begun:
+            self.begun = True
+            if self._framing == "json_array":
+                yield b"["
+            yield from self._written(self.face.begin, {})
+
+    def _ending(self, reply: Reply) -> Iterator[bytes]:
+        yield from self._beginning()
+        while self._waiting:
+            yield from self._closed()
+            waiting, self._waiting = self._waiting, []
+            for piece in waiting:
+                yield from self._piece(*piece)
+        yield from self._closed()
+        yield from self._hidden()
+        self._view |= {"blocks": [{**block} for block in self._blocks]}
+        yield from self._written(self.face.end, self._ended(reply))
+        if self._framing == "json_array":
+            yield b"]"
+        elif self.face.done:
+            yield f"data: {self.face.done}\n\n".encode()
+
+    # -------------------------------------------------------------- blocks
+
+    def _piece(self, kind: str, index: int, text: str, call: ToolCallDelta | None) -> Iterator[bytes]:
+        block = self._open
+        if block is None or block["kind"] != kind or block["index"] != index:
+            if block is not None and block["kind"] == "tool_call" and _input(block["arguments"], None) is None:
+                self._waiting.append((kind, index, text, call))
+                return
+            if index in self._calls:  # a closed call: what still comes of it is white space
+                return
+            yield from self._closed()
+            yield from self._opened(kind, index, call)
+        if text:
+            yield self._written_piece(text)
+        if self._waiting and self._open is not None and _input(self._open["arguments"], None) is not None:
+            waiting, self._waiting = self._waiting, []
+            for piece in waiting:
+                yield from self._piece(*piece)
+
+    def _opened(self, kind: str, index: int, call: ToolCallDelta | None) -> Iterator[bytes]:
+        yield from self._hidden()
+        yield from self._begun(kind, index, self._named_call(index, call) if call else {})
+
+    def _named_call(self, index: int, call: ToolCallDelta) -> dict[str, Any]:
+        """The id and the name of a call. Some APIs have no ids: theirs are made, and stand in the reply alone."""
+        calls = self._so_far().tool_calls if call.id is None or call.name is None else ()
+        known = calls[index] if index < len(calls) else call
+        return {"id": call.id or known.id, "name": call.name or known.name}
+
+    def _begun(self, kind: str, index: int, more: Mapping[str, Any]) -> Iterator[bytes]:
+        place = len(self._blocks)
+        number = sum(block["kind"] == kind for block in self._blocks)
+        self._open = {**_block(kind, place, number, self._key(place)), "index": index, **more}
+        self._blocks.append(self._open)
+        if kind == "tool_call":
+            self._calls[index] = self._open
+        self._mould = None
+        yield from self._written(self.face.steps["open", kind], self._open)
+
+    def _written_piece(self, text: str) -> bytes:
+        """The events of a piece. They differ in the piece alone, so they are rendered once for each block."""
+        block = self._open
+        assert block is not None
+        block["arguments" if block["kind"] == "tool_call" else "text"] += text
+        templates = self.face.steps["piece", block["kind"]]
+        if self._mould is None:
+            self._mould = self._moulded(templates, block)
+        if not self._mould:
+            return b"".join(self._written(templates, {**block, "piece": text}))
+        written = self._mould % {b"piece": _encode(text).encode(), b"number": self._events}
+        self._events += 1
+        return written
+
+    def _moulded(self, templates: tuple[Template, ...], block: Mapping[str, Any]) -> bytes:
+        """The event of a piece with holes for the piece and its number; b"" where it cannot be made this way."""
+        if len(templates) != 1 or self._framing == "json_array":
+            return b""
+        event = templates[0]({**self._view, **block, "piece": _MARK})
+        if event is None:
+            return b""
+        text = self._framed(event, _NUMBER).replace(b"%", b"%%")
+        mark = _encode(_MARK).encode()
+        if text.count(mark) != 1 or _MARK.encode() in text.replace(mark, b""):
+            return b""
+        return text.replace(mark, b"%(piece)b").replace(str(_NUMBER).encode(), b"%(number)d")
+
+    def _closed(self) -> Iterator[bytes]:
+        block, self._open = self._open, None
+        if block is None:
+            return
+        if block["kind"] == "tool_call":
+            block["input"] = _input(block["arguments"])
+        if block["kind"] == "reasoning" and self._has_replay:
+            block["replay"] = self._replay(block["number"])
+        yield from self._written(self.face.steps["close", block["kind"]], block)
+
+    def _replay(self, number: int) -> Any:
+        parts = [part for part in self._so_far().parts if part.kind == "reasoning"]
+        return plain(parts[number].replay) if number < len(parts) else {}
+
+    def _hidden(self) -> Iterator[bytes]:
+        """The blocks of reasoning that come next and that the provider keeps to itself: they have no text, but have to go back."""
+        if not self._has_replay:
+            return
+        parts = [part for part in self._so_far().parts if part.kind == "reasoning"]
+        for part in parts[sum(block["kind"] == "reasoning" for block in self._blocks) :]:
+            if part.text or not part.replay:
+                return
+            yield from self._begun("reasoning", -1, {"hidden": True, "replay": plain(part.replay)})
+            yield from self._closed()
+
+    def _key(self, place: int) -> str:
+        return f"{self._view['answer']['id']}{place}"
+
+    # -------------------------------------------------------------- events
+
+    def _written(self, templates: Iterable[Template], more: Mapping[str, Any]) -> Iterator[bytes]:
+        for template in templates:
+            event = template({**self._view, **more})
+            if event is not None:
+                yield self._framed(event, self._events)
+                self._events += 1
+
+    def _framed(self, event: dict[str, Any], number: int) -> bytes:
+        face = self.face
+        if face.numbered:
+            event = {**event, face.numbered: number}
+        text = _encode(event)
+        if self._framing == "ndjson":
+            return f"{text}\n".encode()
+        if self._framing == "json_array":
+            return f"{',' if self._events else ''}{text}\n".encode()
+        name = f"event: {event[face.event_name]}\n" if face.event_name else ""
+        return f"{name}data: {text}\n\n".encode()
+
+    def _ended(self, reply: Reply) -> dict[str, Any]:
+        reason = reply.finish_reason
+        return {
+            "reply": {"content": reply.content if reply.content_source == "content" else "", "reasoning": reply.reasoning,
+                      "refusal": reply.refusal, "finish_reason": reason},
+            "message": reply.message,
+            "usage": _usage(reply.usage),
+            "finish_reason": self.face.finish_reasons.get(reason or "stop", self.face.finish_reasons.get("stop")),
+            "answer": {**self._view["answer"], "completed": self._view["answer"]["created"]},
+        }  # fmt: skip
+
+    def _named(self, error: Mapping[str, Any]) -> dict[str, Any]:
+        kind = str(error.get("kind") or "server")
+        return {**error, "type": self.face.error_types.get(kind, self.face.error_types.get("server"))}
+
+
+def _block(kind: str, place: int, number: int, key: str) -> dict[str, Any]:
+    return {
+        "kind": kind, "place": place, "number": number, "key": key, "index": -1, "text": "", "id": None, "name": None,
+        "arguments": "", "input": None, "replay": {}, "hidden": False,
+    }  # fmt: skip
+
+
+def _input(arguments: str, otherwise: Any = "") -> Any:
+    """The arguments of a call as a value; for what is not JSON, {"input": the text}, or `otherwise` where it is given."""
+    try:
+        return json.loads(arguments)
+    except ValueError:
+        return ({"input": arguments} if arguments else {}) if otherwise == "" else otherwise
+
+
+def _usage(usage: Usage | None) -> dict[str, Any] | None:
+    """The counts as reported, and two differences: fresh_tokens of the prompt were not cached, spoken_tokens were no reasoning."""
+    if usage is None:
+        return None
+    counts: dict[str, Any] = plain(usage)
+    counts["fresh_tokens"] = _difference(usage.prompt_tokens, usage.cached_tokens)
+    counts["spoken_tokens"] = _difference(usage.completion_tokens, usage.reasoning_tokens)
+    return counts
+
+
+def _difference(whole: int | None, part: int | None) -> int | None:
+    return None if whole is None else max(0, whole - (part or 0))

@@ -1,0 +1,191 @@
+"""A face: the inbound half of a dialect, by which programs that speak it call any provider. Made from a file's `serve`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+from prx.chat import NONE
+from prx.lang import bounds
+from prx.lang.compiled import Expressions
+from prx.lang.template import Template
+from prx.record import Record
+from prx.spec.document import Keys
+from prx.spec.faults import Fault
+from prx.text import nearest
+
+KINDS = ("reasoning", "text", "refusal", "tool_call")  # of blocks, as in prx.chat.Part
+MOMENTS = ("open", "piece", "close")  # of a block in a stream
+_OF_REQUEST = ("model", "stream", "messages", "tools", "tool_choice")
+# Names that the formulas of an answer can read: of the whole answer, and, where a block is written, of that block.
+ANSWER = ("answer", "asked", "reply", "message", "blocks", "usage", "finish_reason", "error", "names")
+BLOCK = ("kind", "place", "number", "key", "text", "piece", "id", "name", "arguments", "input", "replay", "hidden")
+_MOST_NESTED = 20  # shapes within shapes
+
+
+class Entrance(Record):
+    """A route of a face: `at`, "METHOD /path" with {model} for a name; `use`, what is asked for there.
+
+    stream   the answer is a stream whatever the body says
+    header   name of a header that has to be there
+    query    a parameter of the URL that has to be there, as name=value
+    framing  of the stream, where it is another than the face's
+    """
+
+    at: str
+    use: str
+    stream: bool = False
+    header: str = ""
+    query: str = ""
+    framing: str = ""
+
+
+class Face(Record):
+    """How a dialect is spoken to its callers; see `serve` in the schema. Templates are compiled at first use.
+
+    request      {part of the call: its template}; formulas read the body's keys, and `path`
+    parameters   {parameter of the call: its template}
+    steps        {(moment, kind of block): templates of events}
+    error_types  {kind of Error: the dialect's word}
+    """
+
+    id: str
+    entrances: tuple[Entrance, ...]
+    request: Mapping[str, Template]
+    parameters: Mapping[str, Template]
+    reply: Template
+    error_body: Template
+    begin: tuple[Template, ...] = ()
+    end: tuple[Template, ...] = ()
+    error: tuple[Template, ...] = ()
+    steps: Mapping[tuple[str, str], tuple[Template, ...]] = NONE
+    operations: Mapping[str, Template] = NONE
+    passes: tuple[str, ...] = ()
+    same_name: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+    refuses: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
+    join: str = ""
+    pair_results: bool = False
+    finish_reasons: Mapping[str, str] = NONE
+    error_types: Mapping[str, str] = NONE
+    framing: str = "sse"
+    event_name: str = ""
+    numbered: str = ""
+    done: str = ""
+
+    @cached_property
+    def keys(self) -> frozenset[str]:
+        """The keys that bodies of this dialect have."""
+        templates = (*self.request.values(), *self.parameters.values())
+        return frozenset(name for template in templates for name in template.reads).union(self.same_name, self.reads)
+
+    @property
+    def renamed(self) -> frozenset[str]:
+        """The keys of a body that become no parameter of their own name."""
+        return self.keys.difference(self.same_name)
+
+    def templates(self) -> Iterator[Template]:
+        yield from (*self.request.values(), *self.parameters.values(), *self.operations.values())
+        yield from (self.reply, self.error_body, *self.begin, *self.end, *self.error)
+        for events in self.steps.values():
+            yield from events
+
+
+def compile_face(name: str, serve: Mapping[str, Any], expressions: Expressions) -> Face:
+    """The Face of a dialect from its `serve`, which the schema has accepted."""
+    shapes = serve.get("shapes", {})
+
+    def template(node: Any, *path: str | int, known: tuple[str, ...] = (*ANSWER, *BLOCK)) -> Template:
+        return Template(expanded(node, shapes), ("serve", *path), known, expressions)
+
+    def events(path: Keys, rows: Any) -> tuple[Template, ...]:
+        return tuple(template(row, *path, place) for place, row in enumerate(rows or ()))
+
+    request, stream, errors = serve["request"], serve.get("stream", {}), serve.get("errors", {})
+    wanted = {key: request[key] for key in _OF_REQUEST if key in request}
+    given = request.get("parameters", {})
+    fields: dict[str, Any] = {
+        "id": name,
+        "entrances": tuple(map(_entrance, serve["routes"])),
+        "request": {key: template(node, "request", key, known=()) for key, node in wanted.items()},
+        "parameters": {key: template(node, "request", "parameters", key, known=()) for key, node in given.items()},
+        "reply": template(serve.get("reply", {}), "reply"),
+        "error_body": template(errors.get("body", {}), "errors", "body"),
+        "steps": {
+            (moment, kind): events(("stream", moment, kind), _rows(stream.get(moment, {}), kind))
+            for moment in MOMENTS
+            for kind in KINDS
+        },
+        "operations": {key: template(serve[key], key) for key in ("models", "model", "version") if key in serve},
+        "same_name": tuple(request.get("same_name", ())),
+        "finish_reasons": serve.get("finish_reasons", {}),
+        "error_types": errors.get("types", {}),
+    }
+    fields |= {moment: events(("stream", moment), stream.get(moment)) for moment in ("begin", "end", "error")}
+    fields |= {key: tuple(serve[key]) for key in ("passes", "reads", "refuses", "hints") if key in serve}
+    fields |= {key: request[key] for key in ("join", "pair_results") if key in request}
+    fields |= {key: stream[key] for key in ("framing", "event_name", "numbered", "done") if key in stream}
+    return Face(**fields)
+
+
+def _entrance(row: Mapping[str, Any]) -> Entrance:
+    return Entrance(**{"use" if key == "for" else key: value for key, value in row.items()})
+
+
+def _rows(by_kind: Mapping[str, Any], kind: str) -> Any:
+    """The events for a kind of block; a kind may name another one, whose events it shares."""
+    rows = by_kind.get(kind)
+    return by_kind.get(rows) if isinstance(rows, str) else rows
+
+
+def expanded(node: Any, shapes: Mapping[str, Any], depth: int = 0) -> Any:
+    """A template with {use: name} replaced by the shape of that name; one that is not there, or within itself, stays."""
+    if isinstance(node, dict):
+        if node.keys() == {"use"} and node["use"] in shapes and depth < _MOST_NESTED:
+            return expanded(shapes[node["use"]], shapes, depth + 1)
+        return {key: expanded(child, shapes, depth) for key, child in node.items()}
+    return [expanded(child, shapes, depth) for child in node] if isinstance(node, list) else node
+
+
+def faults(name: str, serve: Mapping[str, Any], expressions: Expressions) -> Iterator[Fault]:
+    """The faults of a `serve` that the schema has accepted."""
+    yield from _unknown_shapes(serve, serve.get("shapes", {}), ("serve",))
+    stream = serve.get("stream", {})
+    for moment in MOMENTS:
+        by_kind = stream.get(moment, {})
+        for kind, rows in by_kind.items():
+            if isinstance(rows, str) and not isinstance(by_kind.get(rows), list):
+                yield ("serve", "stream", moment, kind), f"{rows!r} has no list of events here", None
+    for template in compile_face(name, serve, expressions).templates():
+        yield from template.problems
+        if template.growth > bounds.MAX_TEMPLATE:
+            yield template.path, f"may repeat its input more than {bounds.MAX_TEMPLATE} times in its result", None
+
+
+def _unknown_shapes(node: Any, shapes: Mapping[str, Any], path: Keys) -> Iterator[Fault]:
+    inner = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, child in inner:
+        yield from _unknown_shapes(child, shapes, (*path, key))
+    if isinstance(node, dict) and node.keys() == {"use"}:
+        if node["use"] not in shapes:
+            yield (*path, "use"), f"there is no shape {node['use']!r}{nearest(str(node['use']), shapes)}", None
+        elif _holds_itself(node["use"], shapes):
+            yield (*path, "use"), f"the shape {node['use']!r} is within itself", None
+
+
+def _holds_itself(name: str, shapes: Mapping[str, Any]) -> bool:
+    within: set[str] = set()
+    found = _used(shapes[name])
+    while found:
+        within |= found
+        found = {inner for each in found if each in shapes for inner in _used(shapes[each])} - within
+    return name in within
+
+
+def _used(node: Any) -> set[str]:
+    if isinstance(node, dict) and node.keys() == {"use"}:
+        return {str(node["use"])}
+    inner = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    return {name for child in inner for name in _used(child)}
