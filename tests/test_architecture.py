@@ -238,7 +238,7 @@ def fields(cls):
 
 
 def test_the_schemas_keys_are_the_specs_fields():
-    top = set(at("properties")) - {"spec", "extends", "overrides", "serve"} | {"dialect"}
+    top = set(at("properties")) - {"spec", "extends", "overrides", "serve"} | {"dialect", "plain"}
     assert fields(model.Spec) == top
     for definition, cls, also in (
         ("auth", model.Auth, set()),

@@ -29,7 +29,11 @@ def view(case, serve):
     face = compile_face("mine", serve, Expressions())
     method, _, path = case.get("request", "POST /talk").partition(" ")
     found = find([face], method, path)
-    seen = {"passes": list(face.passes), "found": found and {**vars(found.entrance), "path": dict(found.path)}}
+    seen = {
+        "passes": list(face.passes),
+        "adds": list(face.adds),
+        "found": found and {**vars(found.entrance), "path": dict(found.path)},
+    }
     if "body" in case:
         seen |= accepted(face, case, found)
     reply = reply_of(case.get("reply", {}))

@@ -211,7 +211,7 @@ class AsyncStream(Progress):
         if self._response is not None:
             await self._response.finish()
             self._response = None
-        http = self._client.http(self._run.network)
+        http = self._client.http(ask.network or self._run.network)
         self._response = await http.send(ask.request, self._run.limits(ask.limits), deadline)
         return self._response.head
 

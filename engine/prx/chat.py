@@ -147,11 +147,22 @@ class Extra(Record):
 NO_EXTRA = Extra()
 
 
+class Given(Record):
+    """A body in a dialect. To a provider of this dialect whose file changes nothing in bodies it goes as it is, but for the
+    model's name; adds: keys that the call has besides.
+    """
+
+    dialect: str
+    body: Mapping[str, Any]
+    adds: tuple[str, ...] = ()
+
+
 class Call(Record, often=True):
     """One call in canonical form: OpenAI's names and message shapes, whatever API the provider has.
 
     model   the provider's own name for it
     params  sampling and other parameters, by OpenAI's names
+    given   the body that the call was made of, or None
     """
 
     model: str
@@ -161,6 +172,7 @@ class Call(Record, often=True):
     params: Mapping[str, Any] = NONE
     stream: bool = False
     extra: Extra = NO_EXTRA
+    given: Given | None = None
 
 
 _AS_IT_IS = frozenset({str, int, float, bool, type(None)})

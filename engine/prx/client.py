@@ -71,7 +71,7 @@ class Client(Calls[Reply, "Stream", list[str]]):
         return stream.reply
 
     def _stream(self, run: Run) -> Stream:
-        return Stream(run, self._http(run.network), self._watchdog)
+        return Stream(run, self._http, self._watchdog)
 
     def _http(self, network: Network) -> Http:
         """The transport for all accounts with these network settings, made at the first call."""
@@ -90,7 +90,7 @@ class Stream(Progress):
     stops the provider. `reply` is set after the end, `partial` at any time.
     """
 
-    def __init__(self, run: Run, http: Http, watchdog: Watchdog) -> None:
+    def __init__(self, run: Run, http: Callable[[Network], Http], watchdog: Watchdog) -> None:
         self._asked, self._http, self._watchdog = run, http, watchdog
         self._response: Response | None = None
         self._guard: Guard | None = None
@@ -221,7 +221,8 @@ class Stream(Progress):
         if self._response is not None:
             self._response.close(complete=True)
             self._response = None
-        self._response = self._http.send(ask.request, self._asked.limits(ask.limits), self._guard)
+        http = self._http(ask.network or self._asked.network)
+        self._response = http.send(ask.request, self._asked.limits(ask.limits), self._guard)
         return self._response.head
 
 

@@ -20,11 +20,14 @@ from prx import arguments, forks
 from prx.accounts import config as configuration
 from prx.accounts.account import Account
 from prx.accounts.choose import Accounts, ModelRef
+from prx.accounts.config import Route
 from prx.accounts.hints import advise
+from prx.accounts.targets import FALLS, Balance
 from prx.chat import NONE, Call, Reply
 from prx.core import kinds
-from prx.core.exchange import Flow, Policy, exchange
+from prx.core.exchange import Flow, Policy, Send, exchange
 from prx.core.messages import expand_images
+from prx.core.targets import Attempt, first_answer
 from prx.errors import OPENING, ConfigError, Error
 from prx.images import Locator
 from prx.record import Record
@@ -58,6 +61,7 @@ class Options(Record, often=True):
     retries: int | None = None
     fallbacks: Sequence[str] | None = None
     params: Mapping[str, Any] = NONE
+    fit: Callable[[Account, Call], Call] | None = None  # changes the call for the account that it goes to
 
 
 class Run(Record, often=True):
@@ -103,6 +107,7 @@ class Session:
             catalog = Loader(folders, Files().renewed(folders) if watch else None, cache=cache_folder(self.env))
             self.accounts = Accounts(configuration.load(config, self.env), catalog, self.env)
         self._reloading = threading.Lock()
+        self.balance = Balance()
         forks.register(self)
 
     def unlock(self) -> None:
@@ -130,12 +135,36 @@ class Session:
             listed = expand_images(messages, Locator(accounts.config.images))
         params, tools = arguments.params(options.params), arguments.tools(options.tools)
         choice = arguments.plain(options.tool_choice) if options.tools else None
-        return account, Call(name, tuple(listed), tools, choice, params, stream, arguments.extras(options.params))
+        call = Call(name, tuple(listed), tools, choice, params, stream, arguments.extras(options.params))
+        return account, options.fit(account, call) if options.fit else call
 
     def begin_chat(self, options: Options, *, stream: bool) -> Run:
         """The Run of a chat, whole or streamed. Raises ConfigError, or SpecError for a provider's file with faults."""
+        route = self.current().route_with_targets(options.model)
+        if route is not None:
+            return self._in_turn(route, options, stream=stream)
         account, call = self.plan(options, stream=stream)
         return self._run(kinds.CHAT, account, call, options)
+
+    def _in_turn(self, route: Route, options: Options, *, stream: bool) -> Run:
+        """The Run of a chat for a route with several targets. Its limits are those of each target."""
+
+        def attempt(ref: ModelRef) -> Attempt:
+            account, call = self.plan(options._replace(model=ref), stream=stream)
+            run = self._run(kinds.CHAT, account, call, options)
+            self.balance.began(ref)
+
+            def ended(result: Any) -> None:
+                run.on_end(result)
+                self.balance.ended(ref, result.kind if isinstance(result, Error) else None, route.cooldown)
+
+            def adapt(send: Send) -> Send:
+                return send._replace(limits=run.limits(send.limits), network=run.network)
+
+            return Attempt(run.flow, adapt, ended)
+
+        flow = first_answer(map(attempt, self.balance.order(route)), lambda error: error.kind in FALLS)
+        return Run(flow, (Secret(""), ""), None, arguments.seconds("deadline", options.deadline), lambda _: None)
 
     def begin_models(self, options: Options) -> Run:
         """The Run for a provider's list of models; `options.model` names the provider. Raises ConfigError or SpecError."""

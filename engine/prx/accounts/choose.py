@@ -80,6 +80,11 @@ class Accounts:
             hint="Write provider/model, or set [default] provider in config.toml; `prx providers` lists the providers.",
         )
 
+    def route_with_targets(self, model: object) -> Route | None:
+        """The route that a model's name takes, if it has several targets."""
+        route = next((row for row in self.config.routes if isinstance(model, str) and row.fits(model)), None)
+        return route if route is not None and route.targets else None
+
     @sealed
     def get(self, name: str, route: Route | None = None) -> Account:
         """The account of a provider, by id, alias or name in the configuration. Raises ConfigError or SpecError."""

@@ -41,6 +41,13 @@ class Settings(Record):
     extends: str | None = None
 
 
+class Target(Record):
+    """One of a route's targets: provider/model, and its weight beside the others."""
+
+    model: str
+    weight: float = 1
+
+
 class Route(Record):
     """[[model_routes]]; see the schema."""
 
@@ -49,6 +56,9 @@ class Route(Record):
     api_url: str | None = None
     api_key: Secret | None = None
     model: str | None = None
+    targets: tuple[Target, ...] = ()
+    policy: str = "order"
+    cooldown: float = 30
 
     def fits(self, name: str) -> bool:
         return fnmatchcase(name, self.pattern)
@@ -72,6 +82,29 @@ class Images(Record):
     max_total_bytes: int = 20_000_000
 
 
+class CallerKey(Record):
+    """A key by which callers of `prx serve` are known. key: a text with ${NAME}s, or None where its digest is given."""
+
+    name: str = ""
+    key: Secret | None = None
+    sha256: str = ""
+    models: tuple[str, ...] = ("*",)
+    requests_per_minute: int | None = None
+
+
+class Serve(Record):
+    """[serve]; see the schema."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    keys: tuple[CallerKey, ...] = ()
+    grace: float = 300
+    max_body: int = 33554432
+    max_calls: int = 1000
+    ping: float = 15
+    log_bodies: bool = False
+
+
 class Config(Record):
     """The configuration, checked. `file`: its path, "" where there is none."""
 
@@ -81,6 +114,7 @@ class Config(Record):
     providers: Mapping[str, Settings] = NONE
     routes: tuple[Route, ...] = ()
     images: Images = Images()
+    serve: Serve = Serve()
 
 
 @sealed
@@ -137,9 +171,30 @@ def _checked(document: Document) -> Config:
         provider=default.get("provider"),
         model=default.get("model"),
         providers={name: Settings(name, **_wrapped(row)) for name, row in value.get("providers", {}).items()},
-        routes=tuple(Route(**_wrapped(row)) for row in value.get("model_routes", ())),
+        routes=tuple(map(_route, value.get("model_routes", ()))),
         images=Images(**value.get("images", {})),
+        serve=_serve(value.get("serve", {})),
     )
+
+
+def _route(row: Mapping[str, Any]) -> Route:
+    targets = [Target(**target) if isinstance(target, Mapping) else Target(target) for target in row.get("targets", ())]
+    return Route(**_wrapped(row) | {"targets": tuple(targets)})
+
+
+def _serve(table: Mapping[str, Any]) -> Serve:
+    """[serve] with the keys of both forms as CallerKeys: those in the list have no name and no limits."""
+    listed = [
+        _caller("", {"sha256": key[7:]} if key.startswith("sha256:") else {"key": key}) for key in table.get("keys", ())
+    ]
+    named = [_caller(name, row) for name, row in table.get("keys_by_name", {}).items()]
+    rest = {key: value for key, value in table.items() if key not in ("keys", "keys_by_name")}
+    return Serve(**rest, keys=(*listed, *named))
+
+
+def _caller(name: str, row: Mapping[str, Any]) -> CallerKey:
+    given = dict(row) | ({"key": Secret(row["key"])} if "key" in row else {})
+    return CallerKey(name, **given | ({"models": tuple(row["models"])} if "models" in row else {}))
 
 
 def problems(document: Document) -> list[Problem]:

@@ -34,8 +34,13 @@ _MAX_LEARNED = 4  # fallbacks of one call that an error itself has named
 
 
 class Send(Record, often=True):
+    """dialect, fallbacks: of the request. network: as in session.Run, where it is not the call's own."""
+
     request: HttpRequest
     limits: Limits
+    dialect: str = ""
+    fallbacks: tuple[str, ...] = ()
+    network: Any = None
 
 
 class Read:
@@ -107,7 +112,7 @@ def exchange(variants: Variants, call: Call, target: Target, policy: Policy, kin
     retried = 0
     while True:
         spec = variants.spec(call.model, applied) if applied else spec
-        run = _Attempt(kind, spec, call, target, policy)
+        run = _Attempt(kind, spec, call, target, policy, applied)
         try:
             with OPENING:
                 reply = yield from run.flow()
@@ -191,8 +196,10 @@ class _Attempt:
     as_pieces   whether the caller wants the answer as it arrives
     """
 
-    def __init__(self, kind: CallKind, spec: Spec, call: Call, target: Target, policy: Policy) -> None:
-        self.kind, self.spec, self.target, self.policy = kind, spec, target, policy
+    def __init__(
+        self, kind: CallKind, spec: Spec, call: Call, target: Target, policy: Policy, applied: tuple[str, ...]
+    ) -> None:
+        self.kind, self.spec, self.target, self.policy, self.applied = kind, spec, target, policy, applied
         self.as_pieces = call.stream
         swapped = kind.falls_back and not spec.can("stream" if call.stream else "whole")
         self.call = call._replace(stream=not call.stream) if swapped else call
@@ -201,7 +208,7 @@ class _Attempt:
     def flow(self) -> Flow:
         request = self.kind.build(self.spec, self.call, self.target)
         self.sent = True
-        head: Head = yield Send(request, self.spec.transport)
+        head: Head = yield Send(request, self.spec.transport, self.spec.dialect, self.applied)
         if not 200 <= head.status < 300:
             body = yield from self._error_body()
             safe = head._replace(

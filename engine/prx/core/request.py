@@ -190,6 +190,15 @@ def _without_endpoint(path: str, known: tuple[str, ...]) -> str:
 
 def build_body(spec: Spec, call: Call) -> dict[str, Any]:
     """The JSON body as a dict. Raises CapabilityError where the dialect has no form for a part of the call."""
+    body = _built(spec, call)
+    given = call.given
+    if given is not None and spec.plain and given.dialect == spec.dialect:
+        added = {key: body[key] for key in given.adds if key in body and key not in given.body}
+        body = {**given.body, **added, **({"model": body["model"]} if "model" in body else {})}
+    return {**body, **call.extra.body} if call.extra.body else body
+
+
+def _built(spec: Spec, call: Call) -> dict[str, Any]:
     request = spec.request
     if request.schemas is not None and (call.tools or "response_format" in call.params):
         from prx.core import schemas  # imported here: most providers accept any schema, and most calls have none
@@ -207,7 +216,7 @@ def build_body(spec: Spec, call: Call) -> dict[str, Any]:
     rest = {} if "*" in placed else {name: value for name, value in params.items() if name not in placed}
     for name, value in rest.items():
         body[name] = _joined(body.get(name), value)
-    return {**body, **call.extra.body} if call.extra.body else body
+    return body
 
 
 def view(call: Call, params: Mapping[str, Any], wanted: set[str]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ class Entrance(Record):
     stream   the answer is a stream whatever the body says
     header   name of a header that has to be there
     query    a parameter of the URL that has to be there, as name=value
+    endpoint path at the provider, of what is passed on
     framing  of the stream, where it is another than the face's
     """
 
@@ -38,6 +39,7 @@ class Entrance(Record):
     stream: bool = False
     header: str = ""
     query: str = ""
+    endpoint: str = ""
     framing: str = ""
 
 
@@ -61,8 +63,10 @@ class Face(Record):
     error: tuple[Template, ...] = ()
     steps: Mapping[tuple[str, str], tuple[Template, ...]] = NONE
     operations: Mapping[str, Template] = NONE
+    unasked: Template | None = None
     passes: tuple[str, ...] = ()
     same_name: tuple[str, ...] = ()
+    adds: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
     refuses: tuple[str, ...] = ()
     hints: tuple[str, ...] = ()
@@ -89,6 +93,7 @@ class Face(Record):
     def templates(self) -> Iterator[Template]:
         yield from (*self.request.values(), *self.parameters.values(), *self.operations.values())
         yield from (self.reply, self.error_body, *self.begin, *self.end, *self.error)
+        yield from [self.unasked] if self.unasked is not None else []
         for events in self.steps.values():
             yield from events
 
@@ -119,7 +124,9 @@ def compile_face(name: str, serve: Mapping[str, Any], expressions: Expressions) 
             for kind in KINDS
         },
         "operations": {key: template(serve[key], key) for key in ("models", "model", "version") if key in serve},
+        "unasked": template(stream["unasked"], "stream", "unasked", known=()) if "unasked" in stream else None,
         "same_name": tuple(request.get("same_name", ())),
+        "adds": tuple(request.get("adds", ())),
         "finish_reasons": serve.get("finish_reasons", {}),
         "error_types": errors.get("types", {}),
     }

@@ -372,7 +372,11 @@ class Retired(Record):
 
 
 class Spec(Record):
-    """One provider, in one variant. `dialect` is the id of the dialect it speaks."""
+    """One provider, in one variant.
+
+    dialect   the id of the dialect it speaks
+    plain     whether it makes the same bodies of calls as its dialect's file does
+    """
 
     id: str
     name: str
@@ -396,6 +400,7 @@ class Spec(Record):
     capabilities: Mapping[str, bool] = NONE
     endpoints: Mapping[str, str] = NONE
     deviations: Mapping[str, list[str]] = NONE
+    plain: bool = False
 
     @cached_property
     def fallback_rows(self) -> Mapping[str, Fallback]:

@@ -28,6 +28,8 @@ _WAYS = ("then", "leaves_out", "strips")  # keys of a fallback, of which it has 
 # served, which no other file inherits, and whose templates have nulls of their own.
 _WHOLE = ("then", "serve")
 _ROOT = "dialect"  # key of a resolved mapping: the id of the dialect that its chain of `extends` ends in
+_PLAIN = "plain"  # key of a resolved mapping: whether it makes the same bodies of calls as its dialect does
+_NOT_BODY = ("headers", "query")  # keys of `request` that change no body
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Raw:
@@ -53,6 +55,7 @@ def resolve(raw: Raw, find: Find, *, is_dialect: bool = False) -> Raw:
     base = find(raw["extends"]) if raw.get("extends") else {}
     inherited = {key: value for key, value in base.items() if key not in _FILES_OWN}
     resolved = merge(inherited, raw)
+    resolved[_PLAIN] = is_dialect or (base.get(_PLAIN, False) and not _reshapes(raw))
     resolved[_ROOT] = raw["id"] if is_dialect else base.get(_ROOT, raw.get("id", ""))
     return resolved
 
@@ -66,8 +69,14 @@ def lay_over(resolved: Raw, overlay: Mapping[str, Any], find: Find) -> Raw:
         request = {key: value for key, value in resolved.get("request", {}).items() if key in _OWN_REQUEST}
         base = find(dialect)
         rows = _fallbacks(resolved.get("fallbacks", {}), base.get("fallbacks", {}))
-        resolved = {**merge(base, {**own, "request": request}), "fallbacks": rows, _ROOT: base[_ROOT]}
-    return merge(resolved, rest)
+        plain = base.get(_PLAIN, False) and not _reshapes({"request": request})
+        resolved = {**merge(base, {**own, "request": request}), "fallbacks": rows, _ROOT: base[_ROOT], _PLAIN: plain}
+    return {**merge(resolved, rest), _PLAIN: resolved.get(_PLAIN, False) and not _reshapes(rest)}
+
+
+def _reshapes(raw: Mapping[str, Any]) -> bool:
+    """Whether a mapping has anything by which the body of a call would differ from its dialect's."""
+    return not set(raw.get("request") or ()).issubset(_NOT_BODY)
 
 
 def _fallbacks(own: Mapping[str, Any], base: Mapping[str, Any]) -> Raw:

@@ -1,0 +1,74 @@
+"""One call to several targets, one after the other until one answers: a flow made of theirs (see core.exchange)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from prx.core.exchange import Emit, Flow, Send
+from prx.errors import Error
+from prx.record import Record
+
+
+class Attempt(Record):
+    """A target that is asked: its flow; how each of its requests is changed before it is sent; what to call at its end."""
+
+    flow: Flow
+    adapt: Callable[[Send], Send]
+    ended: Callable[[Any], None]
+
+
+def first_answer(attempts: Iterable[Attempt], falls: Callable[[Error], bool]) -> Flow:
+    """The flow of the first attempt that answers. The next one is begun where one fails before its first output with an
+    error that `falls` is true of; the last error is raised.
+    """
+    failed: Error | None = None
+    sent = 0
+    for attempt in attempts:
+        asked = _Asked(attempt)
+        try:
+            return (yield from asked.flow())
+        except Error as error:
+            sent += error.attempts
+            error.attempts = sent
+            if asked.emitted or not falls(error):
+                raise
+            failed = error.with_traceback(None)
+    assert failed is not None
+    raise failed
+
+
+class _Asked:
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+        self.emitted = False
+
+    def flow(self) -> Flow:
+        result: Any = None
+        try:
+            result = yield from self._driven()
+        except Error as error:
+            result = error
+            raise
+        else:
+            return result
+        finally:
+            self._attempt.ended(result)
+            del result  # an error's traceback has this frame
+
+    def _driven(self) -> Flow:
+        flow, answer, failed = self._attempt.flow, None, None
+        try:
+            while True:
+                try:
+                    ask = flow.throw(failed) if failed is not None else flow.send(answer)
+                except StopIteration as stop:
+                    return stop.value
+                self.emitted = self.emitted or type(ask) is Emit
+                answer = failed = None
+                try:
+                    answer = yield self._attempt.adapt(ask) if type(ask) is Send else ask
+                except Error as error:
+                    failed = error
+        finally:
+            flow.close()
