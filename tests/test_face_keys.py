@@ -29,7 +29,9 @@ def view(case, serve):
     face = compile_face("mine", serve, Expressions())
     method, _, path = case.get("request", "POST /talk").partition(" ")
     found = find([face], method, path)
+    unasked = bool(face.unasked and face.unasked({"usage": {"n": 1}, "asked": {}}))
     seen = {
+        "unasked": unasked,
         "passes": list(face.passes),
         "adds": list(face.adds),
         "found": found and {**vars(found.entrance), "path": dict(found.path)},

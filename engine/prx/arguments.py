@@ -76,20 +76,20 @@ def params(given: Mapping[str, Any]) -> Mapping[str, Any]:
     for name in given:
         if name in _TAKEN:
             raise ConfigError(f"{name!r} is not a parameter of a call: {_TAKEN[name]}")
-    return {name: plain(value) for name, value in given.items() if name not in _EXTRA}
+    return {name: plain(value) for name, value in given.items() if name not in EXTRA}
 
 
 # As in the OpenAI SDK: added to the request unchanged.
-_EXTRA = ("extra_body", "extra_headers", "extra_query")
+EXTRA = ("extra_body", "extra_headers", "extra_query")
 _RESERVED = ("messages", "model", "stream")  # keys of the body on which the reading of the answer depends
 _KEYS_HEADERS = ("authorization", "proxy-authorization")
 
 
 def extras(given: Mapping[str, Any]) -> Extra:
     """extra_body, extra_headers and extra_query of a call. Raises ConfigError."""
-    if given.keys().isdisjoint(_EXTRA):
+    if given.keys().isdisjoint(EXTRA):
         return NO_EXTRA
-    body, headers, query = (_mapping(name, given.get(name)) for name in _EXTRA)
+    body, headers, query = (_mapping(name, given.get(name)) for name in EXTRA)
     for name in body:
         if name in _RESERVED:
             raise ConfigError(f"extra_body: {name!r} is set by the call itself", hint=f"{name}: {_TAKEN[name]}.")

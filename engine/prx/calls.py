@@ -46,6 +46,11 @@ class Calls(ABC, Generic[ReplyT, StreamT, NamesT]):
         self._prepare()
 
     @property
+    def session(self) -> Session:
+        """What decides for this client; for `prx serve`, which makes its calls in its own way."""
+        return self._session
+
+    @property
     def env(self) -> Mapping[str, str]:
         """The environment that keys and settings are taken from."""
         return self._session.env

@@ -149,12 +149,16 @@ NO_EXTRA = Extra()
 
 class Given(Record):
     """A body in a dialect. To a provider of this dialect whose file changes nothing in bodies it goes as it is, but for the
-    model's name; adds: keys that the call has besides.
+    model's name.
+
+    adds      keys that the call has besides
+    endpoint  of a body that is no chat
     """
 
     dialect: str
     body: Mapping[str, Any]
     adds: tuple[str, ...] = ()
+    endpoint: str = ""
 
 
 class Call(Record, often=True):

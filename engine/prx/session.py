@@ -108,6 +108,7 @@ class Session:
             self.accounts = Accounts(configuration.load(config, self.env), catalog, self.env)
         self._reloading = threading.Lock()
         self.balance = Balance()
+        self.problems: tuple[str, ...] = ()  # of the last reload
         forks.register(self)
 
     def unlock(self) -> None:
@@ -132,7 +133,8 @@ class Session:
         with OPENING:
             accounts = self.current()
             account, name = accounts.choose(arguments.model(options.model))
-            listed = expand_images(messages, Locator(accounts.config.images))
+            # Who calls a service has no say in which files of its machine are read.
+            listed = messages if options.fit else expand_images(messages, Locator(accounts.config.images))
         params, tools = arguments.params(options.params), arguments.tools(options.tools)
         choice = arguments.plain(options.tool_choice) if options.tools else None
         call = Call(name, tuple(listed), tools, choice, params, stream, arguments.extras(options.params))
@@ -165,6 +167,13 @@ class Session:
 
         flow = first_answer(map(attempt, self.balance.order(route)), lambda error: error.kind in FALLS)
         return Run(flow, (Secret(""), ""), None, arguments.seconds("deadline", options.deadline), lambda _: None)
+
+    def begin_passed(self, options: Options) -> Run:
+        """The Run for a body that is passed on as it is: `options.fit` gives it. Raises ConfigError or SpecError."""
+        route = self.current().route_with_targets(options.model)
+        ref = self.balance.order(route)[0] if route is not None else options.model
+        account, call = self.plan(options._replace(model=ref), stream=False)
+        return self._run(kinds.PASSED, account, call, options)
 
     def begin_models(self, options: Options) -> Run:
         """The Run for a provider's list of models; `options.model` names the provider. Raises ConfigError or SpecError."""
@@ -222,6 +231,7 @@ class Session:
             except ConfigError as error:
                 config, changes = old.config, changes._replace(problems=(*changes.problems, str(error)))
             self.accounts = Accounts(config, catalog, self.env, old)
+        self.problems = changes.problems
         return changes
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from prx.chat import Call, Delta, Reply
 from prx.core.decode import Decoder
 from prx.core.fault import safely
-from prx.core.request import build, build_models
+from prx.core.request import build, build_models, build_passed
 from prx.errors import Error, ProtocolError
 from prx.json_text import parsed
 from prx.record import Record
@@ -59,8 +59,8 @@ class CallKind(Record):
     falls_back: bool
 
 
-class NamesReader:
-    """Reads the list of a provider's models: names without repetitions, in the provider's order."""
+class BodyReader:
+    """Reads a whole body, and gives its bytes as they are."""
 
     complete = finished = False
 
@@ -68,13 +68,29 @@ class NamesReader:
         self._spec = spec
         self._data: list[bytes] = []
         self._size = 0
-        self._names: list[str] = []
 
     def feed(self, data: bytes) -> tuple[Sequence[Delta], Error | None]:
         self._data.append(data)
         self._size += len(data)
         limit = self._spec.transport.max_body
         return (), too_large(limit) if self._size > limit else None
+
+    def end(self) -> tuple[Sequence[Delta], Error | None]:
+        return (), None
+
+    def reply(self) -> Any:
+        return b"".join(self._data)
+
+    def partial(self) -> None:
+        return None
+
+
+class NamesReader(BodyReader):
+    """Reads the list of a provider's models: names without repetitions, in the provider's order."""
+
+    def __init__(self, spec: Spec, call: Call, target: Target, head: Head, new_id: Callable[[], str]) -> None:
+        super().__init__(spec, call, target, head, new_id)
+        self._names: list[str] = []
 
     def end(self) -> tuple[Sequence[Delta], Error | None]:
         try:
@@ -93,9 +109,7 @@ class NamesReader:
     def reply(self) -> list[str]:
         return self._names
 
-    def partial(self) -> None:
-        return None
-
 
 CHAT = CallKind("chat", build, Decoder, falls_back=True)
 MODELS = CallKind("models", build_models, NamesReader, falls_back=False)
+PASSED = CallKind("passed", build_passed, BodyReader, falls_back=False)

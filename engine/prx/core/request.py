@@ -13,7 +13,7 @@ from prx.chat import NO_EXTRA, Call, Extra
 from prx.core import messages as shaping
 from prx.core import names
 from prx.core.shape import prepared
-from prx.errors import CapabilityError, ConfigError
+from prx.errors import CapabilityError, ConfigError, NotFoundError
 from prx.lang.template import TemplateError
 from prx.secret import Secret
 from prx.spec.model import Parameter, Spec
@@ -58,6 +58,17 @@ def _with_model(path: str, model: str, spec: Spec) -> str:
         raise ConfigError(
             f"the model's name {model!r} cannot stand in a URL: it is not valid Unicode", provider=spec.id
         ) from None
+
+
+def build_passed(spec: Spec, call: Call, target: Target) -> HttpRequest:
+    """The request for a body that is passed on to the endpoint that it names, with the model's name in it. Raises
+    NotFoundError for a provider of another dialect.
+    """
+    given = call.given
+    if given is None or given.dialect != spec.dialect:
+        raise NotFoundError("has no such endpoint: it speaks another dialect", provider=spec.id)
+    body = _encode({**given.body, "model": call.model}).encode("utf-8", "surrogatepass")
+    return _request("POST", given.endpoint, spec, target, body, extra=call.extra)
 
 
 def build_models(spec: Spec, _call: Call, target: Target) -> HttpRequest:

@@ -1,0 +1,100 @@
+"""prx serve: every provider behind one port."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import secrets
+from importlib.util import find_spec
+from typing import Any
+
+import click
+
+from prx.accounts import config as configuration
+from prx.cli import options, output
+from prx.errors import ConfigError
+
+_NEEDED = ("uvicorn", "prometheus_client")
+_LEVELS = ["debug", "info", "warning", "error"]
+
+
+@click.group(invoke_without_command=True)
+@click.option("--host", help="The address to listen at, in place of the configuration's.")
+@click.option("--port", type=click.IntRange(0, 65535), help="The port, in place of the configuration's.")
+@click.option("--workers", type=click.IntRange(1, 256), default=1, metavar="N", help="Processes that share the port.")
+@click.option("--check", is_flag=True, help="Read everything, say what would be served, and end with 0 or 1.")
+@click.option("--log-level", type=click.Choice(_LEVELS), help="What is logged; also $PRX_LOG.")
+@options.settings
+@click.pass_context
+def serve(
+    ctx: click.Context, host: str | None, port: int | None, workers: int, check: bool, log_level: str | None,
+    config: str | None, folders: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Serve every provider behind one port, in the dialects that programs speak.
+
+    A program that speaks OpenAI's, Anthropic's, Gemini's or Ollama's API is given http://HOST:PORT, and asks for the
+    models of any provider.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    if missing := [name for name in _NEEDED if find_spec(name) is None]:
+        raise click.UsageError(
+            f"{missing[0]} is missing: pip install 'prx-engine[serve]' brings what `prx serve` needs"
+        )
+    from prx.serve import App
+
+    _log_at(log_level or os.environ.get("PRX_LOG", "").lower())
+    app = App(config=config, providers=list(folders))
+    output.watch(app.client.session)
+    settings = app.settings
+    at, number = host or settings.host, settings.port if port is None else port
+    if check:
+        _say_what(app, at, number)
+        return
+    _refuse_open(at, settings.keys)
+    ctx.exit(_run(app, at, number, workers, {"config": config, "providers": list(folders)}))
+
+
+def _run(app: Any, host: str, port: int, workers: int, client: dict[str, Any]) -> int:
+    from prx.serve import process
+
+    output.note(f"serving {len(app.names())} models at http://{host}:{port}; Ctrl-C ends it")
+    if workers == 1:
+        return process.serve(app, host, port)
+    return process.serve_in(workers, client, host, port)
+
+
+def _refuse_open(host: str, keys: tuple[configuration.CallerKey, ...]) -> None:
+    from prx.serve.callers import is_loopback
+
+    if not keys and not is_loopback(host):
+        raise ConfigError(
+            f"nobody who calls at {host} would need a key",
+            hint="Set [serve] keys, which `prx serve key NAME` makes, or serve 127.0.0.1.",
+        )
+
+
+def _say_what(app: Any, host: str, port: int) -> None:
+    _refuse_open(host, app.settings.keys)
+    output.echo(f"would serve at http://{host}:{port}")
+    output.echo(f"  dialects: {', '.join(face.id for face in app.faces)}")
+    output.echo(f"  keys: {len(app.settings.keys) or 'none, so programs of this machine only'}")
+    for name in app.names():
+        output.echo(f"  model: {output.line(name)}")
+
+
+def _log_at(level: str) -> None:
+    known = level if level in _LEVELS else "warning"
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("prx").setLevel(known.upper())
+
+
+@serve.command()
+@click.argument("name")
+def key(name: str) -> None:
+    """Make a key for a caller: shown once, with the lines of the configuration that let it in."""
+    made = f"prx-{secrets.token_urlsafe(32)}"
+    digest = hashlib.sha256(made.encode()).hexdigest()
+    click.echo(f"The key of {name}, shown this once:\n\n    {made}\n\nIn config.toml:\n")
+    click.echo(f'    [serve.keys_by_name.{name}]\n    sha256 = "{digest}"')

@@ -1,0 +1,283 @@
+"""One call: what is asked of which provider, and how its answer goes back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from prx import arguments
+from prx.accounts.account import Account
+from prx.chat import Call, Extra, Given
+from prx.core.inbound import Accepted, Found, accept, fitting
+from prx.core.weave import Identity, Weaver
+from prx.errors import CapabilityError, ConfigError, Error
+from prx.serve.callers import Caller
+from prx.serve.failures import RefusedError, said
+from prx.serve.relay import Relay, Verbatim
+from prx.serve.wire import Request, json_bytes
+from prx.session import Options
+from prx.spec.face import Face
+
+if TYPE_CHECKING:
+    from prx.serve.app import App
+
+_TRACE = ("traceparent", "tracestate")
+_TYPES = {"sse": "text/event-stream; charset=utf-8", "ndjson": "application/x-ndjson", "json_array": "application/json"}
+_STREAM = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
+_OWN_TOOLS = ("function", "custom")
+_LOG = logging.getLogger("prx.serve")
+
+
+class Answer:
+    """A call of a caller. model: as it was asked for."""
+
+    def __init__(self, app: App, request: Request, found: Found, body: dict[str, Any]) -> None:
+        self._app, self._request, self._found, self._body = app, request, found, body
+        self._began = self._last_sent = time.monotonic()
+        self._asked = Accepted("", [], [])
+        self._dropped: list[str] = []
+        self._relay: Relay | None = None
+        self._first: float | None = None  # when the first output went out
+        self.model = ""
+
+    @property
+    def face(self) -> Face:
+        return self._found.face
+
+    @staticmethod
+    def error_body(face: Face, facts: Mapping[str, Any], request_id: str) -> Any:
+        return Weaver(face, {}, Identity(request_id, "")).error_body(facts)
+
+    # -------------------------------------------------------------- what is asked
+
+    def check(self, caller: Caller) -> None:
+        """Read the body. Raises RefusedError for a call that is no call, or that this caller may not make."""
+        for name in arguments.EXTRA:
+            if name in self._body:
+                raise RefusedError(400, "bad_request", f"{name!r} is not a key of this API")
+        try:
+            self._asked = accept(self.face, self._body, self._found.path)
+            if self._found.entrance.use == "chat":
+                arguments.messages(self._asked.messages)
+                arguments.params(self._asked.params)
+                arguments.tools(self._asked.tools)
+        except (CapabilityError, ConfigError) as error:
+            raise RefusedError(
+                400, "capability" if error.kind == "capability" else "bad_request", error.message
+            ) from None
+        self.model = self._asked.model
+        if not caller.may_ask(self.model):
+            raise RefusedError(403, "permission", f"this key may not ask for {self.model[:100]!r}")
+        self._refuse_unknown()
+
+    def _refuse_unknown(self) -> None:
+        """Raise for a model that leads nowhere."""
+        accounts, name = self._app.client.accounts, self.model
+        config = accounts.config
+        routed = any(route.fits(name) for route in config.routes)
+        first, slash, rest = name.partition("/")
+        if not name and not (config.provider and (config.model or config.providers.get(config.provider))):
+            raise RefusedError(400, "bad_request", "no model is named")
+        if name and not routed and not (slash and rest and accounts.knows(first)) and not config.provider:
+            raise RefusedError(404, "not_found", f"no model is called {name[:100]!r} here", code="model_not_found")
+
+    def _options(self) -> Options:
+        asked = self._asked
+        return Options(
+            messages=asked.messages or "-",
+            model=self.model or None,
+            tools=asked.tools or None,
+            tool_choice=asked.tool_choice,
+            params=asked.params,
+            fit=self._fit,
+        )
+
+    def _fit(self, account: Account, call: Call) -> Call:
+        """The call for the provider that it goes to: what has no form in its dialect is taken off, or refused."""
+        spec, face = account.definition.spec(call.model), self.face
+        entrance = self._found.entrance
+        headers = {name: self._request.headers[name] for name in _TRACE if name in self._request.headers}
+        self._dropped = []
+        given = Given(face.id, self._body, face.adds, entrance.endpoint)
+        if spec.dialect == face.id:
+            headers |= {name: self._request.headers[name] for name in face.passes if name in self._request.headers}
+        elif entrance.use == "chat":
+            there = next((other for other in self._app.faces if other.id == spec.dialect), None)
+            params, self._dropped = fitting(call.params, face, spec, there.keys if there is not None else None)
+            call = call._replace(params=params, tools=self._tools(call))
+        return call._replace(given=given, extra=Extra(headers=headers))
+
+    def _tools(self, call: Call) -> tuple[dict[str, Any], ...]:
+        """The tools without those that another vendor's server runs; one that tool_choice demands is refused."""
+        kept = tuple(tool for tool in call.tools if tool.get("type") in _OWN_TOOLS)
+        for tool in call.tools:
+            if tool not in kept:
+                name = str(tool.get("name") or tool.get("type"))
+                chosen = call.tool_choice if isinstance(call.tool_choice, dict) else {}
+                if name in (chosen.get("name"), chosen.get("type")):
+                    raise CapabilityError(f"the tool {name!r} is run by its vendor's server alone")
+                self._dropped.append(name)
+        return kept
+
+    # -------------------------------------------------------------- the call
+
+    async def run(self) -> None:
+        """Make the call and send its answer, until it is over or the caller has left. Raises Error before any output."""
+        driven = asyncio.ensure_future(self._driven())
+        left = asyncio.ensure_future(self._request.left())
+        try:
+            await asyncio.wait((driven, left), return_when=asyncio.FIRST_COMPLETED)
+            if not driven.done():
+                driven.cancel()
+                self._note(499)
+            with contextlib.suppress(asyncio.CancelledError):
+                await driven
+        finally:
+            for task in (driven, left):
+                task.cancel()
+
+    def cut_off(self) -> None:
+        """End the call: a stream with an error event."""
+        if self._relay is not None:
+            self._relay.stop()
+
+    async def _driven(self) -> None:
+        try:
+            if self._found.entrance.use == "pass":
+                await self._passed()
+            elif self._asked.stream:
+                await self._streamed()
+            else:
+                await self._whole()
+        except Error as error:
+            self._note(error.status or 0, error)
+            if not self._request.started:
+                raise
+            # Headers have gone out with a ping, or output has: what is left is the event of an error.
+
+    async def _passed(self) -> None:
+        session = self._app.client.session
+        relay = self._relay = Relay(session.begin_passed(self._options()), self._app.client)
+        data = await relay.whole()
+        await self._request.reply(200, data, self._headers(relay, ""))
+        self._note(200)
+
+    async def _whole(self) -> None:
+        session = self._app.client.session
+        relay = self._relay = Relay(session.begin_chat(self._options(), stream=False), self._app.client, keep=False)
+        reply = await relay.whole()
+        own = relay.dialect == self.face.id and isinstance(reply.raw, dict)
+        body = reply.raw if own else self._weaver(reply.model).body(reply)
+        await self._request.reply(200, json_bytes(body), self._headers(relay, reply.provider))
+        self._note(200, usage=reply.usage, provider=reply.provider)
+
+    async def _streamed(self) -> None:
+        session = self._app.client.session
+        relay = self._relay = Relay(session.begin_chat(self._options(), stream=True), self._app.client)
+        pings = asyncio.ensure_future(self._pinged()) if self._pings else None
+        try:
+            await self._handed_on(relay)
+        except Error as error:
+            if not self._request.started:
+                raise
+            self._note(error.status or 0, error)
+            await self._request.send(self._failed(error), more=False)
+        finally:
+            if pings is not None:
+                pings.cancel()
+            relay.stop()
+
+    async def _handed_on(self, relay: Relay) -> None:
+        self._writer: Any = None
+        while deltas := await relay.more():
+            if self._writer is None:
+                self._writer = self._writer_for(relay)
+            data = (
+                self._writer.feed(deltas)
+                if isinstance(self._writer, Verbatim)
+                else self._writer.feed(deltas, relay.so_far)
+            )
+            if data:
+                await self._send(data, relay)
+        reply = relay.reply
+        writer = self._writer or self._writer_for(relay)
+        data = writer.end() if isinstance(writer, Verbatim) else writer.end(reply)
+        await self._send(data, relay, more=False)
+        self._note(200, usage=reply.usage, provider=reply.provider)
+
+    def _writer_for(self, relay: Relay) -> Any:
+        if relay.dialect == self.face.id and self._framing == self.face.framing:
+            return Verbatim(self.face, self._body, relay)
+        return self._weaver(relay.so_far().model)
+
+    async def _send(self, data: bytes, relay: Relay, *, more: bool = True) -> None:
+        if not self._request.started:
+            await self._start(relay, relay.so_far().provider)
+        if self._first is None:
+            self._first = time.monotonic()
+        self._last_sent = time.monotonic()
+        await self._request.send(data, more=more)
+
+    async def _start(self, relay: Relay, provider: str) -> None:
+        headers = {"content-type": _TYPES[self._framing], **_STREAM, **self._headers(relay, provider)}
+        await self._request.start(200, headers)
+
+    def _failed(self, error: Error) -> bytes:
+        if isinstance(self._writer, Verbatim):
+            return self._writer.before_error() + self._weaver("").fail(said(error))
+        weaver = self._writer or self._weaver("")
+        failed: bytes = weaver.fail(said(error))
+        return failed
+
+    # -------------------------------------------------------------- details
+
+    @property
+    def _framing(self) -> str:
+        return self._found.entrance.framing or self.face.framing
+
+    @property
+    def _pings(self) -> bool:
+        return bool(self._app.settings.ping) and self._framing == "sse"
+
+    async def _pinged(self) -> None:
+        """Send a comment after each silence of `ping` seconds; it is the first thing that goes out where nothing has yet."""
+        silence = self._app.settings.ping
+        while True:
+            await asyncio.sleep(max(0.01, self._last_sent + silence - time.monotonic()))
+            if time.monotonic() - self._last_sent < silence:
+                continue
+            self._last_sent = time.monotonic()
+            if not self._request.started and self._relay is not None:
+                await self._start(self._relay, "")
+            await self._request.send(b": ping\n\n")
+
+    def _weaver(self, model: str) -> Weaver:
+        created = int(time.time())
+        text = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(created))
+        identity = Identity(secrets.token_hex(12), model or self.model, created, text)
+        return Weaver(self.face, self._body, identity, self._framing)
+
+    def _headers(self, relay: Relay, provider: str) -> dict[str, str]:
+        told = {
+            "x-prx-provider": provider,
+            "x-prx-fallbacks": ", ".join(relay.fallbacks),
+            "x-prx-attempts": str(relay.requests) if relay.requests > 1 else "",
+            "x-prx-dropped": ", ".join(self._dropped),
+        }
+        return {name: value for name, value in told.items() if value}
+
+    def _note(self, status: int, error: Error | None = None, usage: Any = None, provider: str = "") -> None:
+        """What the log and the metrics say of a call that is over."""
+        took = time.monotonic() - self._began
+        first = self._first - self._began if self._first is not None else None
+        kind = error.kind if error is not None else "cancelled" if status == 499 else ""
+        provider = provider or (error.provider if error is not None else "")
+        self._app.metrics.called(self._found.entrance.use, provider, self.model, kind, took, first, usage)
+        _LOG.info(
+            "%s %s %s %.0f ms %s %s", self._request.id, self.face.id, status or kind, took * 1000, self.model, provider
+        )

@@ -1,0 +1,235 @@
+"""The ASGI application: reads a request, asks a provider, and writes the answer in the dialect of the caller.
+
+No framework stands between: twelve routes need no router, and a framework hides that a caller has left. For each call two
+tasks run: one drives it, one waits for the caller to leave; the first that ends stops the other.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+from prx.aclient import AsyncClient
+from prx.core.inbound import Found, find
+from prx.errors import Error
+from prx.serve.answer import Answer
+from prx.serve.callers import Caller, Callers, is_own_name
+from prx.serve.failures import RefusedError, said, status_of
+from prx.serve.metrics import Metrics
+from prx.serve.page import page
+from prx.serve.wire import Body, Request, json_bytes
+from prx.spec.face import Face
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+_SOUND_ID = re.compile(r"[A-Za-z0-9._-]{1,200}")
+_LOG = logging.getLogger("prx.serve")
+
+
+class App:
+    """Every provider of a client's configuration, as an ASGI application; it can be mounted in another one.
+
+    client   an AsyncClient; without one, one is made of the usual configuration, which takes in changed files
+    """
+
+    def __init__(self, client: AsyncClient | None = None, **options: Any) -> None:
+        """options: as AsyncClient's, for the client that is made here. Raises ConfigError and SpecError."""
+        self.client = client or AsyncClient(**{"watch": True, **options})
+        self.metrics = Metrics()
+        self.running: set[Answer] = set()
+        self.draining = False
+        self.problems: tuple[str, ...] = ()
+        self._callers: Callers | None = None
+        self._taken: Any = None
+        self.faces: list[Face] = []
+        self.take_in()
+
+    # -------------------------------------------------------------- configuration
+
+    @property
+    def settings(self) -> Any:
+        return self.client.config.serve
+
+    def take_in(self) -> None:
+        """Use the client's present configuration, if it is another one than before."""
+        accounts = self.client.session.current()
+        self.problems = self.client.session.problems
+        if accounts is self._taken:
+            return
+        callers = Callers(accounts.config.serve.keys, self.client.env, self._callers)
+        faces = accounts.catalog.faces()
+        self._callers, self.faces, self._taken = callers, faces, accounts
+        self.metrics.serves(self.names())
+
+    def reload(self) -> None:
+        """Read all files again, whether they have changed or not."""
+        self.client.reload()
+        self.take_in()
+
+    def names(self) -> list[str]:
+        """The models that are served: every route with a fixed name, and every provider's own model."""
+        config = self.client.config
+        routes = [route.pattern for route in config.routes if not set("*?[") & set(route.pattern)]
+        models = [f"{name}/{row.model}" for name, row in config.providers.items() if row.model]
+        default = [f"{config.provider}/{config.model}"] if config.provider and config.model else []
+        return [*dict.fromkeys([*routes, *default, *models])]
+
+    def resting(self) -> dict[str, float]:
+        """{a target that rests: for how many more seconds}."""
+        return {f"{ref.provider}/{ref.model}": left for ref, left in self.client.session.balance.resting().items()}
+
+    # -------------------------------------------------------------- ASGI
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "http":
+            await self._http(Request.of(scope, receive, send))
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1003})
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                await self.client.aclose()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    async def _http(self, request: Request) -> None:
+        given = request.headers.get("x-request-id", "")
+        request.id = given if _SOUND_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+        found: Found | None = None
+        try:
+            if not await self._operation(request):
+                found = self._found(request)
+                await self._face(request, found)
+        except RefusedError as error:
+            await self._refuse(request, error, found)
+        except Error as error:
+            await self._refuse(request, error, found)
+        except Exception as error:  # a caller gets an answer all the same, and other calls go on
+            _LOG.error("a bug of prx: %s: %s", type(error).__name__, error, exc_info=_LOG.isEnabledFor(logging.DEBUG))
+            if not request.started:
+                await self._refuse(request, RefusedError(500, "server", "a bug of prx; its log says more"), found)
+
+    def _found(self, request: Request) -> Found:
+        query = dict(parse_qsl(request.query, keep_blank_values=True))
+        found = find(self.faces, request.method, request.path, request.headers, query)
+        if found is not None:
+            return found
+        methods = [
+            method for method in ("GET", "POST") if find(self.faces, method, request.path, request.headers, query)
+        ]
+        if methods:
+            request.shape = find(self.faces, methods[0], request.path, request.headers, query)
+            raise RefusedError(405, "bad_request", f"{request.method} is not possible here", allow=", ".join(methods))
+        raise RefusedError(404, "not_found", f"nothing is served at {request.path[:100]}")
+
+    async def _refuse(self, request: Request, error: Error | RefusedError, found: Found | None) -> None:
+        """Answer with an error in the dialect of the caller; where none is known, in the first that has a form of one."""
+        shape = found or request.shape
+        face = shape.face if shape is not None else self.faces[0] if self.faces else None
+        facts = said(error)
+        body = Answer.error_body(face, facts, request.id) if face is not None else {"error": facts["message"]}
+        headers = {"x-prx-provider": facts["provider"]} if facts["provider"] else {}
+        if facts["retry_after"] is not None:
+            headers["retry-after"] = str(max(1, round(facts["retry_after"])))
+        if isinstance(error, RefusedError) and error.allow:
+            headers["allow"] = error.allow
+        await request.reply(status_of(error), json_bytes(body), headers)
+        _LOG.info("%s %s %s: %s", request.method, request.path, status_of(error), facts["kind"])
+
+    # -------------------------------------------------------------- what people and machines look at
+
+    async def _operation(self, request: Request) -> bool:
+        """Answer a request that is for no face; gives whether it was one."""
+        answers: Mapping[str, Callable[[Request], Awaitable[None]]] = {
+            "/health": self._health, "/ready": self._ready, "/metrics": self._metrics, "/": self._page,
+        }  # fmt: skip
+        answer = answers.get(request.path)
+        if answer is None or request.method not in ("GET", "HEAD"):
+            return False
+        await answer(request)
+        return True
+
+    async def _health(self, request: Request) -> None:
+        await request.reply(200, json_bytes({"status": "ok"}))
+
+    async def _ready(self, request: Request) -> None:
+        self._try_to_take_in()
+        state = "draining" if self.draining else "ready"
+        await request.reply(503 if self.draining else 200, json_bytes({"status": state, "problems": [*self.problems]}))
+
+    async def _metrics(self, request: Request) -> None:
+        self._try_to_take_in()
+        self._caller(request)
+        text = self.metrics.text(len(self.running), len(self.problems))
+        await request.reply(200, text, {"content-type": "text/plain; version=0.0.4; charset=utf-8"})
+
+    async def _page(self, request: Request) -> None:
+        self._try_to_take_in()
+        self._caller(request)
+        await request.reply(200, page(self), {"content-type": "text/html; charset=utf-8"})
+
+    def _try_to_take_in(self) -> None:
+        try:
+            self.take_in()
+        except Error as error:
+            self.problems = (str(error),)
+
+    # -------------------------------------------------------------- faces
+
+    def _caller(self, request: Request) -> Caller:
+        """Who calls. Raises RefusedError for a wrong key, and for what only a web page would ask."""
+        assert self._callers is not None
+        if not self._callers.all and not is_own_name(request.headers.get("host", "")):
+            raise RefusedError(
+                403, "permission", "the Host header is not a name of this machine; set keys to serve others"
+            )
+        caller = self._callers.of(request.headers, request.query)
+        if caller is None:
+            raise RefusedError(401, "auth", "the key is missing, or it is not one that may call here")
+        return caller
+
+    async def _face(self, request: Request, found: Found) -> None:
+        self._try_to_take_in()
+        caller = self._caller(request)
+        use = found.entrance.use
+        if use in ("chat", "pass"):
+            await self._call(request, found, caller)
+            return
+        names = [name for name in self.names() if caller.may_ask(name)]
+        if use == "model" and found.path["model"] not in names:
+            raise RefusedError(
+                404, "not_found", f"no model is called {found.path['model']!r} here", code="model_not_found"
+            )
+        template = found.face.operations.get(use)
+        body = template({"names": names, "name": found.path["model"]}) if template is not None else {}
+        await request.reply(200, json_bytes(body))
+
+    async def _call(self, request: Request, found: Found, caller: Caller) -> None:
+        if len(self.running) >= self.settings.max_calls:
+            raise RefusedError(503, "overloaded", "as many calls run as are allowed at once", retry_after=1)
+        body = await Body(request, self.settings.max_body).json()
+        answer = Answer(self, request, found, body)
+        answer.check(caller)
+        if wait := caller.wait():
+            raise RefusedError(429, "rate_limit", "the rate of this key is used up", retry_after=wait)
+        self.running.add(answer)
+        try:
+            await answer.run()
+        finally:
+            self.running.discard(answer)
+
+    def cut_off(self) -> None:
+        """End all running calls: streams with an error event."""
+        for answer in [*self.running]:
+            answer.cut_off()

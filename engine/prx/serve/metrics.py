@@ -1,0 +1,70 @@
+"""What /metrics says: the names of OpenTelemetry's GenAI conventions, as Prometheus writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
+
+_LABELS = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "error_type")
+_SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+_PIECE = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
+_TOKENS = tuple(4**power for power in range(14))
+_OTHER = "other"
+
+
+class Metrics:
+    """Counts of one process. Labels are names that are served and "other", never a caller's own text."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        self._served: frozenset[str] = frozenset()
+        self._duration = Histogram(
+            "gen_ai_server_request_duration_seconds", "Time of a call", _LABELS, registry=registry, buckets=_SECONDS
+        )
+        self._first = Histogram(
+            "gen_ai_server_time_to_first_token_seconds",
+            "Time to the first output",
+            _LABELS[:3],
+            registry=registry,
+            buckets=_SECONDS,
+        )
+        self._token = Histogram(
+            "gen_ai_server_time_per_output_token_seconds", "Time of a token after the first", _LABELS[:3], registry=registry,
+            buckets=_PIECE,
+        )  # fmt: skip
+        self._usage = Histogram(
+            "gen_ai_client_token_usage",
+            "Tokens of a call",
+            (*_LABELS[:3], "gen_ai_token_type"),
+            registry=registry,
+            buckets=_TOKENS,
+        )
+        self._running = Gauge("prx_calls_running", "Calls that run", registry=registry)
+        self._problems = Gauge("prx_reload_problems", "Faults of the last reload", registry=registry)
+
+    def serves(self, names: Iterable[str]) -> None:
+        self._served = frozenset(names)
+
+    def called(
+        self, operation: str, provider: str, model: str, kind: str, took: float, first: float | None, usage: Any
+    ) -> None:  # fmt: skip
+        """A call is over. kind: of its error, or "". first: seconds to its first output."""
+        labels = (operation, provider, model if model in self._served else _OTHER)
+        self._duration.labels(*labels, kind).observe(took)
+        if first is not None:
+            self._first.labels(*labels).observe(first)
+        if usage is None:
+            return
+        for token_type, count in (("input", usage.prompt_tokens), ("output", usage.completion_tokens)):
+            if count is not None:
+                self._usage.labels(*labels, token_type).observe(count)
+        if first is not None and usage.completion_tokens and usage.completion_tokens > 1:
+            self._token.labels(*labels).observe((took - first) / (usage.completion_tokens - 1))
+
+    def text(self, running: int, problems: int) -> bytes:
+        self._running.set(running)
+        self._problems.set(problems)
+        text: bytes = generate_latest(self._registry)
+        return text

@@ -1,0 +1,126 @@
+"""Runs the application: uvicorn, with our handling of signals, and with several processes where they are wanted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from multiprocessing.context import SpawnProcess
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from prx.serve.app import App
+
+_AFTER_GRACE = 5.0  # seconds that connections have to end once their calls are cut off
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server: the first signal ends it after the calls that run, the second at once; both with exit code 0."""
+
+    app: App
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        if hasattr(signal, "SIGHUP"):
+            loop.add_signal_handler(signal.SIGHUP, self.app.reload)
+        yield
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit:
+            self.force_exit = True
+            self.app.cut_off()
+            return
+        self.should_exit = self.app.draining = True
+        asyncio.get_running_loop().call_later(self.app.settings.grace, self.app.cut_off)
+
+
+def serve(app: App, host: str, port: int) -> int:
+    """Serve in this process until a signal ends it; gives the exit code."""
+    server = Server(_config(app, host, port))
+    server.app = app
+    server.run()
+    return 0 if server.started else 1
+
+
+def _config(app: Any, host: str, port: int) -> uvicorn.Config:
+    grace = app.settings.grace if isinstance(app, App) else 300
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        ws="none",
+        timeout_graceful_shutdown=int(grace + _AFTER_GRACE),
+        timeout_keep_alive=75,
+    )
+
+
+class _Worker:
+    """What each process of several runs. It is pickled: it makes its own application."""
+
+    def __init__(self, options: dict[str, Any], host: str, port: int) -> None:
+        self.options, self.host, self.port = options, host, port
+
+    def __call__(self, listening: socket.socket) -> None:
+        app = App(**self.options)
+        server = Server(_config(app, self.host, self.port))
+        server.app = app
+        server.run(sockets=[listening])
+
+
+class Processes:
+    """Several processes on one listening socket. One that dies is started again; signals are handed on to all."""
+
+    def __init__(self, count: int, worker: _Worker, listening: socket.socket) -> None:
+        self._context = multiprocessing.get_context("spawn")
+        self._worker, self._listening = worker, listening
+        self._all = [self._started() for _ in range(count)]
+        self._ending = False
+
+    def run(self) -> None:
+        """Until a signal ends them."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._end)
+        if hasattr(signal, "SIGHUP"):
+            signal.signal(signal.SIGHUP, self._hand_on)
+        while any(process.is_alive() for process in self._all):
+            multiprocessing.connection.wait(
+                [process.sentinel for process in self._all if process.is_alive()], timeout=1
+            )
+            if not self._ending:
+                self._all = [process if process.is_alive() else self._started() for process in self._all]
+
+    def _started(self) -> SpawnProcess:
+        process = self._context.Process(target=self._worker, args=(self._listening,))
+        process.start()
+        return process
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        self._ending = True
+        self._hand_on(signal.SIGTERM, frame)
+
+    def _hand_on(self, number: int, frame: FrameType | None) -> None:
+        for process in self._all:
+            if process.pid is not None and process.is_alive():
+                os.kill(process.pid, number)
+
+
+def serve_in(workers: int, options: dict[str, Any], host: str, port: int) -> int:
+    """Serve in so many processes, which share a port, until a signal ends them; gives the exit code."""
+    listening = _config(None, host, port).bind_socket()
+    processes = Processes(workers, _Worker(options, host, port), listening)
+    processes.run()
+    return 0

@@ -1,0 +1,118 @@
+"""A request of ASGI: what came, and how an answer is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+from urllib.parse import quote
+
+from prx.core.inbound import Found
+from prx.json_text import read_json
+from prx.serve.failures import RefusedError
+
+Message = MutableMapping[str, Any]
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
+def json_bytes(value: Any) -> bytes:
+    return _encode(value).encode("utf-8", "surrogatepass")
+
+
+class Request:
+    """path: as it was sent, percent-encoded. headers: by names in lower case. shape: the face whose errors it gets."""
+
+    def __init__(
+        self, method: str, path: str, query: str, headers: Mapping[str, str], receive: Callable[[], Awaitable[Message]],
+        send: Callable[[Message], Awaitable[None]],
+    ) -> None:  # fmt: skip
+        self.method, self.path, self.query, self.headers = method, path, query, headers
+        self.receive, self._send = receive, send
+        self.id = ""
+        self.shape: Found | None = None
+        self.started = False
+
+    @classmethod
+    def of(
+        cls, scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
+    ) -> Request:
+        headers: dict[str, str] = {}
+        for name, value in scope["headers"]:
+            headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
+        raw = scope.get("raw_path")
+        path = raw.decode("latin-1").partition("?")[0] if raw else quote(scope["path"])
+        root = scope.get("root_path", "")
+        return cls(
+            scope["method"],
+            path.removeprefix(root) or "/",
+            scope["query_string"].decode("latin-1"),
+            headers,
+            receive,
+            send,
+        )
+
+    async def start(self, status: int, headers: Mapping[str, str]) -> None:
+        self.started = True
+        rows = {"x-request-id": self.id, **headers}
+        await self._send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [(name.encode(), value.encode("latin-1", "replace")) for name, value in rows.items()],
+            }
+        )
+
+    async def send(self, data: bytes, *, more: bool = True) -> None:
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+
+    async def reply(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
+        """A whole answer, as JSON unless the headers say otherwise."""
+        own = {"content-type": "application/json", "content-length": str(len(body)), **(headers or {})}
+        await self.start(status, own)
+        await self.send(b"" if self.method == "HEAD" else body, more=False)
+
+    async def left(self) -> None:
+        """Wait until the caller has left."""
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+
+
+class Body:
+    """The body of a request, read up to a limit in bytes."""
+
+    def __init__(self, request: Request, limit: int) -> None:
+        self._request, self._limit = request, limit
+
+    async def json(self) -> dict[str, Any]:
+        """The body as a mapping. Raises RefusedError."""
+        kind = self._request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json" and not kind.endswith("+json"):
+            raise RefusedError(
+                415, "bad_request", "the body must be JSON, with the header content-type: application/json"
+            )
+        data = await self._read()
+        try:
+            value = read_json(data.decode())
+        except (ValueError, RecursionError):
+            raise RefusedError(400, "bad_request", "the body is not JSON") from None
+        if not isinstance(value, dict):
+            raise RefusedError(400, "bad_request", "the body must be a JSON object")
+        return value
+
+    async def _read(self) -> bytes:
+        length = self._request.headers.get("content-length", "")
+        too_large = RefusedError(413, "too_large", f"the body is larger than {self._limit} bytes")
+        if length.isdigit() and int(length) > self._limit:
+            raise too_large
+        parts, size = [], 0
+        while True:
+            message = await self._request.receive()
+            if message["type"] == "http.disconnect":
+                raise asyncio.CancelledError
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > self._limit:
+                raise too_large
+            if not message.get("more_body"):
+                return b"".join(parts)
