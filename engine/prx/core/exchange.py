@@ -229,6 +229,9 @@ class _Attempt:
 
     def _answer(self, reader: AnswerReader) -> Generator[Ask, Any, None]:
         more = True
+        held: Sequence[
+            Delta
+        ] = ()  # what came before any output, such as counts: until there is some, another attempt is possible
         while more:
             data = b""
             try:
@@ -240,9 +243,13 @@ class _Attempt:
             more = bool(data)
             deltas, error = reader.feed(data) if more else reader.end()
             self.begun = self.begun or bool(deltas)
-            if deltas and self.as_pieces:
-                self.emitted = True
-                yield Emit(deltas, reader.reply)
+            if self.as_pieces and (deltas or held):
+                if not self.emitted:
+                    deltas = held = [*held, *deltas]
+                    self.emitted = any(map(_is_output, deltas))
+                if self.emitted or not (more or error):
+                    held = ()
+                    yield Emit(deltas, reader.reply)
             if error is not None:
                 try:
                     raise error
@@ -258,3 +265,8 @@ class _Attempt:
         except Error:
             pass
         return body[:_MAX_ERROR_BODY]
+
+
+def _is_output(delta: Delta) -> bool:
+    """Whether a caller has got anything of the answer with this delta."""
+    return bool(delta.content or delta.reasoning or delta.tool_calls or delta.refusal or delta.replay)

@@ -21,7 +21,7 @@ from prx.serve.callers import Caller, Callers, is_own_name
 from prx.serve.failures import RefusedError, said, status_of
 from prx.serve.metrics import Metrics
 from prx.serve.page import page
-from prx.serve.wire import Body, Request, json_bytes
+from prx.serve.wire import Body, LeftError, Request, json_bytes
 from prx.spec.face import Face
 
 Scope = MutableMapping[str, Any]
@@ -115,6 +115,8 @@ class App:
             await self._refuse(request, error, found)
         except Error as error:
             await self._refuse(request, error, found)
+        except LeftError:
+            _LOG.info("%s %s: the caller left before the request was complete", request.method, request.path)
         except Exception as error:  # a caller gets an answer all the same, and other calls go on
             _LOG.error("a bug of prx: %s: %s", type(error).__name__, error, exc_info=_LOG.isEnabledFor(logging.DEBUG))
             if not request.started:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
@@ -78,6 +77,10 @@ class Request:
             pass
 
 
+class LeftError(Exception):
+    """The caller left before the request was complete."""
+
+
 class Body:
     """The body of a request, read up to a limit in bytes."""
 
@@ -109,7 +112,7 @@ class Body:
         while True:
             message = await self._request.receive()
             if message["type"] == "http.disconnect":
-                raise asyncio.CancelledError
+                raise LeftError
             parts.append(message.get("body", b""))
             size += len(parts[-1])
             if size > self._limit:
