@@ -32,6 +32,7 @@ def view(case, serve):
     unasked = bool(face.unasked and face.unasked({"usage": {"n": 1}, "asked": {}}))
     seen = {
         "unasked": unasked,
+        "as_it_comes": bool(face.as_it_comes and face.as_it_comes({"n": 2})),
         "passes": list(face.passes),
         "adds": list(face.adds),
         "found": found and {**vars(found.entrance), "path": dict(found.path)},

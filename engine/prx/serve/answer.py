@@ -172,7 +172,8 @@ class Answer:
         relay = self._relay = Relay(session.begin_chat(self._options(), stream=False), self._app.client, keep=False)
         reply = await relay.whole()
         own = relay.dialect == self.face.id and isinstance(reply.raw, dict)
-        body = reply.raw if own else self._weaver(reply.model).body(reply)
+        woven = self._weaver(reply.model).body(reply)
+        body = overlaid(reply.raw, woven) if own else woven
         await self._request.reply(200, json_bytes(body), self._headers(relay, reply.provider))
         self._note(200, usage=reply.usage, provider=reply.provider)
 
@@ -211,7 +212,8 @@ class Answer:
         self._note(200, usage=reply.usage, provider=reply.provider)
 
     def _writer_for(self, relay: Relay) -> Any:
-        if relay.dialect == self.face.id and self._framing == self.face.framing:
+        as_it_comes = self.face.as_it_comes is not None and self.face.as_it_comes(self._body)
+        if as_it_comes and relay.dialect == self.face.id and self._framing == self.face.framing:
             return Verbatim(self.face, self._body, relay)
         return self._weaver(relay.so_far().model)
 
@@ -281,3 +283,28 @@ class Answer:
         _LOG.info(
             "%s %s %s %.0f ms %s %s", self._request.id, self.face.id, status or kind, took * 1000, self.model, provider
         )
+
+
+_SAID = (
+    "id",
+    "model",
+    "created",
+    "created_at",
+    "completed_at",
+    "object",
+)  # of the whole answer: as the provider said it
+
+
+def overlaid(said: dict[str, Any], woven: dict[str, Any]) -> dict[str, Any]:
+    """A provider's body with what was read in it in the form that its dialect has: some servers of a dialect differ in
+    details that its clients do not expect. What nobody knows stays.
+    """
+    return {**_over(said, woven), **{key: said[key] for key in _SAID if key in said}}
+
+
+def _over(said: Any, woven: Any) -> Any:
+    if isinstance(said, dict) and isinstance(woven, dict):
+        return {**said, **{key: _over(said.get(key), value) for key, value in woven.items()}}
+    if isinstance(said, list) and isinstance(woven, list):
+        return [*(_over(*pair) for pair in zip(said, woven, strict=False)), *woven[len(said) :], *said[len(woven) :]]
+    return woven

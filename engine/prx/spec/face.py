@@ -64,6 +64,7 @@ class Face(Record):
     steps: Mapping[tuple[str, str], tuple[Template, ...]] = NONE
     operations: Mapping[str, Template] = NONE
     unasked: Template | None = None
+    as_it_comes: Template | None = None
     passes: tuple[str, ...] = ()
     same_name: tuple[str, ...] = ()
     adds: tuple[str, ...] = ()
@@ -93,7 +94,7 @@ class Face(Record):
     def templates(self) -> Iterator[Template]:
         yield from (*self.request.values(), *self.parameters.values(), *self.operations.values())
         yield from (self.reply, self.error_body, *self.begin, *self.end, *self.error)
-        yield from [self.unasked] if self.unasked is not None else []
+        yield from (template for template in (self.unasked, self.as_it_comes) if template is not None)
         for events in self.steps.values():
             yield from events
 
@@ -124,7 +125,7 @@ def compile_face(name: str, serve: Mapping[str, Any], expressions: Expressions) 
             for kind in KINDS
         },
         "operations": {key: template(serve[key], key) for key in ("models", "model", "version") if key in serve},
-        "unasked": template(stream["unasked"], "stream", "unasked", known=()) if "unasked" in stream else None,
+        **{key: template(stream[key], "stream", key, known=()) for key in ("unasked", "as_it_comes") if key in stream},
         "same_name": tuple(request.get("same_name", ())),
         "adds": tuple(request.get("adds", ())),
         "finish_reasons": serve.get("finish_reasons", {}),
