@@ -500,3 +500,24 @@ def test_a_proxy_shows_its_password_to_nobody():
     assert base64.b64decode(proxy.headers["proxy-authorization"].removeprefix("Basic ")) == b"me:secret-word"
     assert "secret-word" not in repr(proxy) + str(proxy)
     assert proxy_of("http://127.0.0.1:9/v1", "", {"http_proxy": "http://127.0.0.1:1"}) is None
+
+
+# ------------------------------------------------------------------ another event loop
+
+
+@pytest.mark.parametrize(
+    ("test", "arguments"),
+    [
+        (test_chat_stream_and_models, ()),
+        (test_256_streams_at_once_lose_nothing, ()),
+        (test_leaving_early_or_forgetting_stops_the_provider, ()),
+        (test_a_kept_connection_that_the_server_closes_is_noticed, ()),
+        (test_a_large_body_that_is_refused_early, ()),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_it_works_on_uvloop(test, arguments, monkeypatch):
+    """Services often run on it; it lacks some parameters that asyncio's loop has."""
+    uvloop = pytest.importorskip("uvloop", reason="has no wheel for this system")
+    monkeypatch.setitem(globals(), "run", lambda main: uvloop.run(main()))
+    test(*arguments)

@@ -342,14 +342,10 @@ class AsyncHttp:
         """Connect, through the proxy if there is one, and start TLS for https."""
         first: Origin | Proxy = route.proxy or route.origin
         tls = self._tls if first.scheme == "https" else None
-        await self._loop.create_connection(
-            lambda: connection,
-            first.host,
-            first.port,
-            ssl=tls,
-            server_hostname=first.host if tls else None,
-            happy_eyeballs_delay=None if first.is_address else _NEXT_ADDRESS,
-        )
+        more: dict[str, Any] = {"ssl": tls, "server_hostname": first.host if tls else None}
+        if not first.is_address and isinstance(self._loop, asyncio.BaseEventLoop):  # uvloop's has no such parameter
+            more["happy_eyeballs_delay"] = _NEXT_ADDRESS
+        await self._loop.create_connection(lambda: connection, first.host, first.port, **more)
         if route.proxy is not None and route.origin.scheme == "https":
             await _tunnel(connection, route.origin, route.proxy)
             upgraded = await self._loop.start_tls(
