@@ -11,6 +11,7 @@ import sys
 import textwrap
 import threading
 import time
+import warnings
 
 import anyio
 import pytest
@@ -473,6 +474,131 @@ def test_a_child_leaves_its_parents_stream_alone():
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
     assert (done.stdout, done.returncode) == ("lo\n", 0), done.stderr[-2000:]
+
+
+CLOSED_IN_A_CHILD = """
+    import asyncio, os, sys, prx
+    config = {"providers": {"compatible": {"api_url": sys.argv[1], "api_key": "k"}}}
+    async def rest_of(pieces):
+        return "".join([piece.content async for piece in pieces])
+    async def main():
+        api = prx.AsyncClient(config=config, env={})
+        await api.chat("hi", "compatible/m")
+        kept = api.stream("hi", "compatible/m", timeout=3)
+        await anext(kept)
+        reading = asyncio.create_task(rest_of(kept))
+        await api.chat("hi", "compatible/m")
+        pausing = asyncio.create_task(api.chat("hi", "compatible/m", retries=1))
+        await asyncio.sleep(0.2)
+        child = os.fork()
+        if not child:
+            code = 1
+            try:
+                try:
+                    kept.aclose().send(None)
+                except StopIteration:
+                    api.aclose().send(None)
+                    code = 0
+            finally:
+                os._exit(code)
+        assert os.waitpid(child, 0)[1] == 0
+        reply = await api.chat("hi", "compatible/m", timeout=3)
+        print(await reading, (await pausing).content, reply.content)
+        await api.aclose()
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_child_that_closes_disturbs_nothing_of_its_parent():
+    """The child of a fork shares with its parent what the loop waits with, so that it must not touch it."""
+    slow = [*stream(delta("hel"), 1, delta("lo", "stop"), DONE)]
+    scripts = [
+        response(),
+        slow,
+        response(),
+        response(429, {"error": {"message": "slow"}}, "retry-after: 1"),
+        response(),
+    ]
+    with RawServer(*scripts) as server:
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(CLOSED_IN_A_CHILD), server.url],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert (done.stdout, done.returncode) == ("lo hello hello\n", 0), done.stderr[-2000:]
+    assert len(server.requests) == 6
+
+
+FIRST_USED_IN_A_CHILD = """
+    import asyncio, os, sys, prx
+    api = prx.AsyncClient(config={"providers": {"compatible": {"api_url": sys.argv[1], "api_key": "k"}}}, env={})
+    async def main():
+        async with api:
+            print((await api.chat("hi", "compatible/m")).content, flush=True)
+    child = os.fork()
+    assert not child or os.waitpid(child, 0)[1] == 0
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_client_that_was_made_before_a_fork_is_of_the_loop_it_is_first_used_on():
+    with RawServer(response()) as server:
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(FIRST_USED_IN_A_CHILD), server.url],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert (done.stdout, done.returncode) == ("hello\n" * 2, 0), done.stderr[-2000:]
+
+
+def test_a_client_and_a_stream_can_be_closed_when_their_loop_has_ended():
+    async def first(api):
+        await ask(api)
+        pieces = api.stream("hi", "compatible/m")
+        await anext(pieces)
+        return pieces
+
+    with RawServer(response(), [*stream(delta("hel"), end=False), HANG]) as server:
+        api = client(server.url)
+        pieces = asyncio.run(first(api))
+        with warnings.catch_warnings(action="ignore", category=ResourceWarning):  # asyncio's, for what was left open
+            asyncio.run(pieces.aclose())
+            asyncio.run(api.aclose())
+            del api, pieces
+            gc.collect()
+        assert server.left.wait(3)
+
+
+def test_a_task_that_its_loop_left_behind_ends_quietly():
+    ignored = []
+    with RawServer([HANG]) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "unraisablehook", lambda problem: ignored.append(problem.exc_value))
+        api, loop = client(server.url), asyncio.new_event_loop()
+        task = loop.create_task(ask(api))
+        loop.run_until_complete(asyncio.sleep(0.2))
+        task._log_destroy_pending = False
+        loop.close()
+        with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+            del api, task
+            gc.collect()
+        assert server.left.wait(3)
+    assert [error for error in ignored if not isinstance(error, ResourceWarning)] == []
+
+
+def test_only_its_own_loop_closes_what_is_open():
+    async def elsewhere(close):
+        with pytest.raises(prx.ConfigError, match="another event loop"):
+            await close()
+
+    async def main():
+        with RawServer([*stream(delta("hel"), 0.3, delta("lo", "stop"), DONE)]) as server:
+            async with client(server.url) as api, api.stream("hi", "compatible/m") as pieces:
+                await anext(pieces)
+                for thing in (api, pieces):
+                    await asyncio.to_thread(asyncio.run, elsewhere(thing.aclose))
+                return "".join([piece.content async for piece in pieces])
+
+    assert run(main) == "lo"
 
 
 def test_a_key_is_in_no_error_of_a_task():

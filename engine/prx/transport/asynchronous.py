@@ -106,6 +106,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def __init__(self, loop: asyncio.AbstractEventLoop, buffer: memoryview) -> None:
         self._loop, self._buffer = loop, buffer
+        self._made_in = forks.generation
         self._data = b""
         self._ended = self._reading_paused = self._writing_paused = False
         self._failed: Exception | None = None
@@ -190,6 +191,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def abort(self) -> None:
         """Close at once, without sending what is left; a task that waits for bytes gets the end."""
+        # Parent and child of a fork share what the loop waits with: the child would make the parent deaf for this socket.
+        if self._made_in != forks.generation or self._loop.is_closed():
+            return
         self._cancel_timer()
         self.transport.abort()
 
