@@ -167,6 +167,41 @@ def test_a_pause_between_attempts_is_ended_too():
     assert run(main) < 2
 
 
+def test_a_stream_may_be_closed_several_times():
+    """A pause and a connection that is being made are ended by a timeout, which can pass only once."""
+
+    async def ended(pieces):
+        task = asyncio.create_task(read(pieces))
+        await asyncio.sleep(0.2)
+        for _ in range(4):
+            await pieces.aclose()
+            await asyncio.sleep(0)
+        with pytest.raises(prx.Error):
+            await task
+
+    async def main():
+        with RawServer(response(429, {"error": {"message": "slow"}}, "retry-after: 5")) as server:
+            async with client(server.url) as api:
+                await ended(api.stream("hi", "compatible/m", retries=3))
+        with RawServer([HANG]) as server:  # it reads what begins TLS, and says nothing
+            async with client(server.url.replace("http:", "https:")) as api:
+                await ended(api.stream("hi", "compatible/m", retries=3))
+
+    run(main)
+
+
+def test_a_deadline_that_has_passed_before_the_connection_warns_of_nothing():
+    async def main():
+        async with client("http://127.0.0.1:1/v1") as api:
+            with pytest.raises(prx.ProviderTimeoutError, match="the deadline passed"):
+                await ask(api, deadline=1e-9)
+
+    with warnings.catch_warnings(record=True, action="always") as said:  # of a coroutine that was never awaited
+        run(main)
+        gc.collect()
+    assert [str(warning.message) for warning in said] == []
+
+
 async def side_by_side(*calls):
     async with asyncio.TaskGroup() as group:
         for call in calls:

@@ -15,7 +15,7 @@ import ssl
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from urllib3.util.wait import wait_for_read
@@ -67,13 +67,13 @@ class Deadline:
         if self.end is not None:
             self.end()
 
-    async def within(self, seconds: float, work: Any) -> Any:
-        """Await `work` for at most so many seconds, and not after the deadline. Raises TimeoutError."""
+    async def within(self, seconds: float, work: Callable[[], Awaitable[Any]]) -> Any:
+        """Await what `work` gives for at most so many seconds, and not after the deadline. Raises TimeoutError."""
         self.check()
         async with asyncio.timeout(max(0.0, min(seconds, self.remaining))) as scope:
-            self.end = functools.partial(scope.reschedule, 0.0)
+            self.end = functools.partial(_end_now, scope)
             try:
-                return await work
+                return await work()
             finally:
                 self.end = None
 
@@ -82,7 +82,7 @@ class Deadline:
         if seconds >= self.remaining or self.stopped:
             return False
         try:
-            await self.within(math.inf, asyncio.sleep(seconds))
+            await self.within(math.inf, functools.partial(asyncio.sleep, seconds))
         except TimeoutError:
             return False
         return True
@@ -335,7 +335,7 @@ class AsyncHttp:
     async def _connect(self, route: Route, limits: Limits, deadline: Deadline) -> Connection:
         connection = Connection(self._loop, self._buffer)
         try:
-            await deadline.within(limits.connect, self._open(connection, route))
+            await deadline.within(limits.connect, functools.partial(self._open, connection, route))
         except BaseException:
             if hasattr(connection, "transport"):
                 connection.abort()
@@ -478,6 +478,12 @@ async def _tunnel(connection: Connection, origin: Origin, proxy: Proxy) -> None:
         raise OSError(f"the proxy answered {incoming.status} to CONNECT")
     if incoming.early:
         raise OSError("the proxy sent more than its answer")
+
+
+def _end_now(scope: asyncio.Timeout) -> None:
+    """Let a timeout pass now; one that has passed already cannot be changed."""
+    if not scope.expired():
+        scope.reschedule(0.0)
 
 
 def _looking_at(sock: Any) -> Callable[[], bool]:
