@@ -423,6 +423,22 @@ def test_tls_through_a_proxy(tmp_path, scheme):
         assert "other-word" not in str(error)
 
 
+@pytest.mark.parametrize("scheme", ["socks5", "socks5h", "ftp"])
+def test_only_proxies_that_speak_http_are_spoken_to(scheme):
+    """Another one, with a port or without, is sent nothing: over http:// a request would show it the key."""
+
+    async def main():
+        with RawServer() as proxy:
+            for place in (f"127.0.0.1:{proxy.port}", "127.0.0.1"):
+                async with client("http://host.invalid/v1", proxy=f"{scheme}://{place}") as api:
+                    with pytest.raises(prx.ConfigError, match=f"'{scheme}' is neither http nor https") as caught:
+                        await ask(api)
+            assert proxy.connections == 0
+            return caught.value.hint
+
+    assert "SOCKS is for Client alone" in run(main)
+
+
 def test_a_large_body_that_is_refused_early():
     """The server answers without reading it all: its answer counts, and the rest is not sent."""
     refused = response(413, {"error": {"message": "too large"}})
