@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import gc
 import os
+import socket
 import subprocess
 import sys
 import textwrap
@@ -18,7 +20,7 @@ import pytest
 from helpers.byte_server import DONE, FIN, HANG, RST, RawServer, delta, own_authority, response, stream
 
 import prx
-from prx.transport import asynchronous
+from prx.transport import addresses, asynchronous
 from prx.transport.origin import proxy_of
 
 ENDLESS = [*stream(delta("hel"), *[delta("."), 0.01] * 500)]
@@ -351,6 +353,67 @@ def test_a_kept_connection_that_the_server_closes_is_noticed():
                 return server.connections
 
     assert run(main) == 3
+
+
+def test_a_cancelled_task_leaves_no_connection_open_to_a_host_with_a_name():
+    """Whenever it is cancelled, and without the garbage collector."""
+
+    async def main(place):
+        async with client(f"http://localhost:{place.getsockname()[1]}/v1") as api:
+            for rounds in range(60):
+                task = asyncio.create_task(ask(api))
+                for _ in range(rounds % 12):
+                    await asyncio.sleep(0)
+                await asyncio.sleep(0.0005 * (rounds % 3))
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            await asyncio.sleep(0.05)
+            came = []
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    came.append(place.accept()[0])
+            for sock in came:
+                sock.settimeout(1)
+                with sock:
+                    while sock.recv(65536):
+                        pass  # at the end of what it sent stands the end of the connection
+            return len(came)
+
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as place:
+        place.setblocking(False)
+        gc.disable()
+        try:
+            assert run(lambda: main(place)) > 10
+        finally:
+            gc.enable()
+
+
+def test_the_addresses_of_a_host_are_tried_in_turn(monkeypatch):
+    """One that refuses, then one that does not answer, then the right one; and where none is right, all are named."""
+    monkeypatch.setattr(addresses, "_NEXT_ADDRESS", 0.1)
+
+    async def main():
+        with RawServer() as server, socket.create_server(("127.0.0.1", 0), backlog=0) as silent, socket.socket() as one:
+            one.connect(silent.getsockname())  # the one that may wait there: the next gets no answer
+            ports = [1, silent.getsockname()[1], server.port]
+
+            async def resolved(*_args, **_options):
+                return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port)) for port in ports]
+
+            monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolved)
+            async with client("http://host.invalid/v1") as api:
+                assert (await ask(api)).content == "hello"
+                assert len(asyncio.all_tasks()) == 1
+                await api.aclose()
+                ports[1:] = [2]
+                with pytest.raises(prx.ProviderConnectionError, match="no server listens"):
+                    await ask(api)
+                ports[:] = []
+                with pytest.raises(prx.ProviderConnectionError, match="no address"):
+                    await ask(api)
+
+    run(main)
 
 
 class Tunnel(threading.Thread):

@@ -24,6 +24,7 @@ from prx import forks
 from prx.errors import Error
 from prx.record import Record
 from prx.spec.model import Limits
+from prx.transport.addresses import dial
 from prx.transport.answer import DRAIN_SECONDS, Answer
 from prx.transport.failures import Phase, translated
 from prx.transport.http11 import DrippingError, Incoming, head_of
@@ -35,7 +36,6 @@ _BLOCK = 65536
 _MOST_UNREAD = 4 * _BLOCK  # unread bytes of a connection; with more, reading from the socket is paused
 _MOST_KEPT = 256  # connections of one origin
 _IDLE_SECONDS = 60.0  # how long an unused connection is kept; servers close theirs after 5 to 350
-_NEXT_ADDRESS = 0.25  # seconds until a host's next address is tried, too (RFC 8305)
 
 
 class Deadline:
@@ -346,10 +346,14 @@ class AsyncHttp:
         """Connect, through the proxy if there is one, and start TLS for https."""
         first: Origin | Proxy = route.proxy or route.origin
         tls = self._tls if first.scheme == "https" else None
-        more: dict[str, Any] = {"ssl": tls, "server_hostname": first.host if tls else None}
-        if not first.is_address and isinstance(self._loop, asyncio.BaseEventLoop):  # uvloop's has no such parameter
-            more["happy_eyeballs_delay"] = _NEXT_ADDRESS
-        await self._loop.create_connection(lambda: connection, first.host, first.port, **more)
+        name = first.host if tls else None
+        if first.is_address:
+            await self._loop.create_connection(
+                lambda: connection, first.host, first.port, ssl=tls, server_hostname=name
+            )
+        else:
+            sock = await dial(self._loop, first.host, first.port)
+            await self._loop.create_connection(lambda: connection, sock=sock, ssl=tls, server_hostname=name)
         if route.proxy is not None and route.origin.scheme == "https":
             await _tunnel(connection, route.origin, route.proxy)
             upgraded = await self._loop.start_tls(
