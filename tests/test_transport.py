@@ -315,6 +315,18 @@ def test_proxies():
             )
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("host", ["127.0.0.1:1", "[::1]:1", "nobody.invalid:1"])
+def test_a_proxy_that_cannot_be_reached_is_named(scheme, host):
+    """The provider's own server may be well, so that nobody should look for the fault there."""
+    with pytest.raises(prx.ProviderConnectionError) as caught:
+        ask("", api=client(f"{scheme}://example.invalid/v1", proxy=f"http://me:secret-word@{host}"))
+    assert f"no connection to the proxy http://{host}: " in str(caught.value)
+    assert "HTTPS_PROXY" in caught.value.hint
+    assert caught.value.retryable
+    assert "secret-word" not in str(caught.value)
+
+
 # ------------------------------------------------------------------ what comes back
 
 

@@ -26,7 +26,7 @@ from prx.record import Record
 from prx.spec.model import Limits
 from prx.transport.addresses import dial
 from prx.transport.answer import DRAIN_SECONDS, Answer
-from prx.transport.failures import Phase, translated
+from prx.transport.failures import Phase, translated, unreachable_proxy
 from prx.transport.http11 import DrippingError, Incoming, head_of
 from prx.transport.origin import Origin, Proxy, origin_of, proxy_of, remembered
 from prx.transport.outgoing import check_sendable, head_of_request
@@ -345,15 +345,13 @@ class AsyncHttp:
     async def _open(self, connection: Connection, route: Route) -> None:
         """Connect, through the proxy if there is one, and start TLS for https."""
         first: Origin | Proxy = route.proxy or route.origin
-        tls = self._tls if first.scheme == "https" else None
-        name = first.host if tls else None
-        if first.is_address:
-            await self._loop.create_connection(
-                lambda: connection, first.host, first.port, ssl=tls, server_hostname=name
-            )
-        else:
-            sock = await dial(self._loop, first.host, first.port)
-            await self._loop.create_connection(lambda: connection, sock=sock, ssl=tls, server_hostname=name)
+        try:
+            await self._reach(connection, first)
+        except OSError as error:
+            if route.proxy is None:
+                raise
+            place = f"{first.scheme}://{first.bracketed}:{first.port}"
+            raise unreachable_proxy(place, error.with_traceback(None)) from None
         if route.proxy is not None and route.origin.scheme == "https":
             await _tunnel(connection, route.origin, route.proxy)
             upgraded = await self._loop.start_tls(
@@ -361,6 +359,17 @@ class AsyncHttp:
             )
             assert upgraded is not None
             connection.connection_made(upgraded)
+
+    async def _reach(self, connection: Connection, server: Origin | Proxy) -> None:
+        tls = self._tls if server.scheme == "https" else None
+        name = server.host if tls else None
+        if server.is_address:
+            await self._loop.create_connection(
+                lambda: connection, server.host, server.port, ssl=tls, server_hostname=name
+            )
+        else:
+            sock = await dial(self._loop, server.host, server.port)
+            await self._loop.create_connection(lambda: connection, sock=sock, ssl=tls, server_hostname=name)
 
     @functools.cached_property
     def _tls(self) -> ssl.SSLContext:

@@ -101,6 +101,15 @@ def _connection(error: Exception, place: str) -> Error:
     return ProviderConnectionError(f"{place}: the connection failed: {_reason(error)}")
 
 
+def unreachable_proxy(place: str, error: OSError) -> Error:
+    """The Error for a proxy to which no connection can be made; `place` is its URL without a login."""
+    return ProviderConnectionError(
+        f"no connection to the proxy {place}: {_reason(error)}",
+        retryable=not isinstance(error, ssl.SSLError),
+        hint="Check proxy in the configuration, or HTTPS_PROXY, HTTP_PROXY and ALL_PROXY in the environment.",
+    )
+
+
 def _reason(error: Exception) -> str:
     """The first line of the innermost message of an exception; urllib3 nests three. At most 200 characters."""
     inner = error.args[-1] if error.args else error
