@@ -339,6 +339,25 @@ def test_connections_are_kept_bounded_and_closed_when_idle(monkeypatch):
     run(main)
 
 
+def test_each_kept_connection_has_its_own_time(monkeypatch):
+    """One that was kept just after a look at all of them is closed no later than the others."""
+    monkeypatch.setattr(asynchronous, "_IDLE_SECONDS", 1.0)
+
+    async def main():
+        with RawServer(response(), response(), [0.05, response()]) as server:
+            async with client(server.url) as api:
+                await ask(api)
+                await asyncio.gather(ask(api), ask(api))
+                (http,) = api._https.values()
+                (kept,) = http._kept.values()
+                started = time.monotonic()
+                while kept:
+                    await asyncio.sleep(0.01)
+                return time.monotonic() - started
+
+    assert 0.9 < run(main) < 1.3  # half as long again, where all are looked at in even steps
+
+
 def test_a_kept_connection_that_the_server_closes_is_noticed():
     async def main():
         with RawServer([response(), 0.05, FIN]) as server:

@@ -36,6 +36,7 @@ _BLOCK = 65536
 _MOST_UNREAD = 4 * _BLOCK  # unread bytes of a connection; with more, reading from the socket is paused
 _MOST_KEPT = 256  # connections of one origin
 _IDLE_SECONDS = 60.0  # how long an unused connection is kept; servers close theirs after 5 to 350
+_SWEEP_SECONDS = 0.1  # the shortest time between two looks at them
 
 
 class Deadline:
@@ -328,9 +329,10 @@ class AsyncHttp:
                 connection = kept.popleft()
                 connection.on_lost = None
                 connection.abort()
-        self._sweeping = any(self._kept.values())
-        if self._sweeping:
-            self._loop.call_later(_IDLE_SECONDS / 2, _sweep, weakref.ref(self))
+        longest = min((kept[0].kept_at for kept in self._kept.values() if kept), default=None)
+        self._sweeping = longest is not None
+        if longest is not None:
+            self._loop.call_later(max(_SWEEP_SECONDS, longest - oldest), _sweep, weakref.ref(self))
 
     async def _connect(self, route: Route, limits: Limits, deadline: Deadline) -> Connection:
         connection = Connection(self._loop, self._buffer)
