@@ -169,6 +169,22 @@ def test_a_pause_between_attempts_is_ended_too():
     assert run(main) < 2
 
 
+def test_a_fault_of_ours_closes_the_connection_too(monkeypatch):
+    async def main():
+        with RawServer([HANG]) as server:
+            async with client(server.url) as api:
+                monkeypatch.setattr(asynchronous.Incoming, "head", lambda *_: 1 // 0)
+                monkeypatch.setattr(server, "scripts", [[b"HTTP", HANG]])
+                with pytest.raises(ZeroDivisionError) as caught:
+                    await ask(api)
+                assert await left(server)
+                return (
+                    caught.value
+                )  # its frames hold the connection, so that it is not the garbage collector that closes it
+
+    run(main)
+
+
 def test_a_stream_may_be_closed_several_times():
     """A pause and a connection that is being made are ended by a timeout, which can pass only once."""
 
@@ -351,7 +367,7 @@ def test_each_kept_connection_has_its_own_time(monkeypatch):
                 (http,) = api._https.values()
                 (kept,) = http._kept.values()
                 started = time.monotonic()
-                while kept:
+                while kept:  # noqa: ASYNC110 - nobody is told of it
                     await asyncio.sleep(0.01)
                 return time.monotonic() - started
 
@@ -481,6 +497,20 @@ class Tunnel(threading.Thread):
         while data := await source.read(65536):
             sink.write(data)
         sink.close()
+
+
+def test_the_limit_of_connecting_is_that_of_tls_too(monkeypatch):
+    """asyncio has a limit of its own, 60 s, for the beginning of TLS."""
+    monkeypatch.setattr(asyncio.sslproto.constants, "SSL_HANDSHAKE_TIMEOUT", 0.2)
+
+    async def main():
+        with RawServer([HANG]) as server:
+            async with client(server.url.replace("http:", "https:")) as api:
+                with pytest.raises(prx.ProviderTimeoutError, match=r"sent nothing for 0\.6 s"):
+                    await ask(api, timeout=0.6)
+                assert await left(server)
+
+    run(main)
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])

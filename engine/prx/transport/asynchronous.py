@@ -36,6 +36,7 @@ _BLOCK = 65536
 _MOST_UNREAD = 4 * _BLOCK  # unread bytes of a connection; with more, reading from the socket is paused
 _MOST_KEPT = 256  # connections of one origin
 _IDLE_SECONDS = 60.0  # how long an unused connection is kept; servers close theirs after 5 to 350
+_UNLIMITED = 86400.0  # of asyncio's own limit for the beginning of TLS, 60 s: the time to connect covers it
 _SWEEP_SECONDS = 0.1  # the shortest time between two looks at them
 
 
@@ -278,15 +279,13 @@ class AsyncHttp:
             whole = await connection.send(head, request.body, limits.first_byte, deadline)
             incoming = await _head(connection, limits.first_byte, deadline)
             incoming.broken_off = not whole
-        except Exception as error:
+        except BaseException as error:
+            if connection is not None:
+                connection.abort()
+            if not isinstance(error, Exception):  # the task was cancelled
+                raise
             failed = translated(error, request.url, phase, limits, deadline)
-        except BaseException:  # the task was cancelled
-            if connection is not None:
-                connection.abort()
-            raise
         if failed is not None:
-            if connection is not None:
-                connection.abort()
             raise failed  # outside the handler, so that its traceback has no frames of libraries, which hold the key
         assert connection is not None
         return AsyncResponse(incoming, connection, self._keep, route.kept, request.url, limits, deadline)
@@ -357,21 +356,24 @@ class AsyncHttp:
         if route.proxy is not None and route.origin.scheme == "https":
             await _tunnel(connection, route.origin, route.proxy)
             upgraded = await self._loop.start_tls(
-                connection.transport, connection, self._tls, server_hostname=route.origin.host
+                connection.transport,
+                connection,
+                self._tls,
+                server_hostname=route.origin.host,
+                ssl_handshake_timeout=_UNLIMITED,
             )
             assert upgraded is not None
             connection.connection_made(upgraded)
 
     async def _reach(self, connection: Connection, server: Origin | Proxy) -> None:
-        tls = self._tls if server.scheme == "https" else None
-        name = server.host if tls else None
+        more: dict[str, Any] = {}
+        if server.scheme == "https":
+            more = {"ssl": self._tls, "server_hostname": server.host, "ssl_handshake_timeout": _UNLIMITED}
         if server.is_address:
-            await self._loop.create_connection(
-                lambda: connection, server.host, server.port, ssl=tls, server_hostname=name
-            )
+            await self._loop.create_connection(lambda: connection, server.host, server.port, **more)
         else:
             sock = await dial(self._loop, server.host, server.port)
-            await self._loop.create_connection(lambda: connection, sock=sock, ssl=tls, server_hostname=name)
+            await self._loop.create_connection(lambda: connection, sock=sock, **more)
 
     @functools.cached_property
     def _tls(self) -> ssl.SSLContext:
