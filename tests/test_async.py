@@ -70,7 +70,7 @@ def test_a_stream_says_what_it_is_not_yet():
     async def main():
         with RawServer(stream(delta("hel"), 0.2, delta("lo", "stop"), DONE)) as server:
             async with client(server.url) as api, api.stream("hi", "compatible/m") as pieces:
-                with pytest.raises(prx.ConfigError, match="not ended yet"):
+                with pytest.raises(prx.ConfigError, match="has not ended yet"):
                     pieces.reply  # noqa: B018 - it raises
                 assert (await anext(pieces)).content == "hel"
                 assert pieces.partial.content == "hel"

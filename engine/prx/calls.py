@@ -165,7 +165,7 @@ class Calls(ABC, Generic[ReplyT, StreamT, NamesT]):
 class Progress:
     """The result of a stream.
 
-    reply     the Reply, after the end of the stream; before it, raises ConfigError
+    reply     the Reply, after the end of the stream; before it, and where there is none, raises ConfigError
     partial   the Reply with what has arrived so far
     """
 
@@ -175,7 +175,10 @@ class Progress:
     @property
     def reply(self) -> Reply:
         if self._result is None:
-            raise ConfigError("the stream has not ended yet: read it to its end first, or look at stream.partial")
+            raise ConfigError(
+                "the stream has no reply: it has not ended yet, or ended with an error, or was closed",
+                hint="Read it to its end first; stream.partial has what has arrived so far.",
+            )
         reply: Reply = self._result
         return reply
 
