@@ -424,6 +424,41 @@ def test_a_cancelled_task_leaves_no_connection_open_to_a_host_with_a_name():
             gc.enable()
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_calls_that_are_ended_at_any_step_leave_nothing(tmp_path, scheme):
+    """Cancelled or closed after so many rounds of the loop: no task, no stream, no connection and no descriptor stays."""
+    tls, cert = own_authority(tmp_path) if scheme == "https" else (None, "")
+    script = [*stream(delta("hel"), 0.002, delta("lo", "stop"), DONE, 0.002)]
+
+    async def one(api, rounds):
+        pieces = api.stream("a" * (300_000 if rounds % 5 == 0 else 2), "compatible/m", retries=1)
+        task = asyncio.create_task(read(pieces))
+        for _ in range(rounds % 25):
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.001 * (rounds % 7))
+        if rounds % 3:
+            task.cancel()
+        else:
+            await pieces.aclose()
+        with contextlib.suppress(asyncio.CancelledError, prx.Error):
+            await task
+
+    async def main():
+        with RawServer(script, tls=tls) as server:
+            async with client(server.url, **({"ca_file": cert} if cert else {})) as api:
+                await read(api.stream("hi", "compatible/m"))
+                await asyncio.gather(*[one(api, rounds) for rounds in range(200)])
+                assert len(asyncio.all_tasks()) == 1
+                gc.collect()  # a task and its exception hold each other
+                assert len(api._streams) == 0
+            await asyncio.sleep(0.05)
+            gc.collect()
+            assert [each for each in gc.get_objects() if type(each) is asynchronous.Connection] == []
+            return server.connections
+
+    assert run(main) > 20
+
+
 def test_the_addresses_of_a_host_are_tried_in_turn(monkeypatch):
     """One that refuses, then one that does not answer, then the right one; and where none is right, all are named."""
     monkeypatch.setattr(addresses, "_NEXT_ADDRESS", 0.1)
@@ -802,6 +837,9 @@ def test_a_proxy_shows_its_password_to_nobody():
         (test_leaving_early_or_forgetting_stops_the_provider, ()),
         (test_a_kept_connection_that_the_server_closes_is_noticed, ()),
         (test_a_large_body_that_is_refused_early, ()),
+        (test_a_cancelled_task_leaves_no_connection_open_to_a_host_with_a_name, ()),
+        (test_a_stream_may_be_closed_several_times, ()),
+        (test_only_its_own_loop_closes_what_is_open, ()),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
