@@ -586,6 +586,23 @@ def test_only_proxies_that_speak_http_are_spoken_to(scheme):
     assert "SOCKS is for Client alone" in run(main)
 
 
+def test_a_certificate_of_a_proxy_that_nobody_trusts(tmp_path):
+    context, _ = own_authority(tmp_path)
+    with Tunnel(context) as proxy:
+
+        async def main():
+            async with client("https://host.invalid/v1", proxy=f"https://127.0.0.1:{proxy.port}") as api:
+                with pytest.raises(
+                    prx.ProviderConnectionError, match=r"the proxy https://127\.0\.0\.1:\d+: TLS fail"
+                ) as caught:
+                    await ask(api)
+            return caught.value
+
+        error = run(main)
+    assert "ca_file" in error.hint
+    assert not error.retryable
+
+
 def test_a_large_body_that_is_refused_early():
     """The server answers without reading it all: its answer counts, and the rest is not sent."""
     refused = response(413, {"error": {"message": "too large"}})

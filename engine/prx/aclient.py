@@ -29,12 +29,15 @@ class AsyncClient(Calls[Coroutine[Any, Any, Reply], "AsyncStream", Coroutine[Any
     def _prepare(self) -> None:
         self._https: dict[Network, AsyncHttp] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._made_in = forks.generation  # of the first use, once there was one
+        self._made_in = forks.generation  # the process of its loop, once it has one
         self._streams: weakref.WeakSet[AsyncStream] = weakref.WeakSet()  # weak: one without a user is closed
         self.whole: set[AsyncStream] = set()  # the streams behind chat and models
 
     async def aclose(self) -> None:
-        """Close every connection. Running calls of other tasks, and streams that are being read, end with an Error."""
+        """Close every connection. Running calls of other tasks, and streams that are being read, end with an Error.
+
+        Raises ConfigError on another event loop than the client's, while that one is open.
+        """
         if self.can_run:
             self.check_loop()
         for stream in (*self._streams, *self.whole):

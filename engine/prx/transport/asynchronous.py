@@ -36,7 +36,7 @@ _BLOCK = 65536
 _MOST_UNREAD = 4 * _BLOCK  # unread bytes of a connection; with more, reading from the socket is paused
 _MOST_KEPT = 256  # connections of one origin
 _IDLE_SECONDS = 60.0  # how long an unused connection is kept; servers close theirs after 5 to 350
-_UNLIMITED = 86400.0  # of asyncio's own limit for the beginning of TLS, 60 s: the time to connect covers it
+_UNLIMITED = 86400.0  # in place of asyncio's own 60 s for the beginning of TLS, which the time to connect covers
 _SWEEP_SECONDS = 0.1  # the shortest time between two looks at them
 
 
@@ -193,7 +193,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def abort(self) -> None:
         """Close at once, without sending what is left; a task that waits for bytes gets the end."""
-        # Parent and child of a fork share what the loop waits with: the child would make the parent deaf for this socket.
+        # Parent and child of a fork share the list of sockets that the loop waits for: the child would take this one off it.
         if self._made_in != forks.generation or self._loop.is_closed():
             return
         self._cancel_timer()

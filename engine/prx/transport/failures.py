@@ -114,9 +114,10 @@ def _connection(error: Exception, place: str) -> Error:
 
 def unreachable_proxy(place: str, error: OSError) -> Error:
     """The Error for a proxy to which no connection can be made; `place` is its URL without a login."""
+    if isinstance(error, ssl.SSLError):
+        return _tls(error, f"the proxy {place}")
     return ProviderConnectionError(
         f"no connection to the proxy {place}: {_reason(error)}",
-        retryable=not isinstance(error, ssl.SSLError),
         hint="Check proxy in the configuration, or HTTPS_PROXY, HTTP_PROXY and ALL_PROXY in the environment.",
     )
 
