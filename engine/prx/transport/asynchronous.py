@@ -36,7 +36,9 @@ _BLOCK = 65536
 _MOST_UNREAD = 4 * _BLOCK  # unread bytes of a connection; with more, reading from the socket is paused
 _MOST_KEPT = 256  # connections of one origin
 _IDLE_SECONDS = 60.0  # how long an unused connection is kept; servers close theirs after 5 to 350
-_UNLIMITED = 86400.0  # in place of asyncio's own 60 s for the beginning of TLS, which the time to connect covers
+_LATER = (
+    1.0  # seconds that asyncio's own limit for the beginning of TLS, 60 s as a rule, comes after that of connecting
+)
 _SWEEP_SECONDS = 0.1  # the shortest time between two looks at them
 
 
@@ -336,18 +338,20 @@ class AsyncHttp:
     async def _connect(self, route: Route, limits: Limits, deadline: Deadline) -> Connection:
         connection = Connection(self._loop, self._buffer)
         try:
-            await deadline.within(limits.connect, functools.partial(self._open, connection, route))
+            await deadline.within(
+                limits.connect, functools.partial(self._open, connection, route, limits.connect + _LATER)
+            )
         except BaseException:
             if hasattr(connection, "transport"):
                 connection.abort()
             raise
         return connection
 
-    async def _open(self, connection: Connection, route: Route) -> None:
+    async def _open(self, connection: Connection, route: Route, tls_limit: float) -> None:
         """Connect, through the proxy if there is one, and start TLS for https."""
         first: Origin | Proxy = route.proxy or route.origin
         try:
-            await self._reach(connection, first)
+            await self._reach(connection, first, tls_limit)
         except OSError as error:
             if route.proxy is None:
                 raise
@@ -360,15 +364,15 @@ class AsyncHttp:
                 connection,
                 self._tls,
                 server_hostname=route.origin.host,
-                ssl_handshake_timeout=_UNLIMITED,
+                ssl_handshake_timeout=tls_limit,
             )
             assert upgraded is not None
             connection.connection_made(upgraded)
 
-    async def _reach(self, connection: Connection, server: Origin | Proxy) -> None:
+    async def _reach(self, connection: Connection, server: Origin | Proxy, tls_limit: float) -> None:
         more: dict[str, Any] = {}
         if server.scheme == "https":
-            more = {"ssl": self._tls, "server_hostname": server.host, "ssl_handshake_timeout": _UNLIMITED}
+            more = {"ssl": self._tls, "server_hostname": server.host, "ssl_handshake_timeout": tls_limit}
         if server.is_address:
             await self._loop.create_connection(lambda: connection, server.host, server.port, **more)
         else:
