@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from prx import arguments
 from prx.cli import output
@@ -74,6 +75,17 @@ def complete_provider(_ctx: click.Context, _param: click.Parameter, start: str) 
 def complete_model(ctx: click.Context, param: click.Parameter, start: str) -> list[str]:
     """Completes a model's name up to its slash: provider/."""
     return [] if "/" in start else [f"{name}/" for name in complete_provider(ctx, param, start)]
+
+
+def complete_conversation(_ctx: click.Context, _param: click.Parameter, start: str) -> list[CompletionItem]:
+    """Completes ids of conversations, with their first words."""
+    from prx.cli import kept
+
+    return [
+        CompletionItem(row.id, help=output.line(str(row.about.get("first"))))
+        for row in kept.listed()
+        if row.id.startswith(start)
+    ]
 
 
 def seconds(text: str) -> float:
