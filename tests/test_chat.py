@@ -26,6 +26,8 @@ from helpers.terminal import (
     screen,
 )  # fmt: skip
 
+from prx.text import nearest
+
 KEY = "sk-a-key-of-mine"
 
 
@@ -551,6 +553,43 @@ def test_setting_brings_no_key_and_no_command_to_light(tmp_path, home):
     assert "\u202e" not in raw
     assert "\x1b[2J" not in raw
     assert "The end." in "\n".join(screen(raw)), "and the rest is set"
+
+
+# ------------------------------------------------------------------ names that were meant otherwise
+
+
+MEANT = {
+    "goq/x": "did you mean 'groq'?", "groq": "'groq' is a provider: -p groq, or -m groq/MODEL.", "mistrall/x": "did you mean 'mistral'?",
+    "xyzzyxyzzy/x": None, "wrods": "did you mean 'words'?", "something-else": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("model", MEANT)
+def test_an_error_says_what_a_models_name_may_have_been_meant_to_be(model, config, home):
+    """With a default provider, which is asked for whatever is no provider's."""
+    done = prx("chat", "--config", config, "-m", model, "hi", env=home)
+    assert done.returncode == 1
+    if MEANT[model]:
+        assert MEANT[model] in done.stderr
+    else:
+        assert "did you mean" not in done.stderr
+
+
+def test_without_a_default_provider_too(home):
+    assert "-p groq" in prx("chat", "-m", "groq", "hi", env=home).stderr
+    assert prx("chat", "-m", "goq/x", "hi", env=home).stderr.count("did you mean 'groq'?") == 1
+
+
+@pytest.mark.parametrize(
+    ("word", "known", "near"),
+    [
+        ("hlep", "help", True), ("goq", "groq", True), ("moonshto", "moonshot", True), ("temprature", "temperature", True), ("claude-sonet-4-5", "claude-sonnet-4-5", True),
+        ("llama3", "llama-3.3-70b", False), ("claude-3-opus-20240229", "claude-opus-4-20250514", False), ("quit", "exit", False), ("x", "y", False),
+        ("a" * 300, "a" * 301, False),
+    ],
+)  # fmt: skip
+def test_only_what_is_near_is_suggested(word, known, near):
+    assert bool(nearest(word, [known, "entirely different"])) == near
 
 
 # ------------------------------------------------------------------ standard input beside a prompt

@@ -12,7 +12,8 @@ def add(error: Error, client: Client, model: str | ModelRef | None) -> None:
     """Add to an error of a call what the model's name may have been meant to be."""
     meant = of_name(client.accounts, model) if isinstance(model, str) else ""
     if meant:
-        error.hint = f"{meant} {error.hint}".strip() if meant not in error.hint else error.hint
+        said = meant.rpartition("; ")[2] in str(error)
+        error.hint = error.hint if said else f"{meant} {error.hint}".strip()
     else:
         _near_models(error, client, model)
 
