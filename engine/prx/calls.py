@@ -117,7 +117,7 @@ class Calls(ABC, Generic[ReplyT, StreamT, NamesT]):
 
     @sealed
     def models(self, provider: str | None = None, *, timeout: float | None = 20.0) -> NamesT:
-        """The provider's own list of its models, as names.
+        """The provider's own list of its models, as names; `name.data` is all that the list says of one, or None.
 
         provider    id, alias or name in the configuration; None for the default
         timeout     seconds without a byte, in every phase

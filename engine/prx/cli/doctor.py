@@ -6,24 +6,44 @@ import click
 
 from prx import doctor as checks
 from prx.cli import options, output
+from prx.errors import ConfigError
+from prx.text import nearest
 
 
 @click.command()
 @click.argument("name", metavar="[ID|FILE]", required=False, shell_complete=options.complete_provider)
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.option(
+    "--search", metavar="WORDS", multiple=True, help="Only names with each of these words in them; case does not count."
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print as JSON, with all that the list says of each: [{id, data}]."
+)
 @options.settings
-def models(name: str | None, as_json: bool, config: str | None, folders: tuple[str, ...]) -> None:
+def models(
+    name: str | None, search: tuple[str, ...], as_json: bool, config: str | None, folders: tuple[str, ...]
+) -> None:
     """Print a provider's own list of its models."""
     if name:
         name, folders = options.by_name(name, folders)
     with options.client(config, folders) as client:
         names = client.models(name)
+    if search:
+        names = _found(" ".join(search), names)
     if as_json:
-        output.print_json(names)
+        output.print_json([{"id": each, "data": getattr(each, "data", None)} for each in names])
     else:
         output.echo("\n".join(map(output.line, names)), nl=bool(names))
         if not names:
             output.note("(the list is empty)")
+
+
+def _found(text: str, names: list[str]) -> list[str]:
+    """The names that have every word of a text in them. Raises ConfigError where none has."""
+    words = text.lower().split()
+    found = [name for name in names if all(word in name.lower() for word in words)]
+    if not found:
+        raise ConfigError(f"no model matches {text!r}{nearest(text, names)}")
+    return found
 
 
 @click.command()
