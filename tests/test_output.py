@@ -254,7 +254,7 @@ OWN = (
     "click.echo(_dot(row), nl=False)",
     "click.echo(output.json_text(rows))",
     'click.echo(path if as_path else path.read_text(encoding="utf-8"), nl=as_path)',
-    'click.echo(cls(ctx.find_root().command, {}, "prx", "_PRX_COMPLETE").source())',
+    "click.echo(script.replace(*_CHANGES[shell]))",
     'click.echo(file.read_text(encoding="utf-8").partition("\\n")[2], nl=False)',
 )
 

@@ -63,7 +63,7 @@ class Terminal:
         """Read on until a text is shown that was not there at the last call; gives what was shown since then."""
         end = time.monotonic() + seconds
         while (at := self.text.find(text, self._seen)) < 0:
-            reading = time.monotonic() < end and self._read()
+            reading = time.monotonic() < end and self.read()
             assert reading, f"{text!r} is not in {self.text[self._seen :]!r}"
         before, self._seen = self._seen, at + len(text)
         return self.text[before : self._seen]
@@ -71,12 +71,13 @@ class Terminal:
     def end(self, seconds=20):
         """Read to the end of the command; gives its exit code."""
         end = time.monotonic() + seconds
-        while self._read():
+        while self.read():
             assert time.monotonic() < end, self.text
         return self.process.wait(10)
 
-    def _read(self):
-        if not select.select([self._ours], [], [], 1)[0]:
+    def read(self, seconds=1):
+        """Read what is there, or comes within this time; False where the command has ended."""
+        if not select.select([self._ours], [], [], seconds)[0]:
             return True
         try:
             self._bytes += (piece := os.read(self._ours, 65536))
