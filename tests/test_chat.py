@@ -240,6 +240,32 @@ def test_an_error_ends_no_chat_and_the_prompt_can_be_sent_again(tmp_path, home):
     assert prx("log", path.stem, env=home).stdout == "> hi\n\nbetter\n", "the later one took the place of the other"
 
 
+def test_ctrl_c_ends_an_answer_that_comes_whole(tmp_path, home):
+    with RawServer([HANG], response()) as server:
+        with Terminal("chat", "--no-stream", "--config", written(tmp_path, server.url), env=home) as terminal:
+            terminal.until(">")
+            terminal.type("hi", ENTER)
+            while not server.requests:
+                time.sleep(0.01)
+            terminal.type(CTRL_C)
+            terminal.until("(cut off)")
+            terminal.until(">")
+            terminal.type("/retry", ENTER)
+            terminal.until("hello")
+
+
+def test_a_chat_that_cannot_be_had_does_not_begin(home):
+    """It is said before somebody has written a message."""
+    for options, says in (
+        ((), "no provider is named"),
+        (("-m", "goq/x"), "did you mean 'groq'?"),
+        (("-p", "groq", "-m", "x"), "no API key"),
+    ):
+        with Terminal("chat", *options, env=home) as terminal:
+            assert terminal.end() == 1
+            assert says in terminal.text
+
+
 def test_commands(config, home, tmp_path):
     picture = tmp_path / "a.png"
     picture.write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\4\0\0\0\5")
@@ -299,6 +325,7 @@ def test_a_conversation_goes_on_with_its_own_model(config, home):
 def test_a_chat_is_gone_on_with_on_a_terminal(config, home):
     prx("chat", "--config", config, "What is 2+2?", env=home)
     with Terminal("chat", "--config", config, "--continue", env=home) as terminal:
+        terminal.until("(going on after 1 turn; the last: What is 2+2?)")
         terminal.until(">")
         terminal.type("What is 3+3?", ENTER)
         terminal.until("3 + 3 = 6.")

@@ -36,6 +36,14 @@ class Conversation:
         self.unanswered: Message | None = None  # what was said last, if its call has failed
         self._shown, self._asked, self._kept = shown, asked, kept
 
+    def check(self) -> None:
+        """Raise ConfigError or SpecError where the model cannot be called at all: before somebody writes a message."""
+        try:
+            self.client.accounts.choose(self.model)
+        except Error as error:
+            hints.add(error, self.client, self.model)
+            raise
+
     def go_on(self, turns: Sequence[dict[str, Any]], system: str | None) -> None:
         """Go on after these turns, as they are stored. system: a system message in place of the one before."""
         self.turns = [turn["messages"] for turn in turns]

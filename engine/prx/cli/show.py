@@ -81,9 +81,21 @@ class _Printer:
 
     def __init__(self, *, raw: bool, plainly: bool) -> None:
         self.open = ""  # kind of the text on the current line: "text", "thought" or ""
-        raw_text = raw or not sys.stdout.isatty()
-        self._text = output.Running(raw=True) if raw_text else _on_terminal(plainly=plainly)
+        self._made: output.Running | None = None
+        self._raw = raw or not sys.stdout.isatty()
+        self._plainly = plainly or self._raw or os.environ.get("TERM", "dumb") == "dumb"  # which writes nothing over
         self._thought = output.Running(raw=raw or not sys.stderr.isatty(), err=True, dim=True)
+
+    @property
+    def _text(self) -> output.Running:
+        """What prints the text, made when some has come."""
+        if self._made is None and self._plainly:
+            self._made = output.Running(raw=self._raw)
+        elif self._made is None:
+            from prx.cli.markdown import Rendered  # takes as long to import as the rest of the command
+
+            self._made = Rendered()
+        return self._made
 
     def piece(self, delta: Delta) -> None:
         if delta.reasoning:
@@ -116,14 +128,6 @@ class _Printer:
             output.note(f"(ended early: {reply.finish_reason})")
         if sys.stderr.isatty():
             output.note(_summary(reply))
-
-
-def _on_terminal(*, plainly: bool) -> output.Running:
-    if plainly or os.environ.get("TERM", "dumb") == "dumb":  # such a terminal cannot write over what it has shown
-        return output.Running(raw=False)
-    from prx.cli.markdown import Rendered  # takes as long to import as the rest of the command
-
-    return Rendered()
 
 
 def _summary(reply: Reply) -> str:

@@ -6,7 +6,7 @@ import os
 import sys
 
 from prx.cli import output, show, slash
-from prx.cli.conversation import Conversation, user
+from prx.cli.conversation import Conversation, text_of, user
 from prx.cli.lines import Plain, Reader
 from prx.errors import Error
 
@@ -16,6 +16,13 @@ _LEAVE = "(Ctrl-D or /exit leaves)"
 
 def talk(desk: slash.Desk, first: str, *, remember: bool) -> None:
     """Send what is typed, and run commands, until the end. first: a message to begin with; remember: keep what is typed for the next chats."""
+    talk = desk.conversation
+    talk.check()
+    if talk.turns:
+        count = len(talk.turns)
+        output.note(
+            f"(going on after {count} turn{'s' * (count != 1)}; the last: {output.line(text_of(talk.turns[-1][0])[:60])})"
+        )
     if first:
         _do(desk, first)
     typed = _reader(desk.conversation, remember=remember)
