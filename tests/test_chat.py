@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -522,7 +523,7 @@ def f():
 Then
 
  a  b
- ────
+ ─
  1  2
 
 The end.
@@ -542,8 +543,11 @@ def answered(text, tmp_path, home, *options, step=3, rows=24, columns=80):
 @pytest.mark.parametrize("step", [1, 7, 1000])
 def test_markdown_is_set_on_a_terminal(step, tmp_path, home):
     lines = screen(answered(ANSWER, tmp_path, home, step=step, rows=40), 40)
-    lines = [line.replace("━", "─") for line in lines]
-    assert lines[: len(SHOWN)] == SHOWN
+    lines = [re.sub("[━─]+", "─", line) for line in lines]
+    tables = {place for place, line in enumerate(SHOWN) if line[:2] in (" a", " 1", " ─") and "one" not in line}
+    for place, line in enumerate(SHOWN):
+        # How wide a table is differs between versions of rich.
+        assert lines[place].split() == line.split() if place in tables else lines[place] == line
     assert lines[len(SHOWN)].startswith("compatible/words")
 
 

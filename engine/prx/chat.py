@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple
 
 from prx.record import Record
 
@@ -134,22 +134,6 @@ class JsonText(str):
         return not self == other
 
     __hash__ = str.__hash__
-
-
-class ModelName(str):
-    """The name of a model in a provider's list. data: all that the list says of it; None where it says the name alone."""
-
-    __slots__ = ("data",)
-    data: dict[str, Any] | None
-
-    def __new__(cls, name: str, data: dict[str, Any] | None = None) -> Self:
-        """A name, and what is said of it."""
-        made = super().__new__(cls, name)
-        made.data = data
-        return made
-
-    def __getnewargs__(self) -> tuple[str, dict[str, Any] | None]:  # type: ignore[override]  # str has fewer
-        return str(self), self.data
 
 
 class Extra(Record):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from prx import doctor as checks
@@ -26,23 +28,24 @@ def models(
     if name:
         name, folders = options.by_name(name, folders)
     with options.client(config, folders) as client:
-        names = client.models(name)
+        rows = client.model_rows(name)
     if search:
-        names = _found(" ".join(search), names)
+        rows = _found(" ".join(search), rows)
+    names = [row["id"] for row in rows]
     if as_json:
-        output.print_json([{"id": each, "data": getattr(each, "data", None)} for each in names])
+        output.print_json(rows)
     else:
         output.echo("\n".join(map(output.line, names)), nl=bool(names))
         if not names:
             output.note("(the list is empty)")
 
 
-def _found(text: str, names: list[str]) -> list[str]:
-    """The names that have every word of a text in them. Raises ConfigError where none has."""
+def _found(text: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The models whose names have every word of a text in them. Raises ConfigError where none has."""
     words = text.lower().split()
-    found = [name for name in names if all(word in name.lower() for word in words)]
+    found = [row for row in rows if all(word in row["id"].lower() for word in words)]
     if not found:
-        raise ConfigError(f"no model matches {text!r}{nearest(text, names)}")
+        raise ConfigError(f"no model matches {text!r}{nearest(text, [row['id'] for row in rows])}")
     return found
 
 

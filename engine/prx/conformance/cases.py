@@ -110,7 +110,7 @@ def play(case: Case, client: Client, provider: str, model: str) -> dict[str, Any
     options: dict[str, Any] = {"retries": 0, **case.call}
     try:
         if case.ask == "models":
-            view["models"] = [str(name) for name in client.models(provider)]  # JMESPath knows no other text
+            view["models"] = client.models(provider)
         elif case.ask == "stream":
             with client.stream(model=ModelRef(provider, case.model or model), **options) as stream:
                 view["deltas"] = [plain(delta) for delta in stream]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from prx.chat import Call, Delta, ModelName, Reply
+from prx.chat import Call, Delta, Reply
 from prx.core.decode import Decoder
 from prx.core.fault import safely
 from prx.core.request import build, build_models
@@ -71,7 +71,7 @@ class NamesReader:
         self._spec = spec
         self._data: list[bytes] = []
         self._size = 0
-        self._names: list[str] = []
+        self._rows: list[dict[str, Any]] = []
 
     def feed(self, data: bytes) -> tuple[Sequence[Delta], Error | None]:
         self._data.append(data)
@@ -91,11 +91,11 @@ class NamesReader:
             )
         unique = dict.fromkeys(name.strip() for name in names if isinstance(name, str) and name.strip())
         known = _rows(body, unique.keys())
-        self._names = [ModelName(name, known.get(name)) for name in unique]
+        self._rows = [{"id": name, "data": known.get(name)} for name in unique]
         return (), None
 
-    def reply(self) -> list[str]:
-        return self._names
+    def reply(self) -> list[dict[str, Any]]:
+        return self._rows
 
     def partial(self) -> None:
         return None
