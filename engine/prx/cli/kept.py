@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -96,7 +95,7 @@ def _about(name: str, turn: dict[str, Any]) -> dict[str, Any]:
 
 def _new_path(folder: Path) -> Path:
     while True:
-        path = folder / f"{secrets.token_hex(4)}.jsonl"
+        path = folder / f"{os.urandom(4).hex()}.jsonl"
         with contextlib.suppress(FileExistsError):
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
             return path
