@@ -843,6 +843,19 @@ def test_a_proxy_shows_its_password_to_nobody():
     assert proxy_of("http://127.0.0.1:9/v1", "", {"http_proxy": "http://127.0.0.1:1"}) is None
 
 
+def test_what_a_list_says_of_a_model():
+    rows = [{"id": "a", "context_length": 8}, {"id": "b"}]
+
+    async def ask(url):
+        async with prx.AsyncClient(config={"providers": {"compatible": {"api_url": url}}}) as client:
+            return await client.models("compatible"), await client.model_rows("compatible")
+
+    with RawServer(response(200, {"data": rows})) as server:
+        names, found = asyncio.run(ask(server.url))
+    assert names == ["a", "b"]
+    assert found == [{"id": row["id"], "data": row} for row in rows]
+
+
 # ------------------------------------------------------------------ another event loop
 
 

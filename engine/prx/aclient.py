@@ -18,7 +18,14 @@ from prx.transport.asynchronous import AsyncHttp, AsyncResponse, Deadline
 from prx.wire import Head
 
 
-class AsyncClient(Calls[Coroutine[Any, Any, Reply], "AsyncStream", Coroutine[Any, Any, list[str]]]):
+class AsyncClient(
+    Calls[
+        Coroutine[Any, Any, Reply],
+        "AsyncStream",
+        Coroutine[Any, Any, list[str]],
+        Coroutine[Any, Any, list[dict[str, Any]]],
+    ]
+):
     """Calls any provider of its catalogue, on one event loop: the one on which it is first used.
 
     `chat` and `models` are awaited; `stream` gives an AsyncStream. A cancelled task closes its connection at once.
@@ -62,9 +69,13 @@ class AsyncClient(Calls[Coroutine[Any, Any, Reply], "AsyncStream", Coroutine[Any
 
     @sealed_coroutine
     async def _models(self, options: Options) -> list[str]:
+        return [row["id"] for row in await self._model_rows(options)]
+
+    @sealed_coroutine
+    async def _model_rows(self, options: Options) -> list[dict[str, Any]]:
         self.check_loop()
-        names: list[str] = await AsyncStream(self._session.begin_models(options), self).whole()
-        return names
+        rows: list[dict[str, Any]] = await AsyncStream(self._session.begin_models(options), self).whole()
+        return rows
 
     def _stream(self, run: Run) -> AsyncStream:
         stream = AsyncStream(run, self)

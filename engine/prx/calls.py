@@ -20,9 +20,10 @@ from prx.spec.loader import Loader
 ReplyT = TypeVar("ReplyT")
 StreamT = TypeVar("StreamT")
 NamesT = TypeVar("NamesT")
+RowsT = TypeVar("RowsT")
 
 
-class Calls(ABC, Generic[ReplyT, StreamT, NamesT]):
+class Calls(ABC, Generic[ReplyT, StreamT, NamesT, RowsT]):
     """The public methods of a client."""
 
     @sealed
@@ -126,6 +127,11 @@ class Calls(ABC, Generic[ReplyT, StreamT, NamesT]):
         return self._models(Options(model=provider, timeout=timeout, retries=0))
 
     @sealed
+    def model_rows(self, provider: str | None = None, *, timeout: float | None = 20.0) -> RowsT:
+        """As `models`, with what the list says of each model: {"id": its name, "data": its entry as it came, or None}."""
+        return self._model_rows(Options(model=provider, timeout=timeout, retries=0))
+
+    @sealed
     def plan(
         self,
         messages: Messages,
@@ -157,6 +163,9 @@ class Calls(ABC, Generic[ReplyT, StreamT, NamesT]):
 
     @abstractmethod
     def _models(self, options: Options) -> NamesT: ...
+
+    @abstractmethod
+    def _model_rows(self, options: Options) -> RowsT: ...
 
     @abstractmethod
     def _stream(self, run: Run) -> StreamT: ...

@@ -72,6 +72,12 @@ class Images(Record):
     max_total_bytes: int = 20_000_000
 
 
+class Chat(Record):
+    """[chat]: of the command `prx chat`; see the schema."""
+
+    log: bool = True
+
+
 class Config(Record):
     """The configuration, checked. `file`: its path, "" where there is none."""
 
@@ -81,6 +87,7 @@ class Config(Record):
     providers: Mapping[str, Settings] = NONE
     routes: tuple[Route, ...] = ()
     images: Images = Images()
+    chat: Chat = Chat()
 
 
 @sealed
@@ -139,6 +146,7 @@ def _checked(document: Document) -> Config:
         providers={name: Settings(name, **_wrapped(row)) for name, row in value.get("providers", {}).items()},
         routes=tuple(Route(**_wrapped(row)) for row in value.get("model_routes", ())),
         images=Images(**value.get("images", {})),
+        chat=Chat(**value.get("chat", {})),
     )
 
 
