@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import gc
 import os
+import socket
 import subprocess
 import sys
 import textwrap
 import threading
 import time
+import warnings
 
 import anyio
 import pytest
 from helpers.byte_server import DONE, FIN, HANG, RST, RawServer, delta, own_authority, response, stream
 
 import prx
-from prx.transport import asynchronous
+from prx.transport import addresses, asynchronous
 from prx.transport.origin import proxy_of
 
 ENDLESS = [*stream(delta("hel"), *[delta("."), 0.01] * 500)]
@@ -67,7 +70,7 @@ def test_a_stream_says_what_it_is_not_yet():
     async def main():
         with RawServer(stream(delta("hel"), 0.2, delta("lo", "stop"), DONE)) as server:
             async with client(server.url) as api, api.stream("hi", "compatible/m") as pieces:
-                with pytest.raises(prx.ConfigError, match="not ended yet"):
+                with pytest.raises(prx.ConfigError, match="has not ended yet"):
                     pieces.reply  # noqa: B018 - it raises
                 assert (await anext(pieces)).content == "hel"
                 assert pieces.partial.content == "hel"
@@ -164,6 +167,57 @@ def test_a_pause_between_attempts_is_ended_too():
                 return time.monotonic() - started
 
     assert run(main) < 2
+
+
+def test_a_fault_of_ours_closes_the_connection_too(monkeypatch):
+    async def main():
+        with RawServer([HANG]) as server:
+            async with client(server.url) as api:
+                monkeypatch.setattr(asynchronous.Incoming, "head", lambda *_: 1 // 0)
+                monkeypatch.setattr(server, "scripts", [[b"HTTP", HANG]])
+                with pytest.raises(ZeroDivisionError) as caught:
+                    await ask(api)
+                assert await left(server)
+                return (
+                    caught.value
+                )  # its frames hold the connection, so that it is not the garbage collector that closes it
+
+    run(main)
+
+
+def test_a_stream_may_be_closed_several_times():
+    """A pause and a connection that is being made are ended by a timeout, which can pass only once."""
+
+    async def ended(pieces):
+        task = asyncio.create_task(read(pieces))
+        await asyncio.sleep(0.2)
+        for _ in range(4):
+            await pieces.aclose()
+            await asyncio.sleep(0)
+        with pytest.raises(prx.Error):
+            await task
+
+    async def main():
+        with RawServer(response(429, {"error": {"message": "slow"}}, "retry-after: 5")) as server:
+            async with client(server.url) as api:
+                await ended(api.stream("hi", "compatible/m", retries=3))
+        with RawServer([HANG]) as server:  # it reads what begins TLS, and says nothing
+            async with client(server.url.replace("http:", "https:")) as api:
+                await ended(api.stream("hi", "compatible/m", retries=3))
+
+    run(main)
+
+
+def test_a_deadline_that_has_passed_before_the_connection_warns_of_nothing():
+    async def main():
+        async with client("http://127.0.0.1:1/v1") as api:
+            with pytest.raises(prx.ProviderTimeoutError, match="the deadline passed"):
+                await ask(api, deadline=1e-9)
+
+    with warnings.catch_warnings(record=True, action="always") as said:  # of a coroutine that was never awaited
+        run(main)
+        gc.collect()
+    assert [str(warning.message) for warning in said] == []
 
 
 async def side_by_side(*calls):
@@ -301,6 +355,25 @@ def test_connections_are_kept_bounded_and_closed_when_idle(monkeypatch):
     run(main)
 
 
+def test_each_kept_connection_has_its_own_time(monkeypatch):
+    """One that was kept just after a look at all of them is closed no later than the others."""
+    monkeypatch.setattr(asynchronous, "_IDLE_SECONDS", 1.0)
+
+    async def main():
+        with RawServer(response(), response(), [0.05, response()]) as server:
+            async with client(server.url) as api:
+                await ask(api)
+                await asyncio.gather(ask(api), ask(api))
+                (http,) = api._https.values()
+                (kept,) = http._kept.values()
+                started = time.monotonic()
+                while kept:  # noqa: ASYNC110 - nobody is told of it
+                    await asyncio.sleep(0.01)
+                return time.monotonic() - started
+
+    assert 0.9 < run(main) < 1.3  # half as long again, where all are looked at in even steps
+
+
 def test_a_kept_connection_that_the_server_closes_is_noticed():
     async def main():
         with RawServer([response(), 0.05, FIN]) as server:
@@ -315,6 +388,102 @@ def test_a_kept_connection_that_the_server_closes_is_noticed():
                 return server.connections
 
     assert run(main) == 3
+
+
+def test_a_cancelled_task_leaves_no_connection_open_to_a_host_with_a_name():
+    """Whenever it is cancelled, and without the garbage collector."""
+
+    async def main(place):
+        async with client(f"http://localhost:{place.getsockname()[1]}/v1") as api:
+            for rounds in range(60):
+                task = asyncio.create_task(ask(api))
+                for _ in range(rounds % 12):
+                    await asyncio.sleep(0)
+                await asyncio.sleep(0.0005 * (rounds % 3))
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            await asyncio.sleep(0.05)
+            came = []
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    came.append(place.accept()[0])
+            for sock in came:
+                sock.settimeout(1)
+                with sock:
+                    while sock.recv(65536):
+                        pass  # at the end of what it sent stands the end of the connection
+            return len(came)
+
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as place:
+        place.setblocking(False)
+        gc.disable()
+        try:
+            assert run(lambda: main(place)) > 10
+        finally:
+            gc.enable()
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_calls_that_are_ended_at_any_step_leave_nothing(tmp_path, scheme):
+    """Cancelled or closed after so many rounds of the loop: no task, no stream, no connection and no descriptor stays."""
+    tls, cert = own_authority(tmp_path) if scheme == "https" else (None, "")
+    script = [*stream(delta("hel"), 0.002, delta("lo", "stop"), DONE, 0.002)]
+
+    async def one(api, rounds):
+        pieces = api.stream("a" * (300_000 if rounds % 5 == 0 else 2), "compatible/m", retries=1)
+        task = asyncio.create_task(read(pieces))
+        for _ in range(rounds % 25):
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.001 * (rounds % 7))
+        if rounds % 3:
+            task.cancel()
+        else:
+            await pieces.aclose()
+        with contextlib.suppress(asyncio.CancelledError, prx.Error):
+            await task
+
+    async def main():
+        with RawServer(script, tls=tls) as server:
+            async with client(server.url, **({"ca_file": cert} if cert else {})) as api:
+                await read(api.stream("hi", "compatible/m"))
+                await asyncio.gather(*[one(api, rounds) for rounds in range(200)])
+                assert len(asyncio.all_tasks()) == 1
+                gc.collect()  # a task and its exception hold each other
+                assert len(api._streams) == 0
+            await asyncio.sleep(0.05)
+            gc.collect()
+            assert [each for each in gc.get_objects() if type(each) is asynchronous.Connection] == []
+            return server.connections
+
+    assert run(main) > 20
+
+
+def test_the_addresses_of_a_host_are_tried_in_turn(monkeypatch):
+    """One that refuses, then one that does not answer, then the right one; and where none is right, all are named."""
+    monkeypatch.setattr(addresses, "_NEXT_ADDRESS", 0.1)
+
+    async def main():
+        with RawServer() as server, socket.create_server(("127.0.0.1", 0), backlog=0) as silent, socket.socket() as one:
+            one.connect(silent.getsockname())  # the one that may wait there: the next gets no answer
+            ports = [1, silent.getsockname()[1], server.port]
+
+            async def resolved(*_args, **_options):
+                return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port)) for port in ports]
+
+            monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolved)
+            async with client("http://host.invalid/v1") as api:
+                assert (await ask(api)).content == "hello"
+                assert len(asyncio.all_tasks()) == 1
+                await api.aclose()
+                ports[1:] = [2]
+                with pytest.raises(prx.ProviderConnectionError, match="no server listens"):
+                    await ask(api)
+                ports[:] = []
+                with pytest.raises(prx.ProviderConnectionError, match="no address"):
+                    await ask(api)
+
+    run(main)
 
 
 class Tunnel(threading.Thread):
@@ -365,6 +534,20 @@ class Tunnel(threading.Thread):
         sink.close()
 
 
+def test_the_limit_of_connecting_is_that_of_tls_too(monkeypatch):
+    """asyncio has a limit of its own, 60 s, for the beginning of TLS."""
+    monkeypatch.setattr(asyncio.sslproto.constants, "SSL_HANDSHAKE_TIMEOUT", 0.2)
+
+    async def main():
+        with RawServer([HANG]) as server:
+            async with client(server.url.replace("http:", "https:")) as api:
+                with pytest.raises(prx.ProviderTimeoutError, match=r"sent nothing for 0\.6 s"):
+                    await ask(api, timeout=0.6)
+                assert await left(server)
+
+    run(main)
+
+
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_tls_through_a_proxy(tmp_path, scheme):
     context, cert = own_authority(tmp_path)
@@ -385,6 +568,39 @@ def test_tls_through_a_proxy(tmp_path, scheme):
         assert proxy.heads[0].startswith(f"CONNECT 127.0.0.1:{server.port} HTTP/1.1\r\n")
         assert "sk-secret-key" not in "".join(proxy.heads)
         assert "other-word" not in str(error)
+
+
+@pytest.mark.parametrize("scheme", ["socks5", "socks5h", "ftp"])
+def test_only_proxies_that_speak_http_are_spoken_to(scheme):
+    """Another one, with a port or without, is sent nothing: over http:// a request would show it the key."""
+
+    async def main():
+        with RawServer() as proxy:
+            for place in (f"127.0.0.1:{proxy.port}", "127.0.0.1"):
+                async with client("http://host.invalid/v1", proxy=f"{scheme}://{place}") as api:
+                    with pytest.raises(prx.ConfigError, match=f"'{scheme}' is neither http nor https") as caught:
+                        await ask(api)
+            assert proxy.connections == 0
+            return caught.value.hint
+
+    assert "SOCKS is for Client alone" in run(main)
+
+
+def test_a_certificate_of_a_proxy_that_nobody_trusts(tmp_path):
+    context, _ = own_authority(tmp_path)
+    with Tunnel(context) as proxy:
+
+        async def main():
+            async with client("https://host.invalid/v1", proxy=f"https://127.0.0.1:{proxy.port}") as api:
+                with pytest.raises(
+                    prx.ProviderConnectionError, match=r"the proxy https://127\.0\.0\.1:\d+: TLS fail"
+                ) as caught:
+                    await ask(api)
+            return caught.value
+
+        error = run(main)
+    assert "ca_file" in error.hint
+    assert not error.retryable
 
 
 def test_a_large_body_that_is_refused_early():
@@ -475,6 +691,131 @@ def test_a_child_leaves_its_parents_stream_alone():
     assert (done.stdout, done.returncode) == ("lo\n", 0), done.stderr[-2000:]
 
 
+CLOSED_IN_A_CHILD = """
+    import asyncio, os, sys, prx
+    config = {"providers": {"compatible": {"api_url": sys.argv[1], "api_key": "k"}}}
+    async def rest_of(pieces):
+        return "".join([piece.content async for piece in pieces])
+    async def main():
+        api = prx.AsyncClient(config=config, env={})
+        await api.chat("hi", "compatible/m")
+        kept = api.stream("hi", "compatible/m", timeout=3)
+        await anext(kept)
+        reading = asyncio.create_task(rest_of(kept))
+        await api.chat("hi", "compatible/m")
+        pausing = asyncio.create_task(api.chat("hi", "compatible/m", retries=1))
+        await asyncio.sleep(0.2)
+        child = os.fork()
+        if not child:
+            code = 1
+            try:
+                try:
+                    kept.aclose().send(None)
+                except StopIteration:
+                    api.aclose().send(None)
+                    code = 0
+            finally:
+                os._exit(code)
+        assert os.waitpid(child, 0)[1] == 0
+        reply = await api.chat("hi", "compatible/m", timeout=3)
+        print(await reading, (await pausing).content, reply.content)
+        await api.aclose()
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_child_that_closes_disturbs_nothing_of_its_parent():
+    """The child of a fork shares with its parent what the loop waits with, so that it must not touch it."""
+    slow = [*stream(delta("hel"), 1, delta("lo", "stop"), DONE)]
+    scripts = [
+        response(),
+        slow,
+        response(),
+        response(429, {"error": {"message": "slow"}}, "retry-after: 1"),
+        response(),
+    ]
+    with RawServer(*scripts) as server:
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(CLOSED_IN_A_CHILD), server.url],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert (done.stdout, done.returncode) == ("lo hello hello\n", 0), done.stderr[-2000:]
+    assert len(server.requests) == 6
+
+
+FIRST_USED_IN_A_CHILD = """
+    import asyncio, os, sys, prx
+    api = prx.AsyncClient(config={"providers": {"compatible": {"api_url": sys.argv[1], "api_key": "k"}}}, env={})
+    async def main():
+        async with api:
+            print((await api.chat("hi", "compatible/m")).content, flush=True)
+    child = os.fork()
+    assert not child or os.waitpid(child, 0)[1] == 0
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_client_that_was_made_before_a_fork_is_of_the_loop_it_is_first_used_on():
+    with RawServer(response()) as server:
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(FIRST_USED_IN_A_CHILD), server.url],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert (done.stdout, done.returncode) == ("hello\n" * 2, 0), done.stderr[-2000:]
+
+
+def test_a_client_and_a_stream_can_be_closed_when_their_loop_has_ended():
+    async def first(api):
+        await ask(api)
+        pieces = api.stream("hi", "compatible/m")
+        await anext(pieces)
+        return pieces
+
+    with RawServer(response(), [*stream(delta("hel"), end=False), HANG]) as server:
+        api = client(server.url)
+        pieces = asyncio.run(first(api))
+        with warnings.catch_warnings(action="ignore", category=ResourceWarning):  # asyncio's, for what was left open
+            asyncio.run(pieces.aclose())
+            asyncio.run(api.aclose())
+            del api, pieces
+            gc.collect()
+        assert server.left.wait(3)
+
+
+def test_a_task_that_its_loop_left_behind_ends_quietly():
+    ignored = []
+    with RawServer([HANG]) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "unraisablehook", lambda problem: ignored.append(problem.exc_value))
+        api, loop = client(server.url), asyncio.new_event_loop()
+        task = loop.create_task(ask(api))
+        loop.run_until_complete(asyncio.sleep(0.2))
+        task._log_destroy_pending = False
+        loop.close()
+        with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+            del api, task
+            gc.collect()
+        assert server.left.wait(3)
+    assert [error for error in ignored if not isinstance(error, ResourceWarning)] == []
+
+
+def test_only_its_own_loop_closes_what_is_open():
+    async def elsewhere(close):
+        with pytest.raises(prx.ConfigError, match="another event loop"):
+            await close()
+
+    async def main():
+        with RawServer([*stream(delta("hel"), 0.3, delta("lo", "stop"), DONE)]) as server:
+            async with client(server.url) as api, api.stream("hi", "compatible/m") as pieces:
+                await anext(pieces)
+                for thing in (api, pieces):
+                    await asyncio.to_thread(asyncio.run, elsewhere(thing.aclose))
+                return "".join([piece.content async for piece in pieces])
+
+    assert run(main) == "lo"
+
+
 def test_a_key_is_in_no_error_of_a_task():
     async def main():
         with RawServer(response(401, {"error": {"message": "wrong key sk-secret-key"}})) as server:
@@ -502,6 +843,19 @@ def test_a_proxy_shows_its_password_to_nobody():
     assert proxy_of("http://127.0.0.1:9/v1", "", {"http_proxy": "http://127.0.0.1:1"}) is None
 
 
+def test_what_a_list_says_of_a_model():
+    rows = [{"id": "a", "context_length": 8}, {"id": "b"}]
+
+    async def ask(url):
+        async with prx.AsyncClient(config={"providers": {"compatible": {"api_url": url}}}) as client:
+            return await client.models("compatible"), await client.model_rows("compatible")
+
+    with RawServer(response(200, {"data": rows})) as server:
+        names, found = asyncio.run(ask(server.url))
+    assert names == ["a", "b"]
+    assert found == [{"id": row["id"], "data": row} for row in rows]
+
+
 # ------------------------------------------------------------------ another event loop
 
 
@@ -513,6 +867,9 @@ def test_a_proxy_shows_its_password_to_nobody():
         (test_leaving_early_or_forgetting_stops_the_provider, ()),
         (test_a_kept_connection_that_the_server_closes_is_noticed, ()),
         (test_a_large_body_that_is_refused_early, ()),
+        (test_a_cancelled_task_leaves_no_connection_open_to_a_host_with_a_name, ()),
+        (test_a_stream_may_be_closed_several_times, ()),
+        (test_only_its_own_loop_closes_what_is_open, ()),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

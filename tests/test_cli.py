@@ -436,7 +436,49 @@ def test_models(config):
         "words-reasoner",
         "words-responses",
     ]
-    assert json.loads(prx("models", "--config", config, "--json").stdout)[0] == "words"
+    first, *_ = json.loads(prx("models", "--config", config, "--json").stdout)
+    assert (first["id"], first["data"]["id"]) == ("words", "words")
+
+
+def test_models_that_match(config):
+    assert prx("models", "--config", config, "--search", "WORDS son").stdout == "words-reasoner\n"
+    assert prx("models", "--config", config, "--search", "words", "--search", "son").stdout == "words-reasoner\n"
+    found = json.loads(prx("models", "--config", config, "--search", "reasoner", "--json").stdout)
+    assert [row["id"] for row in found] == ["words-reasoner"]
+    done = prx("models", "--config", config, "--search", "wrods")
+    assert (done.returncode, done.stderr) == (1, "prx: no model matches 'wrods'; did you mean 'words'?\n")
+
+
+LISTS = {
+    "data": ("compatible", {"object": "list", "data": [{"id": "a/x", "parent": "b"}, {"id": "b", "context_length": 8, "pricing": {"prompt": "0.1"}}]}),
+    "a prefix": ("gemini", {"models": [{"name": "models/b", "inputTokenLimit": 8}, {"name": "models/a/x"}]}),
+    "a bare list": ("compatible", [{"id": "b", "type": "chat"}, {"id": "a/x", "type": "chat"}]),
+    "names twice": ("compatible", {"data": [{"id": "b", "n": 1}, {"id": "b", "n": 2}, {"id": "a/x"}]}),
+    "another list beside": ("compatible", {"owners": [{"id": "b"}], "data": [{"id": "b", "n": 1}, {"id": "a/x"}]}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_what_a_list_says_of_a_model_is_kept(name, tmp_path):
+    """Also where another entry names the model, as its parent."""
+    provider, body = LISTS[name]
+    with RawServer(response(200, body)) as server:
+        (tmp_path / "c.toml").write_text(f'[providers.{provider}]\napi_url = "{server.url}"\napi_key = "k-of-mine"\n')
+        rows = json.loads(prx("models", provider, "--json", "--config", tmp_path / "c.toml").stdout)
+    entries = next(iter(entry for entry in body.values() if isinstance(entry, list) and len(entry) > 1)) if isinstance(body, dict) else body  # fmt: skip
+    named = {row["id"]: row["data"] for row in rows}
+    assert set(named) == {"a/x", "b"}
+    for model, data in named.items():
+        expected = next(entry for entry in entries if model in (entry.get("id"), entry.get("name", "")[7:]))
+        assert data == expected
+
+
+def test_a_list_of_names_alone(tmp_path):
+    listed = "spec: 1\nid: mine\nextends: openai-chat\nbase_url: URL\nmodels: {list: 'data'}\n"
+    with RawServer(response(200, {"data": ["a", "b"]})) as server:
+        (tmp_path / "mine.yaml").write_text(listed.replace("URL", server.url))
+        done = prx("models", tmp_path / "mine.yaml", "--json")
+    assert json.loads(done.stdout) == [{"id": "a", "data": None}, {"id": "b", "data": None}]
 
 
 def test_doctor(tmp_path):
@@ -530,8 +572,6 @@ def test_doctor_never_sends_one_providers_key_to_another(tmp_path):
 
 
 def test_completion():
-    script = prx("completion", "bash").stdout
-    assert "_PRX_COMPLETE=bash_complete" in script
     done = prx(env={"_PRX_COMPLETE": "bash_complete", "COMP_WORDS": "prx show gro", "COMP_CWORD": "2"})
     assert "groq" in done.stdout
 

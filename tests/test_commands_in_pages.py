@@ -1,6 +1,6 @@
 """Every command in the README and the pages, run as it stands, in a shell, against the demo's server.
 
-What a page's reader has is there: a provider file `mine.yaml`, a picture, a list of tools, changes in git. The servers and
+What a page's reader has is there: a provider file `mine.yaml`, a picture, a list of tools, changes in git, a conversation. The servers and
 hosts that pages name are the demo's server here, by configuration; `…` stands for a key, and the demo has a port of its own.
 """
 
@@ -27,11 +27,19 @@ ASIDE = {  # by a command in it: where a block is run, if not here
     "prx demo": "tests/test_demo.py and .ci/run, which installs prx from its files alone",
     "pytest -q": ".ci/run",
     "pip freeze": ".ci/run",
+    "pip install '.[chat]'": "tests/test_chat.py has it; pip would change what tests run in",
     "pip install '.[conformance]'": "the other command of the block: tests/test_conformance_command.py; pip would change what tests run in",
 }
 # Which pages call by name, and the models that they name.
 HOSTS = ("groq", "mistral", "llamacpp", "vllm", "litellm")
 MODELS = ["words", "llama-3.3-70b-versatile", "mistral-large-latest", "pixtral-large-latest", "my-model"]
+CONVERSATION = (
+    {"prx": 1, "id": "4f1c2a3b", "begun": "", "model": "mistral/mistral-large-latest", "first": "Say hello."},
+    {
+        "model": "mistral/mistral-large-latest", "system": "", "answered_by": "mistral/mistral-large-latest",
+        "messages": [{"role": "user", "content": "Say hello."}, {"role": "assistant", "content": "Hello!"}],
+    },
+)  # fmt: skip
 PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 TOOL = {
     "type": "function",
@@ -73,6 +81,9 @@ def place(tmp_path, demo):
     (config / "config.toml").write_text(
         "".join(f'[providers.{name}]\napi_key = "k"\napi_url = "{address}/v1"\nmodel = "words"\n' for name in HOSTS)
     )
+    kept = tmp_path / ".local" / "state" / "prx" / "conversations"
+    kept.mkdir(parents=True)
+    (kept / "4f1c2a3b.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in CONVERSATION))
     (tmp_path / "tools.json").write_text(json.dumps([TOOL]))
     (tmp_path / "photo.jpg").write_bytes(base64.b64decode(PICTURE))
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org", "-C", str(tmp_path)]

@@ -315,6 +315,49 @@ def test_proxies():
             )
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("host", ["127.0.0.1:1", "[::1]:1", "nobody.invalid:1"])
+def test_a_proxy_that_cannot_be_reached_is_named(scheme, host):
+    """The provider's own server may be well, so that nobody should look for the fault there."""
+    with pytest.raises(prx.ProviderConnectionError) as caught:
+        ask("", api=client(f"{scheme}://example.invalid/v1", proxy=f"http://me:secret-word@{host}"))
+    assert f"no connection to the proxy http://{host}: " in str(caught.value)
+    assert "HTTPS_PROXY" in caught.value.hint
+    assert caught.value.retryable
+    assert "secret-word" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "script", "message", "hint"),
+    [
+        (
+            None,
+            [b"SSH-2.0-OpenSSH_9.2\r\n\r\n", FIN],
+            "does not answer in HTTP/1.1 but with: SSH-2.0-OpenSSH_9.2",
+            "another service",
+        ),
+        (None, [b"HTTP/2.0 200 OK\r\n\r\n"], "does not answer in HTTP/1.1 but with: HTTP/2.0", "another service"),
+        ("http://a..b/v1", [FIN], "http://a..b: this host is not a name that can be looked up", "api_url"),
+        (f"http://{'a' * 70}.com/v1", [FIN], "this host is not a name that can be looked up", "api_url"),
+    ],
+)
+def test_what_is_no_server_of_http_is_told_in_words(url, script, message, hint):
+    with RawServer(script) as server, pytest.raises(prx.Error) as caught:
+        ask(url or server.url)
+    assert message in str(caught.value)
+    assert hint in caught.value.hint
+
+
+def test_a_stream_without_a_reply_says_why():
+    """One that has ended with an error cannot be read to its end any more."""
+    with RawServer(response(401, {"error": {"message": "no"}})) as server:
+        pieces = client(server.url).stream("hi", model="compatible/m", fallbacks=())
+        with pytest.raises(prx.AuthError):
+            next(pieces)
+        with pytest.raises(prx.ConfigError, match="has not ended yet, or ended with an error, or was closed"):
+            pieces.reply  # noqa: B018 - it raises
+
+
 # ------------------------------------------------------------------ what comes back
 
 

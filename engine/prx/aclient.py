@@ -18,7 +18,14 @@ from prx.transport.asynchronous import AsyncHttp, AsyncResponse, Deadline
 from prx.wire import Head
 
 
-class AsyncClient(Calls[Coroutine[Any, Any, Reply], "AsyncStream", Coroutine[Any, Any, list[str]]]):
+class AsyncClient(
+    Calls[
+        Coroutine[Any, Any, Reply],
+        "AsyncStream",
+        Coroutine[Any, Any, list[str]],
+        Coroutine[Any, Any, list[dict[str, Any]]],
+    ]
+):
     """Calls any provider of its catalogue, on one event loop: the one on which it is first used.
 
     `chat` and `models` are awaited; `stream` gives an AsyncStream. A cancelled task closes its connection at once.
@@ -29,12 +36,17 @@ class AsyncClient(Calls[Coroutine[Any, Any, Reply], "AsyncStream", Coroutine[Any
     def _prepare(self) -> None:
         self._https: dict[Network, AsyncHttp] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._made_in = forks.generation
+        self._made_in = forks.generation  # the process of its loop, once it has one
         self._streams: weakref.WeakSet[AsyncStream] = weakref.WeakSet()  # weak: one without a user is closed
         self.whole: set[AsyncStream] = set()  # the streams behind chat and models
 
     async def aclose(self) -> None:
-        """Close every connection. Running calls of other tasks, and streams that are being read, end with an Error."""
+        """Close every connection. Running calls of other tasks, and streams that are being read, end with an Error.
+
+        Raises ConfigError on another event loop than the client's, while that one is open.
+        """
+        if self.can_run:
+            self.check_loop()
         for stream in (*self._streams, *self.whole):
             stream.stop()
         https, self._https = self._https, {}
@@ -57,9 +69,13 @@ class AsyncClient(Calls[Coroutine[Any, Any, Reply], "AsyncStream", Coroutine[Any
 
     @sealed_coroutine
     async def _models(self, options: Options) -> list[str]:
+        return [row["id"] for row in await self._model_rows(options)]
+
+    @sealed_coroutine
+    async def _model_rows(self, options: Options) -> list[dict[str, Any]]:
         self.check_loop()
-        names: list[str] = await AsyncStream(self._session.begin_models(options), self).whole()
-        return names
+        rows: list[dict[str, Any]] = await AsyncStream(self._session.begin_models(options), self).whole()
+        return rows
 
     def _stream(self, run: Run) -> AsyncStream:
         stream = AsyncStream(run, self)
@@ -76,6 +92,11 @@ class AsyncClient(Calls[Coroutine[Any, Any, Reply], "AsyncStream", Coroutine[Any
 
     def check_loop(self) -> None:
         """Raises ConfigError where the running event loop is not this client's, or none runs."""
+        if self._loop is not None and self._made_in != forks.generation:  # asyncio says there that no loop runs
+            raise ConfigError(
+                "this AsyncClient was used before a fork",
+                hint="In the child of a fork, make an AsyncClient of its own.",
+            )
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -83,11 +104,17 @@ class AsyncClient(Calls[Coroutine[Any, Any, Reply], "AsyncStream", Coroutine[Any
                 "AsyncClient is used where no asyncio event loop runs",
                 hint="Use it in a coroutine that asyncio.run, or anyio with its asyncio backend, runs.",
             ) from None
-        self._loop = self._loop or loop
-        if self._loop is not loop or self._made_in != forks.generation:
+        if self._loop is None:
+            self._loop, self._made_in = loop, forks.generation
+        if self._loop is not loop:
             raise ConfigError(
                 "this AsyncClient is of another event loop", hint="Make an AsyncClient for each event loop."
             )
+
+    @property
+    def can_run(self) -> bool:
+        """Whether its event loop is still open, and of this process."""
+        return self._loop is not None and not self._loop.is_closed() and self._made_in == forks.generation
 
 
 class AsyncStream(Progress):
@@ -131,6 +158,8 @@ class AsyncStream(Progress):
 
     async def aclose(self) -> None:
         """Stop reading. A stream that has ended is not changed; reading any other one afterwards raises an Error."""
+        if self._client.can_run:
+            self._client.check_loop()
         self.stop()
 
     def stop(self) -> None:
@@ -138,7 +167,7 @@ class AsyncStream(Progress):
         self._pending.clear()
         if self._over:
             return
-        if self._is_read and self._deadline is not None:
+        if self._is_read and self._deadline is not None and self._client.can_run:
             self._deadline.stop()
             return
         self._cut = True
@@ -233,5 +262,5 @@ class AsyncStream(Progress):
     def __del__(self) -> None:
         # A stream without a user that was not closed. The garbage collector may run in another thread than the loop.
         loop = self._client._loop  # noqa: SLF001 - the two classes are one subject
-        if self._response is not None and loop is not None and not loop.is_closed():
+        if self._response is not None and loop is not None and self._client.can_run:
             loop.call_soon_threadsafe(self._response.abort)

@@ -20,9 +20,10 @@ from prx.spec.loader import Loader
 ReplyT = TypeVar("ReplyT")
 StreamT = TypeVar("StreamT")
 NamesT = TypeVar("NamesT")
+RowsT = TypeVar("RowsT")
 
 
-class Calls(ABC, Generic[ReplyT, StreamT, NamesT]):
+class Calls(ABC, Generic[ReplyT, StreamT, NamesT, RowsT]):
     """The public methods of a client."""
 
     @sealed
@@ -131,6 +132,11 @@ class Calls(ABC, Generic[ReplyT, StreamT, NamesT]):
         return self._models(Options(model=provider, timeout=timeout, retries=0))
 
     @sealed
+    def model_rows(self, provider: str | None = None, *, timeout: float | None = 20.0) -> RowsT:
+        """As `models`, with what the list says of each model: {"id": its name, "data": its entry as it came, or None}."""
+        return self._model_rows(Options(model=provider, timeout=timeout, retries=0))
+
+    @sealed
     def plan(
         self,
         messages: Messages,
@@ -164,13 +170,16 @@ class Calls(ABC, Generic[ReplyT, StreamT, NamesT]):
     def _models(self, options: Options) -> NamesT: ...
 
     @abstractmethod
+    def _model_rows(self, options: Options) -> RowsT: ...
+
+    @abstractmethod
     def _stream(self, run: Run) -> StreamT: ...
 
 
 class Progress:
     """The result of a stream.
 
-    reply     the Reply, after the end of the stream; before it, raises ConfigError
+    reply     the Reply, after the end of the stream; before it, and where there is none, raises ConfigError
     partial   the Reply with what has arrived so far
     """
 
@@ -180,7 +189,10 @@ class Progress:
     @property
     def reply(self) -> Reply:
         if self._result is None:
-            raise ConfigError("the stream has not ended yet: read it to its end first, or look at stream.partial")
+            raise ConfigError(
+                "the stream has no reply: it has not ended yet, or ended with an error, or was closed",
+                hint="Read it to its end first; stream.partial has what has arrived so far.",
+            )
         reply: Reply = self._result
         return reply
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _START_SECONDS = 1.0  # the longest time between the first step of a stream in another thread and its guard
 
 
-class Client(Calls[Reply, "Stream", list[str]]):
+class Client(Calls[Reply, "Stream", list[str], list[dict[str, Any]]]):
     """Calls any provider of its catalogue. Safe to share between threads."""
 
     _playback: Http | None = None  # used in place of the network by conformance, see conformance.run
@@ -61,8 +61,11 @@ class Client(Calls[Reply, "Stream", list[str]]):
         return reply
 
     def _models(self, options: Options) -> list[str]:
-        names: list[str] = self._whole(self._session.begin_models(options))
-        return names
+        return [row["id"] for row in self._model_rows(options)]
+
+    def _model_rows(self, options: Options) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self._whole(self._session.begin_models(options))
+        return rows
 
     def _whole(self, run: Run) -> Any:
         stream = self._stream(run)

@@ -48,12 +48,36 @@ def fill(text: str, values: Mapping[str, str]) -> str:
     return re.sub(_VARIABLE, value, text).replace("$${", "${")
 
 
+_MOST_SLIPS = 5  # of a long word; a third of its letters in a short one
+_LONGEST = 200  # characters of a word that is still compared: the work grows with the square
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A clause for a message about an unknown word: "; did you mean …?" with the nearest known word, or ""."""
+    """A clause for a message about an unknown word: "; did you mean …?" with the nearest known word, or "" where none is near:
+    where it takes more slips than somebody makes who means it.
+    """
     import difflib  # imported here: only errors need it
 
-    close = difflib.get_close_matches(word, list(known), 1, 0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    if len(word) > _LONGEST:
+        return ""
+    most = max(1, min(len(word) // 3, _MOST_SLIPS))
+    close = difflib.get_close_matches(word, list(known), 3, 0.6)
+    near = [(slips, place) for place, each in enumerate(close) if (slips := _slips(word, each)) <= most]
+    return f"; did you mean {close[min(near)[1]]!r}?" if near else ""
+
+
+def _slips(word: str, other: str) -> int:
+    """How many letters are missing, too many, wrong, or changed places with the next one."""
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for place, letter in enumerate(word, 1):
+        before, last, row = row, before, [place]
+        for at, wanted in enumerate(other, 1):
+            slips = min(before[at] + 1, row[at - 1] + 1, before[at - 1] + (letter != wanted))
+            if at > 1 and place > 1 and letter == other[at - 2] and word[place - 2] == wanted:
+                slips = min(slips, last[at - 2] + 1)
+            row.append(slips)
+    return row[-1]
 
 
 def clean(text: str) -> str:

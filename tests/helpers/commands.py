@@ -260,7 +260,7 @@ def _prepare(module: str) -> None:
         except ModuleNotFoundError:  # a plugin of pytest: the lowest versions run without those that they do not need
             continue
         for found in pkgutil.walk_packages(getattr(package, "__path__", ()), f"{name}.") if name == "prx" else ():
-            if not found.name.endswith(("__main__", "conformance.plugin")):
+            if not found.name.endswith(("__main__", "conformance.plugin", "cli.editing")):
                 importlib.import_module(found.name)
     from prx.conformance import cases
 

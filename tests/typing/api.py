@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import assert_type
+from typing import Any, assert_type
 
 import prx
 
@@ -20,6 +20,7 @@ def chat() -> None:
         if reply.usage is not None:
             assert_type(reply.usage.total_tokens, int | None)
         assert_type(client.models("x"), list[str])
+        assert_type(client.model_rows("x"), list[dict[str, Any]])
 
 
 def stream(client: prx.Client) -> Iterator[str]:
@@ -52,6 +53,7 @@ async def asynchronous() -> str:
         reply = await client.chat("hi", model="a/b", temperature=0, deadline=9.5)
         assert_type(reply, prx.Reply)
         assert_type(await client.models("x"), list[str])
+        assert_type(await client.model_rows("x"), list[dict[str, Any]])
         async with client.stream("hi", tools=[{"type": "function"}]) as pieces:
             assert_type(pieces, prx.AsyncStream)
             async for piece in pieces:

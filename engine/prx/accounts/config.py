@@ -105,6 +105,12 @@ class Serve(Record):
     log_bodies: bool = False
 
 
+class Chat(Record):
+    """[chat]: of the command `prx chat`; see the schema."""
+
+    log: bool = True
+
+
 class Config(Record):
     """The configuration, checked. `file`: its path, "" where there is none."""
 
@@ -115,6 +121,7 @@ class Config(Record):
     routes: tuple[Route, ...] = ()
     images: Images = Images()
     serve: Serve = Serve()
+    chat: Chat = Chat()
 
 
 @sealed
@@ -174,6 +181,7 @@ def _checked(document: Document) -> Config:
         routes=tuple(map(_route, value.get("model_routes", ()))),
         images=Images(**value.get("images", {})),
         serve=_serve(value.get("serve", {})),
+        chat=Chat(**value.get("chat", {})),
     )
 
 

@@ -11,14 +11,13 @@ from typing import Any
 
 import click
 
-from prx import images
 from prx.accounts.choose import ModelRef
 from prx.chat import Message, Reply
-from prx.cli import options, output, show
+from prx.cli import kept, lines, options, show
+from prx.cli.conversation import Conversation, chosen, restored, user
 from prx.client import Client
-from prx.errors import ConfigError, Error, NotFoundError
+from prx.errors import ConfigError
 from prx.session import Session
-from prx.text import nearest
 
 
 @click.command()
@@ -60,6 +59,15 @@ from prx.text import nearest
 @click.option("--retries", type=click.IntRange(0), metavar="N", help="Attempts beyond the first.")
 @click.option("--no-fallbacks", is_flag=True, help="Do not try fallbacks.")
 @click.option("--no-stream", is_flag=True, help="Request one whole answer instead of a stream.")
+@click.option("--continue", "last", is_flag=True, help="Go on with the last conversation.")
+@click.option(
+    "--resume",
+    metavar="ID",
+    shell_complete=options.complete_conversation,
+    help="Go on with this conversation: its id, or the beginning of it.",
+)
+@click.option("--no-log", is_flag=True, help="Do not keep this conversation.")
+@click.option("--plain", is_flag=True, help="Print Markdown as it is written, also on a terminal.")
 @click.option("--raw", is_flag=True, help="Print control characters in the text unchanged, also on a terminal.")
 @click.option("--json", "as_json", is_flag=True, help="Print the reply as JSON.")
 @click.option("--events", is_flag=True, help="Print each piece as a line of JSON, as it arrives.")
@@ -68,107 +76,108 @@ from prx.text import nearest
 def chat(
     prompt: tuple[str, ...], model: str | None, provider: str | None, system: str | None, several: bool, pictures: tuple[Path, ...],
     tools_file: Path | None, params: tuple[str, ...], timeout: float | None, deadline: float | None, retries: int | None,
-    no_fallbacks: bool, no_stream: bool, raw: bool, as_json: bool, events: bool, dry_run: bool, config: str | None, folders: tuple[str, ...],
+    no_fallbacks: bool, no_stream: bool, last: bool,
+    resume: str | None, no_log: bool, plain: bool, raw: bool, as_json: bool, events: bool, dry_run: bool, config: str | None, folders: tuple[str, ...],
 ) -> None:  # fmt: skip
-    """Call a model. The prompt is the argument, or standard input.
+    """Call a model. The prompt is the argument, or standard input; where both are there, what is read follows the argument.
+
+    On a terminal, without a prompt, a chat begins: /help lists its commands, Ctrl-C ends an answer, Ctrl-D leaves.
 
     \b
+    prx chat -m provider/model
     prx chat -m provider/model "Say hello."
-    git diff | prx chat -m provider/model -s "Write a commit message."
+    git diff | prx chat -m provider/model "Write a commit message."
     """
     if as_json and events:
         raise click.UsageError("--json and --events cannot be used together")
+    if last and resume:
+        raise click.UsageError("--continue and --resume cannot be used together")
     if provider:
         provider, folders = options.by_name(provider, folders)
     asking: dict[str, Any] = {"tools": _tools(tools_file), **_params(params)}
-    conversation: list[Message] = [{"role": "system", "content": system}] if system else []
+    typed = sys.stdin.isatty() and (several or not prompt) and not dry_run
+    texts = iter((" ".join(prompt),)) if typed else _prompts(" ".join(prompt), several)
+    path = kept.last() if last else kept.find(resume) if resume else None
+    turns = kept.turns(path) if path else []
     if dry_run:
-        session = options.session(config, folders)
-        if (text := next(_prompts(prompt, several), None)) is not None:
-            messages = [*conversation, _user(text, pictures)]
-            show.request(session, messages, _model(session, provider, model), asking, stream=not no_stream)
-        return
-    with options.client(config, folders) as client:
-        name = _model(client, provider, model)
-        limits = {
-            "timeout": timeout,
-            "deadline": deadline,
-            "retries": retries,
-            "fallbacks": () if no_fallbacks else None,
-        }
-        shown: Callable[..., Reply] = (
-            show.as_json if as_json else show.as_events if events else partial(show.as_text, raw=raw)
+        _dry_run(
+            options.session(config, folders),
+            texts,
+            turns,
+            system,
+            pictures,
+            provider,
+            model,
+            asking,
+            stream=not no_stream,
         )
-        for text in _prompts(prompt, several):
-            conversation.append(_user(text, pictures))
-            try:
-                reply = shown(client, conversation, name, {**asking, **limits}, stream=not no_stream)
-            except Error as error:
-                _near_models(error, client, name)
-                if not several or not sys.stdin.isatty():
-                    raise
-                output.echo(f"prx: {error}", err=True)
-                conversation.pop()
-                continue
-            conversation.append(reply.message)
+        return
+    limits = {"timeout": timeout, "deadline": deadline, "retries": retries, "fallbacks": () if no_fallbacks else None}
+    shown: Callable[..., Reply] = (
+        show.as_json if as_json else show.as_events if events else partial(show.as_text, raw=raw, plainly=plain or raw)
+    )
+    with options.client(config, folders) as client:
+        keep = not no_log and client.config.chat.log
+        talked = Conversation(
+            client,
+            _model(client, provider, model, turns),
+            partial(shown, stream=not no_stream),
+            {**asking, **limits},
+            kept.Kept(path) if keep else None,
+        )
+        talked.go_on(turns, system)
+        if typed:
+            from prx.cli.slash import Desk
+            from prx.cli.talk import talk
+
+            talk(Desk(talked, pictures), next(texts), remember=keep)
+            return
+        for text in texts:
+            talked.say(user(text, pictures))
             pictures = ()
+
+
+def _dry_run(
+    session: Session, texts: Iterator[str], turns: list[dict[str, Any]], system: str | None, pictures: Sequence[Path], provider: str | None,
+    model: str | None, asking: dict[str, Any], *, stream: bool,
+) -> None:  # fmt: skip
+    """Print the request of the first message."""
+    if (text := next(texts, None)) is not None:
+        before = [message for turn in turns for message in turn["messages"]]
+        if system is None and turns:
+            system = turns[-1]["system"]
+        first: list[Message] = [{"role": "system", "content": system}] if system else []
+        show.request(
+            session,
+            [*first, *before, user(text, pictures)],
+            _model(session, provider, model, turns),
+            asking,
+            stream=stream,
+        )
 
 
 # ------------------------------------------------------------------ arguments of the call
 
 
-def _model(client: Client | Session, provider: str | None, model: str | None) -> str | ModelRef | None:
-    """The model to call, from --provider and --model; None for the configuration's default."""
-    if provider is None:
-        return model
-    account = client.accounts.get(provider)
-    name = model or account.settings.model or account.definition.spec().models.default
-    if not name and client.config.provider in (provider, account.id):
-        name = client.config.model or ""
-    if not name:
-        raise ConfigError(
-            "no model is named",
-            provider=account.id,
-            hint=f"Add --model; `prx models {account.id}` lists the models.",
-        )
-    return ModelRef(provider, name)
+def _model(
+    client: Client | Session, provider: str | None, model: str | None, turns: list[dict[str, Any]]
+) -> str | ModelRef | None:
+    """The model to call: the one that the options name, else that of the turns before; None for the default."""
+    return restored(turns[-1]["model"]) if turns and not provider and not model else chosen(client, provider, model)
 
 
-def _prompts(prompt: tuple[str, ...], several: bool) -> Iterator[str]:
-    if prompt:
-        yield " ".join(prompt)
+def _prompts(prompt: str, several: bool) -> Iterator[str]:
+    """What is said: the prompt, and what standard input has. With --chat each of its lines is a message; otherwise all of it
+    follows the prompt, after an empty line.
+    """
     if several:
-        yield from _turns()
-    elif not prompt:
-        yield "" if sys.stdin.isatty() else _read(sys.stdin.read)
-
-
-def _turns() -> Iterator[str]:
-    """Lines of input that are not empty, until its end."""
-    while True:
-        if sys.stdin.isatty():
-            click.secho("> ", nl=False, bold=True, err=True)
-        line = _read(sys.stdin.readline)
-        if not line:
-            return
-        if line.strip():
-            yield line.rstrip("\n")
-
-
-def _read(read: Callable[[], str]) -> str:
-    try:
-        return read()
-    except UnicodeDecodeError:
-        raise ConfigError("standard input is not valid UTF-8") from None
-
-
-def _user(text: str, pictures: Sequence[Path]) -> Message:
-    if not text.strip():
-        raise ConfigError("the prompt is empty", hint="Write it as the argument, or on standard input.")
-    if not pictures:
-        return {"role": "user", "content": text}
-    shown = [{"type": "image_url", "image_url": {"url": images.read(path)}} for path in pictures]
-    return {"role": "user", "content": [{"type": "text", "text": text}, *shown]}
+        yield from (prompt,) if prompt else ()
+        while line := lines.text_of(sys.stdin.readline):
+            if line.strip():
+                yield line.rstrip("\n")
+        return
+    further = "" if sys.stdin.isatty() else lines.whole()
+    yield f"{prompt}\n\n{further}" if prompt and further.strip() else prompt or further
 
 
 def _tools(path: Path | None) -> list[dict[str, Any]] | None:
@@ -211,16 +220,3 @@ def _params(given: Sequence[str]) -> dict[str, Any]:
         except ValueError:
             params[name] = text
     return params
-
-
-def _near_models(error: Error, client: Client, model: str | ModelRef | None) -> None:
-    """Add a hint to the error of an unknown model: the nearest name in the provider's list."""
-    if not isinstance(error, NotFoundError) or "model" not in error.message.lower():
-        return
-    try:
-        account, name = client.accounts.choose(model)
-        known = client.models(account.settings.name or account.id, timeout=5)
-    except Error:
-        return
-    close = "" if name in known else nearest(name, known)
-    error.hint = f"{account.id} has no model {name!r}{close}" if close else error.hint

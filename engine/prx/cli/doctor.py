@@ -2,28 +2,51 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from prx import doctor as checks
 from prx.cli import options, output
+from prx.errors import ConfigError
+from prx.text import nearest
 
 
 @click.command()
 @click.argument("name", metavar="[ID|FILE]", required=False, shell_complete=options.complete_provider)
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.option(
+    "--search", metavar="WORDS", multiple=True, help="Only names with each of these words in them; case does not count."
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print as JSON, with all that the list says of each: [{id, data}]."
+)
 @options.settings
-def models(name: str | None, as_json: bool, config: str | None, folders: tuple[str, ...]) -> None:
+def models(
+    name: str | None, search: tuple[str, ...], as_json: bool, config: str | None, folders: tuple[str, ...]
+) -> None:
     """Print a provider's own list of its models."""
     if name:
         name, folders = options.by_name(name, folders)
     with options.client(config, folders) as client:
-        names = client.models(name)
+        rows = client.model_rows(name)
+    if search:
+        rows = _found(" ".join(search), rows)
+    names = [row["id"] for row in rows]
     if as_json:
-        output.print_json(names)
+        output.print_json(rows)
     else:
         output.echo("\n".join(map(output.line, names)), nl=bool(names))
         if not names:
             output.note("(the list is empty)")
+
+
+def _found(text: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The models whose names have every word of a text in them. Raises ConfigError where none has."""
+    words = text.lower().split()
+    found = [row for row in rows if all(word in row["id"].lower() for word in words)]
+    if not found:
+        raise ConfigError(f"no model matches {text!r}{nearest(text, [row['id'] for row in rows])}")
+    return found
 
 
 @click.command()

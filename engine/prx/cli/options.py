@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from prx import arguments
 from prx.cli import output
 from prx.client import Client
-from prx.errors import ConfigError
+from prx.errors import ConfigError, Error
 from prx.session import Session
 from prx.spec.files import SUFFIXES
 
@@ -66,14 +67,37 @@ def key(variable: str | None) -> str:
     return value
 
 
-def complete_provider(_ctx: click.Context, _param: click.Parameter, start: str) -> list[str]:
-    """Completes names of providers."""
-    return [name for name in Session({}, None, None).catalog.names if name.startswith(start)]
+def complete_provider(ctx: click.Context, _param: click.Parameter, start: str) -> list[str]:
+    """Completes names of providers, those of the configuration among them."""
+    given = ctx.params
+    try:
+        accounts = Session(given.get("config"), given.get("folders"), None).accounts
+    except Error:  # a faulty configuration is no reason to complete nothing
+        accounts = Session({}, None, None).accounts
+    return [name for name in dict.fromkeys(accounts.names) if name.startswith(start)]
 
 
 def complete_model(ctx: click.Context, param: click.Parameter, start: str) -> list[str]:
-    """Completes a model's name up to its slash: provider/."""
-    return [] if "/" in start else [f"{name}/" for name in complete_provider(ctx, param, start)]
+    """Completes a model's name: provider/, and behind it the models that conversations were had with. Nobody is asked for a
+    list: a key may be needed for that, and time.
+    """
+    if "/" not in start:
+        return [f"{name}/" for name in complete_provider(ctx, param, start)]
+    from prx.cli import kept
+
+    models = dict.fromkeys(str(row.about.get("model")) for row in kept.listed())
+    return [name for name in models if name.startswith(start)]
+
+
+def complete_conversation(_ctx: click.Context, _param: click.Parameter, start: str) -> list[CompletionItem]:
+    """Completes ids of conversations, with their first words."""
+    from prx.cli import kept
+
+    return [
+        CompletionItem(row.id, help=output.line(str(row.about.get("first"))))
+        for row in kept.listed()
+        if row.id.startswith(start)
+    ]
 
 
 def seconds(text: str) -> float:

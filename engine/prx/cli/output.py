@@ -51,15 +51,16 @@ def mask() -> Mask:
 
 def safe(text: str) -> str:
     """A text with keys masked, and with control characters other than tabs and line feeds escaped."""
-    return _escaped(mask().text(text))
+    return escaped(mask().text(text))
 
 
 def line(text: str) -> str:
     """As `safe`, in one line: also tabs and line feeds are escaped."""
-    return _escaped(mask().text(text)).replace("\n", "\\n").replace("\t", "\\t")
+    return escaped(mask().text(text)).replace("\n", "\\n").replace("\t", "\\t")
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """A text with all that may command a terminal escaped; keys are not masked."""
     return _COMMANDS.sub(lambda match: match[0].encode("unicode_escape").decode(), text.replace("\r\n", "\n"))
 
 
@@ -74,7 +75,7 @@ def _print(text: str, *, nl: bool, err: bool, **style: Any) -> None:
 
 def file(text: str) -> None:
     """Print the text of a file: unchanged, but on a terminal with control characters escaped."""
-    click.echo(_escaped(text) if sys.stdout.isatty() else text, nl=False, color=True)
+    click.echo(escaped(text) if sys.stdout.isatty() else text, nl=False, color=True)
 
 
 def note(text: str) -> None:
@@ -89,8 +90,8 @@ def json_text(value: Any, indent: int | None = None) -> str:
     return _UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
-def print_json(value: Any) -> None:
-    click.echo(json_text(value, indent=2))
+def print_json(value: Any, indent: int | None = 2) -> None:
+    click.echo(json_text(value, indent))
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -131,17 +132,20 @@ class Running:
     def end(self) -> None:
         """The text has ended: print what was held back."""
         rest = self._flow.rest() if self._flow else ""
-        self._show(rest if self._raw else _escaped(self._return + rest), escape=False)
+        self._show(rest if self._raw else escaped(self._return + rest), escape=False)
         self._return = ""
 
     def _show(self, text: str, *, escape: bool = True) -> None:
         if escape and not self._raw:
             text = self._return + text
             self._return = text[len(text.removesuffix("\r")) :]
-            text = _escaped(text.removesuffix("\r"))
+            text = escaped(text.removesuffix("\r"))
         if text:
-            stream = sys.stderr if self._err else sys.stdout
-            styled = click.style(text, **self._style) if self._style and stream.isatty() else text
-            # color: otherwise click removes escape sequences from a raw text where the output is not a terminal.
-            click.echo(styled, nl=False, err=self._err, color=self._raw or None)
-            stream.flush()
+            self._write(text)
+
+    def _write(self, text: str) -> None:
+        stream = sys.stderr if self._err else sys.stdout
+        styled = click.style(text, **self._style) if self._style and stream.isatty() else text
+        # color: otherwise click removes escape sequences from a raw text where the output is not a terminal.
+        click.echo(styled, nl=False, err=self._err, color=self._raw or None)
+        stream.flush()

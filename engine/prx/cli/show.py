@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -11,13 +14,34 @@ import click
 from prx.accounts.choose import ModelRef
 from prx.chat import Delta, Message, Reply, ToolCallDelta, plain
 from prx.cli import output
-from prx.client import Client
+from prx.client import Client, Stream
 from prx.core.request import build
 from prx.errors import ConfigError, Error
 from prx.mask import Flow
 from prx.session import Options, Session
 
 _TEXTS = ("content", "reasoning", "refusal")  # fields of a delta whose texts continue in later deltas
+
+
+class CutOffError(KeyboardInterrupt):
+    """Ctrl-C has ended an answer. partial: what had come of it."""
+
+    def __init__(self, partial: Reply) -> None:
+        super().__init__()
+        self.partial = partial
+
+
+@contextmanager
+def _streamed(
+    client: Client, messages: list[Message], model: str | ModelRef | None, asked: dict[str, Any]
+) -> Iterator[Stream]:
+    """The stream of a call; Ctrl-C closes its connection. Raises Error and CutOffError."""
+    deltas = client.stream(messages, model, **asked)
+    try:
+        with deltas:
+            yield deltas
+    except KeyboardInterrupt:
+        raise CutOffError(deltas.partial) from None
 
 
 def as_text(
@@ -28,20 +52,24 @@ def as_text(
     *,
     stream: bool,
     raw: bool = False,
+    plainly: bool = True,
 ) -> Reply:
-    """Print the text on stdout as it arrives; reasoning and remarks, dimmed, on stderr."""
+    """Print the text on stdout as it arrives; reasoning and remarks, dimmed, on stderr.
+
+    plainly: print Markdown as it is written, also on a terminal
+    """
+    printer = _Printer(raw=raw, plainly=plainly)
     if not stream:
         reply = client.chat(messages, model, **asked)
-        printer = _Printer(raw=raw)
         printer.piece(Delta(reply.message.get("content"), reply.reasoning))
         printer.end(reply)
         return reply
-    printer = _Printer(raw=raw)
-    with client.stream(messages, model, **asked) as deltas:
+    with _streamed(client, messages, model, asked) as deltas:
         try:
             for delta in deltas:
                 printer.piece(delta)
-        except Error:
+        except (Error, KeyboardInterrupt):
+            deltas.close()  # first of all: nothing more of this answer is wanted, or paid for
             printer.newline()
             raise
     printer.end(deltas.reply)
@@ -51,10 +79,23 @@ def as_text(
 class _Printer:
     """Prints text and reasoning, with a line break between them; they go to different streams, so each can be piped."""
 
-    def __init__(self, *, raw: bool) -> None:
+    def __init__(self, *, raw: bool, plainly: bool) -> None:
         self.open = ""  # kind of the text on the current line: "text", "thought" or ""
-        self._text = output.Running(raw=raw or not sys.stdout.isatty())
+        self._made: output.Running | None = None
+        self._raw = raw or not sys.stdout.isatty()
+        self._plainly = plainly or self._raw or os.environ.get("TERM", "dumb") == "dumb"  # which writes nothing over
         self._thought = output.Running(raw=raw or not sys.stderr.isatty(), err=True, dim=True)
+
+    @property
+    def _text(self) -> output.Running:
+        """What prints the text, made when some has come."""
+        if self._made is None and self._plainly:
+            self._made = output.Running(raw=self._raw)
+        elif self._made is None:
+            from prx.cli.markdown import Rendered  # takes as long to import as the rest of the command
+
+            self._made = Rendered()
+        return self._made
 
     def piece(self, delta: Delta) -> None:
         if delta.reasoning:
@@ -101,7 +142,7 @@ def as_json(
     if not stream:
         reply = client.chat(messages, model, **asked)
     else:
-        with client.stream(messages, model, **asked) as deltas:
+        with _streamed(client, messages, model, asked) as deltas:
             for _ in deltas:
                 pass
         reply = deltas.reply
@@ -115,7 +156,7 @@ def as_events(
     if not stream:
         raise ConfigError("--events needs a stream", hint="Leave out --no-stream, or use --json.")
     pieces = _Pieces()
-    with client.stream(messages, model, **asked) as deltas:
+    with _streamed(client, messages, model, asked) as deltas:
         try:
             for delta in deltas:
                 pieces.show(delta)

@@ -5,7 +5,7 @@ Everything else of a call (attempts, retries, fallbacks, errors, keys) is in cor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from prx.chat import Call, Delta, Reply
@@ -43,6 +43,9 @@ if TYPE_CHECKING:  # at import, creating a Protocol class takes as long as the r
 
         def partial(self) -> Reply | None:
             """The part of the answer that goes with an error; None where nothing has arrived."""
+
+
+_DEPTH = 3  # how deep in a body its list of models may be
 
 
 class CallKind(Record):
@@ -90,24 +93,53 @@ class NamesReader(BodyReader):
 
     def __init__(self, spec: Spec, call: Call, target: Target, head: Head, new_id: Callable[[], str]) -> None:
         super().__init__(spec, call, target, head, new_id)
-        self._names: list[str] = []
+        self._rows: list[dict[str, Any]] = []
 
     def end(self) -> tuple[Sequence[Delta], Error | None]:
         try:
-            (names,) = safely(
-                self._spec.models.list.run, parsed(b"".join(self._data).decode("utf-8", "replace")), self._spec
-            )
+            body = parsed(b"".join(self._data).decode("utf-8", "replace"))
+            (names,) = safely(self._spec.models.list.run, body, self._spec)
         except ProtocolError as error:
             return (), error
         if not isinstance(names, list):
             return (), ProtocolError(
                 "the answer has no list of models where models.list looks for it", provider=self._spec.id
             )
-        self._names = list(dict.fromkeys(name.strip() for name in names if isinstance(name, str) and name.strip()))
+        unique = dict.fromkeys(name.strip() for name in names if isinstance(name, str) and name.strip())
+        known = _rows(body, unique.keys())
+        self._rows = [{"id": name, "data": known.get(name)} for name in unique]
         return (), None
 
-    def reply(self) -> list[str]:
-        return self._names
+    def reply(self) -> list[dict[str, Any]]:
+        return self._rows
+
+
+def _rows(body: Any, names: Collection[str]) -> dict[str, dict[str, Any]]:
+    """{name: all that a list of models says of it}. The list is the one that has most of the names under one key."""
+    found: dict[str, dict[str, Any]] = {}
+    for rows in _lists(body, _DEPTH):
+        by_key: dict[str, dict[str, dict[str, Any]]] = {}
+        for row in rows:
+            for key, value in row.items():
+                for name in _spellings(value):
+                    if name in names:
+                        by_key.setdefault(key, {}).setdefault(name, row)
+        found = max((found, *by_key.values()), key=len)
+    return found
+
+
+def _spellings(value: Any) -> tuple[str, ...]:
+    """A text as it is, and without a prefix such as models/, which files take off."""
+    return (value.strip(), value.strip().partition("/")[2]) if isinstance(value, str) else ()
+
+
+def _lists(value: Any, depth: int) -> Iterator[list[dict[str, Any]]]:
+    """The lists of objects in a body, down to a depth."""
+    if isinstance(value, list):
+        yield [row for row in value if isinstance(row, dict)]
+    elif isinstance(value, dict) and depth:
+        for inner in value.values():
+            yield from _lists(inner, depth - 1)
 
 
 CHAT = CallKind("chat", build, Decoder, falls_back=True)

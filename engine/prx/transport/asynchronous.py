@@ -15,7 +15,7 @@ import ssl
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from urllib3.util.wait import wait_for_read
@@ -24,8 +24,9 @@ from prx import forks
 from prx.errors import Error
 from prx.record import Record
 from prx.spec.model import Limits
+from prx.transport.addresses import dial
 from prx.transport.answer import DRAIN_SECONDS, Answer
-from prx.transport.failures import Phase, translated
+from prx.transport.failures import Phase, translated, unreachable_proxy
 from prx.transport.http11 import DrippingError, Incoming, head_of
 from prx.transport.origin import Origin, Proxy, origin_of, proxy_of, remembered
 from prx.transport.outgoing import check_sendable, head_of_request
@@ -35,7 +36,10 @@ _BLOCK = 65536
 _MOST_UNREAD = 4 * _BLOCK  # unread bytes of a connection; with more, reading from the socket is paused
 _MOST_KEPT = 256  # connections of one origin
 _IDLE_SECONDS = 60.0  # how long an unused connection is kept; servers close theirs after 5 to 350
-_NEXT_ADDRESS = 0.25  # seconds until a host's next address is tried, too (RFC 8305)
+_LATER = (
+    1.0  # seconds that asyncio's own limit for the beginning of TLS, 60 s as a rule, comes after that of connecting
+)
+_SWEEP_SECONDS = 0.1  # the shortest time between two looks at them
 
 
 class Deadline:
@@ -67,13 +71,13 @@ class Deadline:
         if self.end is not None:
             self.end()
 
-    async def within(self, seconds: float, work: Any) -> Any:
-        """Await `work` for at most so many seconds, and not after the deadline. Raises TimeoutError."""
+    async def within(self, seconds: float, work: Callable[[], Awaitable[Any]]) -> Any:
+        """Await what `work` gives for at most so many seconds, and not after the deadline. Raises TimeoutError."""
         self.check()
         async with asyncio.timeout(max(0.0, min(seconds, self.remaining))) as scope:
-            self.end = functools.partial(scope.reschedule, 0.0)
+            self.end = functools.partial(_end_now, scope)
             try:
-                return await work
+                return await work()
             finally:
                 self.end = None
 
@@ -82,7 +86,7 @@ class Deadline:
         if seconds >= self.remaining or self.stopped:
             return False
         try:
-            await self.within(math.inf, asyncio.sleep(seconds))
+            await self.within(math.inf, functools.partial(asyncio.sleep, seconds))
         except TimeoutError:
             return False
         return True
@@ -106,6 +110,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def __init__(self, loop: asyncio.AbstractEventLoop, buffer: memoryview) -> None:
         self._loop, self._buffer = loop, buffer
+        self._made_in = forks.generation
         self._data = b""
         self._ended = self._reading_paused = self._writing_paused = False
         self._failed: Exception | None = None
@@ -190,6 +195,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def abort(self) -> None:
         """Close at once, without sending what is left; a task that waits for bytes gets the end."""
+        # Parent and child of a fork share the list of sockets that the loop waits for: the child would take this one off it.
+        if self._made_in != forks.generation or self._loop.is_closed():
+            return
         self._cancel_timer()
         self.transport.abort()
 
@@ -273,15 +281,13 @@ class AsyncHttp:
             whole = await connection.send(head, request.body, limits.first_byte, deadline)
             incoming = await _head(connection, limits.first_byte, deadline)
             incoming.broken_off = not whole
-        except Exception as error:
+        except BaseException as error:
+            if connection is not None:
+                connection.abort()
+            if not isinstance(error, Exception):  # the task was cancelled
+                raise
             failed = translated(error, request.url, phase, limits, deadline)
-        except BaseException:  # the task was cancelled
-            if connection is not None:
-                connection.abort()
-            raise
         if failed is not None:
-            if connection is not None:
-                connection.abort()
             raise failed  # outside the handler, so that its traceback has no frames of libraries, which hold the key
         assert connection is not None
         return AsyncResponse(incoming, connection, self._keep, route.kept, request.url, limits, deadline)
@@ -324,35 +330,54 @@ class AsyncHttp:
                 connection = kept.popleft()
                 connection.on_lost = None
                 connection.abort()
-        self._sweeping = any(self._kept.values())
-        if self._sweeping:
-            self._loop.call_later(_IDLE_SECONDS / 2, _sweep, weakref.ref(self))
+        longest = min((kept[0].kept_at for kept in self._kept.values() if kept), default=None)
+        self._sweeping = longest is not None
+        if longest is not None:
+            self._loop.call_later(max(_SWEEP_SECONDS, longest - oldest), _sweep, weakref.ref(self))
 
     async def _connect(self, route: Route, limits: Limits, deadline: Deadline) -> Connection:
         connection = Connection(self._loop, self._buffer)
         try:
-            await deadline.within(limits.connect, self._open(connection, route))
+            await deadline.within(
+                limits.connect, functools.partial(self._open, connection, route, limits.connect + _LATER)
+            )
         except BaseException:
             if hasattr(connection, "transport"):
                 connection.abort()
             raise
         return connection
 
-    async def _open(self, connection: Connection, route: Route) -> None:
+    async def _open(self, connection: Connection, route: Route, tls_limit: float) -> None:
         """Connect, through the proxy if there is one, and start TLS for https."""
         first: Origin | Proxy = route.proxy or route.origin
-        tls = self._tls if first.scheme == "https" else None
-        more: dict[str, Any] = {"ssl": tls, "server_hostname": first.host if tls else None}
-        if not first.is_address and isinstance(self._loop, asyncio.BaseEventLoop):  # uvloop's has no such parameter
-            more["happy_eyeballs_delay"] = _NEXT_ADDRESS
-        await self._loop.create_connection(lambda: connection, first.host, first.port, **more)
+        try:
+            await self._reach(connection, first, tls_limit)
+        except OSError as error:
+            if route.proxy is None:
+                raise
+            place = f"{first.scheme}://{first.bracketed}:{first.port}"
+            raise unreachable_proxy(place, error.with_traceback(None)) from None
         if route.proxy is not None and route.origin.scheme == "https":
             await _tunnel(connection, route.origin, route.proxy)
             upgraded = await self._loop.start_tls(
-                connection.transport, connection, self._tls, server_hostname=route.origin.host
+                connection.transport,
+                connection,
+                self._tls,
+                server_hostname=route.origin.host,
+                ssl_handshake_timeout=tls_limit,
             )
             assert upgraded is not None
             connection.connection_made(upgraded)
+
+    async def _reach(self, connection: Connection, server: Origin | Proxy, tls_limit: float) -> None:
+        more: dict[str, Any] = {}
+        if server.scheme == "https":
+            more = {"ssl": self._tls, "server_hostname": server.host, "ssl_handshake_timeout": tls_limit}
+        if server.is_address:
+            await self._loop.create_connection(lambda: connection, server.host, server.port, **more)
+        else:
+            sock = await dial(self._loop, server.host, server.port)
+            await self._loop.create_connection(lambda: connection, sock=sock, **more)
 
     @functools.cached_property
     def _tls(self) -> ssl.SSLContext:
@@ -474,6 +499,12 @@ async def _tunnel(connection: Connection, origin: Origin, proxy: Proxy) -> None:
         raise OSError(f"the proxy answered {incoming.status} to CONNECT")
     if incoming.early:
         raise OSError("the proxy sent more than its answer")
+
+
+def _end_now(scope: asyncio.Timeout) -> None:
+    """Let a timeout pass now; one that has passed already cannot be changed."""
+    if not scope.expired():
+        scope.reschedule(0.0)
 
 
 def _looking_at(sock: Any) -> Callable[[], bool]:

@@ -31,7 +31,7 @@ from prx.record import Record
 from prx.spec.model import Limits
 from prx.transport import proxies
 from prx.transport.dialing import dial
-from prx.transport.failures import Phase, translated
+from prx.transport.failures import Phase, translated, unreachable_proxy
 from prx.transport.http11 import DrippingError, Incoming, ToEnd
 from prx.transport.origin import origin_of, remembered
 from prx.transport.outgoing import check_sendable, head_of_request, revealed, target_of
@@ -202,7 +202,12 @@ def _open_guarded(pool: Any, connection: Any, guard: Guard) -> None:
     """Connect in place of urllib3, and give the guard a duplicate of the socket, so that it can also end the handshakes
     of TLS and of a proxy, during which urllib3 has the socket.
     """
-    sock = dial(connection._dns_host, connection.port, connection.socket_options, connection.timeout, guard)
+    try:
+        sock = dial(connection._dns_host, connection.port, connection.socket_options, connection.timeout, guard)
+    except OSError as error:
+        if pool.proxy is None or isinstance(error, TimeoutError):
+            raise
+        raise unreachable_proxy(f"{pool.proxy.scheme}://{pool.proxy.netloc}", error) from None
     sys.audit("http.client.connect", connection, connection.host, connection.port)  # as urllib3 does
     tls = isinstance(connection, HTTPSConnection)
     if tls:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import ssl
-from http.client import HTTPException
+from http.client import BadStatusLine, HTTPException, RemoteDisconnected, UnknownProtocol
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
@@ -64,11 +64,17 @@ def _failure(error: Exception, url: str, phase: Phase, limits: Limits, guard: Gu
             f"{place} {failed_to} {getattr(limits, phase):g} s",
             hint=f"transport.{phase} in the provider's file, or timeout, sets how long prx waits.",
         )
-    if not isinstance(error, _BROKEN) and isinstance(error, UnicodeError | ValueError):
-        return ConfigError(f"{place}: the request cannot be sent: {type(error).__name__}")
+    if not isinstance(error, _BROKEN) and isinstance(error, ValueError):
+        return _unsendable(error, place, phase)
     if not isinstance(error, _BROKEN):
         raise error
     return _broken(error, place, phase)
+
+
+def _unsendable(error: ValueError, place: str, phase: Phase) -> Error:
+    if isinstance(error, UnicodeError) and phase == "connect":  # Python encodes a host before it looks it up
+        return ConfigError(f"{place}: this host is not a name that can be looked up", hint="Check api_url and proxy.")
+    return ConfigError(f"{place}: the request cannot be sent: {type(error).__name__}")
 
 
 def _broken(error: Exception, place: str, phase: Phase) -> Error:
@@ -98,11 +104,27 @@ def _connection(error: Exception, place: str) -> Error:
             f"no server listens at {place}: connection refused",
             hint=f"Is the server running? Check with: curl -i {place}/v1/models",
         )
+    if isinstance(error, BadStatusLine | UnknownProtocol) and not isinstance(error, RemoteDisconnected):
+        return ProviderConnectionError(
+            f"{place} does not answer in HTTP/1.1 but with: {_reason(error)}",
+            hint="Does the port belong to another service? Where the server speaks TLS, write https://.",
+        )
     return ProviderConnectionError(f"{place}: the connection failed: {_reason(error)}")
+
+
+def unreachable_proxy(place: str, error: OSError) -> Error:
+    """The Error for a proxy to which no connection can be made; `place` is its URL without a login."""
+    if isinstance(error, ssl.SSLError):
+        return _tls(error, f"the proxy {place}")
+    return ProviderConnectionError(
+        f"no connection to the proxy {place}: {_reason(error)}",
+        hint="Check proxy in the configuration, or HTTPS_PROXY, HTTP_PROXY and ALL_PROXY in the environment.",
+    )
 
 
 def _reason(error: Exception) -> str:
     """The first line of the innermost message of an exception; urllib3 nests three. At most 200 characters."""
     inner = error.args[-1] if error.args else error
     text = str(inner) if isinstance(inner, Exception) else str(error)
-    return (text.splitlines() or [type(error).__name__])[0][:200]
+    unnamed = "the other side closed it" if isinstance(error, ConnectionError) else type(error).__name__
+    return (text.splitlines() or [unnamed])[0][:200]

@@ -15,6 +15,7 @@ from prx.transport import proxies
 
 _PORTS = {"http": 80, "https": 443}
 _IN_A_TARGET = "!#$%&'()*+,/:;=?@[]~"  # characters that are not percent-encoded
+_PROXIES = "Check proxy, HTTPS_PROXY and ALL_PROXY: AsyncClient takes http:// and https://; SOCKS is for Client alone."
 _MAX_CACHED = 1000  # URLs; there may be any number of them, since a URL may contain a model's name
 T = TypeVar("T")
 
@@ -71,16 +72,17 @@ def origin_of(url: str) -> tuple[Origin, str]:
 
 
 def proxy_of(url: str, configured: str, environ: Mapping[str, str]) -> Proxy | None:
-    """The proxy for a URL: the configured one, or the environment's. Raises ConfigError."""
+    """The proxy of an AsyncClient for a URL: the configured one, or the environment's. Raises ConfigError."""
     try:
         proxy = configured or proxies.of_environment(url, environ)
         if not proxy:
             return None
         parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        default = _PORTS[parts.scheme]  # a port does not make a server of another protocol one of HTTP
         login = Secret(f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else "")
-        return Proxy(parts.scheme, _host(parts.hostname or ""), parts.port or _PORTS[parts.scheme], login)
+        return Proxy(parts.scheme, _host(parts.hostname or ""), parts.port or default, login)
     except (ValueError, KeyError) as error:
-        raise _unusable("the proxy", error) from None
+        raise _unusable("the proxy", error, _PROXIES) from None
 
 
 def remembered(routes: dict[str, T], url: str, make: Callable[[str], T]) -> T:
@@ -106,6 +108,6 @@ def _host(host: str) -> str:
         raise ValueError(str(error)) from None
 
 
-def _unusable(where: str, error: Exception) -> ConfigError:
+def _unusable(where: str, error: Exception, hint: str = "Check api_url, proxy and ca_file.") -> ConfigError:
     reason = f"{error} is neither http nor https" if isinstance(error, KeyError) else str(error)
-    return ConfigError(f"{where}: {reason}", hint="Check api_url, proxy and ca_file.")
+    return ConfigError(f"{where}: {reason}", hint=hint)
