@@ -1,0 +1,475 @@
+"""prx serve, as a process: callers over real HTTP, providers behind it, signals, and what must never be shown."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from helpers.byte_server import DONE, HANG, RawServer, delta, response, stream
+
+from prx.accounts.config import CallerKey
+from prx.emulator.server import Emulator
+from prx.serve.callers import ANYBODY, Caller, Callers, is_own_name
+
+CALLER, PROVIDER = "caller-key-3f9a", "sk-provider-key-77b1"
+ASKED = {
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "Say hello."}]},
+    "/v1/responses": {"input": "Say hello."},
+    "/v1/messages": {"max_tokens": 50, "messages": [{"role": "user", "content": "Say hello."}]},
+    "/v1beta/models/{model}:generateContent": {"contents": [{"role": "user", "parts": [{"text": "Say hello."}]}]},
+    "/api/chat": {"messages": [{"role": "user", "content": "Say hello."}], "stream": False},
+}
+
+
+class Service:
+    def __init__(self, folder, config, *arguments):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.file, self.log = folder / "config.toml", folder / "log"
+        self.file.write_text(config)
+        env = {
+            "HOME": str(folder),
+            "PATH": os.environ["PATH"],
+            "CALLER_KEY": CALLER,
+            "UP_KEY": PROVIDER,
+            "PRX_LOG": "debug",
+        }
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "prx", "serve", "--config", self.file, "--port", str(self.port), *arguments],
+                env=env, stdout=log, stderr=log, cwd=folder,
+            )  # fmt: skip
+        until = time.monotonic() + 30
+        while self.process.poll() is None and time.monotonic() < until:
+            with contextlib.suppress(OSError):
+                if self.get("/health").status == 200:
+                    return
+            time.sleep(0.05)
+        raise AssertionError(self.log.read_text())
+
+    def open(self, method, path, body=None, key=CALLER, **headers):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        sent = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
+        data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+        connection.request(
+            method, path, data, sent | {name.replace("_", "-"): value for name, value in headers.items()}
+        )
+        return connection
+
+    def get(self, path, **more):
+        return self.answer(self.open("GET", path, **more))
+
+    def post(self, path, body, **more):
+        return self.answer(self.open("POST", path, body, **more))
+
+    @staticmethod
+    def answer(connection):
+        answer = connection.getresponse()
+        answer.text = answer.read().decode()
+        connection.close()
+        return answer
+
+    def chat(self, model, *, stream=False, **more):
+        body = {"model": model, "messages": [{"role": "user", "content": "hi"}], "stream": stream}
+        return self.post("/v1/chat/completions", body | more.pop("also", {}), **more)
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+
+
+def provider(name, url, dialect="openai-chat"):
+    return f'[providers.{name}]\nextends = "{dialect}"\napi_url = "{url}"\napi_key = "${{UP_KEY}}"\nretries = 0\nmodel = "words"\n'
+
+
+KEYS = f"""[serve]
+keys = ["${{CALLER_KEY}}", "sha256:{hashlib.sha256(b"second").hexdigest()}"]
+max_body = 100000
+[serve.keys_by_name.team]
+sha256 = "{hashlib.sha256(b"team").hexdigest()}"
+models = ["up/*"]
+requests_per_minute = 2
+"""
+
+
+@pytest.fixture(scope="module")
+def upstream():
+    with Emulator({"models": ["words", "a/b:free"], "key": PROVIDER}) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory, upstream):
+    text = KEYS + provider("up", upstream.url) + provider("dead", "http://127.0.0.1:1/v1")
+    running = Service(tmp_path_factory.mktemp("serve"), text)
+    yield running
+    running.stop()
+    said = running.log.read_text()
+    assert "Traceback" not in said, said
+    assert not [key for key in (CALLER, PROVIDER, "wrong-key") if key in said]
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Starts services with configurations of their own."""
+    started = []
+
+    def start(config, *arguments):
+        started.append(Service(tmp_path, config, *arguments))
+        return started[-1]
+
+    yield start
+    for running in started:
+        running.stop()
+
+
+def begun(service, model, count=1):
+    """A stream of which so many events have come; (connection, answer, text so far)."""
+    connection = service.open(
+        "POST",
+        "/v1/chat/completions",
+        {"model": model, "messages": [{"role": "user", "content": "hi"}], "stream": True},
+    )
+    answer, text = connection.getresponse(), b""
+    while text.count(b'"content":"') < count:
+        text += answer.read1(4096)
+    return connection, answer, text
+
+
+# ------------------------------------------------------------------ faces
+
+
+@pytest.mark.parametrize("path", ASKED)
+def test_every_face_answers(service, path):
+    answer = service.post(path.replace("{model}", "up/words"), ASKED[path] | {"model": "up/words"})
+    assert (answer.status, answer.headers["x-prx-provider"]) == (200, "up"), answer.text
+    assert "Hello!" in answer.text
+    assert answer.headers["x-request-id"]
+
+
+def test_a_stream(service):
+    answer = service.chat("up/words", stream=True)
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert (answer.headers["x-accel-buffering"], answer.headers["cache-control"]) == ("no", "no-cache, no-transform")
+    events = [line[6:] for line in answer.text.splitlines() if line.startswith("data: ")]
+    assert events[-1] == "[DONE]"
+    assert "".join(json.loads(event)["choices"][0]["delta"].get("content") or "" for event in events[:-1]).startswith(
+        "You said: hi"
+    )
+
+
+def test_lists_and_names(service):
+    assert [row["id"] for row in json.loads(service.get("/v1/models").text)["data"]] == ["up/words", "dead/words"]
+    assert json.loads(service.get("/v1/models", anthropic_version="1").text)["has_more"] is False
+    assert json.loads(service.get("/v1/models/up/words").text)["id"] == "up/words"
+    assert service.get("/v1/models/nobody/x").status == 404
+    assert service.chat("up/a/b:free").status == 200
+    assert json.loads(service.get("/api/version").text)["version"]
+
+
+def test_paths_and_methods(service):
+    assert (service.get("/v1/nothing").status, service.get("/nowhere").status) == (404, 404)
+    answer = service.answer(service.open("DELETE", "/v1/messages"))
+    assert (answer.status, answer.headers["allow"]) == (405, "POST")
+    assert json.loads(answer.text)["type"] == "error"
+
+
+# ------------------------------------------------------------------ errors
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_failure_before_the_output_has_its_own_status(service, stream):
+    answer = service.chat("dead/words", stream=stream)
+    error = json.loads(answer.text)["error"]
+    assert (answer.status, error["kind"], error["provider"]) == (502, "connection", "dead")
+    answer = service.chat("up/unknown", stream=stream)
+    assert (answer.status, json.loads(answer.text)["error"]["kind"]) == (404, "not_found")
+    answer = service.chat("nobody/x", stream=stream)
+    assert answer.status == 404
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'"x"',
+        b"null",
+        b'{"model": "up/words"}',
+        b'{"model": "up/words", "messages": 3}',
+        b"[" * 50_000,
+    ],
+)
+def test_what_is_no_question_is_400(service, body):
+    answer = service.post("/v1/chat/completions", body)
+    assert (answer.status, json.loads(answer.text)["error"]["type"]) == (400, "invalid_request_error"), answer.text
+
+
+def test_a_caller_sets_no_header_of_a_provider(service):
+    for name in ("extra_headers", "extra_query", "extra_body"):
+        answer = service.chat("up/words", also={name: {"x-own": "1"}})
+        assert (answer.status, name in answer.text) == (400, True)
+
+
+def test_sizes_and_types(service):
+    assert service.post("/v1/chat/completions", b"x" * 100_001).status == 413
+    answer = service.post("/v1/chat/completions", {}, content_type="text/plain")
+    assert (answer.status, "content-type: application/json" in answer.text) == (415, True)
+
+
+def test_a_failure_after_the_output_is_an_event(own):
+    with RawServer(stream(delta("hel"), delta("lo"))) as cut:
+        running = own(provider("cut", cut.url))
+        answer = running.chat("cut/words", stream=True)
+    events = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
+    assert answer.status == 200
+    assert events[-1]["error"]["kind"] == "truncated"
+    assert "[DONE]" not in answer.text
+
+
+# ------------------------------------------------------------------ callers
+
+
+def test_keys(service):
+    for headers in (
+        {"authorization": f"Bearer {CALLER}"},
+        {"x-api-key": CALLER},
+        {"api-key": CALLER},
+        {"x-goog-api-key": "second"},
+    ):
+        assert service.get("/v1/models", key=None, **headers).status == 200, headers
+    assert service.get(f"/v1/models?key={CALLER}", key=None).status == 200
+    for key in (None, "wrong-key", CALLER[:-1], hashlib.sha256(b"second").hexdigest()):
+        answer = service.chat("up/words", key=key)
+        assert (answer.status, json.loads(answer.text)["error"]["kind"]) == (401, "auth")
+        assert not key or key not in answer.text
+    assert (service.get("/metrics", key=None).status, service.get("/", key=None).status) == (401, 401)
+    assert service.get("/health", key=None).status == service.get("/ready", key=None).status == 200
+
+
+def test_models_and_rate_of_a_key(service):
+    assert service.chat("dead/words", key="team").status == 403
+    assert [row["id"] for row in json.loads(service.get("/v1/models", key="team").text)["data"]] == ["up/words"]
+    assert [service.chat("up/words", key="team").status for _ in range(3)] == [200, 200, 429]
+    assert int(service.chat("up/words", key="team").headers["retry-after"]) >= 1
+
+
+def test_a_rate_refills():
+    class Clock:
+        now = 0.0
+
+        def __call__(self):
+            return self.now
+
+    clock = Clock()
+    caller = Caller(CallerKey("a", requests_per_minute=60), "", clock)
+    assert [caller.wait() for _ in range(60)] == [0.0] * 60
+    assert caller.wait() == pytest.approx(1.0)
+    clock.now = 1.0
+    assert (caller.wait(), caller.wait() > 0) == (0.0, True)
+
+
+def test_without_keys_only_names_of_this_machine():
+    assert Callers((), {}).of({}, "") is ANYBODY
+    assert all(map(is_own_name, ("localhost:80", "127.0.0.1:8080", "[::1]:1", "app.localhost", "gateway:8080")))
+    assert not any(map(is_own_name, ("evil.example", "evil.example:8080", "10.0.0.1", "[2001:db8::1]:80")))
+
+
+def test_without_keys_no_other_host_is_served(tmp_path):
+    (tmp_path / "c.toml").write_text("")
+    done = subprocess.run(
+        [sys.executable, "-m", "prx", "serve", "--config", "c.toml", "--host", "0.0.0.0"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False, env={"HOME": str(tmp_path), "PATH": os.environ["PATH"]},
+    )  # fmt: skip
+    assert (done.returncode, "key" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
+
+
+def test_no_key_is_in_any_answer(service):
+    texts = [
+        service.chat(model, key=key).text
+        for model in ("up/words", "dead/words", "up/unknown")
+        for key in (CALLER, "wrong-key")
+    ]
+    texts += [service.get(path).text for path in ("/metrics", "/ready", "/", "/v1/models")]
+    assert not [key for key in (CALLER, PROVIDER, "wrong-key") for text in texts if key in text]
+
+
+# ------------------------------------------------------------------ what goes to the provider
+
+
+def test_headers_and_hints(own):
+    answers = [response() for _ in range(2)]
+    with RawServer(*answers) as server:
+        running = own(provider("raw", server.url))
+        trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        said = {
+            "cookie": "a=b",
+            "user_agent": "mine",
+            "anthropic_beta": "x",
+            "traceparent": trace,
+            "x_request_id": "mine-1",
+        }
+        answer = running.chat("raw/words", also={"odd": {"deep": [1]}, "user": "u"}, **said)
+        assert (answer.status, answer.headers["x-request-id"], answer.headers["x-prx-dropped"]) == (200, "mine-1", None)
+        body = {
+            "model": "raw/words",
+            "max_tokens": 9,
+            "messages": [{"role": "user", "content": "hi"}],
+            "context_management": {},
+        }
+        answer = running.post("/v1/messages", body)
+        assert (answer.status, answer.headers["x-prx-dropped"]) == (200, "context_management"), answer.text
+        answer = running.post("/v1/messages", body | {"strange": 1})
+        assert (answer.status, "strange" in answer.text) == (400, True)
+    first, second = server.requests
+    assert b"traceparent: " + trace.encode() in first.lower()
+    assert not [word for word in (b"cookie", b"mine", b"anthropic-beta", CALLER.encode()) if word in first.lower()]
+    assert json.loads(first.partition(b"\r\n\r\n")[2])["odd"] == {"deep": [1]}
+    assert b"context_management" not in second
+
+
+# ------------------------------------------------------------------ running
+
+
+def test_a_caller_who_leaves_ends_the_call(own):
+    with RawServer([*stream(delta("hel"), HANG)]) as server:
+        running = own(provider("slow", server.url))
+        connection, answer, _ = begun(running, "slow/words")
+        connection.sock.shutdown(socket.SHUT_RDWR) if connection.sock else answer.fp.raw._sock.shutdown(
+            socket.SHUT_RDWR
+        )
+        assert server.left.wait(3), "the provider's connection is still open"
+
+
+def test_most_calls_and_pings(own):
+    with RawServer([*stream(delta("hel"), HANG)]) as server:
+        running = own("[serve]\nmax_calls = 1\nping = 0.5\n" + provider("slow", server.url))
+        connection, answer, _ = begun(running, "slow/words")
+        refused = running.chat("slow/words")
+        assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+        assert b": ping\n\n" in answer.read1(4096)
+        connection.close()
+
+
+def test_drain(own):
+    pieces = [piece for number in range(20) for piece in (delta(str(number)), 0.1)]
+    with RawServer(stream(*pieces, delta("", "stop"), DONE)) as server:
+        running = own(provider("slow", server.url))
+        _, answer, text = begun(running, "slow/words", 2)
+        running.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        with pytest.raises(OSError, match=r"refused|reset|closed"):
+            running.get("/health")
+        text += answer.read()
+        assert text.endswith(b"data: [DONE]\n\n")
+        assert running.process.wait(10) == 0
+
+
+def test_the_grace_ends(own):
+    with RawServer([*stream(delta("hel"), HANG)]) as server:
+        running = own("[serve]\ngrace = 0.5\n" + provider("slow", server.url))
+        _, answer, text = begun(running, "slow/words")
+        running.process.send_signal(signal.SIGTERM)
+        text += answer.read()
+        assert b'"error"' in text
+        assert b"[DONE]" not in text
+        assert running.process.wait(10) == 0
+
+
+def test_reload(own, upstream):
+    text = provider("up", upstream.url)
+    running = own(text)
+    assert running.chat("new/words").status == 404
+    running.file.write_text(text + provider("new", upstream.url))
+    assert until(lambda: running.chat("new/words").status == 200)
+    running.file.write_text("[nonsense")
+    running.process.send_signal(signal.SIGHUP)
+    assert until(lambda: "config.toml" in running.get("/ready").text)
+    assert (running.get("/ready").status, running.chat("new/words").status) == (200, 200)
+    assert re.search(r"(?m)^prx_reload_problems 1", running.get("/metrics").text)
+    running.file.write_text(text)
+    assert until(lambda: running.chat("new/words").status == 404)
+    assert json.loads(running.get("/ready").text)["problems"] == []
+
+
+def test_several_processes(own, upstream):
+    running = own(provider("up", upstream.url), "--workers", "2")
+    assert {running.chat("up/words").status for _ in range(10)} == {200}
+    running.process.send_signal(signal.SIGTERM)
+    assert running.process.wait(15) == 0
+
+
+def test_metrics(service):
+    service.chat("up/words")
+    service.chat("up/a-text-of-the-caller")
+    text = service.get("/metrics").text
+    assert re.search(r'gen_ai_server_request_duration_seconds_count\{.*gen_ai_request_model="up/words".*\} [1-9]', text)
+    assert re.search(r'error_type="not_found"', text)
+    assert re.search(r"(?m)^prx_calls_running 0", text)
+    assert "a-text-of-the-caller" not in text
+
+
+def test_the_page(service):
+    text = service.get("/").text
+    assert "up/words" in text
+    assert not re.search(r"(?:src|href)=", text), "something from elsewhere"
+
+
+def until(holds):
+    end = time.monotonic() + 8
+    while not holds():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+# ------------------------------------------------------------------ the command
+
+
+def command(folder, *arguments):
+    env = {"HOME": str(folder), "PATH": os.environ["PATH"]}
+    return subprocess.run(
+        [sys.executable, "-m", "prx", "serve", *arguments], cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False
+    )  # fmt: skip
+
+
+def test_check(tmp_path):
+    (tmp_path / "good.toml").write_text(
+        provider("up", "http://localhost:1/v1") + '[[model_routes]]\npattern = "fast"\ntargets = ["up/x"]\n'
+    )
+    done = command(tmp_path, "--config", "good.toml", "--check")
+    assert (done.returncode, "fast" in done.stdout, "up/words" in done.stdout) == (0, True, True), done
+    (tmp_path / "bad.toml").write_text("[serve]\nporrt = 1\n")
+    done = command(tmp_path, "--config", "bad.toml", "--check")
+    assert (done.returncode, "did you mean 'port'" in done.stderr) == (1, True), done
+
+
+def test_a_key_is_shown_once_with_its_lines(tmp_path):
+    done = command(tmp_path, "key", "team-z")
+    made = re.search(r"prx-[\w-]{43}", done.stdout)[0]
+    assert f'[serve.keys_by_name.team-z]\n    sha256 = "{hashlib.sha256(made.encode()).hexdigest()}"' in done.stdout
+
+
+def test_without_the_extra_a_sentence_says_how_to_get_it(tmp_path):
+    script = "import sys; sys.modules['uvicorn'] = None; sys.argv = ['prx', 'serve']; from prx.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path
+    )
+    assert (done.returncode, "pip install 'prx-engine[serve]'" in done.stderr) == (2, True), done

@@ -1,0 +1,160 @@
+"""Routes with several targets, in both clients: which is asked next, and which rests."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import ExitStack
+
+import pytest
+from helpers.byte_server import DONE, HANG, RawServer, delta, response, stream
+
+import prx
+from prx.accounts.choose import ModelRef
+from prx.accounts.config import Route, Target
+from prx.accounts.targets import Balance
+from prx.emulator.server import Emulator
+
+TARGETS = tuple(Target(name) for name in ("a/x", "b/y", "c/z"))
+A, B, C = ModelRef("a", "x"), ModelRef("b", "y"), ModelRef("c", "z")
+
+
+def config(targets, urls, **route):
+    providers = {name: {"extends": "openai-chat", "api_url": url, "retries": 0} for name, url in urls.items()}
+    return {"providers": providers, "model_routes": [{"pattern": "fast", "targets": targets, **route}]}
+
+
+def ask(kind, settings, **options):
+    if kind is prx.Client:
+        with prx.Client(settings, env={}) as client:
+            return client.chat("hi", "fast", **options)
+
+    async def main():
+        async with prx.AsyncClient(settings, env={}) as client:
+            return await client.chat("hi", "fast", **options)
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", [prx.Client, prx.AsyncClient])
+def test_the_next_target_answers(kind):
+    """One that is not there, one that does not know the model, one that answers."""
+    with Emulator({"models": ["other"]}) as second, Emulator({"models": ["words"]}) as third:
+        urls = {"dead": "http://127.0.0.1:1/v1", "second": second.url, "third": third.url}
+        reply = ask(kind, config(["dead/m", "second/words", "third/words"], urls))
+    assert (reply.provider, reply.model) == ("third", "words")
+
+
+@pytest.mark.parametrize("kind", [prx.Client, prx.AsyncClient])
+def test_what_is_the_callers_fault_is_asked_of_nobody_else(kind):
+    bad = response(400, {"error": {"message": "no such voice"}})
+    with RawServer(bad) as first, RawServer(response()) as second:
+        with pytest.raises(prx.BadRequestError, match="no such voice"):
+            ask(kind, config(["one/m", "two/m"], {"one": first.url, "two": second.url}))
+        assert not second.requests
+
+
+def test_the_last_error_is_reported_with_all_requests():
+    with pytest.raises(prx.ProviderConnectionError, match=r"http://127\.0\.0\.1:2"):
+        ask(prx.Client, config(["one/m", "two/m"], {"one": "http://127.0.0.1:1/v1", "two": "http://127.0.0.1:2/v1"}))
+
+
+def test_after_the_first_output_nobody_else_is_asked():
+    cut = stream(delta("hel"), delta("lo"))
+    with ExitStack() as stack:
+        first, second = stack.enter_context(RawServer(cut)), stack.enter_context(RawServer(response()))
+        client = stack.enter_context(
+            prx.Client(config(["one/m", "two/m"], {"one": first.url, "two": second.url}), env={})
+        )
+        pieces = []
+        with pytest.raises(prx.TruncatedError), client.stream("hi", "fast") as deltas:
+            pieces.extend(each.content for each in deltas)
+        assert pieces == ["hel", "lo"]
+        assert not second.requests
+
+
+def test_counts_before_any_output_keep_nobody_from_answering():
+    """A first event without output, and then an error: the caller has got nothing yet."""
+    usage = delta("")[:-2].replace(b'"delta"', b'"x": 1, "delta"') + b"\n\n"
+    fails = stream(usage, b'data: {"error": {"message": "overloaded", "code": 500}}\n\n')
+    with RawServer(fails) as first, RawServer(stream(delta("so", "stop"), DONE)) as second:
+        settings = config(["one/m", "two/m"], {"one": first.url, "two": second.url})
+        with prx.Client(settings, env={}) as client, client.stream("hi", "fast") as deltas:
+            assert "".join(each.content or "" for each in deltas) == "so"
+
+
+# ------------------------------------------------------------------ which is asked first
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_order():
+    assert Balance().order(Route("fast", targets=TARGETS)) == [A, B, C]
+
+
+def test_least_busy():
+    balance, route = Balance(), Route("fast", targets=TARGETS, policy="least_busy")
+    for ref in (A, A, B):
+        balance.began(ref)
+    assert balance.order(route) == [C, B, A]
+    balance.ended(A, None, 0)
+    balance.ended(A, None, 0)
+    assert balance.order(route)[0] == A
+
+
+def test_weight():
+    route = Route("fast", targets=(Target("a/x", 3), Target("b/y", 1)), policy="weight")
+    balance = Balance()
+    first = [balance.order(route)[0] for _ in range(2000)]
+    assert 1400 < first.count(A) < 1600
+
+
+def test_a_target_rests_after_three_failures_in_a_row():
+    clock = Clock()
+    balance, route = Balance(clock), Route("fast", targets=TARGETS, cooldown=30)
+    for kind in ("server", "server", None, "server", "bad_request", "timeout", "rate_limit", "connection"):
+        assert A in balance.order(route)
+        balance.began(A)
+        balance.ended(A, kind, route.cooldown)
+    assert balance.order(route) == [B, C]
+    assert balance.resting() == {A: 30}
+    clock.now = 30.5
+    assert balance.order(route) == [A, B, C]
+
+
+def test_where_all_rest_all_are_asked():
+    balance, route = Balance(Clock()), Route("fast", targets=TARGETS[:1])
+    for _ in range(3):
+        balance.began(A)
+        balance.ended(A, "server", 30)
+    assert balance.order(route) == [A]
+
+
+def test_a_cancelled_call_counts_no_longer():
+    with RawServer([HANG]) as server:
+        settings = config(["one/m"], {"one": server.url})
+
+        async def main():
+            async with prx.AsyncClient(settings, env={}) as client:
+                task = asyncio.ensure_future(client.chat("hi", "fast"))
+                await asyncio.sleep(0.2)
+                running = dict(client.session.balance.running)
+                task.cancel()
+                await asyncio.wait([task])
+                return running, dict(client.session.balance.running)
+
+        before, after = asyncio.run(main())
+    assert (before, after) == ({ModelRef("one", "m"): 1}, {ModelRef("one", "m"): 0})
+
+
+@pytest.mark.parametrize(
+    "row",
+    [{"targets": ["a/b"], "provider": "a"}, {"targets": ["nobody"]}, {"targets": []}, {"targets": [{"weight": 2}]}],
+)
+def test_a_route_that_means_nothing_is_refused(row):
+    with pytest.raises(prx.ConfigError):
+        prx.Client({"model_routes": [{"pattern": "x", **row}]}, env={})
