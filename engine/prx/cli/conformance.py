@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from prx.cli import options, output
-from prx.conformance import cases, report, run, suite
+from prx.conformance import cases, report, run, suite, transcript, verdict
 from prx.conformance.cases import Case
 from prx.errors import ConfigError, Error
 from prx.spec.definition import Definition
@@ -34,6 +34,7 @@ from prx.spec.model import Spec
     help="Folder of recorded traffic of vendors, as a further case.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.option("-v", "verbose", count=True, help="Show the exchanges of cases that have not passed; -vv: of every case.")
 @click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write the report as JUnit XML.")
 @click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write the report as one page.")
 @click.option(
@@ -45,12 +46,13 @@ from prx.spec.model import Spec
 @options.settings
 def conformance(
     targets: tuple[str, ...], mode: suite.Mode | None, only: tuple[str, ...], model: str, cassettes: Path | None, corpus: Path | None,
-    as_json: bool, junit: Path | None, html: Path | None, resume: Path | None, config: str | None, folders: tuple[str, ...],
+    as_json: bool, verbose: int, junit: Path | None, html: Path | None, resume: Path | None, config: str | None, folders: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Run the conformance cases: from recordings, or live.
 
     Without names, every provider that has recordings. Cases test how requests and answers are handled, not the model.
-    Exit code 1 if a case has failed, if a provider was busy or not reached, or if no case has passed.
+    Exit code 0 if all cases that were asked have passed; 1 if one has failed, if a provider was busy or not reached, or if
+    no case has passed; 2 if the command line cannot be used.
     """
     chosen = cases.named(only)
     files = [Path(target).parent for target in targets if _is_file(target)]
@@ -66,7 +68,7 @@ def conformance(
     state = report.State(resume)
     try:
         for definition in definitions:
-            _run(plan, definition, state, corpus, shown=not as_json)
+            _run(plan, definition, state, corpus, shown=None if as_json else verbose)
     finally:
         whole = _report(plan, definitions, state)
         _write(whole, junit, html)
@@ -74,7 +76,7 @@ def conformance(
         output.print_json(whole)
     else:
         _summary(whole)
-    if not report.succeeded(state.rows):
+    if not verdict.succeeded(state.rows):
         raise click.exceptions.Exit(1)
 
 
@@ -93,22 +95,36 @@ def _recorded(plan: suite.Plan) -> list[str]:
     return names
 
 
-def _run(plan: suite.Plan, definition: Definition, state: report.State, corpus: Path | None, *, shown: bool) -> None:
-    """Run all cases of a provider; the result of each is printed as soon as it is there."""
+def _run(
+    plan: suite.Plan, definition: Definition, state: report.State, corpus: Path | None, *, shown: int | None
+) -> None:
+    """Run all cases of a provider; the result of each is printed as soon as it is there. shown: see -v; None: print nothing."""
     spec = definition.spec()
     left = [case for case in plan.cases if not state.has(spec.id, case.name)]
-    if shown:
+    if shown is not None:
         click.echo(f"{spec.id:18}", nl=False)
     for row in _rows(plan, spec, left, corpus):
         state.add(row)
-        if shown:
+        if shown is not None:
             click.echo(_dot(row), nl=False)
             sys.stdout.flush()
-    if shown:
+    if shown is not None:
         click.echo()
         for row in state.rows:
-            if row["provider"] == spec.id and row["outcome"] in ("failed", "error", "limited"):
-                output.echo(f"  {row['outcome']}: {row['case']}: {row['why']}")
+            if row["provider"] == spec.id:
+                _explain(row, shown)
+
+
+def _explain(row: dict[str, Any], verbose: int) -> None:
+    """Print why a case has not passed, and with -v its exchanges."""
+    told = row["outcome"] in (verdict.BROKEN if verbose else verdict.COUNTED)
+    if told:
+        output.echo(f"  {row['outcome']}: {row['case']}: {row['why']}")
+    elif verbose > 1:
+        output.echo(f"  {row['outcome']}: {row['case']}")
+    if verbose > 1 or (verbose and told):
+        for line in transcript.lines(row["exchanges"]):
+            output.echo(f"    {line}")
 
 
 def _rows(plan: suite.Plan, spec: Spec, left: list[Case], corpus: Path | None) -> Iterator[dict[str, Any]]:
@@ -150,9 +166,11 @@ def _write(whole: dict[str, Any], junit: Path | None, html: Path | None) -> None
 
 
 def _summary(whole: dict[str, Any]) -> None:
+    """Print how many of each outcome there are, how they are known, and last the verdict."""
     outcomes, passed_by = whole["counts"]["outcomes"], whole["counts"]["passed_by"]
     click.echo(
-        "\n" + ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items())) or "nothing was asked"
+        "\n" + (", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items())) or "nothing was asked")
     )
     if passed_by:
         click.echo("passed by " + ", ".join(f"{kind}: {count}" for kind, count in sorted(passed_by.items())))
+    output.echo(whole["verdict"])

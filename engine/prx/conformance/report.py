@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from prx.conformance import resumed
+from prx.conformance import resumed, transcript, verdict
 from prx.conformance.cases import Case
 from prx.conformance.evidence import Known, known
 from prx.conformance.run import Result
@@ -35,6 +35,9 @@ def row_of(result: Result) -> Row:
         "evidence": asdict(result.evidence) if result.evidence else None,
         "seconds": round(result.seconds, 3),
         "exchanges": strict(list(result.exchanges)),
+        "came": [row._asdict() for row in result.came],
+        "tokens": result.tokens,
+        "runs": {"right": result.runs[0], "of": result.runs[1]} if result.runs[1] else None,
     }
 
 
@@ -68,20 +71,17 @@ def build(mode: str, cases: Sequence[Case], providers: Sequence[Row], rows: Sequ
         "providers": list(providers),
         "results": list(rows),
         "counts": counts(rows),
+        "verdict": verdict.sentence(rows),
     }
 
 
-def counts(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
-    """How many of each outcome, and how many passed by each kind of evidence."""
+def counts(rows: Iterable[Row]) -> Row:
+    """How many of each outcome, how many passed by each kind of evidence, and how many were asked and count."""
     rows = list(rows)
     by_kind = Counter(row["evidence"]["kind"] for row in rows if row["outcome"] == "passed" and row["evidence"])
-    return {"outcomes": dict(Counter(row["outcome"] for row in rows)), "passed_by": dict(by_kind)}
-
-
-def succeeded(rows: Iterable[Row]) -> bool:
-    """Whether at least one case has passed, and none has failed, had an error or been limited."""
     outcomes = Counter(row["outcome"] for row in rows)
-    return outcomes["passed"] > 0 and not (outcomes["failed"] or outcomes["error"] or outcomes["limited"])
+    asked = sum(outcomes[name] for name in verdict.ASKED)
+    return {"outcomes": dict(outcomes), "passed_by": dict(by_kind), "asked": asked}
 
 
 def junit(report: Mapping[str, Any]) -> str:
@@ -120,7 +120,8 @@ def _testcase(suite: ET.Element, row: Row) -> None:
     )
     if row["outcome"] in _TAGS:
         tag = ET.SubElement(case, _TAGS[row["outcome"]], message=_xml(row["why"]))
-        tag.text = _xml("\n".join(row["failures"]))
+        shown = row["exchanges"] if row["outcome"] in verdict.BROKEN else ()
+        tag.text = _xml("\n".join([*verdict.differences(row), *transcript.lines(shown)]))
 
 
 def _xml(text: str) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
+from prx.conformance.cases import Difference
 from prx.conformance.evidence import Evidence, Kind, is_exchange
 from prx.conformance.run import Outcome
 from prx.errors import ConfigError
@@ -93,7 +95,9 @@ _decode = json.JSONDecoder(parse_constant=_refused).decode
 
 def _is_row(value: Any) -> bool:
     """Whether a value has the form of a result, see report.row_of."""
-    return isinstance(value, dict) and all(holds(value.get(name)) for name, holds in _FIELDS.items())
+    if not isinstance(value, dict) or not all(holds(value.get(name)) for name, holds in _FIELDS.items()):
+        return False
+    return all(holds(value[name]) for name, holds in _LATER_FIELDS.items() if value.get(name) is not None)
 
 
 def _is_text(value: Any) -> bool:
@@ -116,6 +120,14 @@ def _is_evidence(value: Any) -> bool:
     return value is None or (texts and value["kind"] in get_args(Kind))
 
 
+def _is_difference(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() == set(Difference._fields) and all(map(_is_text, value.values()))
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
 _FIELDS = {
     "provider": _is_text,
     "case": _is_text,
@@ -126,6 +138,13 @@ _FIELDS = {
     "seconds": _is_time,
     "exchanges": _are_exchanges,
 }
+
+# Fields that a file of an earlier version does not have.
+_LATER_FIELDS: dict[str, Callable[[Any], bool]] = {
+    "came": lambda value: isinstance(value, list) and all(map(_is_difference, value)),
+    "tokens": _is_count,
+    "runs": lambda value: isinstance(value, dict) and value.keys() == {"right", "of"} and all(map(_is_count, value.values())),
+}  # fmt: skip
 
 
 def _reason(error: Exception) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from prx.accounts.account import Account
 from prx.client import Client
 from prx.conformance import cases, cassette
-from prx.conformance.cases import Case
+from prx.conformance.cases import Case, Difference
 from prx.conformance.evidence import Evidence, digest_of
 from prx.conformance.listener import Listener
 from prx.errors import ConfigError, ProtocolError, sealed
@@ -43,6 +43,9 @@ class Result:
     failures   the conditions that do not hold
     seen       the view that the conditions were evaluated on, see cases.play
     exchanges  requests and responses, without keys
+    came       for each failure what was wanted, and what came
+    tokens     as the answer reports them; None where it does not
+    runs       (how often it was right, of how many runs) of a case that was run several times
     """
 
     provider: str
@@ -54,6 +57,9 @@ class Result:
     evidence: Evidence | None = None
     exchanges: tuple[Mapping[str, Any], ...] = ()
     seconds: float = 0.0
+    came: tuple[Difference, ...] = ()
+    tokens: int | None = None
+    runs: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,14 +180,28 @@ def _judged(
     failures = tuple(cases.failures(case, spec, seen))
     error = seen["error"] or {}
     outcome: Outcome = _UNJUDGED.get(error.get("kind", ""), "failed") if failures else "passed"
-    reason = (
-        f"{error['kind']}: {error['message']}"
-        if error
-        else "; ".join(cases.came(row, seen, mask.text) for row in failures)
-    )
-    why = reason if failures else ""
-    seconds = time.monotonic() - started
-    return Result(provider, case.name, outcome, why, failures, seen, evidence, tuple(exchanges), seconds)
+    came = tuple(_came(cases.difference(row, seen, mask.text), error) for row in failures)
+    why = f"{error['kind']}: {error['message']}" if error else "; ".join(map(str, came))
+    return Result(
+        provider, case.name, outcome, why if failures else "", failures, seen, evidence, tuple(exchanges),
+        time.monotonic() - started, came, _tokens(seen),
+    )  # fmt: skip
+
+
+def _came(found: Difference, error: Mapping[str, Any]) -> Difference:
+    """A difference; where an error came in place of a reply, with the error as what came."""
+    if not error or found.condition.startswith("error."):
+        return found
+    return found._replace(path="", wanted=found.condition, came=f"{error['kind']}: {error['message']}")
+
+
+def _tokens(seen: Mapping[str, Any]) -> int | None:
+    """The tokens that the answer reports, or None. A call that was refused costs none."""
+    usage = (seen["reply"] or (seen["error"] or {}).get("partial") or {}).get("usage")
+    if usage is None:
+        return 0 if seen["reply"] is None else None
+    total: int = usage["total_tokens"]
+    return total
 
 
 def _unanswered(asked: Asked, case: Case, lead: str, seen: Mapping[str, Any], started: float) -> Result:
