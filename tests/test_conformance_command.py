@@ -141,7 +141,9 @@ def test_what_came_is_said(desk):
     assert failure.get("message") == said
     assert failure.text.splitlines()[0] == said
     assert "> POST http" in failure.text
-    plugin = pytest_in(desk, "--prx-providers", "mine", "--prx-cassettes", "kept", "-k", "mine-max_tokens", "-vv").stdout
+    plugin = pytest_in(
+        desk, "--prx-providers", "mine", "--prx-cassettes", "kept", "-k", "mine-max_tokens", "-vv"
+    ).stdout
     assert said in plugin
     assert "< 200" in plugin
 

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import click
 
 from prx.cli import options, output
-from prx.conformance import cases, report, run, suite, transcript, verdict
+from prx.cli.progress import Progress
+from prx.conformance import cases, jobs, report, run, suite, verdict
 from prx.conformance.cases import Case
-from prx.errors import ConfigError, Error
+from prx.conformance.jobs import Job, Times
+from prx.conformance.limiter import Limiters
+from prx.errors import ConfigError
 from prx.spec.definition import Definition
 from prx.spec.files import SUFFIXES
-from prx.spec.model import Spec
+
+Row = dict[str, Any]
+_file = click.Path(path_type=Path)
 
 
 @click.command()
@@ -26,58 +32,113 @@ from prx.spec.model import Spec
 @click.option("--record", "mode", flag_value="record", help="As --live, and write the exchanges as recordings.")
 @click.option("--case", "only", multiple=True, metavar="NAME", help="Only this case.")
 @click.option("--model", default="", help="The model to call live.")
-@click.option("--cassettes", type=click.Path(path_type=Path), metavar="DIR", help="Folder of recordings.")
 @click.option(
-    "--corpus",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Folder of recorded traffic of vendors, as a further case.",
+    "--jobs", type=click.IntRange(1, 64), default=1, metavar="N", help="Run N cases at a time, over all files."
 )
+@click.option(
+    "--retries",
+    type=click.IntRange(0, 50),
+    default=0,
+    metavar="N",
+    help="Further attempts of a live call that fails and may be asked again.",
+)
+@click.option("--rate", type=click.IntRange(1), metavar="N", help="At most N live requests a minute for each account.")
+@click.option(
+    "--repeat",
+    type=click.IntRange(1, 1000),
+    default=1,
+    metavar="N",
+    help="Run each live case N times; it passes if all pass.",
+)
+@click.option(
+    "--pass-rate",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1.0,
+    metavar="SHARE",
+    help="With --repeat: it passes if this share passes, as 0.8.",
+)
+@click.option("--cassettes", type=_file, metavar="DIR", help="Folder of recordings.")
+@click.option("--corpus", type=_file, metavar="DIR", help="Folder of recorded traffic of vendors, as a further case.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("-v", "verbose", count=True, help="Show the exchanges of cases that have not passed; -vv: of every case.")
-@click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write the report as JUnit XML.")
-@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write the report as one page.")
+@click.option("--junit", type=_file, metavar="FILE", help="Write the report as JUnit XML.")
+@click.option("--html", type=_file, metavar="FILE", help="Write the report as one page.")
 @click.option(
     "--resume",
-    type=click.Path(path_type=Path),
+    type=_file,
     metavar="FILE",
     help="Write results to FILE during the run, and skip the cases that it has results of.",
 )
 @options.settings
-def conformance(
-    targets: tuple[str, ...], mode: suite.Mode | None, only: tuple[str, ...], model: str, cassettes: Path | None, corpus: Path | None,
-    as_json: bool, verbose: int, junit: Path | None, html: Path | None, resume: Path | None, config: str | None, folders: tuple[str, ...],
-) -> None:  # fmt: skip
+def conformance(**given: Any) -> None:
     """Run the conformance cases: from recordings, or live.
 
     Without names, every provider that has recordings. Cases test how requests and answers are handled, not the model.
     Exit code 0 if all cases that were asked have passed; 1 if one has failed, if a provider was busy or not reached, or if
     no case has passed; 2 if the command line cannot be used.
     """
-    chosen = cases.named(only)
-    files = [Path(target).parent for target in targets if _is_file(target)]
-    with options.client(config, [*map(str, files), *folders]) as client:
-        catalog = client.catalog
-    wanted = mode or "replay"
-    if wanted == "record":
-        run.check_recorder()
-    recordings = cassettes or suite.default_recordings(wanted)
-    plan = suite.Plan(wanted, chosen, [*files, *map(Path, folders)], recordings, config, model)
-    names = [Path(target).stem if _is_file(target) else target for target in targets] or _recorded(plan)
-    definitions = [catalog.get(name) for name in names]
-    state = report.State(resume)
-    try:
-        for definition in definitions:
-            _run(plan, definition, state, corpus, shown=None if as_json else verbose)
-    finally:
-        whole = _report(plan, definitions, state)
-        _write(whole, junit, html)
-    if as_json:
+    asked = Asked(**given)
+    asked.check()
+    whole = _run(asked)
+    if asked.as_json:
         output.print_json(whole)
     else:
         _summary(whole)
-    if not verdict.succeeded(state.rows):
+    if not verdict.succeeded(whole["results"]):
         raise click.exceptions.Exit(1)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options of the command."""
+
+    targets: tuple[str, ...]
+    mode: suite.Mode | None
+    only: tuple[str, ...]
+    model: str
+    jobs: int
+    retries: int
+    rate: int | None
+    repeat: int
+    pass_rate: float
+    cassettes: Path | None
+    corpus: Path | None
+    as_json: bool
+    verbose: int
+    junit: Path | None
+    html: Path | None
+    resume: Path | None
+    config: str | None
+    folders: tuple[str, ...]
+
+    def check(self) -> None:
+        """Raise UsageError for options that do not go together."""
+        live_only = {"--retries": self.retries, "--rate": self.rate, "--repeat": self.repeat > 1}
+        for name in (name for name, value in live_only.items() if value and self.mode != "live"):
+            raise click.UsageError(f"{name} is for calls of providers: add --live")
+        if self.pass_rate < 1 and self.repeat == 1:
+            raise click.UsageError("--pass-rate is a share of the runs of a case: add --repeat")
+        if self.mode == "record" and self.jobs > 1:
+            raise click.UsageError("--record writes one exchange after another: leave out --jobs")
+
+    @cached_property
+    def plan(self) -> suite.Plan:
+        """The settings of the run. Raises ConfigError."""
+        mode = self.mode or "replay"
+        if mode == "record":
+            run.check_recorder()
+        folders = [*(Path(name).parent for name in self.targets if _is_file(name)), *map(Path, self.folders)]
+        recordings = self.cassettes or suite.default_recordings(mode)
+        return suite.Plan(mode, cases.named(self.only), folders, recordings, self.config, self.model, self.retries)
+
+    @cached_property
+    def definitions(self) -> list[Definition]:
+        """The providers that were named, or all that have recordings. Raises ConfigError."""
+        plan = self.plan
+        with options.client(self.config, [*map(str, plan.folders)]) as client:
+            catalog = client.catalog
+        names = [Path(name).stem if _is_file(name) else name for name in self.targets] or _recorded(plan)
+        return [catalog.get(name) for name in names]
 
 
 def _is_file(target: str) -> bool:
@@ -95,66 +156,72 @@ def _recorded(plan: suite.Plan) -> list[str]:
     return names
 
 
-def _run(
-    plan: suite.Plan, definition: Definition, state: report.State, corpus: Path | None, *, shown: int | None
-) -> None:
-    """Run all cases of a provider; the result of each is printed as soon as it is there. shown: see -v; None: print nothing."""
-    spec = definition.spec()
-    left = [case for case in plan.cases if not state.has(spec.id, case.name)]
-    if shown is not None:
-        click.echo(f"{spec.id:18}", nl=False)
-    for row in _rows(plan, spec, left, corpus):
-        state.add(row)
-        if shown is not None:
-            click.echo(_dot(row), nl=False)
-            sys.stdout.flush()
-    if shown is not None:
-        click.echo()
-        for row in state.rows:
-            if row["provider"] == spec.id:
-                _explain(row, shown)
-
-
-def _explain(row: dict[str, Any], verbose: int) -> None:
-    """Print why a case has not passed, and with -v its exchanges."""
-    told = row["outcome"] in (verdict.BROKEN if verbose else verdict.COUNTED)
-    if told:
-        output.echo(f"  {row['outcome']}: {row['case']}: {row['why']}")
-    elif verbose > 1:
-        output.echo(f"  {row['outcome']}: {row['case']}")
-    if verbose > 1 or (verbose and told):
-        for line in transcript.lines(row["exchanges"]):
-            output.echo(f"    {line}")
-
-
-def _rows(plan: suite.Plan, spec: Spec, left: list[Case], corpus: Path | None) -> Iterator[dict[str, Any]]:
+def _run(asked: Asked) -> Row:
+    """Run all cases of all providers; gives the report, which is also written to files where the run was interrupted."""
+    definitions = asked.definitions
+    state = report.State(asked.resume)
     try:
-        yield from map(report.row_of, suite.results(replace(plan, cases=left), spec.id, spec))
-    except Error as error:  # the provider cannot be called at all: no key, no URL
-        yield from (report.row_of(run.Result(spec.id, case.name, "error", error.summary())) for case in left)
-    if corpus is not None:
-        from prx.conformance import corpus as recorded
-
-        yield from map(report.row_of, recorded.results(corpus, spec))
+        _ask(asked, state)
+    finally:
+        whole = _report(asked, definitions, state)
+        _write(whole, asked.junit, asked.html)
+    return whole
 
 
-def _dot(row: dict[str, Any]) -> str:
-    styles = {"passed": (".", "green"), "failed": ("F", "red"), "error": ("E", "red"), "limited": ("L", "yellow")}
-    mark, colour = styles.get(row["outcome"], ("-", None))
-    return click.style(mark, fg=colour)
+def _ask(asked: Asked, state: report.State) -> None:
+    """Run the cases that have no result yet; each result is kept, and printed, as soon as it is there."""
+    limiters = Limiters(asked.rate or 0)
+    runners = [suite.Runner(asked.plan, found.id, found.spec(), limiters) for found in asked.definitions]
+    work = [
+        Job(runner, case)
+        for runner in runners
+        for case in asked.plan.cases
+        if not state.has(runner.spec.id, case.name, asked.repeat)
+    ]
+    read = [report.row_of(found) for runner in runners for found in _corpus(asked.corpus, runner)]
+    order: dict[str, list[str]] = {runner.spec.id: [] for runner in runners}
+    for provider, case in (*((job.runner.spec.id, job.case.name) for job in work), *map(_key, read)):
+        order[provider].append(case)
+    progress = None if asked.as_json else Progress(order, lambda provider: _of(state.rows, provider), asked.verbose)
+    if progress:
+        progress.add()
+    with closing(jobs.results(work, asked.jobs, Times(asked.repeat, asked.pass_rate), limiters)) as found:
+        for row in chain(read, (report.row_of(result) for _, result in found)):
+            state.add(row)
+            if progress:
+                progress.add(row)
 
 
-def _report(plan: suite.Plan, definitions: Sequence[Definition], state: report.State) -> dict[str, Any]:
+def _key(row: Row) -> tuple[str, str]:
+    return row["provider"], row["case"]
+
+
+def _of(rows: list[Row], provider: str) -> list[Row]:
+    """The results of a provider, in the order of the cases."""
+    mine = [row for row in rows if row["provider"] == provider]
+    return report.ordered(mine, [provider], [case.name for case in cases.load()])
+
+
+def _corpus(folder: Path | None, runner: suite.Runner) -> list[run.Result]:
+    if folder is None:
+        return []
+    from prx.conformance import corpus as recorded
+
+    return list(recorded.results(folder, runner.spec))
+
+
+def _report(asked: Asked, definitions: list[Definition], state: report.State) -> Row:
     everything = cases.load()
-    rows = [report.provider_of(found, found.spec(), everything, plan.recordings) for found in definitions]
-    names = {row["case"] for row in state.rows}
+    providers = [report.provider_of(found, found.spec(), everything, asked.plan.recordings) for found in definitions]
+    rows = report.ordered(state.rows, [row["id"] for row in providers], [case.name for case in everything])
+    names = {row["case"] for row in rows}
     shown = [case for case in everything if case.name in names]
     if "corpus" in names:
         shown.append(Case("corpus", "recorded traffic is read as the vendor's own package reads it", "text", ("",)))
-    return report.build(plan.mode, shown, rows, state.rows, version("prx-engine"))
+    return report.build(asked.plan.mode, shown, providers, rows, version("prx-engine"))
 
 
-def _write(whole: dict[str, Any], junit: Path | None, html: Path | None) -> None:
+def _write(whole: Row, junit: Path | None, html: Path | None) -> None:
     from prx.conformance import page
 
     for path, text in ((junit, report.junit), (html, page.render)):
@@ -165,12 +232,11 @@ def _write(whole: dict[str, Any], junit: Path | None, html: Path | None) -> None
                 raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
 
 
-def _summary(whole: dict[str, Any]) -> None:
+def _summary(whole: Row) -> None:
     """Print how many of each outcome there are, how they are known, and last the verdict."""
     outcomes, passed_by = whole["counts"]["outcomes"], whole["counts"]["passed_by"]
-    click.echo(
-        "\n" + (", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items())) or "nothing was asked")
-    )
+    counted = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items()))
+    click.echo("\n" + (counted or "nothing was asked"))
     if passed_by:
         click.echo("passed by " + ", ".join(f"{kind}: {count}" for kind, count in sorted(passed_by.items())))
     output.echo(whole["verdict"])

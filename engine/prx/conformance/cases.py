@@ -130,13 +130,13 @@ def listed(client: Client, provider: str, retries: int) -> list[str]:
         try:
             return client.models(provider)
         except Error as error:
-            if not error.retryable or (error.retry_after or 0) > _LONGEST_PAUSE:
+            if not error.retryable:
                 raise
-            time.sleep(max(error.retry_after or 0, min(_FIRST_PAUSE * 2**attempt, _LONGEST_PAUSE)))
+            time.sleep(min(_FIRST_PAUSE * 2**attempt, _LONGEST_PAUSE))  # for a Retry-After the limiter waits
     return client.models(provider)
 
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 60.0  # seconds
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 8.0  # seconds
 
 
 def failures(case: Case, spec: Spec, view: Mapping[str, Any]) -> list[str]:

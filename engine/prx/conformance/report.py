@@ -22,6 +22,7 @@ from prx.spec.model import Spec
 Row = dict[str, Any]
 # Outcomes that a resumed run does not ask for again.
 FINAL = ("passed", "failed", "unclaimed", "skipped", "unrecorded")
+_NEVER_REPEATED = ("skipped", "unrecorded")
 
 
 def row_of(result: Result) -> Row:
@@ -75,6 +76,17 @@ def build(mode: str, cases: Sequence[Case], providers: Sequence[Row], rows: Sequ
     }
 
 
+def ordered(rows: Iterable[Row], providers: Sequence[str], cases: Sequence[str]) -> list[Row]:
+    """The results in the order of providers and cases, in whatever order they came; those of others at the end."""
+    provider_place = {name: place for place, name in enumerate(providers)}
+    case_place = {name: place for place, name in enumerate(cases)}
+
+    def place(row: Row) -> tuple[int, int]:
+        return provider_place.get(row["provider"], len(providers)), case_place.get(row["case"], len(cases))
+
+    return sorted(rows, key=place)
+
+
 def counts(rows: Iterable[Row]) -> Row:
     """How many of each outcome, how many passed by each kind of evidence, and how many were asked and count."""
     rows = list(rows)
@@ -92,7 +104,7 @@ def junit(report: Mapping[str, Any]) -> str:
         outcomes = Counter(row["outcome"] for row in rows)
         sizes = {
             "tests": len(rows), "failures": outcomes["failed"], "errors": outcomes["error"] + outcomes["limited"],
-            "skipped": outcomes["skipped"] + outcomes["unrecorded"] + outcomes["unclaimed"],
+            "skipped": outcomes["skipped"] + outcomes["unrecorded"] + outcomes["unclaimed"] + outcomes["unasked"],
             "time": round(sum(row["seconds"] for row in rows), 3),
         }  # fmt: skip
         suite = ET.SubElement(
@@ -111,6 +123,7 @@ _TAGS = {
     "skipped": "skipped",
     "unclaimed": "skipped",
     "unrecorded": "skipped",
+    "unasked": "skipped",
 }
 
 
@@ -149,9 +162,11 @@ class State:
     def rows(self) -> list[Row]:
         return list(self._rows.values())
 
-    def has(self, provider: str, case: str) -> bool:
-        """Whether a case has an outcome that asking again would not change."""
-        return self._rows.get((provider, case), {}).get("outcome") in FINAL
+    def has(self, provider: str, case: str, repeat: int = 1) -> bool:
+        """Whether a case has an outcome that asking again would not change, of as many runs as are wanted."""
+        row = self._rows.get((provider, case), {})
+        runs = row.get("runs") or {"of": 1}
+        return row.get("outcome") in FINAL and (row["outcome"] in _NEVER_REPEATED or runs["of"] == repeat)
 
     def add(self, row: Row) -> None:
         self._rows.pop((row["provider"], row["case"]), None)

@@ -14,6 +14,7 @@ from prx.client import Client
 from prx.conformance import cases, cassette
 from prx.conformance.cases import Case, Difference
 from prx.conformance.evidence import Evidence, digest_of
+from prx.conformance.limiter import Limiter
 from prx.conformance.listener import Listener
 from prx.errors import ConfigError, ProtocolError, sealed
 from prx.mask import Mask
@@ -23,7 +24,7 @@ from prx.transport.playback import Playback
 if TYPE_CHECKING:
     from prx.transport.blocking import Http
 
-Outcome = Literal["passed", "failed", "unclaimed", "skipped", "unrecorded", "limited", "error"]
+Outcome = Literal["passed", "failed", "unclaimed", "skipped", "unrecorded", "limited", "error", "unasked"]
 WRONG_KEY = "sk-this-key-is-wrong"
 PLAYED_KEY = "sk-played-back-0000"
 # {kind of error: outcome}, for errors that show nothing about the case: the server was busy, or was not reached.
@@ -38,7 +39,7 @@ class Result:
 
     outcome    passed · failed · unclaimed (it has not passed, and neither the file nor its evidence claims the capability) ·
                skipped (the file denies a capability that the case needs) · unrecorded · limited (the provider wants fewer
-               requests, or money) · error (the provider was not reached, or had an error of its own)
+               requests, or money) · error (the provider was not reached, or had an error of its own) · unasked (the budget was used up)
     why        a sentence, "" where it has passed
     failures   the conditions that do not hold
     seen       the view that the conditions were evaluated on, see cases.play
@@ -66,14 +67,18 @@ class Result:
 class Asked:
     """A provider that cases can be run against.
 
-    client  makes a client for one case, from whether it should have a wrong key
-    real    its base URL; recordings have `evidence.base_url` in its place
+    client   makes a client for one case, from whether it should have a wrong key
+    real     its base URL; recordings have `evidence.base_url` in its place
+    retries  of a call that fails and may be asked again, in a live run
+    limiter  of the account, in a live run
     """
 
     provider: str
     client: Callable[[bool], Client]
     evidence: Evidence
     real: str
+    retries: int = 0
+    limiter: Limiter = field(default_factory=Limiter)
 
 
 def connect(provider: str, url: str, key: str, folders: list[Path]) -> Callable[[bool], Client]:
@@ -118,9 +123,9 @@ def live(case: Case, asked: Asked) -> Result:
     account = client.accounts.get(asked.provider)
     mask = Mask(account.target.secrets)
     with client:
-        listener = Listener(client._http(account.network), mask)  # noqa: SLF001 - see _ask_through
+        listener = Listener(client._http(account.network), mask, asked.limiter)  # noqa: SLF001 - see _ask_through
         _ask_through(client, listener)
-        spec, seen = _played(case, client, asked.provider, asked.evidence.model)
+        spec, seen = _played(case, client, asked.provider, asked.evidence.model, asked.retries)
     exchanges = json.loads(json.dumps(listener.rows))
     if not exchanges:
         return _unanswered(asked, case, "nothing was answered", seen, started)
@@ -168,9 +173,9 @@ def _completed(evidence: Evidence, account: Account, path: Path) -> Evidence:
     return replace(evidence, base_url=evidence.base_url or account.target.base_url, model=model)
 
 
-def _played(case: Case, client: Client, provider: str, model: str) -> tuple[Spec, dict[str, Any]]:
+def _played(case: Case, client: Client, provider: str, model: str, retries: int = 0) -> tuple[Spec, dict[str, Any]]:
     spec = client.accounts.get(provider).definition.spec(model)
-    return spec, cases.play(case, client, provider, model)
+    return spec, cases.play(case, client, provider, model, retries)
 
 
 def _judged(
