@@ -14,13 +14,15 @@ import click
 
 from prx.cli import options, output
 from prx.cli.progress import Progress
-from prx.conformance import cases, jobs, report, run, suite, verdict
+from prx.conformance import cases, cost, jobs, report, run, suite, verdict
 from prx.conformance.cases import Case
-from prx.conformance.jobs import Job, Times
+from prx.conformance.cost import Estimate
+from prx.conformance.jobs import Job, Terms
 from prx.conformance.limiter import Limiters
 from prx.errors import ConfigError
 from prx.spec.definition import Definition
 from prx.spec.files import SUFFIXES
+from prx.spec.model import Spec
 
 Row = dict[str, Any]
 _file = click.Path(path_type=Path)
@@ -57,6 +59,10 @@ _file = click.Path(path_type=Path)
     metavar="SHARE",
     help="With --repeat: it passes if this share passes, as 0.8.",
 )
+@click.option(
+    "--budget", type=click.IntRange(1), metavar="N", help="Begin no further case when the answers have used N tokens."
+)
+@click.option("--dry-run", is_flag=True, help="Only say how many calls and tokens the run would take; sends nothing.")
 @click.option("--cassettes", type=_file, metavar="DIR", help="Folder of recordings.")
 @click.option("--corpus", type=_file, metavar="DIR", help="Folder of recorded traffic of vendors, as a further case.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -79,6 +85,8 @@ def conformance(**given: Any) -> None:
     """
     asked = Asked(**given)
     asked.check()
+    if asked.dry_run:
+        return _show_plan(asked)
     whole = _run(asked)
     if asked.as_json:
         output.print_json(whole)
@@ -86,6 +94,7 @@ def conformance(**given: Any) -> None:
         _summary(whole)
     if not verdict.succeeded(whole["results"]):
         raise click.exceptions.Exit(1)
+    return None
 
 
 @dataclass(frozen=True)
@@ -101,6 +110,8 @@ class Asked:
     rate: int | None
     repeat: int
     pass_rate: float
+    budget: int | None
+    dry_run: bool
     cassettes: Path | None
     corpus: Path | None
     as_json: bool
@@ -113,13 +124,23 @@ class Asked:
 
     def check(self) -> None:
         """Raise UsageError for options that do not go together."""
-        live_only = {"--retries": self.retries, "--rate": self.rate, "--repeat": self.repeat > 1}
+        live_only = {
+            "--retries": self.retries,
+            "--rate": self.rate,
+            "--repeat": self.repeat > 1,
+            "--budget": self.budget,
+        }
         for name in (name for name, value in live_only.items() if value and self.mode != "live"):
             raise click.UsageError(f"{name} is for calls of providers: add --live")
         if self.pass_rate < 1 and self.repeat == 1:
             raise click.UsageError("--pass-rate is a share of the runs of a case: add --repeat")
         if self.mode == "record" and self.jobs > 1:
             raise click.UsageError("--record writes one exchange after another: leave out --jobs")
+
+    @property
+    def is_worth_a_warning(self) -> bool:
+        """Whether what the run may cost is said before it begins."""
+        return self.plan.mode != "replay" and (len(self.definitions) > 1 or self.repeat > 1 or self.budget is not None)
 
     @cached_property
     def plan(self) -> suite.Plan:
@@ -172,12 +193,9 @@ def _ask(asked: Asked, state: report.State) -> None:
     """Run the cases that have no result yet; each result is kept, and printed, as soon as it is there."""
     limiters = Limiters(asked.rate or 0)
     runners = [suite.Runner(asked.plan, found.id, found.spec(), limiters) for found in asked.definitions]
-    work = [
-        Job(runner, case)
-        for runner in runners
-        for case in asked.plan.cases
-        if not state.has(runner.spec.id, case.name, asked.repeat)
-    ]
+    work = [Job(runner, case) for runner in runners for case in _left(asked, runner.spec, state)]
+    if asked.is_worth_a_warning:
+        output.note(cost.sentence(_estimates(asked, state), asked.retries, asked.budget))
     read = [report.row_of(found) for runner in runners for found in _corpus(asked.corpus, runner)]
     order: dict[str, list[str]] = {runner.spec.id: [] for runner in runners}
     for provider, case in (*((job.runner.spec.id, job.case.name) for job in work), *map(_key, read)):
@@ -185,11 +203,40 @@ def _ask(asked: Asked, state: report.State) -> None:
     progress = None if asked.as_json else Progress(order, lambda provider: _of(state.rows, provider), asked.verbose)
     if progress:
         progress.add()
-    with closing(jobs.results(work, asked.jobs, Times(asked.repeat, asked.pass_rate), limiters)) as found:
+    terms = Terms(asked.jobs, asked.repeat, asked.pass_rate, limiters, cost.Budget(asked.budget))
+    with closing(jobs.results(work, terms)) as found:
         for row in chain(read, (report.row_of(result) for _, result in found)):
             state.add(row)
             if progress:
                 progress.add(row)
+
+
+def _left(asked: Asked, spec: Spec, state: report.State) -> list[Case]:
+    """The cases of a provider that have no result yet."""
+    return [case for case in asked.plan.cases if not state.has(spec.id, case.name, asked.repeat)]
+
+
+def _estimates(asked: Asked, state: report.State) -> list[Estimate]:
+    """What the run may take, for each provider."""
+    specs = [found.spec() for found in asked.definitions]
+    return [cost.estimate(spec, _left(asked, spec, state), asked.repeat) for spec in specs]
+
+
+def _show_plan(asked: Asked) -> None:
+    """Print what the run would take."""
+    estimates = [] if asked.plan.mode == "replay" else _estimates(asked, report.State(asked.resume))
+    rows = [row._asdict() for row in estimates]
+    if asked.as_json:
+        sums = {name: sum(row[name] for row in rows) for name in ("calls", "tokens", "unlimited")}
+        output.print_json({"mode": asked.plan.mode, "providers": rows, **sums})
+    elif not estimates:
+        output.echo(f"recordings of {cost.count(len(asked.definitions), 'provider')} are played: no calls")
+    else:
+        output.print_table(
+            ["provider", "calls", "output tokens"],
+            [[row.provider, str(row.calls), str(row.tokens)] for row in estimates],
+        )
+        output.echo(cost.sentence(estimates, asked.retries, asked.budget))
 
 
 def _key(row: Row) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from prx.conformance import repeats
 from prx.conformance.cases import Case
+from prx.conformance.cost import Budget
 from prx.conformance.limiter import Limiters
 from prx.conformance.run import Result
 from prx.conformance.suite import Runner
@@ -21,58 +22,73 @@ class Job(NamedTuple):
     runner: Runner
     case: Case
 
+    def run(self, budget: Budget) -> Result:
+        """Run it once, unless the budget is used up."""
+        if budget.used_up:
+            return budget.left_out(self.runner.provider, self.case)
+        result = self.runner.result(self.case)
+        budget.add(self.case, result)
+        return result
 
-class Times(NamedTuple):
-    """How often each case is run, and at which share of right runs it passes."""
 
-    repeat: int = 1
-    pass_rate: float = 1.0
+class Terms(NamedTuple):
+    """How cases are run.
+
+    jobs       how many at the same time
+    repeat     how often each
+    pass_rate  at which share of right runs a case passes
+    limiters   of the accounts
+    budget     of the whole run
+    """
+
+    jobs: int
+    repeat: int
+    pass_rate: float
+    limiters: Limiters
+    budget: Budget
 
 
-def results(
-    work: Sequence[Job], jobs: int, times: Times, limiters: Limiters
-) -> Generator[tuple[Job, Result], None, None]:
+def results(work: Sequence[Job], terms: Terms) -> Generator[tuple[Job, Result], None, None]:
     """The result of each case as soon as it is there; with several jobs, in any order. To be closed when it is left early."""
-    if jobs > 1:
-        yield from _at_once(work, jobs, times, limiters)
+    if terms.jobs > 1:
+        yield from _at_once(work, terms)
         return
     for job in work:
-        yield job, repeats.merged([job.runner.result(job.case) for _ in range(times.repeat)], times.pass_rate)
+        yield job, repeats.merged([job.run(terms.budget) for _ in range(terms.repeat)], terms.pass_rate)
 
 
-def _at_once(work: Sequence[Job], jobs: int, times: Times, limiters: Limiters) -> Iterator[tuple[Job, Result]]:
-    queue = _Queue(work, times.repeat)
+def _at_once(work: Sequence[Job], terms: Terms) -> Iterator[tuple[Job, Result]]:
+    queue = _Queue(work, terms)
     runs: list[list[Result]] = [[] for _ in work]
     complete = False
-    pool = ThreadPoolExecutor(jobs, "prx-case")
+    pool = ThreadPoolExecutor(terms.jobs, "prx-case")
     try:
-        for done in as_completed([pool.submit(queue.run_next) for _ in range(len(work) * times.repeat)]):
+        for done in as_completed([pool.submit(queue.run_next) for _ in range(len(work) * terms.repeat)]):
             place, result = done.result()
             runs[place].append(result)
-            if len(runs[place]) == times.repeat:
-                yield work[place], repeats.merged(runs[place], times.pass_rate)
+            if len(runs[place]) == terms.repeat:
+                yield work[place], repeats.merged(runs[place], terms.pass_rate)
         complete = True
     finally:
         if not complete:  # interrupted: no other call begins, and those that are running end at once
-            _stop(work, limiters)
+            _stop(work, terms.limiters)
         pool.shutdown(cancel_futures=True)
 
 
 class _Queue:
     """The runs that have not begun. Those of a provider that has to wait are left for later, while there are others."""
 
-    def __init__(self, work: Sequence[Job], repeat: int) -> None:
-        self._work = work
+    def __init__(self, work: Sequence[Job], terms: Terms) -> None:
+        self._work, self._budget = work, terms.budget
         self._lock = threading.Lock()
-        self._places = [place for place in _in_turn(work) for _ in range(repeat)]
+        self._places = [place for place in _in_turn(work) for _ in range(terms.repeat)]
 
     def run_next(self) -> tuple[int, Result]:
         """Run the next case; gives its place and its result."""
         with self._lock:
             free = (at for at, place in enumerate(self._places) if not self._work[place].runner.waits())
             place = self._places.pop(next(free, 0))
-        job = self._work[place]
-        return place, job.runner.result(job.case)
+        return place, self._work[place].run(self._budget)
 
 
 def _in_turn(work: Sequence[Job]) -> list[int]:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-OUTCOMES = ("passed", "failed", "error", "limited", "unclaimed", "skipped", "unrecorded")
+OUTCOMES = ("passed", "failed", "error", "limited", "unclaimed", "skipped", "unrecorded", "unasked")
 KINDS = ("live", "server", "emulated", "corpus", "none")
 BLOCK = 64
 
