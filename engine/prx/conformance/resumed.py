@@ -19,7 +19,7 @@ from prx.mask import strict
 from prx.spec.files import data_of
 
 Row = dict[str, Any]
-_MAX_BYTES = 1 << 30
+MAX_BYTES = 1 << 30
 _TEXTS = {field.name for field in fields(Evidence)}
 
 
@@ -29,7 +29,7 @@ def rows(path: Path) -> list[Row]:
     Raises ConfigError for a file that has no results of a run; then the file is not changed.
     """
     try:
-        data = data_of(path, _MAX_BYTES)
+        data = data_of(path, MAX_BYTES)
         lines = _rows(data)
         _mend(path, data, lines)
     except (OSError, ValueError) as error:
@@ -50,8 +50,8 @@ def _rows(data: bytes) -> list[Row | None]:
     """The row of each line, None for an empty line. The last one is of the text after the last line break, and None if it
     is incomplete.
     """
-    if len(data) > _MAX_BYTES:
-        raise ValueError(f"it has more than {_MAX_BYTES >> 30} GB")
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"it has more than {MAX_BYTES >> 30} GB")
     *lines, last = data.decode().split("\n")
     found = [_row(line, number) for number, line in enumerate(lines, 1)]
     is_incomplete = _value(last) is None
@@ -73,7 +73,7 @@ def _row(line: str, number: int) -> Row | None:
     if not line.strip():
         return None
     value = _value(line)
-    if not _is_row(value):
+    if not is_row(value):
         raise ValueError(f"line {number} is not a result")
     row: Row = strict(value)
     return row
@@ -93,7 +93,7 @@ def _refused(name: str) -> NoReturn:
 _decode = json.JSONDecoder(parse_constant=_refused).decode
 
 
-def _is_row(value: Any) -> bool:
+def is_row(value: Any) -> bool:
     """Whether a value has the form of a result, see report.row_of."""
     if not isinstance(value, dict) or not all(holds(value.get(name)) for name, holds in _FIELDS.items()):
         return False
