@@ -53,6 +53,7 @@ CHANGES = [
     (row("passed"), row("skipped"), "newly denied", False),
     (row("passed"), row("limited"), "no verdict", False),
     (row("passed"), row("unasked"), "no verdict", False),
+    (row("unrecorded"), row("limited"), "", False),
     (row("error"), row("passed"), "newly passing", False),
     (row("error"), row("failed", "b"), "newly failing", False),
     (row("failed", "not_found: no m (req_01Hx8f2k)"), row("failed", "not_found: no m (req_77Ab19zz)"), "", False),

@@ -126,7 +126,7 @@ def _change(before: Row | None, after: Row | None) -> str:
     if was == now:
         return "changed" if _gist(before) != _gist(after) else ""
     if now in _NO_VERDICT:
-        return "no verdict"
+        return "" if was in _NO_VERDICT else "no verdict"
     return _BETWEEN.get((was, now)) or _TO.get(now, "changed")
 
 
