@@ -100,7 +100,8 @@ class Asked:
         with options.client(self.config, [*map(str, plan.folders)]) as client:
             catalog = client.catalog
         names = [Path(name).stem if _is_file(name) else name for name in self.targets] or _recorded(plan)
-        return [catalog.get(name) for name in names]
+        found = [catalog.get(name) for name in names]
+        return list({definition.id: definition for definition in found}.values())  # each once, by whatever names
 
 
 def _is_file(target: str) -> bool:

@@ -45,10 +45,10 @@ class Progress:
             output.echo(f"{provider:18}", nl=False)
         elif case == "end":
             click.echo()
-            for row in self._rows(provider):
-                _explain(row, self._verbose)
-        elif (provider, case) in self._known:
-            click.echo(_dot(self._known[provider, case]), nl=False)
+            for result in self._rows(provider):
+                _explain(result, self._verbose)
+        elif row := self._known.get((provider, case)):
+            click.echo(_dot(row), nl=False)
             sys.stdout.flush()
         else:
             return False

@@ -67,7 +67,8 @@ class Runner:
     def __init__(self, plan: Plan, provider: str, spec: Spec, limiters: Limiters) -> None:
         self.plan, self.provider, self.spec = plan, provider, spec
         self._limiters = limiters
-        self._lock = threading.Lock()
+        self._finding = threading.Lock()
+        self._lock = threading.Lock()  # of the clients; never held during a call, so that `close` does not wait
         self._asked: Asked | Error | None = None
         self._closed = False
         self._clients: WeakSet[Client] = WeakSet()
@@ -136,7 +137,7 @@ class Runner:
 
     def _asked_once(self) -> Asked:
         """The provider with the URL, key and model of the user's configuration, found once for all cases. Raises Error."""
-        with self._lock:
+        with self._finding:
             if self._asked is None:
                 try:
                     self._asked = self._find()
@@ -148,7 +149,7 @@ class Runner:
 
     def _find(self) -> Asked:
         plan, spec = self.plan, self.spec
-        with Client(config=plan.config, providers=list(plan.folders)) as client:
+        with self._kept(Client(config=plan.config, providers=list(plan.folders))) as client:
             account = client.accounts.get(self.provider)
             url = account.target.base_url
             model = plan.model or account.settings.model or spec.models.default
@@ -161,13 +162,16 @@ class Runner:
         wrong_key = run.connect(self.provider, url, run.WRONG_KEY, folders)
 
         def client(wrong: bool) -> Client:
-            made = wrong_key(True) if wrong else Client(config=self.plan.config, providers=list(folders))
-            with self._lock:
-                self._clients.add(made)
-                if self._closed:
-                    raise closed_early()
-            return made
+            return self._kept(wrong_key(True) if wrong else Client(config=self.plan.config, providers=list(folders)))
 
+        return client
+
+    def _kept(self, client: Client) -> Client:
+        """The client, which `close` will close. Raises Error where it has been called already."""
+        with self._lock:
+            self._clients.add(client)
+            if self._closed:
+                raise closed_early()
         return client
 
 
