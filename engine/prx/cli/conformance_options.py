@@ -61,12 +61,11 @@ class Asked:
     @property
     def _contradictions(self) -> list[tuple[bool, str]]:
         """(whether the options are in contradiction, what to do)."""
-        compares = self.compare is not None or self.since is not None
         return [
             (self.pass_rate < 1 and self.repeat == 1, "--pass-rate is a share of the runs of a case: add --repeat"),
             (self.mode == "record" and self.jobs > 1, "--record writes one exchange after another: leave out --jobs"),
-            (compares and self.mode == "record", "what is compared is not recorded as well: leave out --record"),
-            (compares and self.dry_run, "--dry-run is of one run: leave out --compare or --since"),
+            (self.compares and self.mode == "record", "what is compared is not recorded as well: leave out --record"),
+            (self.compares and self.dry_run, "--dry-run is of one run: leave out --compare or --since"),
             (self.compare is not None and self.since is not None, "--compare and --since exclude each other"),
             (
                 self.compare is not None and bool(self.targets),
@@ -75,6 +74,11 @@ class Asked:
             (self.compare is not None and self.junit is not None, "--junit is of one run: leave out --compare"),
             (self.compare is not None and self.resume is not None, "--resume is of one run: leave out --compare"),
         ]
+
+    @property
+    def compares(self) -> bool:
+        """Whether what is otherwise is reported, in place of the run."""
+        return self.compare is not None or self.since is not None
 
     @property
     def is_worth_a_warning(self) -> bool:

@@ -26,7 +26,7 @@ Row = dict[str, Any]
 def run_all(asked: Asked, *, quiet: bool) -> Row:
     """Run all cases of all providers; gives the report, also where the run was interrupted: to its files.
 
-    quiet: print nothing, and write no page
+    quiet: print nothing. The page of a comparison takes the place of the run's.
     """
     definitions = asked.definitions
     state = report.State(asked.resume)
@@ -34,7 +34,7 @@ def run_all(asked: Asked, *, quiet: bool) -> Row:
         _ask(asked, state, quiet=quiet)
     finally:
         whole = _report(asked, definitions, state)
-        _write(whole, asked.junit, None if quiet else asked.html)
+        _write(whole, asked.junit, None if asked.compares else asked.html)
     return whole
 
 
