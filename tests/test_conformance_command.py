@@ -131,6 +131,55 @@ def test_what_came_is_said(desk):
     desk.write("response: {finish_reasons: {length: stop}}\n")
     _, rows = desk.rows("--cassettes", "kept")
     assert rows["max_tokens"]["why"] == "finish_reason: wanted length, came stop"
+    assert rows["max_tokens"]["came"] == [
+        {"condition": "reply.finish_reason == 'length'", "path": "finish_reason", "wanted": "length", "came": "stop"}
+    ]
+    said = "finish_reason: wanted length, came stop"
+    done = desk.conformance("--cassettes", "kept", "--case", "max_tokens", "--junit", "out.xml")
+    assert f"  failed: max_tokens: {said}\n" in done.stdout
+    (failure,) = ET.parse(desk.folder / "out.xml").getroot().iter("failure")
+    assert failure.get("message") == said
+    assert failure.text.splitlines()[0] == said
+    assert "> POST http" in failure.text
+    plugin = pytest_in(
+        desk, "--prx-providers", "mine", "--prx-cassettes", "kept", "-k", "mine-max_tokens", "-vv"
+    ).stdout
+    assert said in plugin
+    assert "< 200" in plugin
+
+
+def test_the_exchange_of_a_failed_case_is_shown(desk):
+    """With -v what was sent and what came, without the key; with -vv of every case; without either, of none."""
+    desk.write("response: {finish_reasons: {length: stop}}\n")
+    asked = ("--live", "--case", "chat", "--case", "max_tokens")
+    plain, more, all_of_them = (desk.conformance(*asked, *verbose).stdout for verbose in ((), ("-v",), ("-vv",)))
+    assert "POST" not in plain
+    lines = [line.strip() for line in more.splitlines()]
+    assert f"> POST {desk.url}/chat/completions" in lines
+    assert "> authorization: Bearer ***" in lines
+    assert '>     "max_tokens": 5,' in lines or '>     "max_tokens": 5' in lines
+    assert "< 200" in lines
+    assert any('"finish_reason": "length"' in line and line.startswith("<") for line in lines)
+    assert (more.count("POST"), all_of_them.count("POST")) == (1, 2)
+    assert "sk-right-0000" not in more + all_of_them
+
+
+def test_the_last_line_is_the_verdict(desk):
+    desk.record("--case", "chat", "--case", "max_tokens")
+    chosen = ("--cassettes", "kept", "--case", "chat", "--case", "max_tokens", "--case", "tools")
+    done = desk.conformance(*chosen)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "conforms: 2 of 2 asked, 1 not asked")
+    desk.write("response: {finish_reasons: {length: stop}}\n")
+    done, _ = desk.rows(*chosen)
+    assert (done.returncode, json.loads(done.stdout)["verdict"]) == (
+        1,
+        "does not conform: 1 of 2 asked, 1 failed, 1 not asked",
+    )
+    done = desk.conformance("--cassettes", "nothing", "--case", "chat")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (1, "no verdict: 0 of 0 asked, 1 not asked")
+    desk.write("", "http://127.0.0.1:9/v1")
+    done = desk.conformance("--live", "--case", "chat")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (1, "no verdict: 0 of 1 asked, 1 not reached")
 
 
 def test_a_flag_that_is_rightly_false_is_skipped(desk):

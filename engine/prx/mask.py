@@ -24,6 +24,8 @@ _OWN = {name for kind in (Reply, Delta, Part, ToolCallDelta, Usage) for name in 
     "failures", "evidence", "seconds", "exchanges", "request", "response", "method", "uri", "headers", "json",
     "status", "what", "date", "base_url", "ok", "checks", "verdict", "hint", "asked", "how", "capability",
     "findings", "file", "dialect", "requests", "prx", "made", "mode", "cases", "providers", "results", "counts",
+    "came", "wanted", "path", "condition", "tokens", "runs", "right", "of", "outcomes", "passed_by", "changes", "change", "calls",
+    "before", "after", "same", "regression", "regressions", "unlimited",
 }  # fmt: skip
 
 

@@ -21,7 +21,9 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1] / "engine")]
 from browser import CTRL, Browser  # noqa: E402
 from made_up import report  # noqa: E402
 
-from prx.conformance import page  # noqa: E402
+from prx.conformance import compared_page, page  # noqa: E402
+from prx.conformance.compare import compared  # noqa: E402
+from prx.conformance.saved import Saved  # noqa: E402
 
 DESK = {"width": 1440, "height": 900}
 PHONE = {"width": 390, "height": 844, "phone": True}
@@ -283,7 +285,7 @@ def tab_reaches_everything_once(desk):
             break
         seen.append(now)
     equal(len(seen), len(set(seen)))
-    equal((len([one for one in seen if one.endswith("gridcell")]), len(seen)), (1, 19))
+    equal((len([one for one in seen if one.endswith("gridcell")]), len(seen)), (1, 20))
 
 
 @check
@@ -413,6 +415,81 @@ def an_exchange_is_shown_to_the_letter(desk):
         browser.js("[...document.querySelectorAll('.broken code')].map((one) => one.textContent)"), broken["failures"]
     )
     desk.picture("failed-desk")
+
+
+@check
+def what_came_is_marked_beside_what_was_wanted(desk):
+    """In the list of conditions, and in the response; the request stands beside the response."""
+    made = report(2, 2)
+    result = made["results"][1]
+    condition, odd = "reply.finish_reason == 'length'", "length(deltas[?content]) > `2`"
+    body = {"choices": [{"message": {"content": "a stop sign", "stop": 1}, "finish_reason": "stop"}]}
+    result |= {
+        "outcome": "failed", "why": "finish_reason: wanted length, came stop", "failures": [condition, odd], "seconds": 1,
+        "evidence": {"kind": "live", "what": "w", "date": "2026-11-20", "model": "m"},
+        "came": [
+            {"condition": condition, "path": "finish_reason", "wanted": "length", "came": "stop"},
+            {"condition": odd, "path": "", "wanted": odd, "came": ""},
+        ],
+        "runs": {"right": 3, "of": 4}, "tokens": 1234,
+        "exchanges": [{
+            "request": {"method": "POST", "uri": "https://a.example/v1", "headers": {}, "json": {"stop": "stop"}},
+            "response": {"status": 200, "headers": {}, "json": body},
+        }],
+    }  # fmt: skip
+    browser = desk.browser
+    desk.open("marked", f"#{result['provider']}/{result['case']}", made=made)
+    browser.until("document.querySelectorAll('.said').length === 2")
+    texts = "[...document.querySelectorAll('{}')].map((one) => one.textContent)"
+    equal(browser.js(texts.format(".broken code")), [condition, odd])
+    equal(browser.js(texts.format(".broken .wanted")), ["finish_reason length"])
+    equal(browser.js(texts.format(".broken .came")), ["stop"])
+    equal(browser.js(texts.format(".said .came")), ['"stop"'])
+    where = "[...document.querySelectorAll('.pair > section')].map((one) => !!one.querySelector('.said .came'))"
+    equal(browser.js(where), [False, True])
+    tops = browser.js("[...document.querySelectorAll('.pair > section')].map((one) => one.getBoundingClientRect().top)")
+    equal(tops[0], tops[1])
+    facts = browser.js(texts.format(".inside > .facts dd"))
+    assert "3 of 4 passed" in facts, facts
+    assert "1,234" in facts, facts
+    desk.picture("marked-desk")
+
+
+@check
+def a_comparison_shows_both_sides(desk):
+    """Without a script: each exchange opens, the two of a case beside each other, and nothing is wider than the window."""
+    before, after = (Saved(name, report(3, 6)["results"]) for name in ("before", "after"))
+    for result in after.rows[:4]:
+        result |= {"outcome": "failed", "why": "came <b>stop</b>", "came": []}
+    path = desk.folder / "compared.html"
+    path.write_text(compared_page.render(compared(before, after)), encoding="utf-8")
+    browser = desk.browser
+    browser.emulate(**DESK)
+    browser.open(path.as_uri())
+    rows = browser.js("document.querySelectorAll('tbody tr').length")
+    assert 1 <= rows <= 4, rows
+    equal(browser.js("document.querySelectorAll('tbody b, script').length"), 0)
+    browser.click(".worse summary")
+    browser.until("document.querySelector('.worse details[open] pre').offsetHeight > 40")
+    assert browser.js("document.querySelector('.worse pre').textContent").startswith("> POST ")
+    lefts = browser.js("[...document.querySelectorAll('tr.worse')][0].querySelectorAll('.side').length")
+    equal(lefts, 2)
+    equal(browser.js("document.documentElement.scrollWidth <= innerWidth"), True)
+    desk.picture("compared-desk")
+
+
+@check
+def only_what_was_asked_is_counted(desk):
+    made = report(1, 8)
+    outcomes = ["passed", "passed", "failed", "limited", "skipped", "unrecorded", "unasked", "unclaimed"]
+    for result, outcome in zip(made["results"], outcomes, strict=True):
+        result |= {"outcome": outcome, "evidence": {"kind": "live"} if outcome in outcomes[:4] else None}
+    desk.open("counted", made=made)
+    headline = desk.browser.js("document.querySelector('h1').textContent")
+    equal(headline, "2 of 4 passed2 live, 3 not asked")
+    equal(desk.browser.js("document.querySelector('#body .who em').textContent"), "2/4")
+    bars = desk.browser.js("[...document.querySelectorAll('.case u')].map((one) => one.children.length)")
+    equal(sorted(bars), [0, 0, 0, 1, 1, 1, 1, 1])
 
 
 @check

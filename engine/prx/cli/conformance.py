@@ -1,23 +1,23 @@
-"""prx conformance: runs the cases against providers, and reports the results."""
+"""prx conformance: runs the cases against providers, and reports the results, or what changed in them."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import click
 
 from prx.cli import options, output
-from prx.conformance import cases, report, run, suite
-from prx.conformance.cases import Case
-from prx.errors import ConfigError, Error
-from prx.spec.definition import Definition
-from prx.spec.files import SUFFIXES
-from prx.spec.model import Spec
+from prx.cli.compared import show
+from prx.cli.conformance_options import Asked
+from prx.cli.conformance_run import run_all, show_plan
+from prx.conformance import saved, verdict
+from prx.conformance.compare import compared
+from prx.conformance.saved import Saved
+from prx.errors import ConfigError
+
+_file = click.Path(path_type=Path)
 
 
 @click.command()
@@ -26,133 +26,127 @@ from prx.spec.model import Spec
 @click.option("--record", "mode", flag_value="record", help="As --live, and write the exchanges as recordings.")
 @click.option("--case", "only", multiple=True, metavar="NAME", help="Only this case.")
 @click.option("--model", default="", help="The model to call live.")
-@click.option("--cassettes", type=click.Path(path_type=Path), metavar="DIR", help="Folder of recordings.")
 @click.option(
-    "--corpus",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Folder of recorded traffic of vendors, as a further case.",
+    "--jobs", type=click.IntRange(1, 64), default=1, metavar="N", help="Run N cases at a time, over all files."
 )
+@click.option(
+    "--retries",
+    type=click.IntRange(0, 50),
+    default=0,
+    metavar="N",
+    help="Further attempts of a live call that fails and may be asked again.",
+)
+@click.option("--rate", type=click.IntRange(1), metavar="N", help="At most N live requests a minute for each account.")
+@click.option(
+    "--repeat",
+    type=click.IntRange(1, 1000),
+    default=1,
+    metavar="N",
+    help="Run each live case N times; it passes if all pass.",
+)
+@click.option(
+    "--pass-rate",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1.0,
+    metavar="SHARE",
+    help="With --repeat: it passes if this share passes, as 0.8.",
+)
+@click.option(
+    "--budget", type=click.IntRange(1), metavar="N", help="Begin no further case when the answers have used N tokens."
+)
+@click.option("--dry-run", is_flag=True, help="Only say how many calls and tokens the run would take; sends nothing.")
+@click.option("--cassettes", type=_file, metavar="DIR", help="Folder of recordings.")
+@click.option("--corpus", type=_file, metavar="DIR", help="Folder of recorded traffic of vendors, as a further case.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-@click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write the report as JUnit XML.")
-@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write the report as one page.")
+@click.option("-v", "verbose", count=True, help="Show the exchanges of cases that have not passed; -vv: of every case.")
+@click.option("--junit", type=_file, metavar="FILE", help="Write the report as JUnit XML.")
+@click.option("--html", type=_file, metavar="FILE", help="Write the report as one page.")
 @click.option(
     "--resume",
-    type=click.Path(path_type=Path),
+    type=_file,
     metavar="FILE",
     help="Write results to FILE during the run, and skip the cases that it has results of.",
 )
+@click.option(
+    "--compare",
+    nargs=2,
+    metavar="A B",
+    help="What is otherwise in B than in A. Each is a saved run (from --json), or a provider or file that is run now.",
+)
+@click.option(
+    "--since",
+    type=_file,
+    metavar="RUN",
+    help="Report only what is otherwise than in a saved run, of the providers that it has.",
+)
 @options.settings
-def conformance(
-    targets: tuple[str, ...], mode: suite.Mode | None, only: tuple[str, ...], model: str, cassettes: Path | None, corpus: Path | None,
-    as_json: bool, junit: Path | None, html: Path | None, resume: Path | None, config: str | None, folders: tuple[str, ...],
-) -> None:  # fmt: skip
+def conformance(**given: Any) -> None:
     """Run the conformance cases: from recordings, or live.
 
     Without names, every provider that has recordings. Cases test how requests and answers are handled, not the model.
-    Exit code 1 if a case has failed, if a provider was busy or not reached, or if no case has passed.
+    Exit code 0 if all cases that were asked have passed; 1 if one has failed, if a provider was busy or not reached, or if
+    no case has passed; 2 if the command line cannot be used. With --compare and --since, 1 if something got worse.
     """
-    chosen = cases.named(only)
-    files = [Path(target).parent for target in targets if _is_file(target)]
-    with options.client(config, [*map(str, files), *folders]) as client:
-        catalog = client.catalog
-    wanted = mode or "replay"
-    if wanted == "record":
-        run.check_recorder()
-    recordings = cassettes or suite.default_recordings(wanted)
-    plan = suite.Plan(wanted, chosen, [*files, *map(Path, folders)], recordings, config, model)
-    names = [Path(target).stem if _is_file(target) else target for target in targets] or _recorded(plan)
-    definitions = [catalog.get(name) for name in names]
-    state = report.State(resume)
-    try:
-        for definition in definitions:
-            _run(plan, definition, state, corpus, shown=not as_json)
-    finally:
-        whole = _report(plan, definitions, state)
-        _write(whole, junit, html)
-    if as_json:
-        output.print_json(whole)
-    else:
-        _summary(whole)
-    if not report.succeeded(state.rows):
+    asked = Asked(**given)
+    asked.check()
+    if asked.dry_run:
+        return show_plan(asked)
+    return _verdict(_compared(asked) if asked.compare or asked.since else _reported(asked))
+
+
+def _verdict(holds: bool) -> None:
+    if not holds:
         raise click.exceptions.Exit(1)
 
 
-def _is_file(target: str) -> bool:
-    return target.endswith(SUFFIXES)
+def _reported(asked: Asked) -> bool:
+    """Run the cases and print the report; gives whether everything that was asked has passed."""
+    whole = run_all(asked, quiet=asked.as_json)
+    if asked.as_json:
+        output.print_json(whole)
+    else:
+        _summary(whole)
+    return verdict.succeeded(whole["results"])
 
 
-def _recorded(plan: suite.Plan) -> list[str]:
-    if plan.mode != "replay":
-        raise click.UsageError("name the providers to call; each costs tokens")
-    names = sorted(path.name for path in plan.recordings.iterdir() if path.is_dir()) if plan.recordings.is_dir() else []
-    if not names:
-        raise ConfigError(
-            f"{plan.recordings}: there are no recordings", hint="Name a provider, or a folder with --cassettes."
+def _compared(asked: Asked) -> bool:
+    """Print what is otherwise; gives whether nothing got worse."""
+    if asked.since is not None:
+        before = _saved(asked.since).only(asked.only)
+        now = asked if asked.targets else replace(asked, targets=tuple(before.providers))
+        after, partly = Saved("now", run_all(now, quiet=True)["results"]), True
+    else:
+        sides = asked.compare or ("", "")
+        before, after = (
+            (_saved(Path(side)) if _is_saved(side) else _run_now(asked, side)).only(asked.only) for side in sides
         )
-    return names
+        partly = not _is_saved(sides[1])  # what was not asked now is not missing
+    found = compared(before, after, partly=partly)
+    show(found, as_json=asked.as_json, html=asked.html)
+    return found.holds
 
 
-def _run(plan: suite.Plan, definition: Definition, state: report.State, corpus: Path | None, *, shown: bool) -> None:
-    """Run all cases of a provider; the result of each is printed as soon as it is there."""
-    spec = definition.spec()
-    left = [case for case in plan.cases if not state.has(spec.id, case.name)]
-    if shown:
-        click.echo(f"{spec.id:18}", nl=False)
-    for row in _rows(plan, spec, left, corpus):
-        state.add(row)
-        if shown:
-            click.echo(_dot(row), nl=False)
-            sys.stdout.flush()
-    if shown:
-        click.echo()
-        for row in state.rows:
-            if row["provider"] == spec.id and row["outcome"] in ("failed", "error", "limited"):
-                output.echo(f"  {row['outcome']}: {row['case']}: {row['why']}")
+def _is_saved(side: str) -> bool:
+    return side.endswith(".json")
 
 
-def _rows(plan: suite.Plan, spec: Spec, left: list[Case], corpus: Path | None) -> Iterator[dict[str, Any]]:
+def _saved(path: Path) -> Saved:
+    """A saved run. Raises UsageError for a file that is not one."""
     try:
-        yield from map(report.row_of, suite.results(replace(plan, cases=left), spec.id, spec))
-    except Error as error:  # the provider cannot be called at all: no key, no URL
-        yield from (report.row_of(run.Result(spec.id, case.name, "error", error.summary())) for case in left)
-    if corpus is not None:
-        from prx.conformance import corpus as recorded
-
-        yield from map(report.row_of, recorded.results(corpus, spec))
+        return saved.read(path)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None
 
 
-def _dot(row: dict[str, Any]) -> str:
-    styles = {"passed": (".", "green"), "failed": ("F", "red"), "error": ("E", "red"), "limited": ("L", "yellow")}
-    mark, colour = styles.get(row["outcome"], ("-", None))
-    return click.style(mark, fg=colour)
-
-
-def _report(plan: suite.Plan, definitions: Sequence[Definition], state: report.State) -> dict[str, Any]:
-    everything = cases.load()
-    rows = [report.provider_of(found, found.spec(), everything, plan.recordings) for found in definitions]
-    names = {row["case"] for row in state.rows}
-    shown = [case for case in everything if case.name in names]
-    if "corpus" in names:
-        shown.append(Case("corpus", "recorded traffic is read as the vendor's own package reads it", "text", ("",)))
-    return report.build(plan.mode, shown, rows, state.rows, version("prx-engine"))
-
-
-def _write(whole: dict[str, Any], junit: Path | None, html: Path | None) -> None:
-    from prx.conformance import page
-
-    for path, text in ((junit, report.junit), (html, page.render)):
-        if path is not None:
-            try:
-                path.write_text(text(whole), encoding="utf-8", errors="replace")
-            except OSError as error:
-                raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
+def _run_now(asked: Asked, side: str) -> Saved:
+    return Saved(side, run_all(replace(asked, targets=(side,)), quiet=True)["results"])
 
 
 def _summary(whole: dict[str, Any]) -> None:
+    """Print how many of each outcome there are, how they are known, and last the verdict."""
     outcomes, passed_by = whole["counts"]["outcomes"], whole["counts"]["passed_by"]
-    click.echo(
-        "\n" + ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items())) or "nothing was asked"
-    )
+    counted = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items()))
+    click.echo("\n" + (counted or "nothing was asked"))
     if passed_by:
         click.echo("passed by " + ", ".join(f"{kind}: {count}" for kind, count in sorted(passed_by.items())))
+    output.echo(whole["verdict"])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from jmespath.exceptions import JMESPathError
@@ -104,13 +105,13 @@ def lint(path: Path) -> list[str]:
     return [str(problem) for problem in problems]
 
 
-def play(case: Case, client: Client, provider: str, model: str) -> dict[str, Any]:
-    """Make the call of a case; gives {reply, error, deltas, models, model} for its conditions."""
+def play(case: Case, client: Client, provider: str, model: str, retries: int = 0) -> dict[str, Any]:
+    """Make the call of a case; gives {reply, error, deltas, models, model} for its conditions. retries: further attempts."""
     view: dict[str, Any] = {"reply": None, "error": None, "deltas": [], "models": None, "model": model}
-    options: dict[str, Any] = {"retries": 0, **case.call}
+    options: dict[str, Any] = {"retries": retries, **case.call}
     try:
         if case.ask == "models":
-            view["models"] = client.models(provider)
+            view["models"] = listed(client, provider, retries)
         elif case.ask == "stream":
             with client.stream(model=ModelRef(provider, case.model or model), **options) as stream:
                 view["deltas"] = [plain(delta) for delta in stream]
@@ -123,22 +124,52 @@ def play(case: Case, client: Client, provider: str, model: str) -> dict[str, Any
     return view
 
 
+def listed(client: Client, provider: str, retries: int) -> list[str]:
+    """The provider's own list of its models. The client does not retry it, so that it is done here. Raises Error."""
+    for attempt in range(retries):
+        try:
+            return client.models(provider)
+        except Error as error:
+            if not error.retryable:
+                raise
+            time.sleep(min(_FIRST_PAUSE * 2**attempt, _LONGEST_PAUSE))  # for a Retry-After the limiter waits
+    return client.models(provider)
+
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 8.0  # seconds
+
+
 def failures(case: Case, spec: Spec, view: Mapping[str, Any]) -> list[str]:
     """The conditions that do not hold for the view that `play` gave."""
     return [condition for condition in case.conditions(spec) if not _holds(condition, view)]
 
 
-def came(condition: str, view: Mapping[str, Any], masked: Callable[[str], str]) -> str:
-    """A clause with the value that does not meet a condition: "finish_reason: wanted length, came stop". masked: masks the
-    keys in a text.
+class Difference(NamedTuple):
+    """What a condition wanted, and what came. path: of the value, "" where the condition is more than one comparison."""
+
+    condition: str
+    path: str
+    wanted: str
+    came: str
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"{self.path}: wanted {self.wanted}, came {self.came}"
+        return f"does not hold: {self.condition}" + (f" ({self.came})" if self.came else "")
+
+
+def difference(condition: str, view: Mapping[str, Any], masked: Callable[[str], str]) -> Difference:
+    """What came in place of what a condition wants: "finish_reason: wanted length, came stop". masked: masks the keys in a
+    text.
     """
     compared = _COMPARED.fullmatch(condition)
     if compared and (found := _value(compared["path"], view, masked)) is not None:
         sign = "" if compared["sign"] == "==" else f"{compared['sign']} "
-        return f"{compared['path'].removeprefix('reply.')}: wanted {sign}{compared['wanted'] or compared['number']}, came {found}"
+        wanted = sign + (compared["wanted"] or compared["number"] or "")
+        return Difference(condition, compared["path"].removeprefix("reply."), wanted, found)
     paths = list(dict.fromkeys(path.rstrip(".") for path in _PATH.findall(condition)))
     found = "; ".join(f"{path} is {_value(path, view, masked) or 'not there'}" for path in paths)
-    return f"does not hold: {condition}" + (f" ({found})" if found else "")
+    return Difference(condition, "", condition, found)
 
 
 _COMPARED = re.compile(

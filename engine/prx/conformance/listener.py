@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prx.conformance.cassette import Row, request_headers, row_of
+from prx.conformance.limiter import Limiter
 from prx.errors import Error
 from prx.mask import Mask
 from prx.secret import Secret
@@ -19,15 +20,21 @@ if TYPE_CHECKING:
 
 
 class Listener:
-    """A transport that keeps what it sends and receives. rows: the exchanges that were completed, without keys."""
+    """A transport that keeps what it sends and receives, and waits where the account has to.
 
-    def __init__(self, http: Http, mask: Mask) -> None:
-        self._http, self._mask = http, mask
+    rows: the exchanges that were completed, without keys
+    """
+
+    def __init__(self, http: Http, mask: Mask, limiter: Limiter) -> None:
+        self._http, self._mask, self._limiter = http, mask, limiter
         self.rows: list[Row] = []
 
     def send(self, request: HttpRequest, limits: Limits, guard: Guard | None = None) -> Heard:
         """As Http.send, the errors included."""
-        return Heard(self._http.send(request, limits, guard), request, self)
+        self._limiter.wait()
+        response = self._http.send(request, limits, guard)
+        self._limiter.heard(response.head)
+        return Heard(response, request, self)
 
     def keep(self, request: HttpRequest, head: Head, body: bytes) -> None:
         """Add an exchange to the rows."""

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-OUTCOMES = ("passed", "failed", "error", "limited", "unclaimed", "skipped", "unrecorded")
+OUTCOMES = ("passed", "failed", "error", "limited", "unclaimed", "skipped", "unrecorded", "unasked")
 KINDS = ("live", "server", "emulated", "corpus", "none")
 BLOCK = 64
 
@@ -62,7 +62,8 @@ def _code(result: Mapping[str, Any]) -> str:
 
 def _detail(result: Mapping[str, Any]) -> dict[str, Any]:
     exchanges = [{side: _message(row[side]) for side in ("request", "response")} for row in result.get("exchanges", ())]
-    return {**{name: result.get(name) for name in ("failures", "evidence", "seconds")}, "exchanges": exchanges}
+    facts = {name: result.get(name) for name in ("failures", "evidence", "seconds", "came", "runs", "tokens")}
+    return {**facts, "exchanges": exchanges}
 
 
 def _message(row: Mapping[str, Any]) -> dict[str, Any]:

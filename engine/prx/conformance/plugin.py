@@ -168,7 +168,16 @@ class ProviderCase(_WithoutConftest, pytest.Item):
                 raise CaseFailed(f"{result.why}, and {self.config.getini('prx_ledger')} has no reason for it")
             pytest.skip(reason or result.why)
         if result.outcome != "passed":
-            raise CaseFailed("\n".join([result.why, *result.failures]))
+            raise CaseFailed("\n".join(self._told(result)))
+
+    def _told(self, result: Result) -> Iterator[str]:
+        """Why a case has failed: what was wanted and what came, and with -v the exchanges."""
+        from prx.conformance import transcript
+
+        yield result.why
+        yield from (line for line in map(str, result.came) if line not in result.why)
+        if self.config.get_verbosity() > 0:
+            yield from transcript.lines(result.exchanges)
 
     def _unrecorded(self) -> Result:
         """The result in place of all cases of a provider that has no recording at all."""

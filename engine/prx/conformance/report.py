@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from prx.conformance import resumed
+from prx.conformance import resumed, transcript, verdict
 from prx.conformance.cases import Case
 from prx.conformance.evidence import Known, known
 from prx.conformance.run import Result
@@ -22,6 +22,7 @@ from prx.spec.model import Spec
 Row = dict[str, Any]
 # Outcomes that a resumed run does not ask for again.
 FINAL = ("passed", "failed", "unclaimed", "skipped", "unrecorded")
+_NEVER_REPEATED = ("skipped", "unrecorded")
 
 
 def row_of(result: Result) -> Row:
@@ -35,6 +36,9 @@ def row_of(result: Result) -> Row:
         "evidence": asdict(result.evidence) if result.evidence else None,
         "seconds": round(result.seconds, 3),
         "exchanges": strict(list(result.exchanges)),
+        "came": [row._asdict() for row in result.came],
+        "tokens": result.tokens,
+        "runs": {"right": result.runs[0], "of": result.runs[1]} if result.runs[1] else None,
     }
 
 
@@ -68,20 +72,28 @@ def build(mode: str, cases: Sequence[Case], providers: Sequence[Row], rows: Sequ
         "providers": list(providers),
         "results": list(rows),
         "counts": counts(rows),
+        "verdict": verdict.sentence(rows),
     }
 
 
-def counts(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
-    """How many of each outcome, and how many passed by each kind of evidence."""
+def ordered(rows: Iterable[Row], providers: Sequence[str], cases: Sequence[str]) -> list[Row]:
+    """The results in the order of providers and cases, in whatever order they came; those of others at the end."""
+    provider_place = {name: place for place, name in enumerate(providers)}
+    case_place = {name: place for place, name in enumerate(cases)}
+
+    def place(row: Row) -> tuple[int, int]:
+        return provider_place.get(row["provider"], len(providers)), case_place.get(row["case"], len(cases))
+
+    return sorted(rows, key=place)
+
+
+def counts(rows: Iterable[Row]) -> Row:
+    """How many of each outcome, how many passed by each kind of evidence, and how many were asked and count."""
     rows = list(rows)
     by_kind = Counter(row["evidence"]["kind"] for row in rows if row["outcome"] == "passed" and row["evidence"])
-    return {"outcomes": dict(Counter(row["outcome"] for row in rows)), "passed_by": dict(by_kind)}
-
-
-def succeeded(rows: Iterable[Row]) -> bool:
-    """Whether at least one case has passed, and none has failed, had an error or been limited."""
     outcomes = Counter(row["outcome"] for row in rows)
-    return outcomes["passed"] > 0 and not (outcomes["failed"] or outcomes["error"] or outcomes["limited"])
+    asked = sum(outcomes[name] for name in verdict.ASKED)
+    return {"outcomes": dict(outcomes), "passed_by": dict(by_kind), "asked": asked}
 
 
 def junit(report: Mapping[str, Any]) -> str:
@@ -92,7 +104,7 @@ def junit(report: Mapping[str, Any]) -> str:
         outcomes = Counter(row["outcome"] for row in rows)
         sizes = {
             "tests": len(rows), "failures": outcomes["failed"], "errors": outcomes["error"] + outcomes["limited"],
-            "skipped": outcomes["skipped"] + outcomes["unrecorded"] + outcomes["unclaimed"],
+            "skipped": outcomes["skipped"] + outcomes["unrecorded"] + outcomes["unclaimed"] + outcomes["unasked"],
             "time": round(sum(row["seconds"] for row in rows), 3),
         }  # fmt: skip
         suite = ET.SubElement(
@@ -111,6 +123,7 @@ _TAGS = {
     "skipped": "skipped",
     "unclaimed": "skipped",
     "unrecorded": "skipped",
+    "unasked": "skipped",
 }
 
 
@@ -120,7 +133,8 @@ def _testcase(suite: ET.Element, row: Row) -> None:
     )
     if row["outcome"] in _TAGS:
         tag = ET.SubElement(case, _TAGS[row["outcome"]], message=_xml(row["why"]))
-        tag.text = _xml("\n".join(row["failures"]))
+        shown = row["exchanges"] if row["outcome"] in verdict.BROKEN else ()
+        tag.text = _xml("\n".join([*verdict.differences(row), *transcript.lines(shown)]))
 
 
 def _xml(text: str) -> str:
@@ -148,9 +162,11 @@ class State:
     def rows(self) -> list[Row]:
         return list(self._rows.values())
 
-    def has(self, provider: str, case: str) -> bool:
-        """Whether a case has an outcome that asking again would not change."""
-        return self._rows.get((provider, case), {}).get("outcome") in FINAL
+    def has(self, provider: str, case: str, repeat: int = 1) -> bool:
+        """Whether a case has an outcome that asking again would not change, of as many runs as are wanted."""
+        row = self._rows.get((provider, case), {})
+        runs = row.get("runs") or {"of": 1}
+        return row.get("outcome") in FINAL and (row["outcome"] in _NEVER_REPEATED or runs["of"] == repeat)
 
     def add(self, row: Row) -> None:
         self._rows.pop((row["provider"], row["case"]), None)

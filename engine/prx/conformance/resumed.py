@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
+from prx.conformance.cases import Difference
 from prx.conformance.evidence import Evidence, Kind, is_exchange
 from prx.conformance.run import Outcome
 from prx.errors import ConfigError
@@ -17,7 +19,7 @@ from prx.mask import strict
 from prx.spec.files import data_of
 
 Row = dict[str, Any]
-_MAX_BYTES = 1 << 30
+MAX_BYTES = 1 << 30
 _TEXTS = {field.name for field in fields(Evidence)}
 
 
@@ -27,7 +29,7 @@ def rows(path: Path) -> list[Row]:
     Raises ConfigError for a file that has no results of a run; then the file is not changed.
     """
     try:
-        data = data_of(path, _MAX_BYTES)
+        data = data_of(path, MAX_BYTES)
         lines = _rows(data)
         _mend(path, data, lines)
     except (OSError, ValueError) as error:
@@ -48,8 +50,8 @@ def _rows(data: bytes) -> list[Row | None]:
     """The row of each line, None for an empty line. The last one is of the text after the last line break, and None if it
     is incomplete.
     """
-    if len(data) > _MAX_BYTES:
-        raise ValueError(f"it has more than {_MAX_BYTES >> 30} GB")
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"it has more than {MAX_BYTES >> 30} GB")
     *lines, last = data.decode().split("\n")
     found = [_row(line, number) for number, line in enumerate(lines, 1)]
     is_incomplete = _value(last) is None
@@ -71,7 +73,7 @@ def _row(line: str, number: int) -> Row | None:
     if not line.strip():
         return None
     value = _value(line)
-    if not _is_row(value):
+    if not is_row(value):
         raise ValueError(f"line {number} is not a result")
     row: Row = strict(value)
     return row
@@ -91,9 +93,11 @@ def _refused(name: str) -> NoReturn:
 _decode = json.JSONDecoder(parse_constant=_refused).decode
 
 
-def _is_row(value: Any) -> bool:
+def is_row(value: Any) -> bool:
     """Whether a value has the form of a result, see report.row_of."""
-    return isinstance(value, dict) and all(holds(value.get(name)) for name, holds in _FIELDS.items())
+    if not isinstance(value, dict) or not all(holds(value.get(name)) for name, holds in _FIELDS.items()):
+        return False
+    return all(holds(value[name]) for name, holds in _LATER_FIELDS.items() if value.get(name) is not None)
 
 
 def _is_text(value: Any) -> bool:
@@ -116,6 +120,14 @@ def _is_evidence(value: Any) -> bool:
     return value is None or (texts and value["kind"] in get_args(Kind))
 
 
+def _is_difference(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() == set(Difference._fields) and all(map(_is_text, value.values()))
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
 _FIELDS = {
     "provider": _is_text,
     "case": _is_text,
@@ -126,6 +138,13 @@ _FIELDS = {
     "seconds": _is_time,
     "exchanges": _are_exchanges,
 }
+
+# Fields that a file of an earlier version does not have.
+_LATER_FIELDS: dict[str, Callable[[Any], bool]] = {
+    "came": lambda value: isinstance(value, list) and all(map(_is_difference, value)),
+    "tokens": _is_count,
+    "runs": lambda value: isinstance(value, dict) and value.keys() == {"right", "of"} and all(map(_is_count, value.values())),
+}  # fmt: skip
 
 
 def _reason(error: Exception) -> str:

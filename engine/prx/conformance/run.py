@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from prx.accounts.account import Account
 from prx.client import Client
 from prx.conformance import cases, cassette
-from prx.conformance.cases import Case
+from prx.conformance.cases import Case, Difference
 from prx.conformance.evidence import Evidence, digest_of
+from prx.conformance.limiter import Limiter
 from prx.conformance.listener import Listener
 from prx.errors import ConfigError, ProtocolError, sealed
 from prx.mask import Mask
@@ -23,7 +24,7 @@ from prx.transport.playback import Playback
 if TYPE_CHECKING:
     from prx.transport.blocking import Http
 
-Outcome = Literal["passed", "failed", "unclaimed", "skipped", "unrecorded", "limited", "error"]
+Outcome = Literal["passed", "failed", "unclaimed", "skipped", "unrecorded", "limited", "error", "unasked"]
 WRONG_KEY = "sk-this-key-is-wrong"
 PLAYED_KEY = "sk-played-back-0000"
 # {kind of error: outcome}, for errors that show nothing about the case: the server was busy, or was not reached.
@@ -38,11 +39,14 @@ class Result:
 
     outcome    passed · failed · unclaimed (it has not passed, and neither the file nor its evidence claims the capability) ·
                skipped (the file denies a capability that the case needs) · unrecorded · limited (the provider wants fewer
-               requests, or money) · error (the provider was not reached, or had an error of its own)
+               requests, or money) · error (the provider was not reached, or had an error of its own) · unasked (the budget was used up)
     why        a sentence, "" where it has passed
     failures   the conditions that do not hold
     seen       the view that the conditions were evaluated on, see cases.play
     exchanges  requests and responses, without keys
+    came       for each failure what was wanted, and what came
+    tokens     as the answer reports them; None where it does not
+    runs       (how often it was right, of how many runs) of a case that was run several times
     """
 
     provider: str
@@ -54,20 +58,27 @@ class Result:
     evidence: Evidence | None = None
     exchanges: tuple[Mapping[str, Any], ...] = ()
     seconds: float = 0.0
+    came: tuple[Difference, ...] = ()
+    tokens: int | None = None
+    runs: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A provider that cases can be run against.
 
-    client  makes a client for one case, from whether it should have a wrong key
-    real    its base URL; recordings have `evidence.base_url` in its place
+    client   makes a client for one case, from whether it should have a wrong key
+    real     its base URL; recordings have `evidence.base_url` in its place
+    retries  of a call that fails and may be asked again, in a live run
+    limiter  of the account, in a live run
     """
 
     provider: str
     client: Callable[[bool], Client]
     evidence: Evidence
     real: str
+    retries: int = 0
+    limiter: Limiter = field(default_factory=Limiter)
 
 
 def connect(provider: str, url: str, key: str, folders: list[Path]) -> Callable[[bool], Client]:
@@ -112,9 +123,9 @@ def live(case: Case, asked: Asked) -> Result:
     account = client.accounts.get(asked.provider)
     mask = Mask(account.target.secrets)
     with client:
-        listener = Listener(client._http(account.network), mask)  # noqa: SLF001 - see _ask_through
+        listener = Listener(client._http(account.network), mask, asked.limiter)  # noqa: SLF001 - see _ask_through
         _ask_through(client, listener)
-        spec, seen = _played(case, client, asked.provider, asked.evidence.model)
+        spec, seen = _played(case, client, asked.provider, asked.evidence.model, asked.retries)
     exchanges = json.loads(json.dumps(listener.rows))
     if not exchanges:
         return _unanswered(asked, case, "nothing was answered", seen, started)
@@ -162,9 +173,9 @@ def _completed(evidence: Evidence, account: Account, path: Path) -> Evidence:
     return replace(evidence, base_url=evidence.base_url or account.target.base_url, model=model)
 
 
-def _played(case: Case, client: Client, provider: str, model: str) -> tuple[Spec, dict[str, Any]]:
+def _played(case: Case, client: Client, provider: str, model: str, retries: int = 0) -> tuple[Spec, dict[str, Any]]:
     spec = client.accounts.get(provider).definition.spec(model)
-    return spec, cases.play(case, client, provider, model)
+    return spec, cases.play(case, client, provider, model, retries)
 
 
 def _judged(
@@ -174,14 +185,28 @@ def _judged(
     failures = tuple(cases.failures(case, spec, seen))
     error = seen["error"] or {}
     outcome: Outcome = _UNJUDGED.get(error.get("kind", ""), "failed") if failures else "passed"
-    reason = (
-        f"{error['kind']}: {error['message']}"
-        if error
-        else "; ".join(cases.came(row, seen, mask.text) for row in failures)
-    )
-    why = reason if failures else ""
-    seconds = time.monotonic() - started
-    return Result(provider, case.name, outcome, why, failures, seen, evidence, tuple(exchanges), seconds)
+    came = tuple(_came(cases.difference(row, seen, mask.text), error) for row in failures)
+    why = f"{error['kind']}: {error['message']}" if error else "; ".join(map(str, came))
+    return Result(
+        provider, case.name, outcome, why if failures else "", failures, seen, evidence, tuple(exchanges),
+        time.monotonic() - started, came, _tokens(seen),
+    )  # fmt: skip
+
+
+def _came(found: Difference, error: Mapping[str, Any]) -> Difference:
+    """A difference; where an error came in place of a reply, with the error as what came."""
+    if not error or found.condition.startswith("error."):
+        return found
+    return found._replace(path="", wanted=found.condition, came=f"{error['kind']}: {error['message']}")
+
+
+def _tokens(seen: Mapping[str, Any]) -> int | None:
+    """The tokens that the answer reports, or None. A call that was refused costs none."""
+    usage = (seen["reply"] or (seen["error"] or {}).get("partial") or {}).get("usage")
+    if usage is None:
+        return 0 if seen["reply"] is None else None
+    total: int = usage["total_tokens"]
+    return total
 
 
 def _unanswered(asked: Asked, case: Case, lead: str, seen: Mapping[str, Any], started: float) -> Result:

@@ -7,17 +7,21 @@ the file with that capability set to true: a capability that the file denies wro
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
+from weakref import WeakSet
 
 from prx import resources
+from prx.calls import closed_early
 from prx.client import Client
-from prx.conformance import run
+from prx.conformance import cases, run
 from prx.conformance.cases import Case
 from prx.conformance.evidence import Evidence
+from prx.conformance.limiter import Limiters
 from prx.conformance.run import Asked, Result
 from prx.errors import Error
 from prx.spec.model import Spec
@@ -33,6 +37,7 @@ class Plan:
     recordings  a folder with a folder of recordings for each provider
     config      path of the configuration for live calls, None for the usual one
     model       for live calls; "" for that of the configuration or the provider's file
+    retries     of a live call that fails and may be asked again
     """
 
     mode: Mode
@@ -41,6 +46,7 @@ class Plan:
     recordings: Path = Path("cassettes")
     config: str | None = None
     model: str = ""
+    retries: int = 0
 
 
 def default_recordings(mode: Mode = "replay") -> Path:
@@ -51,31 +57,122 @@ def default_recordings(mode: Mode = "replay") -> Path:
 
 def results(plan: Plan, provider: str, spec: Spec) -> Iterator[Result]:
     """The result of each case, as soon as it is there. An Error in a case is a result, too."""
-    asked = _asked(plan, provider, spec) if plan.mode != "replay" else None
-    for case in plan.cases:
+    runner = Runner(plan, provider, spec, Limiters())
+    yield from map(runner.result, plan.cases)
+
+
+class Runner:
+    """Runs the cases of one provider, also several at the same time."""
+
+    def __init__(self, plan: Plan, provider: str, spec: Spec, limiters: Limiters) -> None:
+        self.plan, self.provider, self.spec = plan, provider, spec
+        self._limiters = limiters
+        self._finding = threading.Lock()
+        self._lock = threading.Lock()  # of the clients; never held during a call, so that `close` does not wait
+        self._asked: Asked | Error | None = None
+        self._closed = False
+        self._clients: WeakSet[Client] = WeakSet()
+
+    def result(self, case: Case) -> Result:
+        """The result of a case; an Error is a result, too."""
         try:
-            yield _result(plan, provider, spec, case, asked)
+            return self._result(case)
         except Error as error:
-            yield Result(provider, case.name, "failed" if plan.mode == "replay" else "error", error.summary())
+            outcome: run.Outcome = "failed" if self.plan.mode == "replay" else "error"
+            return Result(self.provider, case.name, outcome, error.summary())
 
+    def waits(self) -> bool:
+        """Whether the provider has asked for a pause that is not over."""
+        return isinstance(self._asked, Asked) and self._asked.limiter.waits()
 
-def _result(plan: Plan, provider: str, spec: Spec, case: Case, asked: Asked | None) -> Result:
-    denied = [name for name in case.needs if not spec.can(name)]
-    if case.key == "wrong" and spec.auth.style == "none":
-        return Result(provider, case.name, "skipped", "the provider takes no key")
-    path = plan.recordings / spec.id / f"{case.name}.yaml"
-    if asked is None and not path.is_file():
-        why = f"capabilities.{denied[0]}: false" if denied else "nothing was recorded"
-        return Result(provider, case.name, "skipped" if denied else "unrecorded", why)
-    if denied:
-        return _denied(plan, provider, case, asked, path, denied)
-    if asked is None:
-        return run.replay(case, provider, path, list(plan.folders))
-    result = run.record(case, asked, path) if plan.mode == "record" else run.live(case, asked)
-    unclaimed = _unclaimed(spec, case)
-    if result.outcome == "failed" and unclaimed:
-        return replace(result, outcome="unclaimed", why=f"the file does not say {unclaimed}: true; {result.why}")
-    return result
+    def close(self) -> None:
+        """End the calls that are running."""
+        with self._lock:
+            self._closed = True
+            clients = list(self._clients)
+        for client in clients:
+            client.close()
+
+    def _result(self, case: Case) -> Result:
+        plan, spec = self.plan, self.spec
+        denied = [name for name in case.needs if not spec.can(name)]
+        if case.key == "wrong" and spec.auth.style == "none":
+            return Result(self.provider, case.name, "skipped", "the provider takes no key")
+        path = plan.recordings / spec.id / f"{case.name}.yaml"
+        if plan.mode == "replay" and not path.is_file():
+            why = f"capabilities.{denied[0]}: false" if denied else "nothing was recorded"
+            return Result(self.provider, case.name, "skipped" if denied else "unrecorded", why)
+        if denied:
+            return self._denied(case, path, denied)
+        if plan.mode == "replay":
+            return run.replay(case, self.provider, path, list(plan.folders))
+        result = self._call(case, self._asked_once(), path)
+        unclaimed = _unclaimed(spec, case)
+        if result.outcome == "failed" and unclaimed:
+            return replace(result, outcome="unclaimed", why=f"the file does not say {unclaimed}: true; {result.why}")
+        return result
+
+    def _denied(self, case: Case, path: Path, denied: list[str]) -> Result:
+        """Run a case whose capability the file denies, on a copy of the file with the capability set to true."""
+        with tempfile.TemporaryDirectory(prefix="prx-") as folder:
+            flags = ", ".join(f"{name}: true" for name in denied)
+            Path(folder, f"{self.provider}.yaml").write_text(
+                f"spec: 1\nid: {self.provider}\nextends: {self.provider}\ncapabilities: {{{flags}}}\n", encoding="utf-8"
+            )
+            folders = [Path(folder), *self.plan.folders]  # the first is the strongest
+            if self.plan.mode == "replay":
+                result = run.replay(case, self.provider, path, folders)
+            else:
+                asked = self._asked_once()
+                result = self._call(case, replace(asked, client=self._client_maker(asked.real, folders)), path)
+        if result.outcome == "passed" and case.proves:
+            why = f"the file says capabilities.{denied[0]}: false, but the case passes"
+            return replace(result, outcome="failed", why=why)
+        verdict = "which this case does not test" if result.outcome == "passed" else "which is right"
+        why = f"capabilities.{denied[0]}: false, {verdict}"
+        return Result(self.provider, case.name, "skipped", why, evidence=result.evidence, tokens=result.tokens)
+
+    def _call(self, case: Case, asked: Asked, path: Path) -> Result:
+        return run.record(case, asked, path) if self.plan.mode == "record" else run.live(case, asked)
+
+    def _asked_once(self) -> Asked:
+        """The provider with the URL, key and model of the user's configuration, found once for all cases. Raises Error."""
+        with self._finding:
+            if self._asked is None:
+                try:
+                    self._asked = self._find()
+                except Error as error:
+                    self._asked = error
+        if isinstance(self._asked, Error):
+            raise self._asked
+        return self._asked
+
+    def _find(self) -> Asked:
+        plan, spec = self.plan, self.spec
+        with self._kept(Client(config=plan.config, providers=list(plan.folders))) as client:
+            account = client.accounts.get(self.provider)
+            url = account.target.base_url
+            model = plan.model or account.settings.model or spec.models.default
+            model = model or cases.listed(client, self.provider, plan.retries)[0]
+        evidence = Evidence("live", spec.name, datetime.now(UTC).date().isoformat(), url, model)
+        client_maker = self._client_maker(url, list(plan.folders))
+        return Asked(self.provider, client_maker, evidence, url, plan.retries, self._limiters.of(url))
+
+    def _client_maker(self, url: str, folders: list[Path]) -> Callable[[bool], Client]:
+        wrong_key = run.connect(self.provider, url, run.WRONG_KEY, folders)
+
+        def client(wrong: bool) -> Client:
+            return self._kept(wrong_key(True) if wrong else Client(config=self.plan.config, providers=list(folders)))
+
+        return client
+
+    def _kept(self, client: Client) -> Client:
+        """The client, which `close` will close. Raises Error where it has been called already."""
+        with self._lock:
+            self._clients.add(client)
+            if self._closed:
+                raise closed_early()
+        return client
 
 
 def _unclaimed(spec: Spec, case: Case) -> str:
@@ -88,44 +185,3 @@ def _unclaimed(spec: Spec, case: Case) -> str:
 def _claimed(spec: Spec, capability: str) -> bool:
     """Whether the provider's file, or the evidence that it cites, claims a capability."""
     return spec.capabilities.get(capability, False) or any(capability in row.of for row in spec.evidence)
-
-
-def _denied(plan: Plan, provider: str, case: Case, asked: Asked | None, path: Path, denied: list[str]) -> Result:
-    """Run a case whose capability the file denies, on a copy of the file with the capability set to true."""
-    with tempfile.TemporaryDirectory(prefix="prx-") as folder:
-        flags = ", ".join(f"{name}: true" for name in denied)
-        Path(folder, f"{provider}.yaml").write_text(
-            f"spec: 1\nid: {provider}\nextends: {provider}\ncapabilities: {{{flags}}}\n", encoding="utf-8"
-        )
-        folders = [Path(folder), *plan.folders]  # the first is the strongest
-        if asked is None:
-            result = run.replay(case, provider, path, folders)
-        else:
-            enabled = replace(asked, client=_clients(replace(plan, folders=folders), provider, asked.real))
-            result = run.record(case, enabled, path) if plan.mode == "record" else run.live(case, enabled)
-    if result.outcome == "passed" and case.proves:
-        why = f"the file says capabilities.{denied[0]}: false, but the case passes"
-        return replace(result, outcome="failed", why=why)
-    verdict = "which this case does not test" if result.outcome == "passed" else "which is right"
-    why = f"capabilities.{denied[0]}: false, {verdict}"
-    return Result(provider, case.name, "skipped", why, evidence=result.evidence)
-
-
-def _asked(plan: Plan, provider: str, spec: Spec) -> Asked:
-    """The provider with the URL, key and model of the user's configuration. Raises Error."""
-    with Client(config=plan.config, providers=list(plan.folders)) as client:
-        account = client.accounts.get(provider)
-        url = account.target.base_url
-        model = plan.model or account.settings.model or spec.models.default or client.models(provider)[0]
-    now = datetime.now(UTC).date().isoformat()
-    evidence = Evidence("live", spec.name, now, url, model)
-    return Asked(provider, _clients(plan, provider, url), evidence, url)
-
-
-def _clients(plan: Plan, provider: str, url: str) -> Callable[[bool], Client]:
-    wrong_key = run.connect(provider, url, run.WRONG_KEY, list(plan.folders))
-
-    def client(wrong: bool) -> Client:
-        return wrong_key(True) if wrong else Client(config=plan.config, providers=list(plan.folders))
-
-    return client

@@ -1,0 +1,123 @@
+"""The options of `prx conformance`, and what they say together: which cases of which providers are run, and how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import click
+
+from prx.cli import options
+from prx.conformance import cases, run, suite
+from prx.errors import ConfigError
+from prx.spec.definition import Definition
+from prx.spec.files import SUFFIXES
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options of the command."""
+
+    targets: tuple[str, ...]
+    mode: suite.Mode | None
+    only: tuple[str, ...]
+    model: str
+    jobs: int
+    retries: int
+    rate: int | None
+    repeat: int
+    pass_rate: float
+    budget: int | None
+    dry_run: bool
+    cassettes: Path | None
+    corpus: Path | None
+    as_json: bool
+    verbose: int
+    junit: Path | None
+    html: Path | None
+    resume: Path | None
+    compare: tuple[str, str] | None
+    since: Path | None
+    config: str | None
+    folders: tuple[str, ...]
+
+    def check(self) -> None:
+        """Raise UsageError for options that do not go together."""
+        for name, value in self._live_only.items():
+            if value and self.mode != "live":
+                raise click.UsageError(f"{name} is for calls of providers: add --live")
+        for is_wrong, words in self._contradictions:
+            if is_wrong:
+                raise click.UsageError(words)
+
+    @property
+    def _live_only(self) -> dict[str, Any]:
+        return {
+            "--retries": self.retries, "--rate": self.rate, "--repeat": self.repeat > 1, "--budget": self.budget,
+        }  # fmt: skip
+
+    @property
+    def _contradictions(self) -> list[tuple[bool, str]]:
+        """(whether the options are in contradiction, what to do)."""
+        return [
+            (self.pass_rate < 1 and self.repeat == 1, "--pass-rate is a share of the runs of a case: add --repeat"),
+            (self.mode == "record" and self.jobs > 1, "--record writes one exchange after another: leave out --jobs"),
+            (self.compares and self.mode == "record", "what is compared is not recorded as well: leave out --record"),
+            (self.compares and self.dry_run, "--dry-run is of one run: leave out --compare or --since"),
+            (self.compare is not None and self.since is not None, "--compare and --since exclude each other"),
+            (
+                self.compare is not None and bool(self.targets),
+                "--compare names the two sides itself: leave out the others",
+            ),
+            (self.compare is not None and self.junit is not None, "--junit is of one run: leave out --compare"),
+            (self.compare is not None and self.resume is not None, "--resume is of one run: leave out --compare"),
+        ]
+
+    @property
+    def compares(self) -> bool:
+        """Whether what is otherwise is reported, in place of the run."""
+        return self.compare is not None or self.since is not None
+
+    @property
+    def is_worth_a_warning(self) -> bool:
+        """Whether what the run may cost is said before it begins."""
+        return self.plan.mode != "replay" and (
+            len(self.definitions) > 1 or self.repeat > 1 or self.budget is not None or self.compare is not None
+        )
+
+    @cached_property
+    def plan(self) -> suite.Plan:
+        """The settings of the run. Raises ConfigError."""
+        mode = self.mode or "replay"
+        if mode == "record":
+            run.check_recorder()
+        folders = [*(Path(name).parent for name in self.targets if _is_file(name)), *map(Path, self.folders)]
+        recordings = self.cassettes or suite.default_recordings(mode)
+        return suite.Plan(mode, cases.named(self.only), folders, recordings, self.config, self.model, self.retries)
+
+    @cached_property
+    def definitions(self) -> list[Definition]:
+        """The providers that were named, or all that have recordings. Raises ConfigError."""
+        plan = self.plan
+        with options.client(self.config, [*map(str, plan.folders)]) as client:
+            catalog = client.catalog
+        names = [Path(name).stem if _is_file(name) else name for name in self.targets] or _recorded(plan)
+        found = [catalog.get(name) for name in names]
+        return list({definition.id: definition for definition in found}.values())  # each once, by whatever names
+
+
+def _is_file(target: str) -> bool:
+    return target.endswith(SUFFIXES)
+
+
+def _recorded(plan: suite.Plan) -> list[str]:
+    if plan.mode != "replay":
+        raise click.UsageError("name the providers to call; each costs tokens")
+    names = sorted(path.name for path in plan.recordings.iterdir() if path.is_dir()) if plan.recordings.is_dir() else []
+    if not names:
+        raise ConfigError(
+            f"{plan.recordings}: there are no recordings", hint="Name a provider, or a folder with --cassettes."
+        )
+    return names
