@@ -364,6 +364,7 @@ def test_most_calls_and_pings(own):
         refused = running.chat("slow/words")
         assert (refused.status, refused.headers["retry-after"]) == (503, "1")
         assert b": ping\n\n" in answer.read1(4096)
+        answer.close()
         connection.close()
 
 
@@ -377,6 +378,7 @@ def test_drain(own):
         with pytest.raises(OSError, match=r"refused|reset|closed"):
             running.get("/health")
         text += answer.read()
+        answer.close()
         assert text.endswith(b"data: [DONE]\n\n")
         assert running.process.wait(10) == 0
 
@@ -387,6 +389,7 @@ def test_the_grace_ends(own):
         _, answer, text = begun(running, "slow/words")
         running.process.send_signal(signal.SIGTERM)
         text += answer.read()
+        answer.close()
         assert b'"error"' in text
         assert b"[DONE]" not in text
         assert running.process.wait(10) == 0

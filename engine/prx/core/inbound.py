@@ -69,7 +69,9 @@ def accept(face: Face, body: Mapping[str, Any], path: Mapping[str, Any] = NONE) 
     for name, template in face.parameters.items():
         value = _rendered(name, template, view)
         params.update({} if value is None else {name: value})
-    messages = [*(found.get("messages") or ())]
+    messages = found.get("messages") or []
+    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+        raise CapabilityError("the messages are not a list of objects")
     if face.join:
         messages = _joined(messages, face.join)
     if face.pair_results:
@@ -87,8 +89,9 @@ def accept(face: Face, body: Mapping[str, Any], path: Mapping[str, Any] = NONE) 
 def _rendered(name: str, template: Any, view: Mapping[str, Any]) -> Any:
     try:
         return template(view)
-    except TemplateError as error:
-        raise CapabilityError(f"{name}: {error}") from None
+    except Exception as error:  # a TemplateError; or what jmespath and Python say of values of the wrong type
+        reason = str(error).partition("\n")[0] if isinstance(error, TemplateError) else "has not the form that it has in this API"
+        raise CapabilityError(f"{name}: {reason}") from None
 
 
 def fitting(
