@@ -234,7 +234,7 @@ def about(chosen: Sequence[Target], venvs: Path, rounds: int, *, shared: bool) -
 @click.option("--out", default="results.json", show_default=True, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--venvs", default=VENVS, show_default=True, type=click.Path(file_okay=False, path_type=Path))
 @click.option("--setup", default="", help="Make these environments, and end.")
-@click.option("--add", is_flag=True, help="Keep the rows that --out has of other measurements, of the same rounds.")
+@click.option("--add", is_flag=True, help="Keep what --out has of other measurements.")
 @click.option("--shared", is_flag=True, help="The machine has other work meanwhile: the page says so.")
 @click.option("--list", "listed", is_flag=True, help="What can be measured, and of what; and end.")
 def main(
@@ -248,7 +248,7 @@ def main(
     if listed:
         return click.echo("\n".join([*WHAT, "", *(target.name for target in chosen)]))
     told = about(chosen, venvs, rounds, shared=shared)
-    kept = others(out, what or tuple(WHAT), told) if add and out.exists() else []
+    kept = beside(out, what or tuple(WHAT), told) if add and out.exists() else {"rows": [], "earlier": None}
     server = subprocess.Popen([sys.executable, HERE / "server.py"], stdout=subprocess.PIPE, text=True)
     try:
         with tempfile.TemporaryDirectory() as temporary:
@@ -257,16 +257,27 @@ def main(
             measured(bench, what or tuple(WHAT), chosen, rounds)
     finally:
         server.kill()
-    out.write_text(json.dumps({"about": told, "rows": kept + bench.rows}, indent=1) + "\n")
+    made = {"about": told, "rows": kept["rows"] + bench.rows}
+    if kept["earlier"]:
+        made["earlier"] = kept["earlier"]
+    out.write_text(json.dumps(made, indent=1) + "\n")
     return click.echo(f"{len(bench.rows)} rows in {out}")
 
 
-def others(out: Path, what: Sequence[str], told: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows of measurements that are not made again. One page tells of one day, machine and number of rounds."""
+def beside(out: Path, what: Sequence[str], told: Mapping[str, Any]) -> dict[str, Any]:
+    """What stays of a file of results: its rows of what is not measured now. Those of another day, of other versions or of
+    another number of rounds stay with their own `about`, as `earlier`.
+    """
     was = json.loads(out.read_text())
-    if differing := [name for name, value in told.items() if was["about"].get(name) != value]:
-        raise click.ClickException(f"{out} is of other {' and '.join(differing)}; without --add it is written anew")
-    return [row for row in was["rows"] if row["what"] not in what]
+    rows = [row for row in was["rows"] if row["what"] not in what]
+    earlier = was.get("earlier")
+    if earlier:
+        earlier["rows"] = [row for row in earlier["rows"] if row["what"] not in what]
+    if was["about"] == told:
+        return {"rows": rows, "earlier": earlier}
+    if rows and earlier and earlier["rows"]:
+        raise click.ClickException(f"{out} has results of two days already; without --add it is written anew")
+    return {"rows": [], "earlier": {"about": was["about"], "rows": rows} if rows else earlier}
 
 
 def measured(bench: Bench, what: Sequence[str], chosen: Sequence[Target], rounds: int) -> None:

@@ -142,15 +142,26 @@ def test_a_stream_that_loses_a_delta_has_no_figure():
     assert (lost.returncode, lost.stderr) == (1, "got 5119 deltas, not 5120 deltas\n")
 
 
-def test_measurements_are_added_to_those_of_the_same_rounds_only(tmp_path):
+def test_measurements_are_added_and_told_apart(tmp_path):
+    """Of the same rounds they stand together; others stay beside them as earlier ones, but for two kinds of others."""
     results = tmp_path / "results.json"
-    said = []
-    for what, rounds in (("connections", 1), ("call", 1), ("call", 2)):
-        options = ("--rounds", rounds, "--targets", "floor_socket", "--out", results, "--add")
-        said.append(run(FOLDER / "run.py", what, *options))
-    assert [ended.returncode for ended in said] == [0, 0, 1]
-    assert "is of other rounds" in said[2].stderr
-    assert [row["what"] for row in json.loads(results.read_text())["rows"]] == ["connections", "call"]
+
+    def add(what, rounds):
+        options = ("--rounds", rounds, "--targets", "floor_socket,floor_httpclient", "--out", results, "--add")
+        ended = run(FOLDER / "run.py", what, *options)
+        read = json.loads(results.read_text())
+        places = (read, read.get("earlier", {"rows": ()}))
+        return ended.returncode, *([*dict.fromkeys(row["what"] for row in place["rows"])] for place in places)
+
+    assert add("connections", 1) == (0, ["connections"], [])
+    assert add("call", 1) == (0, ["connections", "call"], [])
+    assert add("call", 2) == (0, ["call"], ["connections"])
+    assert add("short", 3) == (1, ["call"], ["connections"])
+    ended = run(FOLDER / "report.py", results, "--into", tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    page = (tmp_path / "performance.md").read_text()
+    assert page.count("Measured earlier, on ") == 1
+    assert page.index("## Connections") < page.index("Measured earlier, on ")
 
 
 @pytest.mark.parametrize(
