@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import conversation
 
 HERE = Path(__file__).resolve().parent
 BUDGETS = HERE / "counts.json"
@@ -68,24 +69,34 @@ def tools(ask: Callable[..., Any]) -> None:
     ask(f"events-{EVENTS},body-both,tools-1", stream=True)
 
 
-CALLS = {"chat": chat, "stream": stream, "tools": tools}
+def large(ask: Callable[..., Any]) -> None:
+    ask("events-50", stream=False, large=True)
+
+
+def large_by_rules(ask: Callable[..., Any]) -> None:
+    ask("events-50", stream=False, large=True, provider="mistral")
+
+
+CALLS = {"chat": chat, "stream": stream, "tools": tools, "large": large, "large by rules": large_by_rules}
 
 
 def asking(url: str) -> Callable[..., Any]:
-    """Calls of one client each plan, so that what is made once is made at the first."""
+    """Calls of one client each plan, so that what is made once is made at the first. large: that of conversation.py."""
     import prx
 
-    clients: dict[str, prx.Client] = {}
+    clients: dict[tuple[str, str], prx.Client] = {}
+    messages, offered = conversation.messages(), conversation.tools()
 
-    def ask(plan: str, *, stream: bool) -> None:
-        settings = {"providers": {"compatible": {"api_url": f"{url}/{plan}/v1", "api_key": "sk-none"}}}
-        client = clients.get(plan) or clients.setdefault(plan, prx.Client(settings, env={}))
+    def ask(plan: str, *, stream: bool, large: bool = False, provider: str = "compatible") -> None:
+        settings = {"providers": {provider: {"api_url": f"{url}/{plan}/v1", "api_key": "sk-none"}}}
+        client = clients.get((plan, provider)) or clients.setdefault((plan, provider), prx.Client(settings, env={}))
+        model = f"{provider}/m"
         Patient.patient = stream
         if stream:
-            with client.stream("hello", "compatible/m") as deltas:
+            with client.stream("hello", model) as deltas:
                 assert sum(1 for _ in deltas) >= EVENTS
         else:
-            assert client.chat("hello", "compatible/m").content
+            assert client.chat(messages if large else "hello", model, tools=offered if large else None).content
 
     return ask
 
@@ -180,7 +191,7 @@ def between_marks(lines: Iterable[str]) -> Iterator[tuple[str, Counts]]:
     begun: dict[str, int] = {}
     count = 0
     for line in lines:
-        marked = next((name for name in CALLS if MARK + name in line), None)
+        marked = next((name for name in CALLS if f'{MARK}{name}"' in line), None)
         if marked is None:
             count += "resumed>" not in line
         elif marked in begun:

@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ IN_WORKER = (
     "call", "event", "event-varied", "short", "connections", "latency-chunked", "latency-close", "large-1", "large-4", "large-16",
     "parallel-64", "parallel-256",
 )  # fmt: skip
+IN_WORKER_ASYNC = ("async-call", "async-event", "async-256")
+BUILDS = ("build", "build-rules")
 STARTS = {"start-id": "id", "start-alias": "alias", "start-unkept": "id", "start-all": "all"}  # what start.py does
 
 
@@ -48,13 +50,23 @@ class Target:
     venv: str
     imports: str
     packages: tuple[str, ...]
+    asynchronous: bool
+    builds: bool  # whether it can build a request without sending it
 
     @classmethod
     def of(cls, path: Path) -> Target:
         text = path.read_text(encoding="utf-8")
         known = dict(re.findall(r'^(VENV|IMPORT) = "(.*)"$', text, re.MULTILINE))
         packages = tuple(re.findall(r'"([^"]+)"', "".join(re.findall(r"^PACKAGES = (.*)$", text, re.MULTILINE))))
-        return cls(path.stem, known.get("VENV", ""), known.get("IMPORT", "import prx"), packages)
+        functions = set(re.findall(r"^((?:async )?def \w+)", text, re.MULTILINE))
+        return cls(
+            path.stem,
+            known.get("VENV", ""),
+            known.get("IMPORT", "import prx"),
+            packages,
+            asynchronous="async def connect" in functions,
+            builds="def build" in functions,
+        )
 
     def python(self, venvs: Path) -> Path:
         return venvs / f"v-{self.venv}" / "bin" / "python" if self.venv else Path(sys.executable)
@@ -89,7 +101,8 @@ class Bench:
 
 
 def in_worker(bench: Bench, target: Target, what: str) -> float:
-    program = [str(target.python(bench.venvs)), str(HERE / "worker.py"), target.name, what, bench.url]
+    worker = "worker_async.py" if what in IN_WORKER_ASYNC else "worker.py"
+    program = [str(target.python(bench.venvs)), str(HERE / worker), target.name, what, bench.url]
     ended = subprocess.run(program, capture_output=True, text=True, check=True, timeout=PATIENCE, env=quiet())
     return float(json.loads(ended.stdout.splitlines()[-1])["value"])
 
@@ -150,19 +163,27 @@ def started(bench: Bench, target: Target, what: str) -> float:
 WHAT: dict[str, Callable[[Bench, Target, str], float]] = {
     "import": imported,
     "cold": cold,
-    **dict.fromkeys(IN_WORKER, in_worker),
+    **dict.fromkeys((*IN_WORKER, *BUILDS, *IN_WORKER_ASYNC), in_worker),
     **dict.fromkeys(STARTS, started),
 }
 
 
 def fits(what: str, target: Target) -> bool:
-    """Only prx has provider files."""
-    return what not in STARTS or target.name == "prx_plain"
+    """Whether a target can be measured so. Only prx has provider files."""
+    if what in STARTS:
+        return target.name == "prx_plain"
+    if what in BUILDS:
+        return target.builds
+    return target.asynchronous is (what in IN_WORKER_ASYNC)
+
+
+def all_targets() -> dict[str, Target]:
+    return {path.stem: Target.of(path) for path in sorted((HERE / "targets").glob("*.py")) if path.stem != "__init__"}
 
 
 def targets(names: str, venvs: Path) -> Iterator[Target]:
     """Those asked for, or all; those that are not there are told of."""
-    known = {path.stem: Target.of(path) for path in sorted((HERE / "targets").glob("*.py")) if path.stem != "__init__"}
+    known = all_targets()
     wanted = names.split(",") if names else list(known)
     for name in wanted:
         if name not in known:
@@ -175,7 +196,7 @@ def targets(names: str, venvs: Path) -> Iterator[Target]:
 
 def set_up(names: str, venvs: Path) -> None:
     """An environment for each of these libraries, with what pip gives for it."""
-    packages = {target.venv: target.packages for target in map(Target.of, (HERE / "targets").glob("sdk_*.py"))}
+    packages = {target.venv: target.packages for target in all_targets().values() if target.venv}
     for name in names.split(","):
         if name not in packages:
             raise click.ClickException(f"nothing is called {name!r}; there are {', '.join(sorted(packages))}")
@@ -195,11 +216,12 @@ def versions(target: Target, venvs: Path) -> str:
     return f"{name} {ended.stdout.strip()}"
 
 
-def about(chosen: Sequence[Target], venvs: Path, rounds: int) -> dict[str, Any]:
+def about(chosen: Sequence[Target], venvs: Path, rounds: int, *, shared: bool) -> dict[str, Any]:
     return {
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
+        "shared": shared,
         "rounds": rounds,
         "versions": {target.name: versions(target, venvs) for target in chosen},
     }
@@ -212,8 +234,12 @@ def about(chosen: Sequence[Target], venvs: Path, rounds: int) -> dict[str, Any]:
 @click.option("--out", default="results.json", show_default=True, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--venvs", default=VENVS, show_default=True, type=click.Path(file_okay=False, path_type=Path))
 @click.option("--setup", default="", help="Make these environments, and end.")
+@click.option("--add", is_flag=True, help="Keep what --out has of other measurements.")
+@click.option("--shared", is_flag=True, help="The machine has other work meanwhile: the page says so.")
 @click.option("--list", "listed", is_flag=True, help="What can be measured, and of what; and end.")
-def main(what: tuple[str, ...], rounds: int, names: str, out: Path, venvs: Path, setup: str, *, listed: bool) -> None:
+def main(
+    what: tuple[str, ...], rounds: int, names: str, out: Path, venvs: Path, setup: str, *, add: bool, shared: bool, listed: bool
+) -> None:  # fmt: skip
     if setup:
         return set_up(setup, venvs)
     if unknown := set(what) - WHAT.keys():
@@ -221,6 +247,8 @@ def main(what: tuple[str, ...], rounds: int, names: str, out: Path, venvs: Path,
     chosen = list(targets(names, venvs))
     if listed:
         return click.echo("\n".join([*WHAT, "", *(target.name for target in chosen)]))
+    told = about(chosen, venvs, rounds, shared=shared)
+    kept = beside(out, what or tuple(WHAT), told) if add and out.exists() else {"rows": [], "earlier": None}
     server = subprocess.Popen([sys.executable, HERE / "server.py"], stdout=subprocess.PIPE, text=True)
     try:
         with tempfile.TemporaryDirectory() as temporary:
@@ -229,8 +257,27 @@ def main(what: tuple[str, ...], rounds: int, names: str, out: Path, venvs: Path,
             measured(bench, what or tuple(WHAT), chosen, rounds)
     finally:
         server.kill()
-    out.write_text(json.dumps({"about": about(chosen, venvs, rounds), "rows": bench.rows}, indent=1) + "\n")
+    made = {"about": told, "rows": kept["rows"] + bench.rows}
+    if kept["earlier"]:
+        made["earlier"] = kept["earlier"]
+    out.write_text(json.dumps(made, indent=1) + "\n")
     return click.echo(f"{len(bench.rows)} rows in {out}")
+
+
+def beside(out: Path, what: Sequence[str], told: Mapping[str, Any]) -> dict[str, Any]:
+    """What stays of a file of results: its rows of what is not measured now. Those of another day, of other versions or of
+    another number of rounds stay with their own `about`, as `earlier`.
+    """
+    was = json.loads(out.read_text())
+    rows = [row for row in was["rows"] if row["what"] not in what]
+    earlier = was.get("earlier")
+    if earlier:
+        earlier["rows"] = [row for row in earlier["rows"] if row["what"] not in what]
+    if was["about"] == told:
+        return {"rows": rows, "earlier": earlier}
+    if rows and earlier and earlier["rows"]:
+        raise click.ClickException(f"{out} has results of two days already; without --add it is written anew")
+    return {"rows": [], "earlier": {"about": was["about"], "rows": rows} if rows else earlier}
 
 
 def measured(bench: Bench, what: Sequence[str], chosen: Sequence[Target], rounds: int) -> None:

@@ -133,6 +133,19 @@ def parallel(number: int) -> Callable[[Asking], float]:
     return measured
 
 
+def built(provider: str) -> Callable[[Asking], float]:
+    """Microseconds to build the request of conversation.py, from what a caller hands over to the bytes of the body."""
+
+    def measured(asking: Asking) -> float:
+        import conversation  # imported here: the process of a first answer is measured whole
+
+        build = asking.target.build(conversation.messages(), conversation.tools(), provider)
+        must(len(json.loads(build())["tools"]), conversation.TOOLS)
+        return seconds(lambda: [build() for _ in range(200)]) / 200 * 1e6
+
+    return measured
+
+
 def first(asking: Asking) -> float:
     """The first answer. Who started this process measures it whole."""
     must(asking("events-50")[0](TEXT), " benchmark" * 50)
@@ -153,6 +166,8 @@ MEASURED: dict[str, Callable[[Asking], float]] = {
     "large-16": large(16),
     "parallel-64": parallel(64),
     "parallel-256": parallel(256),
+    "build": built("compatible"),
+    "build-rules": built("mistral"),
 }
 
 

@@ -15,15 +15,48 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "benchmarks"
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 BUDGETS = json.loads((FOLDER / "counts.json").read_text())
-# One more call for each delta, and nothing else.
-SLOWED = f"""
+CHECKED = f"""
 import sys
 sys.path.insert(0, {str(FOLDER)!r})
 import counts
+{{slower}}
+counts.main(["--check", "--quick", "--budgets", sys.argv[1]])
+"""
+# By the kind of call that is counted: one more call for each delta, or for each message and tool, and nothing else.
+SLOWER = {
+    "stream": """
 from prx.client import Stream
 whole = Stream.__iter__
 Stream.__iter__ = lambda self: (delta for delta in whole(self))
-counts.main(["--check", "--quick", "--budgets", sys.argv[1]])
+""",
+    "large": """
+from prx import arguments
+whole = arguments.plain
+arguments.plain = lambda value: whole(value)
+""",
+}
+# A target that needs no server, and gives one delta fewer than it should where it is told to.
+LOSING = f"""
+import asyncio, contextlib, sys
+sys.path.insert(0, {str(FOLDER)!r})
+import worker_async
+lost = int(sys.argv[1])
+
+class Target:
+    @staticmethod
+    @contextlib.asynccontextmanager
+    async def connect(url):
+        left = [lost]
+
+        async def stream(text):
+            wanted = 5 if "events-5/" in url else worker_async.EVENTS
+            fewer = left.pop() if left and wanted != 5 else 0
+            for _ in range(wanted - fewer):
+                yield "x"
+
+        yield None, stream
+
+print(asyncio.run(worker_async.parallel(worker_async.Asking(Target, ""))) > 0)
 """
 
 
@@ -45,17 +78,18 @@ def test_the_counts_are_within_their_budget():
     assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
 
 
-def test_more_calls_for_each_event_are_caught(tmp_path):
+def test_more_calls_than_before_are_caught(tmp_path):
     """The budget is made here and now, of what is counted in one process; without strace."""
     budgets = tmp_path / "counts.json"
     ended = run(FOLDER / "counts.py", "--update", "--quick", "--budgets", budgets, PATH="")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "system calls: not counted" in ended.stdout
-    was = json.loads(budgets.read_text())[VERSION]["counts"]["stream"]["Python calls"]
-    ended = run("-c", SLOWED, budgets, PATH="")
-    assert (ended.returncode, ended.stderr) == (1, "")
-    assert f"stream: Python calls was {was:,g}, is " in ended.stdout
-    assert "chat: Python calls was" not in ended.stdout
+    counted = json.loads(budgets.read_text())[VERSION]["counts"]
+    for kind, slower in SLOWER.items():
+        ended = run("-c", CHECKED.format(slower=slower), budgets, PATH="")
+        assert (ended.returncode, ended.stderr) == (1, "")
+        assert f"{kind}: Python calls was {counted[kind]['Python calls']:,g}, is " in ended.stdout
+        assert "chat: Python calls was" not in ended.stdout
 
 
 def test_a_version_without_a_budget_is_said(tmp_path):
@@ -80,6 +114,54 @@ def test_a_run_and_its_page(tmp_path):
     assert "| prx with a deadline | 1 |" in (tmp_path / "performance.md").read_text()
     drawn = ET.parse(tmp_path / "performance.svg").getroot()
     assert [text for text in drawn.itertext() if text == "prx with a deadline"] == ["prx with a deadline"]
+
+
+def test_asynchronous_clients_and_what_is_built(tmp_path):
+    results = tmp_path / "results.json"
+    names = "floor_asyncio,floor_socket,prx_async,prx_plain"
+    what = ("async-call", "async-event", "async-256", "build", "build-rules")
+    ended = run(FOLDER / "run.py", *what, "--rounds", "1", "--targets", names, "--shared", "--out", results)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    rows = json.loads(results.read_text())["rows"]
+    assert [row for row in rows if "value" not in row] == []
+    measured = {(row["what"], row["target"]) for row in rows}
+    assert measured == {
+        *((each, target) for each in what[:3] for target in ("floor_asyncio", "prx_async")),
+        *((each, target) for each in what[3:] for target in ("floor_socket", "prx_plain")),
+    }
+    ended = run(FOLDER / "report.py", results, "--into", tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    page = (tmp_path / "performance.md").read_text()
+    assert page.count("| prx AsyncClient |") == 3
+    assert "The machine was shared" in page
+
+
+def test_a_stream_that_loses_a_delta_has_no_figure():
+    whole, lost = (run("-c", LOSING, number) for number in (0, 1))
+    assert (whole.returncode, whole.stdout) == (0, "True\n"), whole.stderr
+    assert (lost.returncode, lost.stderr) == (1, "got 5119 deltas, not 5120 deltas\n")
+
+
+def test_measurements_are_added_and_told_apart(tmp_path):
+    """Of the same rounds they stand together; others stay beside them as earlier ones, but for two kinds of others."""
+    results = tmp_path / "results.json"
+
+    def add(what, rounds):
+        options = ("--rounds", rounds, "--targets", "floor_socket,floor_httpclient", "--out", results, "--add")
+        ended = run(FOLDER / "run.py", what, *options)
+        read = json.loads(results.read_text())
+        places = (read, read.get("earlier", {"rows": ()}))
+        return ended.returncode, *([*dict.fromkeys(row["what"] for row in place["rows"])] for place in places)
+
+    assert add("connections", 1) == (0, ["connections"], [])
+    assert add("call", 1) == (0, ["connections", "call"], [])
+    assert add("call", 2) == (0, ["call"], ["connections"])
+    assert add("short", 3) == (1, ["call"], ["connections"])
+    ended = run(FOLDER / "report.py", results, "--into", tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    page = (tmp_path / "performance.md").read_text()
+    assert page.count("Measured earlier, on ") == 1
+    assert page.index("## Connections") < page.index("Measured earlier, on ")
 
 
 @pytest.mark.parametrize(

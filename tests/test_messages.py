@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import pytest
 
+from prx import arguments
 from prx.chat import Call
 from prx.core.messages import data_url, expand_images, turns
 from prx.core.request import build_body
@@ -169,3 +172,40 @@ def test_a_last_message_of_the_assistant_gets_the_keys_it_needs(last, has_it):
     request = Request(Expressions(), {}, prefill_keys={"prefix": True})
     made = prepared(Call("m", ({"role": "assistant", "content": "a"}, last)), request).messages
     assert [message.get("prefix") for message in made] == [None, has_it]
+
+
+def called(**more):
+    return {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}", **more}}
+
+
+def test_only_what_has_a_key_to_be_taken_out_is_made_anew():
+    """A conversation of hundreds of messages goes out in each call; most of its messages change in nothing."""
+    names = frozenset({"name", "note", "arguments"})
+    request = Request(Expressions(), {}, strip=names)
+    same = (
+        {"role": "user", "content": "a"},
+        {"role": "user", "content": [text("b")]},
+        {"role": "assistant", "content": None, "tool_calls": [called(), "no call"]},
+    )
+    tools = ({"type": "function", "function": {"name": "look"}},)
+    call = Call("m", same, tools)
+    assert prepared(call, request) is call
+    changed = (
+        {"role": "user", "content": "a", "name": "me"},
+        {"role": "user", "content": [{**text("b"), "note": 1}]},
+        {"role": "assistant", "content": None, "tool_calls": [called(note=1), "no call"]},
+    )
+    noted = {"type": "function", "note": 1, "function": {"name": "look", "note": 1}}
+    made = prepared(Call("m", (*same, *changed), (*tools, noted)), request)
+    assert made.messages == (*same, *same)
+    assert [one is other for one, other in zip(made.messages, same, strict=False)] == [True, True, True]
+    assert made.tools == (*tools, *tools)
+    assert noted["function"] == {"name": "look", "note": 1}
+
+
+def test_values_of_a_call_are_copied_at_every_depth():
+    given = {"a": [{"b": ("c", {"d": None})}], "e": MappingProxyType({"f": {"g": 1}})}
+    made = arguments.plain(given)
+    assert made == {"a": [{"b": ["c", {"d": None}]}], "e": {"f": {"g": 1}}}
+    made["a"][0]["b"][1]["d"] = made["e"]["f"]["g"] = 2
+    assert given == {"a": [{"b": ("c", {"d": None})}], "e": {"f": {"g": 1}}}

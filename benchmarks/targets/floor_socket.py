@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 VENV = ""
@@ -15,6 +16,10 @@ IMPORT = "import json, socket"
 def connect(url: str) -> tuple[Callable[[str], str], Callable[[str], Iterator[str]]]:
     asking = Asking(url)
     return asking.chat, asking.stream
+
+
+def build(messages: list[dict[str, Any]], tools: list[dict[str, Any]], _provider: str) -> Callable[[], bytes]:
+    return lambda: json.dumps({"model": "m", "messages": messages, "tools": tools, "stream": False}).encode()
 
 
 class Asking:

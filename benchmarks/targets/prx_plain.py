@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import prx
+from prx.core import request
 
 VENV = ""
 IMPORT = "import prx"
@@ -22,3 +23,13 @@ def connect(url: str, **options: Any) -> tuple[Callable[[str], str], Callable[[s
             yield from (delta.content for delta in deltas if delta.content)
 
     return chat, stream
+
+
+def build(messages: list[dict[str, Any]], tools: list[dict[str, Any]], provider: str) -> Callable[[], bytes]:
+    client = prx.Client({"providers": {provider: {"api_url": "http://127.0.0.1/v1", "api_key": "sk-none"}}}, env={})
+
+    def body() -> bytes:
+        account, call = client.plan(messages, f"{provider}/m", tools=tools)
+        return request.build(account.definition.spec(call.model), call, account.target).body
+
+    return body

@@ -12,7 +12,8 @@ from prx.wire import FRAMING, header_fault
 
 LONGEST = 1_000_000  # seconds, 11 days; sockets accept at most 24
 Messages = str | Iterable[Message]
-# Most values of a call are one of these, and to ask whether one is a Mapping takes longer than to copy a small dict.
+# Most values of a call are one of these, and to ask whether one is a Mapping, or to call a function for it, takes longer than
+# to copy a small dict.
 _ATOMS = frozenset({str, int, float, bool, type(None)})
 
 # {name that is not a parameter: what to use instead}; as a parameter it would get into the body a second time.
@@ -46,9 +47,15 @@ def plain(value: Any) -> Any:
     """A value in JSON's types: mappings as dicts, tuples as lists. Formulas recognise no other types."""
     if type(value) in _ATOMS:
         return value
-    if type(value) is dict or isinstance(value, Mapping):
-        return {name: plain(item) for name, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+    if type(value) is dict:
+        made = value.copy()
+        for name, item in value.items():
+            if type(item) not in _ATOMS:
+                made[name] = plain(item)
+        return made
+    if isinstance(value, Mapping):
+        return plain(dict(value.items()))
+    return list(map(plain, value)) if isinstance(value, list | tuple) else value
 
 
 def tools(given: Any) -> tuple[dict[str, Any], ...]:

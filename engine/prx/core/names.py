@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
+from operator import is_
 from typing import Any, NamedTuple
 
 from prx.chat import Call, Message
@@ -80,12 +81,12 @@ def _places(names: NameForm | None, ids: NameForm | None) -> _Places:
     return _Places(_change(names), _change(ids))
 
 
-def _change(form: NameForm | None) -> Change:
+def _change(form: NameForm | None) -> Change | None:
     """A function that changes a name into this form; a value that is not a text stays. Cached: agents send the same names in
-    each call.
+    each call. None where the API takes any name.
     """
     if form is None:
-        return lambda name: name
+        return None
     known = lru_cache(maxsize=1024)(partial(fitted, form=form))
 
     def change(name: Any) -> Any:
@@ -99,23 +100,21 @@ def _change(form: NameForm | None) -> Change:
 class _Places:
     """Changes the names and ids in parts of a call. Each method gives its argument itself if nothing in it changes."""
 
-    def __init__(self, name: Change, given: Change) -> None:
-        called: Changes = {"name": name}
-        inner: dict[str, Change] = {kind: partial(_with, changes=called) for kind in ("function", "custom")}
-        self._tool = inner
-        self._flat_tool: Changes = {**inner, "name": name}
-        self._call: dict[str, Change] = {**inner, "id": given}
-        self._flat_call: Changes = {**self._call, "name": name}
-        self._choice = {"allowed_tools": partial(_with, changes={"tools": partial(_each, self.tool)})}
-        self._row = {"id": given}
-        self._result = {"tool_call_id": given, **called}
-        older: Change = partial(_with, changes=called)  # functions and function_call, the older form of tools
-        self._said: Changes = {
-            "tool_calls": partial(_each, self._one_call),
-            "parts": partial(_each, self._part),
-            "function_call": older,
-        }
-        self.in_params: Changes = {"functions": partial(_each, older), "function_call": older}
+    def __init__(self, name: Change | None, given: Change | None) -> None:
+        function = name and partial(_with, changes={"name": name})
+        self._tool = _needed(function=function, custom=function)
+        self._flat_tool = _needed(function=function, custom=function, name=name)
+        self._call = _needed(function=function, custom=function, id=given)
+        self._flat_call = _needed(function=function, custom=function, id=given, name=name)
+        self._choice = _needed(allowed_tools=name and partial(_with, changes={"tools": partial(_each, self.tool)}))
+        self._row = _needed(id=given)
+        self._result = _needed(tool_call_id=given, name=name)
+        self._said = _needed(
+            tool_calls=partial(_each, self._one_call),
+            parts=given and partial(_each, self._part),
+            function_call=function,  # the older form of a call; in_params has that of tools
+        )
+        self.in_params = _needed(functions=function and partial(_each, function), function_call=function)
 
     def tool(self, tool: Any) -> Any:
         return _with(tool, self._flat_tool if _is_flat(tool) else self._tool)
@@ -125,13 +124,10 @@ class _Places:
 
     def message(self, message: Message) -> Message:
         role = message.get("role")
-        changed: Message = message
         if role == "assistant":
-            if "tool_calls" in message or "function_call" in message:
-                changed = _with(message, self._said)
-        elif role in _RESULTS:
-            changed = _with(message, self._result)
-        return changed
+            called = "tool_calls" in message or "function_call" in message
+            return _with(message, self._said) if called else message
+        return _with(message, self._result) if role in _RESULTS else message
 
     def _one_call(self, call: Any) -> Any:
         return _with(call, self._flat_call if _is_flat(call) else self._call)
@@ -139,6 +135,11 @@ class _Places:
     def _part(self, row: Any) -> Any:
         """An element of a message's `parts`; that of a tool call has its id."""
         return _with(row, self._row) if isinstance(row, dict) and row.get("type") == "tool_call" else row
+
+
+def _needed(**changes: Change | None) -> Changes:
+    """The changes that there are: one that would change nothing takes as long as any other."""
+    return {key: change for key, change in changes.items() if change is not None}
 
 
 def _is_flat(tool: Any) -> bool:
@@ -165,7 +166,7 @@ def _each(change: Change, listed: Any) -> Any:
     if not isinstance(listed, list):
         return listed
     made = list(map(change, listed))
-    return made if made != listed else listed
+    return listed if all(map(is_, made, listed)) else made
 
 
 # ------------------------------------------------------------------ answers

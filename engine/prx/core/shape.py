@@ -6,6 +6,7 @@ They stay OpenAI-shaped dicts, and the caller's own are never changed: a message
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from operator import is_
 from typing import Any
 
@@ -26,9 +27,9 @@ def prepared(call: Call, request: Request) -> Call:
     messages = given = list(call.messages)
     for key, wanted in request.changes:
         messages = _STEPS[key](messages, wanted)
-    if messages is given and not call.tools:
+    tools = [_function_stripped(tool, request.strip) for tool in call.tools] if request.strip else call.tools
+    if messages is given and all(map(is_, tools, call.tools)):
         return call
-    tools = [_function_stripped(tool, request.strip) for tool in call.tools]
     return call._replace(messages=tuple(messages), tools=tuple(tools))
 
 
@@ -54,12 +55,14 @@ def _each(change: Callable[[Message, Any], Message]) -> Callable[[Messages, Any]
 
 
 def _renamed_roles(messages: Messages, roles: Any) -> Messages:
-    if not any(str(message.get("role")) in roles for message in messages):
+    if roles.keys().isdisjoint([str(message.get("role")) for message in messages]):
         return messages
     return [{**message, "role": roles.get(str(message.get("role")), message.get("role"))} for message in messages]
 
 
 def _renamed_keys(message: Message, names: Any) -> Message:
+    if names.keys().isdisjoint(message):
+        return message
     found = {new: message[old] for old, new in names.items() if message.get(old) is not None}
     return {**{key: value for key, value in message.items() if key not in names}, **found} if found else message
 
@@ -74,21 +77,43 @@ def _filled(message: Message, rows: Any) -> Message:
 
 
 def _stripped(message: Message, names: frozenset[str]) -> Message:
-    """A message without these keys, also in its parts and tool calls."""
+    """A message without these keys, also in its parts and tool calls; the message itself if nothing is taken out."""
     kept: Message = _without(message, names)
     for key, change in (("content", _without), ("tool_calls", _function_stripped)):
         if isinstance(rows := kept.get(key), list):
-            kept = {**kept, key: [change(row, names) for row in rows]}
+            changed = [change(row, names) for row in rows]
+            if not all(map(is_, changed, rows)):
+                kept = {**kept, key: changed}
     return kept
+
+
+def _strip(messages: Messages, names: frozenset[str]) -> Messages:
+    """The messages without these keys. Most have none of them, nor anything inside that could have."""
+    rows = [
+        message
+        if names.isdisjoint(message) and "tool_calls" not in message and type(message.get("content")) is str
+        else _stripped(message, names)
+        for message in messages
+    ]
+    return messages if all(map(is_, rows, messages)) else rows
 
 
 def _function_stripped(call: Any, names: frozenset[str]) -> Any:
     """A tool call, or the definition of a tool, without these keys; its function keeps _FUNCTIONS_OWN."""
-    kept = _without(call, names)
+    if not isinstance(call, dict):
+        return call
+    kept, of_function = _without(call, names), _of_function(names)
     for key in _FUNCTIONS:
-        if isinstance(kept, dict) and isinstance(function := kept.get(key), dict):
-            kept = {**kept, key: _without(function, names - _FUNCTIONS_OWN)}
+        function = kept.get(key)
+        if isinstance(function, dict) and not of_function.isdisjoint(function):
+            kept = {**kept, key: _without(function, of_function)}
     return kept
+
+
+@lru_cache(maxsize=256)  # one a provider, where each message of a call asks for it
+def _of_function(names: frozenset[str]) -> frozenset[str]:
+    """Those of the keys that are taken out of a function."""
+    return names - _FUNCTIONS_OWN
 
 
 def _without(value: Any, names: frozenset[str]) -> Any:
@@ -209,7 +234,8 @@ def _trimmed_end(messages: Messages) -> Messages:
 
 def _results_as_text(messages: Messages) -> Messages:
     """Tool messages with their texts only; their other parts in a user message after the consecutive results."""
-    if not any(_texts_and_others(message)[1] for message in messages):
+    lists = [message for message in messages if isinstance(message.get("content"), list)]
+    if not any(_texts_and_others(message)[1] for message in lists):
         return messages
     made: Messages = []
     held: list[Any] = []
@@ -293,5 +319,5 @@ _STEPS: dict[str, Callable[[Messages, Any], Messages]] = {
     "insert": _with_inserted,
     "prefill": lambda messages, _: _trimmed_end(messages),
     "prefill_keys": _prefill_with_keys,
-    "strip": _each(_stripped),
+    "strip": _strip,
 }
