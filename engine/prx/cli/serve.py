@@ -33,8 +33,7 @@ def serve(
 ) -> None:  # fmt: skip
     """Serve every provider behind one port, in the dialects that programs speak.
 
-    A program that speaks OpenAI's, Anthropic's, Gemini's or Ollama's API is given http://HOST:PORT, and asks for the
-    models of any provider.
+    A program that speaks the API of one provider is given http://HOST:PORT, and asks for the models of any.
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -96,5 +95,6 @@ def key(name: str) -> None:
     """Make a key for a caller: shown once, with the lines of the configuration that let it in."""
     made = f"prx-{secrets.token_urlsafe(32)}"
     digest = hashlib.sha256(made.encode()).hexdigest()
-    click.echo(f"The key of {name}, shown this once:\n\n    {made}\n\nIn config.toml:\n")
-    click.echo(f'    [serve.keys_by_name.{name}]\n    sha256 = "{digest}"')
+    name = output.line(name)
+    output.echo(f"The key of {name}, shown this once:\n\n    {made}\n\nIn config.toml:\n")
+    output.echo(f'    [serve.keys_by_name.{name}]\n    sha256 = "{digest}"')

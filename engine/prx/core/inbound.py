@@ -90,7 +90,11 @@ def _rendered(name: str, template: Any, view: Mapping[str, Any]) -> Any:
     try:
         return template(view)
     except Exception as error:  # a TemplateError; or what jmespath and Python say of values of the wrong type
-        reason = str(error).partition("\n")[0] if isinstance(error, TemplateError) else "has not the form that it has in this API"
+        reason = (
+            str(error).partition("\n")[0]
+            if isinstance(error, TemplateError)
+            else "has not the form that it has in this API"
+        )
         raise CapabilityError(f"{name}: {reason}") from None
 
 

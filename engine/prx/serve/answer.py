@@ -8,7 +8,7 @@ import logging
 import secrets
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prx import arguments
 from prx.accounts.account import Account
@@ -19,12 +19,10 @@ from prx.errors import CapabilityError, ConfigError, Error
 from prx.serve.callers import Caller
 from prx.serve.failures import RefusedError, said
 from prx.serve.relay import Relay, Verbatim
+from prx.serve.service import Service
 from prx.serve.wire import Request, json_bytes
 from prx.session import Options
 from prx.spec.face import Face
-
-if TYPE_CHECKING:
-    from prx.serve.app import App
 
 _TRACE = ("traceparent", "tracestate")
 _TYPES = {"sse": "text/event-stream; charset=utf-8", "ndjson": "application/x-ndjson", "json_array": "application/json"}
@@ -36,7 +34,7 @@ _LOG = logging.getLogger("prx.serve")
 class Answer:
     """A call of a caller. model: as it was asked for."""
 
-    def __init__(self, app: App, request: Request, found: Found, body: dict[str, Any]) -> None:
+    def __init__(self, app: Service, request: Request, found: Found, body: dict[str, Any]) -> None:
         self._app, self._request, self._found, self._body = app, request, found, body
         self._began = self._last_sent = time.monotonic()
         self._asked = Accepted("", [], [])

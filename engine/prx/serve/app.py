@@ -13,16 +13,14 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import parse_qsl
 
-from prx.aclient import AsyncClient
 from prx.core.inbound import Found, find
 from prx.errors import Error
 from prx.serve.answer import Answer
-from prx.serve.callers import Caller, Callers, is_own_name
+from prx.serve.callers import Caller, is_own_name
 from prx.serve.failures import RefusedError, said, status_of
-from prx.serve.metrics import Metrics
 from prx.serve.page import page
+from prx.serve.service import Service
 from prx.serve.wire import Body, LeftError, Request, json_bytes
-from prx.spec.face import Face
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -31,57 +29,11 @@ _SOUND_ID = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _LOG = logging.getLogger("prx.serve")
 
 
-class App:
+class App(Service):
     """Every provider of a client's configuration, as an ASGI application; it can be mounted in another one.
 
     client   an AsyncClient; without one, one is made of the usual configuration, which takes in changed files
     """
-
-    def __init__(self, client: AsyncClient | None = None, **options: Any) -> None:
-        """options: as AsyncClient's, for the client that is made here. Raises ConfigError and SpecError."""
-        self.client = client or AsyncClient(**{"watch": True, **options})
-        self.metrics = Metrics()
-        self.running: set[Answer] = set()
-        self.draining = False
-        self.problems: tuple[str, ...] = ()
-        self._callers: Callers | None = None
-        self._taken: Any = None
-        self.faces: list[Face] = []
-        self.take_in()
-
-    # -------------------------------------------------------------- configuration
-
-    @property
-    def settings(self) -> Any:
-        return self.client.config.serve
-
-    def take_in(self) -> None:
-        """Use the client's present configuration, if it is another one than before."""
-        accounts = self.client.session.current()
-        self.problems = self.client.session.problems
-        if accounts is self._taken:
-            return
-        callers = Callers(accounts.config.serve.keys, self.client.env, self._callers)
-        faces = accounts.catalog.faces()
-        self._callers, self.faces, self._taken = callers, faces, accounts
-        self.metrics.serves(self.names())
-
-    def reload(self) -> None:
-        """Read all files again, whether they have changed or not."""
-        self.client.reload()
-        self.take_in()
-
-    def names(self) -> list[str]:
-        """The models that are served: every route with a fixed name, and every provider's own model."""
-        config = self.client.config
-        routes = [route.pattern for route in config.routes if not set("*?[") & set(route.pattern)]
-        models = [f"{name}/{row.model}" for name, row in config.providers.items() if row.model]
-        default = [f"{config.provider}/{config.model}"] if config.provider and config.model else []
-        return [*dict.fromkeys([*routes, *default, *models])]
-
-    def resting(self) -> dict[str, float]:
-        """{a target that rests: for how many more seconds}."""
-        return {f"{ref.provider}/{ref.model}": left for ref, left in self.client.session.balance.resting().items()}
 
     # -------------------------------------------------------------- ASGI
 
@@ -191,12 +143,12 @@ class App:
 
     def _caller(self, request: Request) -> Caller:
         """Who calls. Raises RefusedError for a wrong key, and for what only a web page would ask."""
-        assert self._callers is not None
-        if not self._callers.all and not is_own_name(request.headers.get("host", "")):
+        assert self.callers is not None
+        if not self.callers.all and not is_own_name(request.headers.get("host", "")):
             raise RefusedError(
                 403, "permission", "the Host header is not a name of this machine; set keys to serve others"
             )
-        caller = self._callers.of(request.headers, request.query)
+        caller = self.callers.of(request.headers, request.query)
         if caller is None:
             raise RefusedError(401, "auth", "the key is missing, or it is not one that may call here")
         return caller
@@ -230,8 +182,3 @@ class App:
             await answer.run()
         finally:
             self.running.discard(answer)
-
-    def cut_off(self) -> None:
-        """End all running calls: streams with an error event."""
-        for answer in [*self.running]:
-            answer.cut_off()

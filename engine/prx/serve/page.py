@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from prx.serve.app import App
+from prx.serve.service import Service
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -22,7 +20,7 @@ h2 {{ margin-top: 2rem; font-size: 1.1rem }}
 """
 
 
-def page(app: App) -> bytes:
+def page(app: Service) -> bytes:
     models = "".join(f"<tr><td>{escape(name)}</td></tr>" for name in app.names())
     faces = "".join(
         f"<tr><td>{escape(face.id)}</td><td>{'<br>'.join(escape(entrance.at) for entrance in face.entrances)}</td></tr>"

@@ -1,0 +1,70 @@
+"""What a service is made of and what it has: configuration, faces, callers, and the calls that run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prx.aclient import AsyncClient
+from prx.serve.callers import Callers
+from prx.serve.metrics import Metrics
+from prx.spec.face import Face
+
+
+class Service:
+    """client: an AsyncClient; without one, one is made of the usual configuration, which takes in changed files.
+
+    running   the calls that run now
+    draining  the service is about to end
+    problems  faults of the last reload
+    """
+
+    def __init__(self, client: AsyncClient | None = None, **options: Any) -> None:
+        """options: as AsyncClient's, for the client that is made here. Raises ConfigError and SpecError."""
+        self.client = client or AsyncClient(**{"watch": True, **options})
+        self.metrics = Metrics()
+        self.running: set[Any] = set()
+        self.draining = False
+        self.problems: tuple[str, ...] = ()
+        self.callers: Callers | None = None
+        self._taken: Any = None
+        self.faces: list[Face] = []
+        self.take_in()
+
+    # -------------------------------------------------------------- configuration
+
+    @property
+    def settings(self) -> Any:
+        return self.client.config.serve
+
+    def take_in(self) -> None:
+        """Use the client's present configuration, if it is another one than before."""
+        accounts = self.client.session.current()
+        self.problems = self.client.session.problems
+        if accounts is self._taken:
+            return
+        callers = Callers(accounts.config.serve.keys, self.client.env, self.callers)
+        faces = accounts.catalog.faces()
+        self.callers, self.faces, self._taken = callers, faces, accounts
+        self.metrics.serves(self.names())
+
+    def reload(self) -> None:
+        """Read all files again, whether they have changed or not."""
+        self.client.reload()
+        self.take_in()
+
+    def names(self) -> list[str]:
+        """The models that are served: every route with a fixed name, and every provider's own model."""
+        config = self.client.config
+        routes = [route.pattern for route in config.routes if not set("*?[") & set(route.pattern)]
+        models = [f"{name}/{row.model}" for name, row in config.providers.items() if row.model]
+        default = [f"{config.provider}/{config.model}"] if config.provider and config.model else []
+        return [*dict.fromkeys([*routes, *default, *models])]
+
+    def resting(self) -> dict[str, float]:
+        """{a target that rests: for how many more seconds}."""
+        return {f"{ref.provider}/{ref.model}": left for ref, left in self.client.session.balance.resting().items()}
+
+    def cut_off(self) -> None:
+        """End all running calls: streams with an error event."""
+        for answer in [*self.running]:
+            answer.cut_off()
