@@ -22,7 +22,7 @@ _MOST_NAMES = 6  # providers of a group that are listed
 
 
 @click.command()
-@click.argument("given", metavar="A [B] [PATH]", nargs=-1, required=True)
+@click.argument("given", metavar="A [B] [PATH]", nargs=-1, required=True, type=click.Path())
 @click.option("--git", "in_git", is_flag=True, help="A and B are revisions; without B, the working tree.")
 @click.option("--json", "as_json", is_flag=True, help="Print the changes as JSON.")
 def diff(given: tuple[str, ...], in_git: bool, as_json: bool) -> None:
