@@ -82,6 +82,7 @@ MINE = "spec: 1\nid: mine\nextends: openai-chat\nbase_url: http://127.0.0.1:9/v1
 COMMANDS = [
     ["--help"], ["--version"], ["providers"], ["providers", "--json"], ["show", "groq", "--resolved"], ["show", "groq", "--evidence"],
     ["check", "mine/mine.yaml"], ["schema"], ["chat", "hi", "-m", "mine/m", "--dry-run", "--providers", "mine"],
+    ["explain", "hi", "-m", "mine/m", "--providers", "mine"], ["diff", "mine/mine.yaml", "mine/mine.yaml"],
 ]  # fmt: skip
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,9 +43,13 @@ def session(config: str | None, folders: Sequence[str]) -> Session:
     return output.watch(Session(config, list(folders), None))
 
 
-def session_without_config(folders: Sequence[str]) -> Session:
-    """The session of a command that checks configurations: a faulty one must not keep it from running."""
-    return output.watch(Session({}, list(folders), None))
+@contextlib.contextmanager
+def bad_input() -> Iterator[None]:
+    """Ends a command that asks nobody with the exit code of wrong usage where what it was given is faulty."""
+    try:
+        yield
+    except Error as error:
+        output.refuse(str(error))
 
 
 def by_name(name: str, folders: Sequence[str]) -> tuple[str, tuple[str, ...]]:

@@ -10,7 +10,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 
@@ -71,6 +71,12 @@ def echo(text: str = "", *, nl: bool = True, err: bool = False, **style: Any) ->
 def _print(text: str, *, nl: bool, err: bool, **style: Any) -> None:
     # click.style adds a reset at the end even if it has no style to apply.
     click.echo(click.style(text, **style) if style else text, nl=nl, err=err)
+
+
+def refuse(sentence: str, hint: str = "") -> NoReturn:
+    """Print a sentence about bad input on stderr, and end the command with the exit code of wrong usage."""
+    echo(f"prx: {sentence}" + (f"\n{hint}" if hint else ""), err=True)
+    raise click.exceptions.Exit(2)
 
 
 def file(text: str) -> None:

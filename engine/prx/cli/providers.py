@@ -1,10 +1,8 @@
-"""prx providers, show, check, schema: list providers, print their files, and check files."""
+"""prx providers, show, schema: list providers, and print their files."""
 
 from __future__ import annotations
 
 import json
-import os
-import re
 import shutil
 import sys
 from pathlib import Path
@@ -13,19 +11,13 @@ from typing import Any
 import click
 
 from prx import resources
-from prx.accounts import config as configuration
-from prx.accounts.choose import Accounts
-from prx.accounts.toml import read
 from prx.cli import options, output
 from prx.conformance import cases
 from prx.conformance.evidence import kinds, known
 from prx.errors import ConfigError, Error
 from prx.spec.definition import Definition
-from prx.spec.document import Problem
-from prx.spec.files import SUFFIXES
 from prx.spec.loader import Loader
 from prx.spec.model import Fallback, Retired
-from prx.spec.read import read_quickly
 from prx.spec.resolve import then
 from prx.text import nearest
 
@@ -205,92 +197,9 @@ def _yaml(value: Any) -> str:
 
 
 @click.command()
-@click.argument("files", metavar="[FILE...]", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print the faults as JSON.")
-@options.settings
-def check(files: tuple[Path, ...], as_json: bool, config: str | None, folders: tuple[str, ...]) -> None:
-    """Check provider files, folders of them, or a config.toml: print every fault, with its place and what to write instead.
-
-    The providers that a config.toml names (its default, its routes, `extends`) are looked up as well.
-    Without a FILE: the config.toml and the folders that other commands would use.
-    """
-    catalog = options.session_without_config(folders).catalog
-    files = files or tuple(
-        path for path in (*configuration.folders(folders, os.environ), *_configs(config)) if path.exists()
-    )
-    files = files if config is None or Path(config) in files else (*files, Path(config))
-    by_path = {path: _problems(path, catalog) for path in _files(files)}
-    problems = [problem for faults in by_path.values() for problem in faults]
-    if as_json:
-        output.print_json([_plain(problem) for problem in problems])
-    else:
-        for path, faults in by_path.items():
-            output.echo("\n".join(map(str, faults)) if faults else f"{path}: good{_retired(path)}")
-    if problems:
-        raise click.exceptions.Exit(1)
-
-
-def _configs(config: str | None) -> list[Path]:
-    return configuration.files(config, os.environ)
-
-
-def _problems(path: Path, catalog: Loader) -> list[Problem]:
-    if path.suffix != ".toml":
-        return catalog.check(path)[1]
-    try:
-        document = read(path)
-    except ConfigError as error:
-        return [_unreadable(path, error)]
-    found = configuration.problems(document)
-    if not found:
-        named = Accounts(configuration.load(path, os.environ), catalog, os.environ).unknown_names()
-        found = [document.problem(keys, text) for keys, text in named]
-    return found
-
-
-def _unreadable(path: Path, error: ConfigError) -> Problem:
-    """The fault of a file that is not TOML, or cannot be read; the place is at the beginning of the error's message."""
-    place = re.match(r":(\d+):(\d+): ", rest := error.message.removeprefix(str(path)))
-    line, column = (int(place[1]), int(place[2])) if place else (0, 0)
-    return Problem(str(path), line, column, "", rest[place.end() :] if place else rest.removeprefix(": "))
-
-
-def _retired(path: Path) -> str:
-    """A clause for a file of a retired provider; "" for any other."""
-    row = read_quickly(path).get("retired") if path.suffix != ".toml" else None
-    return f", of a provider {Retired(**row)}" if row else ""
-
-
-@click.command()
 @click.argument("name", type=click.Choice(["provider", "config", "case"]), default="provider")
 @click.option("--path", "as_path", is_flag=True, help="Print where the schema is, for an editor's modeline.")
 def schema(name: str, as_path: bool) -> None:
     """Print the JSON Schema of provider files, or of config.toml."""
     path = resources.folder("schemas") / f"{name}.schema.json"
     click.echo(path if as_path else path.read_text(encoding="utf-8"), nl=as_path)
-
-
-def _files(given: tuple[Path, ...]) -> list[Path]:
-    files = [file for path in given for file in (_in(path) if path.is_dir() else [path])]
-    if not files:
-        raise ConfigError(
-            f"{given[0]}: there is no .yaml file in this folder"
-            if given
-            else "there is no provider file or config.toml of yours to check",
-            hint="Name provider files, folders of them, or a config.toml.",
-        )
-    return files
-
-
-def _in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix in SUFFIXES and path.is_file())
-
-
-def _plain(problem: Problem) -> dict[str, Any]:
-    return {
-        "file": problem.file,
-        "line": problem.line,
-        "column": problem.column,
-        "path": problem.path,
-        "text": problem.text,
-    }

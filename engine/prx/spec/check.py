@@ -50,6 +50,7 @@ def _own(
         yield document.problem(
             ("id",),
             f"{value['id']!r} is not the file's name; rename the file to {value['id']}.yaml, or write id: {path.stem}",
+            code="id",
         )
     base_url = value.get("base_url")
     strange = isinstance(base_url, str) and has_strange_variable(
@@ -61,11 +62,11 @@ def _own(
             # A variable at the beginning may stand for the scheme, too.
             urls.check_url(f"https://{filled}" if base_url.startswith("${") else filled)
         except ConfigError as error:
-            yield document.problem(("base_url",), " ".join(str(error).splitlines()))
+            yield document.problem(("base_url",), " ".join(str(error).splitlines()), code="url")
     for name in variable_names(str(base_url or "")):
         if _SECRET_LIKE.search(name):
             yield document.problem(
-                ("base_url",), f"${{{name}}} looks like a secret, and URLs are logged; use auth for keys"
+                ("base_url",), f"${{{name}}} looks like a secret, and URLs are logged; use auth for keys", code="url"
             )
     if value.get("serve") and path.parent.name != "_dialects":
         yield document.problem(
@@ -77,7 +78,7 @@ def _own(
         try:
             base_path(base)
         except SpecError as error:
-            yield document.problem(("extends",), error.message.removeprefix("extends: "))
+            yield document.problem(("extends",), error.message.removeprefix("extends: "), code="extends")
 
 
 def _unfounded(document: Document, known: Sequence[Problem]) -> Iterator[Problem]:
@@ -89,13 +90,17 @@ def _unfounded(document: Document, known: Sequence[Problem]) -> Iterator[Problem
         models = [each for each in document.value.get("overrides") or () if row.get("model") == each["model"]]
         if row.get("model") and not models:
             yield document.problem(
-                ("evidence", place, "model"), f"no override of this file has the pattern {row['model']!r}"
+                ("evidence", place, "model"),
+                f"no override of this file has the pattern {row['model']!r}",
+                code="evidence",
             )
             continue
         for number, name in enumerate(row["of"]):
             if name not in capabilities and not any(_has(each, name) for each in models or [document.value]):
                 text = f"{name!r} is no key of {'that override' if models else 'this file'}, and no capability"
-                yield document.problem(("evidence", place, "of", number), text + nearest(name, capabilities))
+                yield document.problem(
+                    ("evidence", place, "of", number), text + nearest(name, capabilities), code="evidence"
+                )
 
 
 def _has(value: Any, path: str) -> bool:
@@ -135,7 +140,7 @@ def _compiled(
     try:
         raw = resolve.resolve(value, find, is_dialect=path.parent.name == "_dialects")
     except SpecError as error:
-        yield document.problem(("extends",), error.message)
+        yield document.problem(("extends",), error.message, code="extends")
         return
     if path.parent.name != "_dialects" or raw.get("endpoints"):
         yield from _faults(document, (), raw, expressions, whole=whole)
@@ -146,7 +151,7 @@ def _compiled(
         try:
             yield from _faults(document, keys, resolve.lay_over(raw, overlay, find), expressions, whole=whole)
         except SpecError as error:
-            yield document.problem((*keys, "extends"), error.message)
+            yield document.problem((*keys, "extends"), error.message, code="extends")
 
 
 def _faults(
@@ -156,7 +161,8 @@ def _faults(
         own = (*prefix, *keys)
         if prefix and own not in document.marks:
             continue  # the fault is not in this overlay
-        yield document.problem(own, _where(sentence, column), of_value=column is not None)
+        code = "rule" if column is None else "expression"
+        yield document.problem(own, _where(sentence, column), of_value=column is not None, code=code)
 
 
 def _where(sentence: str, column: int | None) -> str:

@@ -162,13 +162,15 @@ def _document(loader: Any, text: str, file: str) -> Document:
     node = loader.get_single_node()
     value = loader.value_of(node, ()) if node else None
     if not value or not isinstance(value, dict):
-        loader.problems.append(Problem(file, 1, 1, "", "a provider file is a mapping: `spec: 1`, `id: …`, and so on"))
+        loader.problems.append(
+            Problem(file, 1, 1, "", "a provider file is a mapping: `spec: 1`, `id: …`, and so on", "yaml")
+        )
         value = {}
     return Document(file, value, loader.key_marks, text, tuple(loader.problems), loader.value_marks)
 
 
 def _failed(file: str, text: str, line: int = 0, column: int = 0, more: Iterable[Problem] = ()) -> Document:
-    return Document(file, {}, {}, "", (*more, Problem(file, line, column, "", text)))
+    return Document(file, {}, {}, "", (*more, Problem(file, line, column, "", text, "yaml")))
 
 
 class _RefusedError(Exception):
@@ -191,7 +193,7 @@ class _Strict(Composer, SafeConstructor, Resolver):
         self.depth = self.nodes = 0
 
     def refuse(self, mark: Any, text: str, path: str = "") -> None:
-        self.problems.append(Problem(self.file, mark.line + 1, mark.column + 1, path, text))
+        self.problems.append(Problem(self.file, mark.line + 1, mark.column + 1, path, text, "yaml"))
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event: Any = self.peek_event()  # type: ignore[attr-defined]

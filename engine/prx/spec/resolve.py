@@ -15,12 +15,12 @@ Raw = dict[str, Any]
 Find = Callable[[str], Raw]
 
 # Keys that belong to the provider and not to the dialect that it speaks: they stay when an overlay changes the dialect.
-_OWN = (
+OWN = (
     "spec", "id", "name", "docs", "source", "former_urls", "retired", "aliases", "base_url", "auth", "capabilities", "evidence",
     "retry", "transport",
 )  # fmt: skip
 _FILES_OWN = ("aliases", "former_urls", "retired", "source", "name", "docs", "evidence", "serve")  # never inherited
-_OWN_REQUEST = ("headers", "query", "schemas")
+OWN_REQUEST = ("headers", "query", "schemas")
 _ADDED = ("strip",)  # lists that extend the inherited one: kept as mappings from a name to whether it counts
 PART = "without_"  # how the name of a fallback begins that leaves out one parameter or key: without_NAME
 _WAYS = ("then", "leaves_out", "strips")  # keys of a fallback, of which it has exactly one
@@ -65,8 +65,8 @@ def lay_over(resolved: Raw, overlay: Mapping[str, Any], find: Find) -> Raw:
     rest = {key: value for key, value in overlay.items() if key not in ("extends", "model")}
     dialect = overlay.get("extends")
     if dialect and dialect != resolved.get(_ROOT):
-        own = {key: resolved[key] for key in _OWN if key in resolved}
-        request = {key: value for key, value in resolved.get("request", {}).items() if key in _OWN_REQUEST}
+        own = {key: resolved[key] for key in OWN if key in resolved}
+        request = {key: value for key, value in resolved.get("request", {}).items() if key in OWN_REQUEST}
         base = find(dialect)
         rows = _fallbacks(resolved.get("fallbacks", {}), base.get("fallbacks", {}))
         plain = base.get(_PLAIN, False) and not _reshapes({"request": request})
