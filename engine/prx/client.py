@@ -74,7 +74,7 @@ class Client(Calls[Reply, "Stream", list[str], list[dict[str, Any]]]):
         return stream.reply
 
     def _stream(self, run: Run) -> Stream:
-        return Stream(run, self._http, self._watchdog)
+        return Stream(run, self._http(run.network), self._watchdog, self._http)
 
     def _http(self, network: Network) -> Http:
         """The transport for all accounts with these network settings, made at the first call."""
@@ -93,8 +93,9 @@ class Stream(Progress):
     stops the provider. `reply` is set after the end, `partial` at any time.
     """
 
-    def __init__(self, run: Run, http: Callable[[Network], Http], watchdog: Watchdog) -> None:
-        self._asked, self._http, self._watchdog = run, http, watchdog
+    def __init__(self, run: Run, http: Http, watchdog: Watchdog, others: Callable[[Network], Http]) -> None:
+        """others: gives the transport of a request that has a network of its own."""
+        self._asked, self._http, self._watchdog, self._others = run, http, watchdog, others
         self._response: Response | None = None
         self._guard: Guard | None = None
         self._deltas: GeneratorType[Any, None, None] = self._run()
@@ -224,7 +225,7 @@ class Stream(Progress):
         if self._response is not None:
             self._response.close(complete=True)
             self._response = None
-        http = self._http(ask.network or self._asked.network)
+        http = self._http if ask.network is None else self._others(ask.network)
         self._response = http.send(ask.request, self._asked.limits(ask.limits), self._guard)
         return self._response.head
 

@@ -22,12 +22,10 @@ from prx.accounts.account import Account
 from prx.accounts.choose import Accounts, ModelRef
 from prx.accounts.config import Route
 from prx.accounts.hints import advise
-from prx.accounts.targets import FALLS, Balance
 from prx.chat import NONE, Call, Reply
 from prx.core import kinds
 from prx.core.exchange import Flow, Policy, Send, exchange
 from prx.core.messages import expand_images
-from prx.core.targets import Attempt, first_answer
 from prx.errors import OPENING, ConfigError, Error
 from prx.images import Locator
 from prx.record import Record
@@ -45,7 +43,7 @@ Network = tuple[
 ]  # (URL of a proxy, which may have a password; path of a PEM file of authorities), "" for none
 # Modules that only some calls need, imported when a client is made, so that `import prx` stays cheap and no call imports:
 # in a call too many files may be open, and an interrupt in an import leaves half a module or a held lock.
-_LATE = ("email.utils", "sseclient", "prx.core.framing", "prx.core.repeats")
+_LATE = ("email.utils", "sseclient", "prx.core.framing", "prx.core.repeats", "prx.accounts.targets", "prx.core.targets")
 _LIST_SECONDS = 60.0  # the longest time for a list of models where nothing else limits it
 
 
@@ -107,7 +105,7 @@ class Session:
             catalog = Loader(folders, Files().renewed(folders) if watch else None, cache=cache_folder(self.env))
             self.accounts = Accounts(configuration.load(config, self.env), catalog, self.env)
         self._reloading = threading.Lock()
-        self.balance = Balance()
+        self.balance = import_module("prx.accounts.targets").Balance()
         self.problems: tuple[str, ...] = ()  # of the last reload
         forks.register(self)
 
@@ -142,14 +140,17 @@ class Session:
 
     def begin_chat(self, options: Options, *, stream: bool) -> Run:
         """The Run of a chat, whole or streamed. Raises ConfigError, or SpecError for a provider's file with faults."""
-        route = self.current().route_with_targets(options.model)
-        if route is not None:
-            return self._in_turn(route, options, stream=stream)
+        if self.accounts.config.balanced:
+            route = self.current().route_with_targets(options.model)
+            if route is not None:
+                return self._in_turn(route, options, stream=stream)
         account, call = self.plan(options, stream=stream)
         return self._run(kinds.CHAT, account, call, options)
 
     def _in_turn(self, route: Route, options: Options, *, stream: bool) -> Run:
         """The Run of a chat for a route with several targets. Its limits are those of each target."""
+        from prx.accounts.targets import FALLS  # both were imported when the client was made, see _LATE
+        from prx.core.targets import Attempt, first_answer
 
         def attempt(ref: ModelRef) -> Attempt:
             account, call = self.plan(options._replace(model=ref), stream=stream)

@@ -121,6 +121,7 @@ class Config(Record):
     routes: tuple[Route, ...] = ()
     images: Images = Images()
     serve: Serve = Serve()
+    balanced: bool = False  # whether any route has several targets
     chat: Chat = Chat()
 
 
@@ -179,6 +180,7 @@ def _checked(document: Document) -> Config:
         model=default.get("model"),
         providers={name: Settings(name, **_wrapped(row)) for name, row in value.get("providers", {}).items()},
         routes=tuple(map(_route, value.get("model_routes", ()))),
+        balanced=any("targets" in row for row in value.get("model_routes", ())),
         images=Images(**value.get("images", {})),
         serve=_serve(value.get("serve", {})),
         chat=Chat(**value.get("chat", {})),
@@ -207,7 +209,27 @@ def _caller(name: str, row: Mapping[str, Any]) -> CallerKey:
 
 def problems(document: Document) -> list[Problem]:
     """Every fault of a configuration, with its place."""
-    return schema.problems(document, "config") or [*_framing(document), *_unfilled(document)]
+    return schema.problems(document, "config") or [
+        *_framing(document), *_unfilled(document), *_two_ways(document),
+    ]  # fmt: skip
+
+
+def _two_ways(document: Document) -> list[Problem]:
+    """A fault for each route that says in two ways what to ask, and for each caller whose key is not given in one way."""
+    beside = {
+        ("model_routes", place, key): "cannot stand beside targets, which say what to ask"
+        for place, row in enumerate(document.value.get("model_routes", ()))
+        if "targets" in row
+        for key in ("provider", "model", "api_url", "api_key")
+        if key in row
+    }
+    callers = document.value.get("serve", {}).get("keys_by_name", {})
+    keys = {
+        ("serve", "keys_by_name", name): "needs either key or sha256, which `prx serve key` makes"
+        for name, row in callers.items()
+        if ("key" in row) == ("sha256" in row)
+    }
+    return [document.problem(path, sentence) for path, sentence in (beside | keys).items()]
 
 
 def _framing(document: Document) -> list[Problem]:
