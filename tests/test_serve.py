@@ -184,6 +184,27 @@ def test_lists_and_names(service):
     assert json.loads(service.get("/api/version").text)["version"]
 
 
+def test_what_is_passed_on_is_whole(own):
+    rows = {"object": "list", "data": [{"object": "embedding", "index": 0, "embedding": [0.5]}], "odd": 1}
+    with RawServer(response(200, rows)) as server:
+        running = own(provider("raw", server.url) + provider("other", server.url, "anthropic-messages"))
+        answer = running.post("/v1/embeddings", {"model": "raw/words", "input": ["a"], "strange": [1]})
+        assert (answer.status, json.loads(answer.text)) == (200, rows)
+        assert server.requests[0]["body"] == {"model": "words", "input": ["a"], "strange": [1]}
+        assert server.requests[0]["line"] == "POST /v1/embeddings HTTP/1.1"
+        assert running.post("/v1/embeddings", {"model": "other/words", "input": ["a"]}).status == 404
+        answer = running.post("/v1/completions", {"model": "raw/words", "prompt": "a", "stream": True})
+        assert (answer.status, "'stream'" in answer.text) == (400, True)
+
+
+def test_several_answers_at_once_are_handed_on(own):
+    chunk = json.dumps({"id": "c", "choices": [{"index": 1, "delta": {"content": "two"}}], "odd": [1]}).encode()
+    with RawServer(stream(delta("one"), b"data: " + chunk + b"\n\n", delta("", "stop"), DONE)) as server:
+        running = own(provider("raw", server.url))
+        answer = running.chat("raw/words", stream=True, also={"n": 2})
+    assert (answer.status, "data: " + chunk.decode() in answer.text, answer.text.count("[DONE]")) == (200, True, 1)
+
+
 def test_paths_and_methods(service):
     assert (service.get("/v1/nothing").status, service.get("/nowhere").status) == (404, 404)
     answer = service.answer(service.open("DELETE", "/v1/messages"))

@@ -58,6 +58,8 @@ class Answer:
         for name in arguments.EXTRA:
             if name in self._body:
                 raise RefusedError(400, "bad_request", f"{name!r} is not a key of this API")
+        if self._found.entrance.use == "pass" and self._body.get("stream"):
+            raise RefusedError(400, "capability", "'stream' is not possible here: the answer is passed on as a whole")
         try:
             self._asked = accept(self.face, self._body, self._found.path)
             if self._found.entrance.use == "chat":
@@ -160,7 +162,7 @@ class Answer:
 
     async def _passed(self) -> None:
         session = self._app.client.session
-        relay = self._relay = Relay(session.begin_passed(self._options()), self._app.client)
+        relay = self._relay = Relay(session.begin_passed(self._options()), self._app.client, keep=False)
         data = await relay.whole()
         await self._request.reply(200, data, self._headers(relay, ""))
         self._note(200)
@@ -177,7 +179,8 @@ class Answer:
 
     async def _streamed(self) -> None:
         session = self._app.client.session
-        relay = self._relay = Relay(session.begin_chat(self._options(), stream=True), self._app.client)
+        run = session.begin_chat(self._options(), stream=True)
+        relay = self._relay = Relay(run, self._app.client, keep=self._as_it_comes)
         pings = asyncio.ensure_future(self._pinged()) if self._pings else None
         try:
             await self._handed_on(relay)
@@ -210,8 +213,7 @@ class Answer:
         self._note(200, usage=reply.usage, provider=reply.provider)
 
     def _writer_for(self, relay: Relay) -> Any:
-        as_it_comes = self.face.as_it_comes is not None and self.face.as_it_comes(self._body)
-        if as_it_comes and relay.dialect == self.face.id and self._framing == self.face.framing:
+        if self._as_it_comes and relay.dialect == self.face.id and self._framing == self.face.framing:
             return Verbatim(self.face, self._body, relay)
         return self._weaver(relay.so_far().model)
 
@@ -239,6 +241,10 @@ class Answer:
     @property
     def _framing(self) -> str:
         return self._found.entrance.framing or self.face.framing
+
+    @property
+    def _as_it_comes(self) -> bool:
+        return self.face.as_it_comes is not None and bool(self.face.as_it_comes(self._body))
 
     @property
     def _pings(self) -> bool:
