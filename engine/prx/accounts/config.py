@@ -102,7 +102,6 @@ class Serve(Record):
     max_body: int = 33554432
     max_calls: int = 1000
     ping: float = 15
-    log_bodies: bool = False
 
 
 class Chat(Record):
