@@ -260,7 +260,10 @@ def _prepare(module: str) -> None:
         except ModuleNotFoundError:  # a plugin of pytest: the lowest versions run without those that they do not need
             continue
         for found in pkgutil.walk_packages(getattr(package, "__path__", ()), f"{name}.") if name == "prx" else ():
-            if not found.name.endswith(("__main__", "conformance.plugin", "cli.editing")):
+            needs_more = found.name.startswith("prx.serve") or found.name.endswith(
+                ("__main__", "conformance.plugin", "cli.editing")
+            )
+            if not needs_more:
                 importlib.import_module(found.name)
     from prx.conformance import cases
 
