@@ -528,7 +528,7 @@ def test_doctor_says_how_old_the_rules_are(tmp_path):
     text = prx(
         "doctor", "models", "--providers", tmp_path, env={"AGED_KEY": "sk-aged", "GITHUB_TOKEN": "sk-for-other-things"}
     ).stdout
-    assert "rules    no vision (no date), stop left out (2026-03-04)" in text
+    assert "rules    no vision, stop left out (2026-03-04)" in text
     assert "github-models" not in text
     assert "fail settings was retired on 2026-01-02" in text, "a file of one's own is looked at whatever it says"
     named = prx("doctor", "-p", "github-models", env={"GITHUB_TOKEN": "sk-for-other-things"}).stdout

@@ -119,7 +119,8 @@ def _rules(examination: Examination, spec: Spec, model: str) -> None:
         for parameter in spec.request.parameters
         if parameter.drop
     ]
-    clauses = [f"{clause} ({spec.dated(rule, model) or 'no date'})" for clause, rule in (*refused, *left_out)]
+    dates = [(clause, spec.dated(rule, model)) for clause, rule in (*refused, *left_out)]
+    clauses = [f"{clause} ({date})" if date else clause for clause, date in dates]
     if clauses:
         examination.add("rules", "ok", ", ".join(clauses))
 
