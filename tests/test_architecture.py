@@ -125,7 +125,7 @@ ORDER = {
     "lang": ("tree", "own", "functions", "runtime", "codegen", "bounds", "query", "compiled", "template"),
     "spec": (
         "document", "files", "owned", "accept", "schema", "resolve", "read", "model", "compile", "definition", "faults",
-        "face", "check", "cache", "index", "catalog", "loader", "origins",
+        "written", "face", "check", "cache", "index", "catalog", "loader", "origins",
     ),
 }  # fmt: skip
 
@@ -238,7 +238,7 @@ def fields(cls):
 
 
 def test_the_schemas_keys_are_the_specs_fields():
-    top = set(at("properties")) - {"spec", "extends", "overrides", "serve"} | {"dialect", "plain"}
+    top = set(at("properties")) - {"spec", "extends", "overrides", "serve"} | {"dialect", "plain", "reads_plainly"}
     assert fields(model.Spec) == top
     for definition, cls, also in (
         ("auth", model.Auth, set()),

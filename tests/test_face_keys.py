@@ -32,7 +32,8 @@ def view(case, serve):
     unasked = bool(face.unasked and face.unasked({"usage": {"n": 1}, "asked": {}}))
     seen = {
         "unasked": unasked,
-        "as_it_comes": bool(face.as_it_comes and face.as_it_comes({"n": 2})),
+        "several": bool(face.several and face.several({"n": 2})),
+        "as_it_comes": face.as_it_comes,
         "passes": list(face.passes),
         "adds": list(face.adds),
         "found": found and {**vars(found.entrance), "path": dict(found.path)},

@@ -131,7 +131,7 @@ class Decoder:
         self._body, self._past_bom = [start], True
         if not start or any(mark != start and mark.startswith(start) for mark in _SSE_STARTS):
             return False
-        framing = _framing(start, self.spec.stream.framing if self.call.stream else "")
+        framing = framing_of(start, self.spec.stream.framing if self.call.stream else "")
         self._is_body = framing is None
         if framing is not None:
             from prx.core.framing import FRAMINGS
@@ -287,7 +287,7 @@ _NO_MORE_THAN_TEXT = NOTHING[2:]  # the fields of a delta behind content and rea
 _SSE_STARTS = (b"data:", b"event:", b"id:", b"error:", b": ")
 
 
-def _framing(start: bytes, requested: str) -> str | None:
+def framing_of(start: bytes, requested: str) -> str | None:
     """The framing of a response that begins with `start`, or None for one body. requested: the spec's framing where a
     stream was asked for, else "".
     """

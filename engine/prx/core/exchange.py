@@ -34,13 +34,14 @@ _MAX_LEARNED = 4  # fallbacks of one call that an error itself has named
 
 
 class Send(Record, often=True):
-    """dialect, fallbacks: of the request. network: as in session.Run, where it is not the call's own."""
+    """dialect, fallbacks: of the request. network: as in session.Run, where it is not the call's own. reads_plainly: as in Spec."""
 
     request: HttpRequest
     limits: Limits
     dialect: str = ""
     fallbacks: tuple[str, ...] = ()
     network: Any = None
+    reads_plainly: bool = False
 
 
 class Read:
@@ -208,7 +209,8 @@ class _Attempt:
     def flow(self) -> Flow:
         request = self.kind.build(self.spec, self.call, self.target)
         self.sent = True
-        head: Head = yield Send(request, self.spec.transport, self.spec.dialect, self.applied)
+        spec = self.spec
+        head: Head = yield Send(request, spec.transport, spec.dialect, self.applied, reads_plainly=spec.reads_plainly)
         if not 200 <= head.status < 300:
             body = yield from self._error_body()
             safe = head._replace(

@@ -36,7 +36,10 @@ class Framer(Protocol):
     events   the bytes of each event that these bytes complete; incomplete ones are kept
     frames   the frames in the bytes of one event
     tail     the frames in the bytes that are left when the stream has ended
+    rest     the bytes behind the last event that has ended
     """
+
+    rest: _Pieces
 
     def events(self, data: bytes) -> Iterator[bytes]: ...
     def frames(self, event: bytes) -> Iterator[Frame]: ...

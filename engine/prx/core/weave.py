@@ -36,6 +36,7 @@ class Weaver:
     def __init__(self, face: Face, asked: Mapping[str, Any], identity: Identity, framing: str = "") -> None:
         self.face = face
         self.begun = False
+        self._as_values = False
         self._framing = framing or face.framing
         self._view: dict[str, Any] = {
             "answer": {**plain(identity), "completed": None},
@@ -55,6 +56,9 @@ class Weaver:
 
     def body(self, reply: Reply) -> Any:
         """The body of a whole answer."""
+        return self.face.reply({**self._view, **self._ended(reply), "blocks": self._blocks_of(reply)})
+
+    def _blocks_of(self, reply: Reply) -> list[dict[str, Any]]:
         blocks: list[dict[str, Any]] = []
         for place, part in enumerate(reply.parts):
             call = part.call
@@ -70,7 +74,7 @@ class Weaver:
                 else {}
             )
             blocks.append(block)
-        return self.face.reply({**self._view, **self._ended(reply), "blocks": blocks})
+        return blocks
 
     def error_body(self, error: Mapping[str, Any]) -> Any:
         """The body of an error. error: message, type, status, kind, provider, retryable, retry_after, code, param."""
@@ -88,13 +92,56 @@ class Weaver:
         self._so_far = lambda: reply
         return b"".join(self._ending(reply))
 
-    def fail(self, error: Mapping[str, Any]) -> bytes:
-        """The event of an error after which nothing else comes, and no mark of an end."""
+    def values(self, deltas: Iterable[Delta], so_far: Callable[[], Reply]) -> list[dict[str, Any]]:
+        """The events as `feed` gives them, each as a value: `framed` makes bytes of them."""
+        self._so_far, self._as_values = so_far, True
+        return [*self._fed(deltas)]
+
+    def last_values(self, reply: Reply) -> list[dict[str, Any]]:
+        """The same for `end`, without the mark of the end."""
+        self._so_far, self._as_values = lambda: reply, True
+        return [*self._ending(reply)]
+
+    def takes(self, kind: str, text: str) -> bool:
+        """Whether a piece only continues the block that is open; it is noted then as if it had been written."""
+        block = self._open
+        if block is None or block["kind"] != kind or self._waiting:
+            return False
+        block["text"] += text
+        self._events += 1
+        return True
+
+    def nothing(self) -> dict[str, Any] | None:
+        """The event of an empty piece of text, as a value."""
+        templates = self.face.steps["piece", "text"]
+        event: dict[str, Any] | None = (
+            templates[0]({**self._view, **_block("text", 0, 0, ""), "piece": ""}) if templates else None
+        )
+        return event
+
+    def framed(self, event: Mapping[str, Any]) -> bytes:
+        """The bytes of an event, with no number added."""
+        text = _encode(event)
+        if self._framing == "ndjson":
+            return f"{text}\n".encode()
+        name = f"event: {event[self.face.event_name]}\n" if self.face.event_name else ""
+        return f"{name}data: {text}\n\n".encode()
+
+    def final(self, reply: Reply) -> list[dict[str, Any]]:
+        """The events that would end the stream of a whole answer, as values."""
+        view = {**self._view, **self._ended(reply), "blocks": self._blocks_of(reply)}
+        events = (template(view) for template in self.face.end)
+        return [event for event in events if event is not None]
+
+    def fail(self, error: Mapping[str, Any], so_far: Reply | None = None) -> bytes:
+        """The event of an error after which nothing else comes, and no mark of an end. so_far: the answer, if it is not woven."""
+        self._as_values = False
+        self._view |= {"blocks": self._blocks_of(so_far) if so_far else [{**block} for block in self._blocks]}
         view = {"error": self._named(error), "finish_reason": "failed"}
         written = b"".join(self._written(self.face.error, view))
         return written + (b"]" if self._framing == "json_array" else b"")
 
-    def _fed(self, deltas: Iterable[Delta]) -> Iterator[bytes]:
+    def _fed(self, deltas: Iterable[Delta]) -> Iterator[Any]:
         yield from self._beginning()
         for delta in deltas:
             self._has_replay = self._has_replay or bool(delta.replay)
@@ -104,14 +151,14 @@ class Weaver:
             for call in delta.tool_calls:
                 yield from self._piece("tool_call", call.index, call.arguments or "", call)
 
-    def _beginning(self) -> Iterator[bytes]:
+    def _beginning(self) -> Iterator[Any]:
         if not self.begun:
             self.begun = True
-            if self._framing == "json_array":
+            if self._framing == "json_array" and not self._as_values:
                 yield b"["
             yield from self._written(self.face.begin, {})
 
-    def _ending(self, reply: Reply) -> Iterator[bytes]:
+    def _ending(self, reply: Reply) -> Iterator[Any]:
         yield from self._beginning()
         while self._waiting:
             yield from self._closed()
@@ -122,6 +169,8 @@ class Weaver:
         yield from self._hidden()
         self._view |= {"blocks": [{**block} for block in self._blocks]}
         yield from self._written(self.face.end, self._ended(reply))
+        if self._as_values:
+            return
         if self._framing == "json_array":
             yield b"]"
         elif self.face.done:
@@ -129,7 +178,7 @@ class Weaver:
 
     # -------------------------------------------------------------- blocks
 
-    def _piece(self, kind: str, index: int, text: str, call: ToolCallDelta | None) -> Iterator[bytes]:
+    def _piece(self, kind: str, index: int, text: str, call: ToolCallDelta | None) -> Iterator[Any]:
         block = self._open
         if block is None or block["kind"] != kind or block["index"] != index:
             if block is not None and block["kind"] == "tool_call" and _input(block["arguments"], None) is None:
@@ -139,14 +188,14 @@ class Weaver:
                 return
             yield from self._closed()
             yield from self._opened(kind, index, call)
-        if text:
-            yield self._written_piece(text)
+        if text and not self._is_free_form(text):
+            yield from self._written_piece(text)
         if self._waiting and self._open is not None and _input(self._open["arguments"], None) is not None:
             waiting, self._waiting = self._waiting, []
             for piece in waiting:
                 yield from self._piece(*piece)
 
-    def _opened(self, kind: str, index: int, call: ToolCallDelta | None) -> Iterator[bytes]:
+    def _opened(self, kind: str, index: int, call: ToolCallDelta | None) -> Iterator[Any]:
         yield from self._hidden()
         yield from self._begun(kind, index, self._named_call(index, call) if call else {})
 
@@ -156,7 +205,7 @@ class Weaver:
         known = calls[index] if index < len(calls) else call
         return {"id": call.id or known.id, "name": call.name or known.name}
 
-    def _begun(self, kind: str, index: int, more: Mapping[str, Any]) -> Iterator[bytes]:
+    def _begun(self, kind: str, index: int, more: Mapping[str, Any]) -> Iterator[Any]:
         place = len(self._blocks)
         number = sum(block["kind"] == kind for block in self._blocks)
         self._open = {**_block(kind, place, number, self._key(place)), "index": index, **more}
@@ -166,19 +215,19 @@ class Weaver:
         self._mould = None
         yield from self._written(self.face.steps["open", kind], self._open)
 
-    def _written_piece(self, text: str) -> bytes:
+    def _written_piece(self, text: str) -> Iterator[Any]:
         """The events of a piece. They differ in the piece alone, so they are rendered once for each block."""
         block = self._open
         assert block is not None
         block["arguments" if block["kind"] == "tool_call" else "text"] += text
         templates = self.face.steps["piece", block["kind"]]
-        if self._mould is None:
+        if self._mould is None and not self._as_values:
             self._mould = self._moulded(templates, block)
         if not self._mould:
-            return b"".join(self._written(templates, {**block, "piece": text}))
-        written = self._mould % {b"piece": _encode(text).encode(), b"number": self._events}
+            yield from self._written(templates, {**block, "piece": text})
+            return
+        yield self._mould % {b"piece": _encode(text).encode(), b"number": self._events}
         self._events += 1
-        return written
 
     def _moulded(self, templates: tuple[Template, ...], block: Mapping[str, Any]) -> bytes:
         """The event of a piece with holes for the piece and its number; b"" where it cannot be made this way."""
@@ -187,27 +236,48 @@ class Weaver:
         event = templates[0]({**self._view, **block, "piece": _MARK})
         if event is None:
             return b""
-        text = self._framed(event, _NUMBER).replace(b"%", b"%%")
+        text = self._bytes(self._numbered(event, _NUMBER)).replace(b"%", b"%%")
         mark = _encode(_MARK).encode()
         if text.count(mark) != 1 or _MARK.encode() in text.replace(mark, b""):
             return b""
         return text.replace(mark, b"%(piece)b").replace(str(_NUMBER).encode(), b"%(number)d")
 
-    def _closed(self) -> Iterator[bytes]:
+    def _closed(self) -> Iterator[Any]:
         block, self._open = self._open, None
         if block is None:
             return
         if block["kind"] == "tool_call":
+            yield from self._as_object(block)
             block["input"] = _input(block["arguments"])
         if block["kind"] == "reasoning" and self._has_replay:
             block["replay"] = self._replay(block["number"])
         yield from self._written(self.face.steps["close", block["kind"]], block)
 
+    def _is_free_form(self, piece: str) -> bool:
+        """Whether a piece belongs to arguments that are no object, where the dialect has objects only; it is noted then."""
+        block = self._open
+        assert block is not None
+        if (
+            not self.face.objects_only
+            or block["kind"] != "tool_call"
+            or (block["arguments"] or piece).lstrip()[:1] in ("", "{")
+        ):
+            return False
+        block["free_form"] = True
+        block["arguments"] += piece
+        return True
+
+    def _as_object(self, block: dict[str, Any]) -> Iterator[Any]:
+        """The one piece of arguments that came as a text."""
+        if block.pop("free_form", False):
+            written = {**block, "piece": _encode({"input": block["arguments"]})}
+            yield from self._written(self.face.steps["piece", "tool_call"], written)
+
     def _replay(self, number: int) -> Any:
         parts = [part for part in self._so_far().parts if part.kind == "reasoning"]
         return plain(parts[number].replay) if number < len(parts) else {}
 
-    def _hidden(self) -> Iterator[bytes]:
+    def _hidden(self) -> Iterator[Any]:
         """The blocks of reasoning that come next and that the provider keeps to itself: they have no text, but have to go back."""
         if not self._has_replay:
             return
@@ -223,24 +293,21 @@ class Weaver:
 
     # -------------------------------------------------------------- events
 
-    def _written(self, templates: Iterable[Template], more: Mapping[str, Any]) -> Iterator[bytes]:
+    def _written(self, templates: Iterable[Template], more: Mapping[str, Any]) -> Iterator[Any]:
         for template in templates:
             event = template({**self._view, **more})
             if event is not None:
-                yield self._framed(event, self._events)
+                numbered = self._numbered(event, self._events)
+                yield numbered if self._as_values else self._bytes(numbered)
                 self._events += 1
 
-    def _framed(self, event: dict[str, Any], number: int) -> bytes:
-        face = self.face
-        if face.numbered:
-            event = {**event, face.numbered: number}
-        text = _encode(event)
-        if self._framing == "ndjson":
-            return f"{text}\n".encode()
+    def _numbered(self, event: Mapping[str, Any], number: int) -> Mapping[str, Any]:
+        return {**event, self.face.numbered: number} if self.face.numbered else event
+
+    def _bytes(self, event: Mapping[str, Any]) -> bytes:
         if self._framing == "json_array":
-            return f"{',' if self._events else ''}{text}\n".encode()
-        name = f"event: {event[face.event_name]}\n" if face.event_name else ""
-        return f"{name}data: {text}\n\n".encode()
+            return f"{',' if self._events else ''}{_encode(event)}\n".encode()
+        return self.framed(event)
 
     def _ended(self, reply: Reply) -> dict[str, Any]:
         reason = reply.finish_reason
@@ -279,8 +346,13 @@ def _usage(usage: Usage | None) -> dict[str, Any] | None:
         return None
     counts: dict[str, Any] = plain(usage)
     counts["fresh_tokens"] = _difference(usage.prompt_tokens, usage.cached_tokens)
-    counts["spoken_tokens"] = _difference(usage.completion_tokens, usage.reasoning_tokens)
+    counts["spoken_tokens"] = _spoken(usage.completion_tokens, usage.reasoning_tokens)
     return counts
+
+
+def _spoken(completion: int | None, reasoning: int | None) -> int | None:
+    """Some providers do not count reasoning among the completion, as is plain where there is more of it."""
+    return completion if (completion or 0) < (reasoning or 0) else _difference(completion, reasoning)
 
 
 def _difference(whole: int | None, part: int | None) -> int | None:

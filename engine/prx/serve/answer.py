@@ -12,14 +12,16 @@ from typing import Any
 
 from prx import arguments
 from prx.accounts.account import Account
-from prx.chat import Call, Extra, Given
+from prx.chat import Call, Extra, Given, Reply
+from prx.core import overlay
 from prx.core.inbound import Accepted, Found, accept, fitting
 from prx.core.weave import Identity, Weaver
 from prx.errors import CapabilityError, ConfigError, Error
 from prx.serve.callers import Caller
 from prx.serve.failures import RefusedError, said
-from prx.serve.relay import Relay, Verbatim
+from prx.serve.relay import Heard, Relay
 from prx.serve.service import Service
+from prx.serve.streams import Writer, writer
 from prx.serve.wire import Request, json_bytes
 from prx.session import Options
 from prx.spec.face import Face
@@ -40,6 +42,7 @@ class Answer:
         self._asked = Accepted("", [], [])
         self._dropped: list[str] = []
         self._relay: Relay | None = None
+        self._writer: Writer | None = None
         self._first: float | None = None  # when the first output went out
         self.model = ""
 
@@ -162,25 +165,29 @@ class Answer:
 
     async def _passed(self) -> None:
         session = self._app.client.session
-        relay = self._relay = Relay(session.begin_passed(self._options()), self._app.client, keep=False)
+        relay = self._relay = Relay(session.begin_passed(self._options()), self._app.client)
         data = await relay.whole()
         await self._request.reply(200, data, self._headers(relay, ""))
         self._note(200)
 
     async def _whole(self) -> None:
         session = self._app.client.session
-        relay = self._relay = Relay(session.begin_chat(self._options(), stream=False), self._app.client, keep=False)
+        relay = self._relay = Relay(session.begin_chat(self._options(), stream=False), self._app.client)
         reply = await relay.whole()
-        own = relay.dialect == self.face.id and isinstance(reply.raw, dict)
-        woven = self._weaver(reply.model).body(reply)
-        body = overlaid(reply.raw, woven) if own else woven
-        await self._request.reply(200, json_bytes(body), self._headers(relay, reply.provider))
+        await self._request.reply(200, json_bytes(self._body_of(reply, relay)), self._headers(relay, reply.provider))
         self._note(200, usage=reply.usage, provider=reply.provider)
+
+    def _body_of(self, reply: Reply, relay: Relay) -> Any:
+        own = relay.dialect == self.face.id and isinstance(reply.raw, dict)
+        if own and self.face.as_it_comes and relay.reads_plainly:
+            return reply.raw
+        written = self._weaver(reply.model).body(reply)
+        return overlay.overlaid(reply.raw, written) if own and not self.face.as_it_comes else written
 
     async def _streamed(self) -> None:
         session = self._app.client.session
         run = session.begin_chat(self._options(), stream=True)
-        relay = self._relay = Relay(run, self._app.client, keep=self._as_it_comes)
+        relay = self._relay = Relay(run, self._app.client, self.face)
         pings = asyncio.ensure_future(self._pinged()) if self._pings else None
         try:
             await self._handed_on(relay)
@@ -195,27 +202,30 @@ class Answer:
             relay.stop()
 
     async def _handed_on(self, relay: Relay) -> None:
-        self._writer: Any = None
-        while deltas := await relay.more():
-            if self._writer is None:
-                self._writer = self._writer_for(relay)
-            data = (
-                self._writer.feed(deltas)
-                if isinstance(self._writer, Verbatim)
-                else self._writer.feed(deltas, relay.so_far)
-            )
-            if data:
-                await self._send(data, relay)
+        while heard := await relay.more():
+            await self._hand_on(heard)
+            relay.idle = self._taken
         reply = relay.reply
-        writer = self._writer or self._writer_for(relay)
-        data = writer.end() if isinstance(writer, Verbatim) else writer.end(reply)
-        await self._send(data, relay, more=False)
+        await self._send(self._made_writer().end(reply), relay, more=False)
         self._note(200, usage=reply.usage, provider=reply.provider)
 
-    def _writer_for(self, relay: Relay) -> Any:
-        if self._as_it_comes and relay.dialect == self.face.id and self._framing == self.face.framing:
-            return Verbatim(self.face, self._body, relay)
-        return self._weaver(relay.so_far().model)
+    async def _taken(self) -> None:
+        """Send what has come while the provider is silent: events that brought nothing that was read."""
+        assert self._relay is not None
+        await self._hand_on(self._relay.taken())
+
+    async def _hand_on(self, heard: list[Heard]) -> None:
+        assert self._relay is not None
+        data = self._made_writer().feed(heard)
+        if data:
+            await self._send(data, self._relay)
+
+    def _made_writer(self) -> Writer:
+        relay = self._relay
+        assert relay is not None
+        if self._writer is None:
+            self._writer = writer(self.face, self._body, relay, self._weaver(relay.so_far().model), self._framing)
+        return self._writer
 
     async def _send(self, data: bytes, relay: Relay, *, more: bool = True) -> None:
         if not self._request.started:
@@ -230,21 +240,15 @@ class Answer:
         await self._request.start(200, headers)
 
     def _failed(self, error: Error) -> bytes:
-        if isinstance(self._writer, Verbatim):
-            return self._writer.before_error() + self._weaver("").fail(said(error))
-        weaver = self._writer or self._weaver("")
-        failed: bytes = weaver.fail(said(error))
-        return failed
+        if self._writer is None:
+            return self._weaver("").fail(said(error))
+        return self._writer.fail(said(error))
 
     # -------------------------------------------------------------- details
 
     @property
     def _framing(self) -> str:
         return self._found.entrance.framing or self.face.framing
-
-    @property
-    def _as_it_comes(self) -> bool:
-        return self.face.as_it_comes is not None and bool(self.face.as_it_comes(self._body))
 
     @property
     def _pings(self) -> bool:
@@ -287,28 +291,3 @@ class Answer:
         _LOG.info(
             "%s %s %s %.0f ms %s %s", self._request.id, self.face.id, status or kind, took * 1000, self.model, provider
         )
-
-
-_SAID = (
-    "id",
-    "model",
-    "created",
-    "created_at",
-    "completed_at",
-    "object",
-)  # of the whole answer: as the provider said it
-
-
-def overlaid(said: dict[str, Any], woven: dict[str, Any]) -> dict[str, Any]:
-    """A provider's body with what was read in it in the form that its dialect has: some servers of a dialect differ in
-    details that its clients do not expect. What nobody knows stays.
-    """
-    return {**_over(said, woven), **{key: said[key] for key in _SAID if key in said}}
-
-
-def _over(said: Any, woven: Any) -> Any:
-    if isinstance(said, dict) and isinstance(woven, dict):
-        return {**said, **{key: _over(said.get(key), value) for key, value in woven.items()}}
-    if isinstance(said, list) and isinstance(woven, list):
-        return [*(_over(*pair) for pair in zip(said, woven, strict=False)), *woven[len(said) :], *said[len(woven) :]]
-    return woven

@@ -1,46 +1,71 @@
-"""The stream of a provider, read for a caller: its pieces, and its bytes as they came for a caller who speaks its dialect."""
+"""The stream of a provider, read for a caller: its pieces, and its events as they came for a caller who speaks its dialect."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Awaitable
-from typing import Any
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
 
 from prx.aclient import AsyncClient, AsyncStream
 from prx.chat import Delta
+from prx.core.decode import framing_of
 from prx.core.exchange import Ask, Read, Send
+from prx.core.framing import FRAMINGS, Framer
 from prx.session import Run
 from prx.spec.face import Face
 from prx.transport.asynchronous import Deadline
 
-_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")  # of an event
-_ERROR = b'"error"'
+ENDS = {"sse": b"\n\n", "ndjson": b"\n"}  # of an event, by framing; of others the events are not kept
+
+
+class Heard(NamedTuple):
+    """An event of the provider, b"" where it is not kept, and what was read in it."""
+
+    event: bytes
+    deltas: list[Delta]
 
 
 class Relay(AsyncStream):
     """A call of a gateway.
 
-    requests    sent so far, over all targets
-    dialect     of the last request
-    fallbacks   that were applied in it
+    requests       sent so far, over all targets
+    dialect        of the last request; reads_plainly: as in Spec
+    fallbacks      that were applied in it
+    framing        of the events that are kept, "" where none are
+    idle           called before the provider is waited for, while there are events that nobody has taken
     """
 
-    def __init__(self, run: Run, client: AsyncClient, *, keep: bool = True) -> None:
-        """keep: the bytes of the answer, for a caller who speaks the provider's dialect."""
+    def __init__(self, run: Run, client: AsyncClient, face: Face | None = None) -> None:
+        """face: the caller's, where events of a provider that speaks the same dialect are to be kept."""
         super().__init__(run, client)
-        self._keep = keep
+        self._face = face
+        self._events: list[Heard] = []
+        self._unread: deque[bytes] = deque()
+        self._framer: Framer | None = None
+        self._max_event = 0
         self.requests = 0
-        self.dialect = ""
+        self.dialect = self.framing = ""
+        self.reads_plainly = False
         self.fallbacks: tuple[str, ...] = ()
-        self.unsent = bytearray()  # bytes of the answer that the caller has not got
+        self.idle: Callable[[], Awaitable[None]] | None = None
 
-    async def more(self) -> list[Delta]:
-        """The next deltas, all that one piece of the answer brought; [] at the end. Raises Error."""
+    async def more(self) -> list[Heard]:
+        """What comes next, up to the next deltas; [] at the end. Raises Error."""
         while not self._pending and not self._over:
             await self._advance("deltas")
-        deltas = [*self._pending]
-        self._pending.clear()
-        return deltas
+        return self.taken()
+
+    def taken(self) -> list[Heard]:
+        """What has come and was not taken yet."""
+        events, self._events = self._events, []
+        if self._pending:
+            events[-1:] = [Heard(events[-1].event if events else b"", [*self._pending])]
+            self._pending.clear()
+        return events
+
+    def before_error(self) -> list[Heard]:
+        """The events that came before the one that is an error."""
+        return self._events[:-1]
 
     def so_far(self) -> Any:
         """The Reply with what has arrived."""
@@ -49,60 +74,41 @@ class Relay(AsyncStream):
     def _done(self, ask: Ask, deadline: Deadline) -> Awaitable[Any]:
         if type(ask) is Send:
             self.requests += 1
-            self.dialect, self.fallbacks = ask.dialect, ask.fallbacks
-            self.unsent.clear()
-        made = super()._done(ask, deadline)
-        return self._kept(made) if type(ask) is Read and self._keep else made
+            self.dialect, self.fallbacks, self.reads_plainly = ask.dialect, ask.fallbacks, ask.reads_plainly
+            self.framing, self._framer, self._max_event = "", None, ask.limits.max_event
+            self._events, self._unread = [], deque()
+        if type(ask) is Read and self._face is not None and self.dialect == self._face.id:
+            return self._next_event(ask, deadline)
+        return super()._done(ask, deadline)
 
-    async def _kept(self, made: Awaitable[bytes]) -> bytes:
-        data = await made
-        self.unsent += data
-        return data
+    async def _next_event(self, ask: Read, deadline: Deadline) -> bytes:
+        """The bytes of the next event, so that the deltas that come after them are its own."""
+        while not self._unread:
+            if self._events and self.idle is not None:
+                await self.idle()
+            data: bytes = await super()._done(ask, deadline)
+            if self._framer is None and not self.framing:
+                self._look(data)
+            if self._framer is None:
+                return data
+            if not data:
+                return self._rest()
+            self._unread.extend(self._framer.events(data))
+        event = self._unread.popleft()
+        self._events.append(Heard(event, []))
+        return event + ENDS[self.framing]
 
+    def _look(self, start: bytes) -> None:
+        """See by its first bytes how the answer is framed."""
+        assert self._face is not None
+        self.framing = framing_of(start, self._face.framing) or "none"
+        if self.framing in ENDS:
+            self._framer = FRAMINGS[self.framing](self._max_event)
 
-class Verbatim:
-    """The events of a provider's stream as they came, whole ones only; without those that the caller has not asked for.
-
-    What may hold an error is kept back until it is known whether it does: an error is written by the caller's face instead.
-    """
-
-    def __init__(self, face: Face, asked: dict[str, Any], relay: Relay) -> None:
-        self._face, self._asked, self._relay = face, asked, relay
-        self._framing_end = (b"\n",) if face.framing == "ndjson" else _ENDS
-
-    def feed(self, deltas: list[Delta]) -> bytes:
-        """What can be sent once these deltas have been read."""
-        if _ERROR in self._relay.unsent:
-            return b""
-        return self._taken(self._end_of_events(), usage=any(delta.usage for delta in deltas))
-
-    def end(self) -> bytes:
-        return self._taken(len(self._relay.unsent), usage=True)
-
-    def before_error(self) -> bytes:
-        """The events that came before the one that is an error."""
-        place = self._relay.unsent.find(_ERROR)
-        whole = self._end_of_events(len(self._relay.unsent) if place < 0 else place)
-        return self._taken(whole, usage=False)
-
-    def _end_of_events(self, before: int | None = None) -> int:
-        found = [(self._relay.unsent.rfind(end, 0, before), len(end)) for end in self._framing_end]
-        return max(place + size for place, size in found if place >= 0) if any(place >= 0 for place, _ in found) else 0
-
-    def _taken(self, size: int, *, usage: bool) -> bytes:
-        data = bytes(self._relay.unsent[:size])
-        del self._relay.unsent[:size]
-        return self._without_unasked(data) if usage and self._face.unasked is not None else data
-
-    def _without_unasked(self, data: bytes) -> bytes:
-        events = data.replace(b"\r\n", b"\n").split(b"\n\n")
-        return b"\n\n".join(event for event in events if not self._is_unasked(event))
-
-    def _is_unasked(self, event: bytes) -> bool:
-        text = b"\n".join(line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:"))
-        try:
-            value = json.loads(text)
-        except ValueError:
-            return False
-        assert self._face.unasked is not None
-        return isinstance(value, dict) and bool(self._face.unasked({**value, "asked": self._asked}))
+    def _rest(self) -> bytes:
+        """The bytes behind the last event that has ended, then b""."""
+        assert self._framer is not None
+        rest: bytes = self._framer.rest.take()
+        if rest:
+            self._events.append(Heard(rest, []))
+        return rest

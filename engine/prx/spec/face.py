@@ -11,6 +11,7 @@ from prx.lang import bounds
 from prx.lang.compiled import Expressions
 from prx.lang.template import Template
 from prx.record import Record
+from prx.spec import written
 from prx.spec.document import Keys
 from prx.spec.faults import Fault
 from prx.text import nearest
@@ -21,6 +22,7 @@ _OF_REQUEST = ("model", "stream", "messages", "tools", "tool_choice")
 # Names that the formulas of an answer can read: of the whole answer, and, where a block is written, of that block.
 ANSWER = ("answer", "asked", "reply", "message", "blocks", "usage", "finish_reason", "error", "names")
 BLOCK = ("kind", "place", "number", "key", "text", "piece", "id", "name", "arguments", "input", "replay", "hidden")
+_OF_EVENTS = {"unasked": "unasked", "several": "as_it_comes"}  # {field of Face: its key of `stream`}
 _MOST_NESTED = 20  # shapes within shapes
 
 
@@ -49,7 +51,10 @@ class Face(Record):
     request      {part of the call: its template}; formulas read the body's keys, and `path`
     parameters   {parameter of the call: its template}
     steps        {(moment, kind of block): templates of events}
+    written      the keys of its events, as a tree: a mapping of keys, a list with one such tree, or None
     error_types  {kind of Error: the dialect's word}
+    as_it_comes  whether answers in this dialect are handed on as they came
+    several      the formula that says so of a stream, by the caller's body
     """
 
     id: str
@@ -63,8 +68,10 @@ class Face(Record):
     error: tuple[Template, ...] = ()
     steps: Mapping[tuple[str, str], tuple[Template, ...]] = NONE
     operations: Mapping[str, Template] = NONE
+    written: Any = None
     unasked: Template | None = None
-    as_it_comes: Template | None = None
+    several: Template | None = None
+    as_it_comes: bool = False
     passes: tuple[str, ...] = ()
     same_name: tuple[str, ...] = ()
     adds: tuple[str, ...] = ()
@@ -78,6 +85,7 @@ class Face(Record):
     framing: str = "sse"
     event_name: str = ""
     numbered: str = ""
+    objects_only: bool = False
     done: str = ""
 
     @cached_property
@@ -94,7 +102,7 @@ class Face(Record):
     def templates(self) -> Iterator[Template]:
         yield from (*self.request.values(), *self.parameters.values(), *self.operations.values())
         yield from (self.reply, self.error_body, *self.begin, *self.end, *self.error)
-        yield from (template for template in (self.unasked, self.as_it_comes) if template is not None)
+        yield from (template for template in (self.unasked, self.several) if template is not None)
         for events in self.steps.values():
             yield from events
 
@@ -125,17 +133,23 @@ def compile_face(name: str, serve: Mapping[str, Any], expressions: Expressions) 
             for kind in KINDS
         },
         "operations": {key: template(serve[key], key) for key in ("models", "model", "version") if key in serve},
-        **{key: template(stream[key], "stream", key, known=()) for key in ("unasked", "as_it_comes") if key in stream},
-        "same_name": tuple(request.get("same_name", ())),
-        "adds": tuple(request.get("adds", ())),
-        "finish_reasons": serve.get("finish_reasons", {}),
-        "error_types": errors.get("types", {}),
+        **{name: template(stream[key], "stream", key, known=()) for name, key in _OF_EVENTS.items() if key in stream},
+        "written": written.keys(expanded(stream, shapes), MOMENTS),
     }
     fields |= {moment: events(("stream", moment), stream.get(moment)) for moment in ("begin", "end", "error")}
-    fields |= {key: tuple(serve[key]) for key in ("passes", "reads", "refuses", "hints") if key in serve}
-    fields |= {key: request[key] for key in ("join", "pair_results") if key in request}
-    fields |= {key: stream[key] for key in ("framing", "event_name", "numbered", "done") if key in stream}
-    return Face(**fields)
+    return Face(**fields, **_plain_keys(serve))
+
+
+def _plain_keys(serve: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that stand in the file as they are."""
+    request, stream = serve["request"], serve.get("stream", {})
+    lists = {key: tuple(serve[key]) for key in ("passes", "reads", "refuses", "hints") if key in serve}
+    lists |= {key: tuple(request[key]) for key in ("same_name", "adds") if key in request}
+    words = {"finish_reasons": serve.get("finish_reasons", {}), "error_types": serve.get("errors", {}).get("types", {})}
+    own = {key: request[key] for key in ("join", "pair_results") if key in request}
+    of_stream = ("framing", "event_name", "numbered", "objects_only", "done")
+    own |= {key: stream[key] for key in of_stream if key in stream}
+    return {**lists, **words, **own, "as_it_comes": serve.get("as_it_comes", False)}
 
 
 def _entrance(row: Mapping[str, Any]) -> Entrance:

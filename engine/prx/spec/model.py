@@ -376,6 +376,7 @@ class Spec(Record):
 
     dialect   the id of the dialect it speaks
     plain     whether it makes the same bodies of calls as its dialect's file does
+    reads_plainly whether answers are read as its dialect's file says
     """
 
     id: str
@@ -401,6 +402,7 @@ class Spec(Record):
     endpoints: Mapping[str, str] = NONE
     deviations: Mapping[str, list[str]] = NONE
     plain: bool = False
+    reads_plainly: bool = False
 
     @cached_property
     def fallback_rows(self) -> Mapping[str, Fallback]:

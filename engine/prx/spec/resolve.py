@@ -28,8 +28,10 @@ _WAYS = ("then", "leaves_out", "strips")  # keys of a fallback, of which it has 
 # served, which no other file inherits, and whose templates have nulls of their own.
 _WHOLE = ("then", "serve")
 _ROOT = "dialect"  # key of a resolved mapping: the id of the dialect that its chain of `extends` ends in
-_PLAIN = "plain"  # key of a resolved mapping: whether it makes the same bodies of calls as its dialect does
+# Keys of a resolved mapping: whether it makes the same bodies of calls as its dialect does, and reads answers in the same way.
+_PLAIN, _READS_PLAINLY = "plain", "reads_plainly"
 _NOT_BODY = ("headers", "query")  # keys of `request` that change no body
+_READING = ("response", "stream")
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Raw:
@@ -56,6 +58,7 @@ def resolve(raw: Raw, find: Find, *, is_dialect: bool = False) -> Raw:
     inherited = {key: value for key, value in base.items() if key not in _FILES_OWN}
     resolved = merge(inherited, raw)
     resolved[_PLAIN] = is_dialect or (base.get(_PLAIN, False) and not _reshapes(raw))
+    resolved[_READS_PLAINLY] = is_dialect or (base.get(_READS_PLAINLY, False) and raw.keys().isdisjoint(_READING))
     resolved[_ROOT] = raw["id"] if is_dialect else base.get(_ROOT, raw.get("id", ""))
     return resolved
 
@@ -71,7 +74,9 @@ def lay_over(resolved: Raw, overlay: Mapping[str, Any], find: Find) -> Raw:
         rows = _fallbacks(resolved.get("fallbacks", {}), base.get("fallbacks", {}))
         plain = base.get(_PLAIN, False) and not _reshapes({"request": request})
         resolved = {**merge(base, {**own, "request": request}), "fallbacks": rows, _ROOT: base[_ROOT], _PLAIN: plain}
-    return {**merge(resolved, rest), _PLAIN: resolved.get(_PLAIN, False) and not _reshapes(rest)}
+    reads_plainly = resolved.get(_READS_PLAINLY, False) and rest.keys().isdisjoint(_READING)
+    plain = resolved.get(_PLAIN, False) and not _reshapes(rest)
+    return {**merge(resolved, rest), _PLAIN: plain, _READS_PLAINLY: reads_plainly}
 
 
 def _reshapes(raw: Mapping[str, Any]) -> bool:

@@ -1,0 +1,219 @@
+"""A stream for a caller who speaks the provider's dialect: what nobody knows goes through, what servers get wrong does not."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+
+import pytest
+from helpers.byte_server import DONE, RawServer, stream
+from test_serve import own, provider  # noqa: F401 - a fixture
+
+from prx.core import overlay
+from prx.spec import written
+
+CALLED = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+
+
+def event(value, name=""):
+    head = f"event: {name}\n" if name else ""
+    return f"{head}data: {json.dumps(value)}\n\n".encode()
+
+
+def chunk(delta, finish=None, choice=(), **more):
+    return event({**CALLED, "choices": [{"index": 0, "delta": delta, "finish_reason": finish, **dict(choice)}], **more})
+
+
+def events_of(text):
+    return [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
+
+
+def asked(own, pieces, *, dialect="openai-chat", also=None, more=""):  # noqa: F811
+    with RawServer(stream(*pieces)) as server:
+        answer = own(provider("raw", server.url, dialect) + more).chat("raw/words", stream=True, also=also or {})
+    assert answer.status == 200, answer.text
+    return answer
+
+
+def test_unknown_keys_go_through(own):  # noqa: F811
+    pieces = [
+        chunk({"role": "assistant", "content": ""}, system_fingerprint="fp"),
+        chunk({"content": "one "}, choice={"logprobs": {"content": [{"token": "one"}]}}),
+        chunk({"content": "two"}),
+        chunk({"annotations": [{"url": "https://a.example"}]}),
+        chunk({"content": " three"}, citations=["https://b.example"]),
+        chunk({}, "stop", search={"results": 3}),
+        event(
+            {
+                **CALLED,
+                "choices": [],
+                "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3, "cost": 0.5},
+            }
+        ),
+        DONE,
+    ]
+    answer = asked(own, pieces, also={"stream_options": {"include_usage": True}})
+    said = events_of(answer.text)
+    choices = [each["choices"][0] for each in said if each["choices"]]
+    assert "".join(choice["delta"].get("content") or "" for choice in choices) == "one two three"
+    assert [choice["finish_reason"] for choice in choices if choice["finish_reason"]] == ["stop"]
+    assert [choice["logprobs"] for choice in choices if "logprobs" in choice] == [{"content": [{"token": "one"}]}]
+    assert [choice["delta"]["annotations"][0]["url"] for choice in choices if "annotations" in choice["delta"]] == [
+        "https://a.example"
+    ]
+    assert [each["citations"] for each in said if "citations" in each] == [["https://b.example"]]
+    assert [each["search"] for each in said if "search" in each] == [{"results": 3}]
+    assert [each["usage"] for each in said if each.get("usage")] == [
+        {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3, "cost": 0.5}
+    ]
+    assert {each["id"] for each in said} == {"c1"}
+    assert said[0]["system_fingerprint"] == "fp"
+    assert answer.text.count("[DONE]") == 1
+
+
+def test_counts_that_were_not_asked_for_stay_behind(own):  # noqa: F811
+    counts = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+    pieces = [
+        chunk({"content": "a"}, usage=counts),
+        chunk({"content": "b"}, "stop", usage=counts),
+        event({**CALLED, "choices": [], "usage": counts}),
+        DONE,
+    ]
+    said = events_of(asked(own, pieces).text)
+    assert not [each for each in said if each.get("usage") or not each["choices"]]
+    assert "".join(each["choices"][0]["delta"].get("content", "") for each in said) == "ab"
+
+
+@pytest.mark.parametrize("space", ["", " "])
+def test_an_event_that_is_right_passes_byte_by_byte(own, space):  # noqa: F811
+    """And one that is not is put right, also between others that are."""
+    good = [
+        json.dumps(
+            {**CALLED, "choices": [{"index": 0, "delta": {"content": text}, "odd": 1}]}, separators=(",", f":{space}")
+        )
+        for text in ("a", "content", '"b"', "c")
+    ]
+    wrong = {
+        **CALLED,
+        "choices": [
+            {
+                "index": 0,
+                "delta": {"content": "d", "tool_calls": [{"id": "t", "function": {"name": "f", "arguments": "{}"}}]},
+            }
+        ],
+    }
+    pieces = [*(f"data: {text}\n\n".encode() for text in good), event(wrong), chunk({}, "tool_calls"), DONE]
+    text = asked(own, pieces).text
+    for each in good[1:]:
+        assert f"data: {each}\n\n" in text
+    calls = [call for each in events_of(text) for call in each["choices"][0]["delta"].get("tool_calls", ())]
+    assert {call["index"] for call in calls} == {0}
+    assert "".join(call["function"].get("arguments", "") for call in calls) == "{}"
+    assert "".join(each["choices"][0]["delta"].get("content") or "" for each in events_of(text)) == 'acontent"b"cd'
+
+
+MESSAGES = [
+    event({"type": "message_start", "message": {"id": "m1", "role": "assistant", "model": "m", "content": [], "usage": {"input_tokens": 3, "output_tokens": 1}, "container": {"id": "x"}}}, "message_start"),
+    event({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}, "content_block_start"),
+    event({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Looking."}}, "content_block_delta"),
+    event({"type": "content_block_stop", "index": 0}, "content_block_stop"),
+    event({"type": "content_block_start", "index": 1, "content_block": {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}}, "content_block_start"),
+]  # fmt: skip
+END = [
+    event({"type": "content_block_stop", "index": 1}, "content_block_stop"),
+    event({"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}, "usage": {"output_tokens": 5}}, "message_delta"),
+    event({"type": "message_stop"}, "message_stop"),
+]  # fmt: skip
+BODY = {"model": "raw/words", "max_tokens": 50, "messages": [{"role": "user", "content": "hi"}], "stream": True}
+
+
+def test_blocks_of_a_kind_that_nobody_knows_go_through_at_once(own):  # noqa: F811
+    with RawServer(stream(*MESSAGES, 1.5, *END)) as server:
+        running = own(provider("raw", server.url, "anthropic-messages"))
+        began = time.monotonic()
+        with contextlib.closing(running.open("POST", "/v1/messages", BODY)) as connection:
+            answer = connection.getresponse()
+            text = piece = answer.read1(65536)
+            while piece and b"server_tool_use" not in text:
+                text += (piece := answer.read1(65536))
+            waited = time.monotonic() - began
+            text += answer.read()
+    assert waited < 1.4, "the block was held back until the provider went on"
+    assert text == b"".join((*MESSAGES, *END))
+
+
+def test_a_file_with_a_reading_of_its_own_is_written_anew(own, tmp_path):  # noqa: F811
+    with RawServer(stream(*MESSAGES, *END)) as server:
+        mine = f"{{spec: 1, id: mine, extends: anthropic-messages, base_url: '{server.url}', auth: {{style: none}}, stream: {{events: {{message_stop: {{end: '@'}}}}}}}}"
+        (tmp_path / "files").mkdir()
+        (tmp_path / "files" / "mine.yaml").write_text(mine)
+        running = own("", "--providers", tmp_path / "files")
+        text = running.post("/v1/messages", {**BODY, "model": "mine/words"}).text
+    assert "server_tool_use" not in text, text
+    assert ("Looking." in text, "message_stop" in text) == (True, True)
+
+
+def test_events_without_their_numbers_and_a_last_one_without_blocks_are_completed(own):  # noqa: F811
+    response = {"id": "r", "object": "response", "status": "in_progress", "model": "m", "output": []}
+    item = {
+        "type": "message",
+        "id": "i",
+        "role": "assistant",
+        "status": "completed",
+        "content": [{"type": "output_text", "text": "Hi.", "annotations": [{"type": "url_citation"}]}],
+    }
+    rows = [
+        {"type": "response.created", "response": response},
+        {"type": "response.output_item.added", "output_index": 0, "item": {**item, "content": []}},
+        {"type": "response.content_part.added", "item_id": "i", "output_index": 0, "content_index": 0, "part": {"type": "output_text", "text": ""}},
+        {"type": "response.output_text.delta", "item_id": "i", "output_index": 0, "content_index": 0, "delta": "Hi."},
+        {"type": "response.output_item.done", "output_index": 0, "item": item},
+        {"type": "response.completed", "response": {**response, "status": "completed"}},
+    ]  # fmt: skip
+    with RawServer(stream(b": here\n\n", *(event(row, row["type"]) for row in rows))) as server:
+        running = own(provider("raw", server.url, "openai-responses"))
+        text = running.post("/v1/responses", {"model": "raw/words", "input": "hi", "stream": True}).text
+    said = events_of(text)
+    assert [each["sequence_number"] for each in said] == [0, 1, 2, 3, 4, 5]
+    assert said[4]["item"] == item
+    assert said[5]["response"]["output"][0]["content"][0]["text"] == "Hi."
+
+
+# ------------------------------------------------------------------ two forms of one value
+
+
+def test_what_is_unknown():
+    known = written.keys_of(
+        {"id": "=a", "choices": [{"delta": {"merge": [{"text": "=b"}, {"use": "x"}]}, "defaults": {"why": None}}]}
+    )
+    said = {"id": 1, "odd": None, "choices": [{"delta": {"text": "a", "marks": [1]}, "why": "stop"}]}
+    assert overlay.unknown(said, known) == {"odd": None, "choices": [{"delta": {"marks": [1]}}]}
+    assert overlay.unknown({"id": 1, "choices": [{"why": "stop"}]}, known) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "written", "both"),
+    [
+        ({"a": 1, "b": 2}, {"a": 3}, {"a": 3, "b": 2}),
+        ([{"a": 1}, {"a": 2}], [{"b": 1}], [{"a": 1, "b": 1}, {"a": 2}]),
+        ({"content": {"name": "Ann"}}, {"content": '{"name": "Ann"}'}, {"content": {"name": "Ann"}}),
+        ({"content": ["a", "b"]}, {"content": "ab"}, {"content": "ab"}),
+    ],
+)
+def test_over(said, written, both):
+    assert overlay.over(said, written) == both
+
+
+@pytest.mark.parametrize(
+    ("said", "written", "good"),
+    [
+        ({"id": "x", "a": 1, "b": 2}, {"id": "y", "a": 1}, True),
+        ({"a": 1}, {"id": "y", "a": 1}, False),
+        ({"a": 1}, {"a": 1, "b": None}, True),
+        ({"a": [{"b": 1, "c": 2}]}, {"a": [{"b": 1}]}, True),
+        ({"a": [{"b": 1}, {}]}, {"a": [{"b": 1}]}, False),
+    ],
+)
+def test_covers(said, written, good):
+    assert overlay.covers(said, written) is good
