@@ -75,7 +75,7 @@ class Watch:
     def __init__(self, places: Iterable[Path]) -> None:
         self._places = tuple(places)
         self._seen = self._survey()
-        self._away: set[Path] = set()
+        self._away: set[str] = set()
         self._since = time.monotonic()  # when the files last were as in _seen
         self._next = time.monotonic() + _LOOK_SECONDS
 
@@ -100,11 +100,11 @@ class Watch:
         self._seen, self._away, self._since = stamps, set(), now
         return True
 
-    def _survey(self) -> dict[Path, Stamp]:
+    def _survey(self) -> dict[str, Stamp]:
         return survey(self._places)
 
 
-def _settled(stamps: dict[Path, Stamp], seen: dict[Path, Stamp]) -> bool:
+def _settled(stamps: dict[str, Stamp], seen: dict[str, Stamp]) -> bool:
     """Whether the newest of the changes is old enough for its writer to be done."""
     newest = max((stamp[0] for path, stamp in stamps.items() if seen.get(path) != stamp), default=0)
     return abs(time.time() - newest / 1e9) >= _SETTLED_SECONDS

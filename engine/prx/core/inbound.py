@@ -42,11 +42,26 @@ def find(
 
     path: percent-encoded. headers: by names in lower case
     """
+    return find_in(routes(faces), method, path, headers, query)
+
+
+def routes(faces: Iterable[Face]) -> list[tuple[Face, Entrance]]:
+    """The routes of faces, in the order in which `find_in` looks at them."""
     rows = [(face, entrance) for face in faces for entrance in face.entrances]
-    for face, entrance in sorted(rows, key=lambda row: not row[1].header):
+    return sorted(rows, key=lambda row: not row[1].header)
+
+
+def find_in(
+    rows: Iterable[tuple[Face, Entrance]], method: str, path: str, headers: Mapping[str, str], query: Mapping[str, str]
+) -> Found | None:
+    """As `find`, among routes that are put in order once for many requests."""
+    at = f"{method} {path}"
+    for face, entrance in rows:
+        fits = _pattern(entrance.at).fullmatch(at)
+        if not fits:
+            continue
         wanted, _, value = entrance.query.partition("=")
-        fits = _pattern(entrance.at).fullmatch(f"{method} {path}")
-        if fits and (not wanted or query.get(wanted) == value) and (not entrance.header or entrance.header in headers):
+        if (not wanted or query.get(wanted) == value) and (not entrance.header or entrance.header in headers):
             model = fits.groupdict().get("model")
             return Found(face, entrance, {"model": model and unquote(model), "stream": entrance.stream})
     return None

@@ -121,7 +121,15 @@ class Joined:
         ] = {}  # by kind of block: the key of the piece in an event that is as it would be written
 
     def feed(self, heard: Iterable[Heard]) -> bytes:
-        return b"".join(piece for each in heard for piece in self._joined(each))
+        return b"".join([self._good(each) or b"".join(self._joined(each)) for each in heard])
+
+    def _good(self, heard: Heard) -> bytes:
+        """An event that only continues a text and is as it would be written, as it came; b"" for any other."""
+        kind, text = _only_text(heard.deltas)
+        key = self._keys.get(kind)
+        if key is not None and key + _json(text) in heard.event and self._weaver.takes(kind, text):
+            return heard.event + self._end
+        return b""
 
     def end(self, reply: Reply) -> bytes:
         written, left, known = self._weaver.last_values(reply), self._left, self._face.written
@@ -138,9 +146,6 @@ class Joined:
 
     def _joined(self, heard: Heard) -> Iterator[bytes]:
         kind, text = _only_text(heard.deltas)
-        if kind in self._keys and self._keys[kind] + _json(text) in heard.event and self._weaver.takes(kind, text):
-            yield heard.event + self._end
-            return
         said = value_of(heard.event)
         self._said |= {key: said[key] for key in overlay.SAID if said.get(key) is not None}
         written = self._weaver.values(heard.deltas, self._relay.so_far)

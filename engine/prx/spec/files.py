@@ -118,12 +118,14 @@ class Files:
         return sorted(path for path in self._seen if (data := self.known(path)) is not None and data != old.known(path))
 
 
-def survey(places: Iterable[Path]) -> dict[Path, Stamp]:
-    """The stamps of these files, and of all files in those that are folders: any change of one changes the result."""
-    stamps: dict[Path, Stamp] = {}
+def survey(places: Iterable[Path]) -> dict[str, Stamp]:
+    """The stamps of these files, and of all files in those that are folders, by their paths: any change of one changes the
+    result. The paths are texts: a service looks at hundreds of files again and again, and to make Paths takes longer.
+    """
+    stamps: dict[str, Stamp] = {}
     for place in places:
         if not place.is_dir() and (at := stamp(place)):
-            stamps[place] = at
+            stamps[str(place)] = at
         stamps |= _stamps(entry for folder in (place, place / DIALECTS) for entry in _scan(folder))
     return stamps
 
@@ -167,11 +169,13 @@ def _stamp_of(status: os.stat_result) -> Stamp:
     return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
 
 
-def _stamps(entries: Iterable[os.DirEntry[str]]) -> dict[Path, Stamp]:
-    stamps: dict[Path, Stamp] = {}
+def _stamps(entries: Iterable[os.DirEntry[str]]) -> dict[str, Stamp]:
+    stamps: dict[str, Stamp] = {}
     for entry in entries:
-        with contextlib.suppress(OSError):
-            stamps[Path(entry.path)] = _stamp_of(entry.stat())
+        try:
+            stamps[entry.path] = _stamp_of(entry.stat())
+        except OSError:  # it has gone since; `suppress` takes as long as the rest
+            continue
     return stamps
 
 
