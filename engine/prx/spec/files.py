@@ -5,7 +5,6 @@ So everything that one catalogue gives belongs to one version of the files, even
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 from collections.abc import Iterable
