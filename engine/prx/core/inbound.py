@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 from urllib.parse import unquote
 
@@ -42,35 +43,37 @@ def find(
 
     path: percent-encoded. headers: by names in lower case
     """
-    return find_in(routes(faces), method, path, headers, query)
+    return Routes(faces).find(method, path, headers, query)
 
 
-def routes(faces: Iterable[Face]) -> list[tuple[Face, Entrance]]:
-    """The routes of faces, in the order in which `find_in` looks at them."""
-    rows = [(face, entrance) for face in faces for entrance in face.entrances]
-    return sorted(rows, key=lambda row: not row[1].header)
+class Routes:
+    """The routes of faces, put in order once for many requests: those of one fixed path are looked up by it."""
 
+    def __init__(self, faces: Iterable[Face]) -> None:
+        self._fixed: dict[str, list[tuple[Face, Entrance]]] = {}
+        self._open: list[tuple[Face, Entrance]] = []
+        rows = [(face, entrance) for face in faces for entrance in face.entrances]
+        for face, entrance in sorted(rows, key=lambda row: not row[1].header):
+            same = self._open if "{model}" in entrance.at else self._fixed.setdefault(entrance.at, [])
+            same.append((face, entrance))
 
-def find_in(
-    rows: Iterable[tuple[Face, Entrance]], method: str, path: str, headers: Mapping[str, str], query: Mapping[str, str]
-) -> Found | None:
-    """As `find`, among routes that are put in order once for many requests."""
-    at = f"{method} {path}"
-    for face, entrance in rows:
-        fits = _pattern(entrance.at).fullmatch(at)
-        if not fits:
-            continue
-        wanted, _, value = entrance.query.partition("=")
-        if (not wanted or query.get(wanted) == value) and (not entrance.header or entrance.header in headers):
-            model = fits.groupdict().get("model")
-            return Found(face, entrance, {"model": model and unquote(model), "stream": entrance.stream})
-    return None
+    def find(self, method: str, path: str, headers: Mapping[str, str], query: Mapping[str, str]) -> Found | None:
+        """As the function `find`."""
+        at = f"{method} {path}"
+        fixed = ((face, entrance, None) for face, entrance in self._fixed.get(at, ()))
+        named = ((face, entrance, _pattern(entrance.at).fullmatch(at)) for face, entrance in self._open)
+        for face, entrance, fits in chain(fixed, (row for row in named if row[2])):
+            wanted, _, value = entrance.query.partition("=")
+            if (not wanted or query.get(wanted) == value) and (not entrance.header or entrance.header in headers):
+                model = fits.group("model") if fits else None
+                return Found(face, entrance, {"model": model and unquote(model), "stream": entrance.stream})
+        return None
 
 
 @lru_cache(maxsize=256)
 def _pattern(at: str) -> re.Pattern[str]:
-    before, place, after = at.partition("{model}")
-    return re.compile(f"{re.escape(before)}(?P<model>.+){re.escape(after)}" if place else re.escape(at))
+    before, _, after = at.partition("{model}")
+    return re.compile(f"{re.escape(before)}(?P<model>.+){re.escape(after)}")
 
 
 def accept(face: Face, body: Mapping[str, Any], path: Mapping[str, Any] = NONE) -> Accepted:

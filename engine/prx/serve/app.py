@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import parse_qsl
 
-from prx.core.inbound import Found, find_in
+from prx.core.inbound import Found
 from prx.errors import Error
 from prx.serve.answer import Answer
 from prx.serve.callers import Caller, is_own_name
@@ -76,14 +76,14 @@ class App(Service):
 
     def _found(self, request: Request) -> Found:
         query = dict(parse_qsl(request.query, keep_blank_values=True)) if request.query else {}
-        found = find_in(self.routes, request.method, request.path, request.headers, query)
+        found = self.routes.find(request.method, request.path, request.headers, query)
         if found is not None:
             return found
         methods = [
-            method for method in ("GET", "POST") if find_in(self.routes, method, request.path, request.headers, query)
+            method for method in ("GET", "POST") if self.routes.find(method, request.path, request.headers, query)
         ]
         if methods:
-            request.shape = find_in(self.routes, methods[0], request.path, request.headers, query)
+            request.shape = self.routes.find(methods[0], request.path, request.headers, query)
             raise RefusedError(405, "bad_request", f"{request.method} is not possible here", allow=", ".join(methods))
         raise RefusedError(404, "not_found", f"nothing is served at {request.path[:100]}")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from prx.aclient import AsyncClient
-from prx.core.inbound import routes
+from prx.core.inbound import Routes
 from prx.serve.callers import Callers
 from prx.serve.metrics import Metrics
-from prx.spec.face import Entrance, Face
+from prx.spec.face import Face
 
 
 class Service:
@@ -29,7 +29,7 @@ class Service:
         self.callers: Callers | None = None
         self._taken: Any = None
         self.faces: list[Face] = []
-        self.routes: list[tuple[Face, Entrance]] = []
+        self.routes = Routes(())
         self.take_in()
 
     # -------------------------------------------------------------- configuration
@@ -47,7 +47,7 @@ class Service:
         callers = Callers(accounts.config.serve.keys, self.client.env, self.callers)
         faces = accounts.catalog.faces()
         self.callers, self.faces, self._taken = callers, faces, accounts
-        self.routes = routes(faces)
+        self.routes = Routes(faces)
         self.metrics.serves(self.names())
 
     def reload(self) -> None:
