@@ -60,23 +60,37 @@ def count(number: int, word: str) -> str:
 
 
 class Budget:
-    """The tokens that a run may use, as the answers report them; None for any number. Safe to share between threads."""
+    """The tokens that a run may use, as the answers report them; None for any number. Safe to share between threads.
+
+    A case that runs counts as all that it asks for until it has ended, so that several at once use no more than one after
+    the other: at most the last case goes beyond the budget.
+    """
 
     def __init__(self, tokens: int | None = None) -> None:
         self._tokens = tokens
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
+        self._running = self._asked = 0  # cases, and the tokens that they ask for
         self.used = 0
 
-    @property
-    def used_up(self) -> bool:
-        """Whether no further case may begin."""
-        return self._tokens is not None and self.used >= self._tokens
+    def begin(self, case: Case) -> bool:
+        """Whether a case may begin; waits for those that run where it depends on how much they use. `end` has to follow."""
+        with self._changed:
+            while self._tokens is not None and self.used < self._tokens <= self.used + self._asked and self._running:
+                self._changed.wait()
+            if self._tokens is not None and self.used >= self._tokens:
+                return False
+            self._running += 1
+            self._asked += limit_of(case)
+            return True
 
-    def add(self, case: Case, result: Result) -> None:
+    def end(self, case: Case, result: Result | None) -> None:
         """Count what a case has used. An answer that reports nothing counts as all that the case asked for."""
-        if result.evidence is not None:  # otherwise nothing was answered
-            with self._lock:
+        with self._changed:
+            self._running -= 1
+            self._asked -= limit_of(case)
+            if result is not None and result.evidence is not None:  # otherwise nothing was answered
                 self.used += limit_of(case) if result.tokens is None else result.tokens
+            self._changed.notify_all()
 
     def left_out(self, provider: str, case: Case) -> Result:
         """The result of a case that the budget does not allow any more."""

@@ -24,10 +24,13 @@ class Job(NamedTuple):
 
     def run(self, budget: Budget) -> Result:
         """Run it once, unless the budget is used up."""
-        if budget.used_up:
+        if not budget.begin(self.case):
             return budget.left_out(self.runner.provider, self.case)
-        result = self.runner.result(self.case)
-        budget.add(self.case, result)
+        result = None
+        try:
+            result = self.runner.result(self.case)
+        finally:
+            budget.end(self.case, result)
         return result
 
 
