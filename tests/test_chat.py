@@ -441,6 +441,21 @@ def test_log(config, home):
     assert prx("log", older[:6], env=home).stdout == "> What is 2+2?\n\n2 + 2 = 4.\n"
 
 
+def test_log_searches(config, home):
+    for text in ("What is 2+2?", "Of tides"):
+        prx("chat", "--config", config, text, env=home)
+    first = conversations(home)[0]
+    first.with_name("broken.jsonl").write_text('{"prx": 1}\n{"messages": 3}\n')
+    found = prx("log", "--search", "TIDES", "--json", env=home)
+    assert [row["first"] for row in json.loads(found.stdout)] == ["Of tides"]
+    assert prx("log", "--search", "2 + 2 = 4", env=home).stdout.split("\t")[0] == first.stem, (
+        "answers are searched, too"
+    )
+    nothing = prx("log", "--search", "nowhere", env=home)
+    assert (nothing.returncode, nothing.stdout, "does this text stand" in nothing.stderr) == (0, "", True)
+    assert prx("log", "x", "--search", "y", env=home).returncode == 2
+
+
 def test_log_finds_and_removes(config, home):
     for _ in range(3):
         prx("chat", "--config", config, "hello", env=home)

@@ -17,6 +17,7 @@ from prx.errors import ConfigError
 @click.option(
     "--json", "as_json", is_flag=True, help="Print as JSON; of one conversation its lines, as they are stored."
 )
+@click.option("--search", metavar="TEXT", help="List only those in which this text stands, in capitals or not.")
 @click.option(
     "--remove",
     metavar="ID",
@@ -25,11 +26,13 @@ from prx.errors import ConfigError
     help="Delete this conversation.",
 )
 @click.option("--remove-all", is_flag=True, help="Delete all conversations.")
-def log(name: str | None, as_json: bool, remove: tuple[str, ...], remove_all: bool) -> None:
+def log(name: str | None, as_json: bool, search: str | None, remove: tuple[str, ...], remove_all: bool) -> None:
     """List the conversations that `prx chat` has kept, or print one.
 
     They are files below $XDG_STATE_HOME/prx or ~/.local/state/prx, which only you may read. An id may be shortened.
     """
+    if search is not None and (name or remove or remove_all):
+        raise click.UsageError("--search cannot be used together with ID, --remove and --remove-all")
     if remove or remove_all:
         if name:
             raise click.UsageError("ID cannot be used together with --remove and --remove-all")
@@ -37,11 +40,11 @@ def log(name: str | None, as_json: bool, remove: tuple[str, ...], remove_all: bo
     elif name:
         _print(name, as_json=as_json)
     else:
-        _list(as_json=as_json)
+        _list(search, as_json=as_json)
 
 
-def _list(*, as_json: bool) -> None:
-    rows = kept.listed()
+def _list(search: str | None, *, as_json: bool) -> None:
+    rows = [row for row in kept.listed() if not search or _has(row.path, search.casefold())]
     if as_json:
         output.print_json(
             [{"id": row.id, "changed": _date(row.changed), **row.about, "file": str(row.path)} for row in rows]
@@ -51,7 +54,17 @@ def _list(*, as_json: bool) -> None:
     if rows:
         output.print_table(("id", "date", "model", "begins with"), cells)
     else:
-        output.note("(no conversation is kept)")
+        output.note("(in no conversation that is kept does this text stand)" if search else "(no conversation is kept)")
+
+
+def _has(path: Path, text: str) -> bool:
+    """Whether a text stands in a question or an answer of a conversation."""
+    try:
+        messages = [message for turn in kept.turns(path) for message in turn["messages"]]
+    except ConfigError as error:  # one file that is no conversation does not end the search
+        output.note(f"({error})")
+        return False
+    return any(text in text_of(message).casefold() for message in messages)
 
 
 def _date(moment: float) -> str:
