@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -13,10 +12,9 @@ import click
 
 from prx.accounts.choose import ModelRef
 from prx.chat import Message, Reply
-from prx.cli import kept, lines, options, show
+from prx.cli import kept, lines, options, request_options, show
 from prx.cli.conversation import Conversation, chosen, restored, user
 from prx.client import Client
-from prx.errors import ConfigError
 from prx.session import Session
 
 
@@ -94,7 +92,7 @@ def chat(
         raise click.UsageError("--continue and --resume cannot be used together")
     if provider:
         provider, folders = options.by_name(provider, folders)
-    asking: dict[str, Any] = {"tools": _tools(tools_file), **_params(params)}
+    asking: dict[str, Any] = {"tools": request_options.tools(tools_file), **request_options.params(params)}
     typed = sys.stdin.isatty() and (several or not prompt) and not dry_run
     texts = iter((" ".join(prompt),)) if typed else _prompts(" ".join(prompt), several)
     path = kept.last() if last else kept.find(resume) if resume else None
@@ -178,45 +176,3 @@ def _prompts(prompt: str, several: bool) -> Iterator[str]:
         return
     further = "" if sys.stdin.isatty() else lines.whole()
     yield f"{prompt}\n\n{further}" if prompt and further.strip() else prompt or further
-
-
-def _tools(path: Path | None) -> list[dict[str, Any]] | None:
-    if path is None:
-        return None
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"tools file {path}: cannot be read: {error.strerror}") from None
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from None
-    except ValueError as error:
-        raise ConfigError(f"tools file {path}: not UTF-8 JSON: {type(error).__name__}") from None
-    listed = value if isinstance(value, list) else []
-    if not listed or not all(isinstance(tool, dict) and ("type" in tool or "name" in tool) for tool in listed):
-        raise ConfigError(
-            f"tools file {path}: not a list of functions",
-            hint='Write [{"type": "function", "function": {"name": …, "parameters": {…}}}].',
-        )
-    return [tool if "type" in tool else {"type": "function", "function": tool} for tool in listed]
-
-
-# {name that is not a parameter: what to use instead}
-_OPTIONS = {
-    "model": "--model", "messages": "the prompt", "tools": "--tools", "stream": "--no-stream", "timeout": "--timeout",
-    "deadline": "--deadline", "retries": "--retries", "fallbacks": "--no-fallbacks",
-}  # fmt: skip
-
-
-def _params(given: Sequence[str]) -> dict[str, Any]:
-    params = {}
-    for item in given:
-        name, equals, text = item.partition("=")
-        if not equals or not name:
-            raise click.UsageError(f"--param {item}: write NAME=VALUE")
-        if name in _OPTIONS:
-            raise click.UsageError(f"--param {name}: not a parameter of the request; use {_OPTIONS[name]}")
-        try:
-            params[name] = json.loads(text)
-        except ValueError:
-            params[name] = text
-    return params

@@ -11,8 +11,7 @@ from typing import Any
 import click
 
 from prx import resources
-from prx.cli import options, output
-from prx.cli.chat import _params, _tools
+from prx.cli import options, output, request_options
 from prx.cli.conversation import chosen as chosen_model
 from prx.cli.conversation import user
 from prx.errors import ConfigError
@@ -55,7 +54,7 @@ def explain(
     with options.bad_input():
         if provider:
             provider, folders = options.by_name(provider, folders)
-        asked = {"tools": _tools(tools_file), **_params(params)}
+        asked = {"tools": request_options.tools(tools_file), **request_options.params(params)}
         text = " ".join(prompt) or "Hello"
         messages = [*([{"role": "system", "content": system}] if system else []), user(text, pictures)]
         found = _explained(config, folders, (provider, model), messages, asked, stream=not no_stream)
