@@ -125,7 +125,7 @@ class App(Service):
     async def _metrics(self, request: Request) -> None:
         self._try_to_take_in()
         self._caller(request)
-        text = self.metrics.text(len(self.running), len(self.problems))
+        text = self.metrics.text(len(self.problems))
         await request.reply(200, text, {"content-type": "text/plain; version=0.0.4; charset=utf-8"})
 
     async def _page(self, request: Request) -> None:
@@ -178,7 +178,9 @@ class App(Service):
         if wait := caller.wait():
             raise RefusedError(429, "rate_limit", "the rate of this key is used up", retry_after=wait)
         self.running.add(answer)
+        self.metrics.runs(len(self.running))
         try:
             await answer.run()
         finally:
             self.running.discard(answer)
+            self.metrics.runs(len(self.running))

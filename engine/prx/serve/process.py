@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
 import socket
+import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from multiprocessing.context import SpawnProcess
 from types import FrameType
 from typing import Any
 
 import uvicorn
+from prometheus_client.multiprocess import mark_process_dead
 
+from prx.errors import Error
 from prx.serve.app import App
+from prx.serve.metrics import FOLDER
 
 _AFTER_GRACE = 5.0  # seconds that connections have to end once their calls are cut off
+_PAUSE = (
+    1.0  # seconds until a process is started in place of one that has died: where each dies at its start, they are few
+)
 
 
 class Server(uvicorn.Server):
@@ -75,7 +85,11 @@ class _Worker:
         self.options, self.host, self.port = options, host, port
 
     def __call__(self, listening: socket.socket) -> None:
-        app = App(**self.options)
+        try:
+            app = App(**self.options)
+        except Error as error:  # a file has become a broken one since the first start; there are more tries
+            logging.getLogger("prx.serve").error("a process cannot start: %s", error)  # noqa: TRY400
+            sys.exit(1)
         server = Server(_config(app, self.host, self.port))
         server.app = app
         server.run(sockets=[listening])
@@ -96,12 +110,22 @@ class Processes:
             signal.signal(number, self._end)
         if hasattr(signal, "SIGHUP"):
             signal.signal(signal.SIGHUP, self._hand_on)
-        while any(process.is_alive() for process in self._all):
-            multiprocessing.connection.wait(
-                [process.sentinel for process in self._all if process.is_alive()], timeout=1
-            )
-            if not self._ending:
-                self._all = [process if process.is_alive() else self._started() for process in self._all]
+        while not self._ending or any(process.is_alive() for process in self._all):
+            alive = [process.sentinel for process in self._all if process.is_alive()]
+            if not self._ending and len(alive) < len(self._all):
+                self._replace_dead()
+            else:
+                multiprocessing.connection.wait(alive, timeout=_PAUSE)
+
+    def _replace_dead(self) -> None:
+        time.sleep(_PAUSE)
+        for place, process in enumerate(self._all):
+            if process.is_alive() or self._ending:
+                continue
+            mark_process_dead(process.pid)  # its counts stay, and its running calls do not
+            self._all[place] = self._started()
+        if self._ending:  # the signal may have come before a new process was in the list
+            self._hand_on(signal.SIGTERM, None)
 
     def _started(self) -> SpawnProcess:
         process = self._context.Process(target=self._worker, args=(self._listening,))
@@ -121,6 +145,7 @@ class Processes:
 def serve_in(workers: int, options: dict[str, Any], host: str, port: int) -> int:
     """Serve in so many processes, which share a port, until a signal ends them; gives the exit code."""
     listening = _config(None, host, port).bind_socket()
-    processes = Processes(workers, _Worker(options, host, port), listening)
-    processes.run()
+    with tempfile.TemporaryDirectory(prefix="prx-metrics-") as folder:
+        os.environ[FOLDER] = folder  # the processes inherit it
+        Processes(workers, _Worker(options, host, port), listening).run()
     return 0
