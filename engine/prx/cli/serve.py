@@ -41,13 +41,14 @@ def serve(
         raise click.UsageError(
             f"{missing[0]} is missing: pip install 'prx-engine[serve]' brings what `prx serve` needs"
         )
-    from prx.serve import App
+    from prx.serve import App, tls
 
     _log_at(log_level or os.environ.get("PRX_LOG", "").lower())
     app = App(config=config, providers=list(folders))
     output.watch(app.client.session)
     settings = app.settings
     at, number = host or settings.host, settings.port if port is None else port
+    tls.context(settings)  # each process reads it anew; here it is one sentence, before anything runs
     if check:
         _say_what(app, at, number)
         return
@@ -58,10 +59,14 @@ def serve(
 def _run(app: Any, host: str, port: int, workers: int, client: dict[str, Any]) -> int:
     from prx.serve import process
 
-    output.note(f"serving {len(app.names())} models at http://{host}:{port}; Ctrl-C ends it")
+    output.note(f"serving {len(app.names())} models at {_address(app, host, port)}; Ctrl-C ends it")
     if workers == 1:
         return process.serve(app, host, port)
     return process.serve_in(workers, client, host, port)
+
+
+def _address(app: Any, host: str, port: int) -> str:
+    return f"{'https' if app.settings.tls_cert else 'http'}://{host}:{port}"
 
 
 def _refuse_open(host: str, keys: tuple[configuration.CallerKey, ...]) -> None:
@@ -76,7 +81,7 @@ def _refuse_open(host: str, keys: tuple[configuration.CallerKey, ...]) -> None:
 
 def _say_what(app: Any, host: str, port: int) -> None:
     _refuse_open(host, app.settings.keys)
-    output.echo(f"would serve at http://{host}:{port}")
+    output.echo(f"would serve at {_address(app, host, port)}")
     output.echo(f"  dialects: {', '.join(face.id for face in app.faces)}")
     output.echo(f"  keys: {len(app.settings.keys) or 'none, so programs of this machine only'}")
     for name in app.names():

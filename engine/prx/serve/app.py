@@ -60,6 +60,7 @@ class App(Service):
         request.id = given if _SOUND_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
         found: Found | None = None
         try:
+            self._refuse_large(request)
             if not await self._operation(request):
                 found = self._found(request)
                 await self._face(request, found)
@@ -73,6 +74,10 @@ class App(Service):
             _LOG.error("a bug of prx: %s: %s", type(error).__name__, error, exc_info=_LOG.isEnabledFor(logging.DEBUG))
             if not request.started:
                 await self._refuse(request, RefusedError(500, "server", "a bug of prx; its log says more"), found)
+
+    def _refuse_large(self, request: Request) -> None:
+        if request.head_size > self.settings.max_head:
+            raise RefusedError(431, "too_large", "the line and the headers of the request are too large", closes=True)
 
     def _found(self, request: Request) -> Found:
         query = dict(parse_qsl(request.query, keep_blank_values=True)) if request.query else {}
@@ -98,6 +103,8 @@ class App(Service):
             headers["retry-after"] = str(max(1, round(facts["retry_after"])))
         if isinstance(error, RefusedError) and error.allow:
             headers["allow"] = error.allow
+        if isinstance(error, RefusedError) and error.closes:
+            headers["connection"] = "close"
         await request.reply(status_of(error), json_bytes(body), headers)
         _LOG.info("%s %s %s: %s", request.method, request.path, status_of(error), facts["kind"])
 
@@ -172,7 +179,7 @@ class App(Service):
     async def _call(self, request: Request, found: Found, caller: Caller) -> None:
         if len(self.running) >= self.settings.max_calls:
             raise RefusedError(503, "overloaded", "as many calls run as are allowed at once", retry_after=1)
-        body = await Body(request, self.settings.max_body).json()
+        body = await Body(request, self.settings.max_body, self.settings.receive_timeout).json()
         answer = Answer(self, request, found, body)
         answer.check(caller)
         if wait := caller.wait():

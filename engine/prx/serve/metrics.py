@@ -83,6 +83,6 @@ class Metrics:
         registry = self._registry
         if os.environ.get(FOLDER):
             registry = CollectorRegistry()
-            MultiProcessCollector(registry)
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         text: bytes = generate_latest(registry)
         return text

@@ -10,6 +10,7 @@ import multiprocessing.connection
 import os
 import signal
 import socket
+import ssl
 import sys
 import tempfile
 import time
@@ -22,7 +23,9 @@ import uvicorn
 from prometheus_client.multiprocess import mark_process_dead
 
 from prx.errors import Error
+from prx.serve import tls
 from prx.serve.app import App
+from prx.serve.door import guarded
 from prx.serve.metrics import FOLDER
 
 _AFTER_GRACE = 5.0  # seconds that connections have to end once their calls are cut off
@@ -35,6 +38,17 @@ class Server(uvicorn.Server):
     """uvicorn's server: the first signal ends it after the calls that run, the second at once; both with exit code 0."""
 
     app: App
+    tls: ssl.SSLContext | None = None
+
+    @classmethod
+    def of(cls, app: App, host: str, port: int) -> Server:
+        """Raises ConfigError for a certificate that cannot be used."""
+        config = _config(host, port, app)
+        config.load()
+        config.ssl = made = tls.context(app.settings)
+        server = cls(config)
+        server.app, server.tls = app, made
+        return server
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -42,8 +56,19 @@ class Server(uvicorn.Server):
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.handle_exit, number, None)
         if hasattr(signal, "SIGHUP"):
-            loop.add_signal_handler(signal.SIGHUP, self.app.reload)
+            loop.add_signal_handler(signal.SIGHUP, self._reload)
         yield
+
+    def _reload(self) -> None:
+        self.app.reload()
+        if self.tls is None or not self.app.settings.tls_cert:
+            return
+        self.app.faults = ()
+        try:
+            tls.read(self.tls, self.app.settings)
+        except Error as error:
+            self.app.faults = (str(error),)
+            logging.getLogger("prx.serve").warning("%s; the certificate until now stays in use", error)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:
@@ -56,24 +81,24 @@ class Server(uvicorn.Server):
 
 def serve(app: App, host: str, port: int) -> int:
     """Serve in this process until a signal ends it; gives the exit code."""
-    server = Server(_config(app, host, port))
-    server.app = app
+    server = Server.of(app, host, port)
     server.run()
     return 0 if server.started else 1
 
 
-def _config(app: Any, host: str, port: int) -> uvicorn.Config:
-    grace = app.settings.grace if isinstance(app, App) else 300
+def _config(host: str, port: int, app: App) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         host=host,
         port=port,
+        http=guarded(lambda: app.settings),
+        h11_max_incomplete_event_size=app.settings.max_head,
         log_config=None,
         access_log=False,
         server_header=False,
         lifespan="on",
         ws="none",
-        timeout_graceful_shutdown=int(grace + _AFTER_GRACE),
+        timeout_graceful_shutdown=int(app.settings.grace + _AFTER_GRACE),
         timeout_keep_alive=75,
     )
 
@@ -86,12 +111,10 @@ class _Worker:
 
     def __call__(self, listening: socket.socket) -> None:
         try:
-            app = App(**self.options)
+            server = Server.of(App(**self.options), self.host, self.port)
         except Error as error:  # a file has become a broken one since the first start; there are more tries
             logging.getLogger("prx.serve").error("a process cannot start: %s", error)  # noqa: TRY400
             sys.exit(1)
-        server = Server(_config(app, self.host, self.port))
-        server.app = app
         server.run(sockets=[listening])
 
 
@@ -122,7 +145,8 @@ class Processes:
         for place, process in enumerate(self._all):
             if process.is_alive() or self._ending:
                 continue
-            mark_process_dead(process.pid)  # its counts stay, and its running calls do not
+            # Its counts stay, and its running calls do not.
+            mark_process_dead(process.pid)  # type: ignore[no-untyped-call]
             self._all[place] = self._started()
         if self._ending:  # the signal may have come before a new process was in the list
             self._hand_on(signal.SIGTERM, None)
@@ -144,7 +168,7 @@ class Processes:
 
 def serve_in(workers: int, options: dict[str, Any], host: str, port: int) -> int:
     """Serve in so many processes, which share a port, until a signal ends them; gives the exit code."""
-    listening = _config(None, host, port).bind_socket()
+    listening = uvicorn.Config("", host=host, port=port, log_config=None).bind_socket()
     with tempfile.TemporaryDirectory(prefix="prx-metrics-") as folder:
         os.environ[FOLDER] = folder  # the processes inherit it
         Processes(workers, _Worker(options, host, port), listening).run()

@@ -16,7 +16,7 @@ class Service:
 
     running   the calls that run now
     draining  the service is about to end
-    problems  faults of the last reload
+    problems  faults of the last reload, with those of files that only the service reads (faults)
     """
 
     def __init__(self, client: AsyncClient | None = None, **options: Any) -> None:
@@ -26,6 +26,7 @@ class Service:
         self.running: set[Any] = set()
         self.draining = False
         self.problems: tuple[str, ...] = ()
+        self.faults: tuple[str, ...] = ()
         self.callers: Callers | None = None
         self._taken: Any = None
         self.faces: list[Face] = []
@@ -41,7 +42,7 @@ class Service:
     def take_in(self) -> None:
         """Use the client's present configuration, if it is another one than before."""
         accounts = self.client.session.current()
-        self.problems = self.client.session.problems
+        self.problems = (*self.client.session.problems, *self.faults)
         if accounts is self._taken:
             return
         callers = Callers(accounts.config.serve.keys, self.client.env, self.callers)
