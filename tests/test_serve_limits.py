@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import http.client
 import json
 import os
@@ -15,8 +16,8 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers.byte_server import DONE, HANG, RawServer, delta, own_authority, stream
-from helpers.served import Service, begun, command, provider, until
+from helpers.byte_server import DONE, HANG, RawServer, delta, own_authority, response, stream
+from helpers.served import CALLER, PROVIDER, Service, begun, command, provider, until
 
 from prx.emulator.server import Emulator
 
@@ -290,3 +291,99 @@ def test_a_bad_certificate_is_one_sentence(tmp_path, certificate, lines, words, 
     (tmp_path / "config.toml").write_text(f"[serve]\nport = 0\n{lines}\n")
     done = command(tmp_path, "--config", "config.toml", *how)
     assert (done.returncode, words in done.stderr, "Traceback" in done.stderr) == (1, True, False), done
+
+
+# ------------------------------------------------------------------ the log
+
+
+LOGGED = f"""[serve]
+log_format = "json"
+keys = ["${{CALLER_KEY}}"]
+[serve.keys_by_name.team-a]
+sha256 = "{hashlib.sha256(b"team-key-5d2c").hexdigest()}"
+"""
+
+
+def lines_of(service, count):
+    """The lines of calls, once there are so many."""
+    rows = []
+
+    def there():
+        rows[:] = [json.loads(line) for line in service.log.read_text().splitlines()]
+        rows[:] = [row for row in rows if row["message"] == "call"]
+        return len(rows) >= count
+
+    assert until(there), service.log.read_text()
+    return rows
+
+
+def test_a_line_of_json_for_each_call(own, upstream):
+    running = own(LOGGED + provider("up", upstream.url) + provider("dead", "http://127.0.0.1:1/v1"), PRX_LOG="info")
+    running.chat("up/words", key="team-key-5d2c", stream=True, x_request_id="mine-1")
+    running.chat("dead/words")
+    running.chat("up/words", key="wrong-key-77")
+    running.get("/nowhere?key=wrong-key-77")
+    running.get("/health")
+    stream_, dead, refused, nowhere = lines_of(running, 4)
+    assert {name: stream_[name] for name in ("level", "request_id", "caller", "face", "model", "provider", "status")} == {
+        "level": "info", "request_id": "mine-1", "caller": "team-a", "face": "openai-chat", "model": "up/words", "provider": "up", "status": 200,
+    }  # fmt: skip
+    assert (stream_["attempts"], stream_["left"], stream_["input_tokens"] > 0, stream_["output_tokens"] > 0) == (
+        1,
+        False,
+        True,
+        True,
+    )
+    assert 0 < stream_["first_token_seconds"] <= stream_["seconds"] < 10
+    assert not {"error", "request", "answer"} & stream_.keys()
+    assert (dead["status"], dead["error"], dead["provider"], "caller" in dead) == (502, "connection", "dead", False)
+    assert (refused["status"], refused["error"], "provider" in refused) == (401, "auth", False)
+    assert (nowhere["status"], nowhere["asked"]) == (404, "GET /nowhere")
+    text = running.log.read_text()
+    assert not [word for word in (CALLER, PROVIDER, "team-key", "wrong-key", '"hi"', "You said") if word in text]
+
+
+def test_the_line_says_that_the_caller_left(own):
+    with RawServer([*stream(delta("hel"), HANG)]) as server:
+        running = own(LOGGED + provider("slow", server.url), "--workers", "2", PRX_LOG="info")
+        with begun(running, "slow/words"):
+            pass
+        (row,) = lines_of(running, 1)
+    assert (row["left"], row["status"], row["provider"], "error" in row) == (True, 200, "slow", False)
+
+
+def test_a_line_of_text_is_one_line_whatever_is_asked(own, upstream):
+    running = own(provider("up", upstream.url), "--log-level", "info", PRX_LOG="error")
+    running.chat("up/a\nb \x1b[31m=é")
+    assert until(lambda: "model=" in running.log.read_text())
+    (line,) = [line for line in running.log.read_text().splitlines() if " call " in line]
+    assert 'model="up/a\\nb \\u001b[31m=\\u00e9"' in line
+    assert re.search(r" INFO prx\.serve call request_id=req_\w+ face=openai-chat .* status=404 error=not_found ", line)
+
+
+def test_bodies_are_shown_where_it_is_said_and_never_a_key(own):
+    said = f"I was given {PROVIDER}, and {CALLER}"
+    scripts = [stream(*map(delta, said), delta("", "stop"), DONE), response(401, {"error": {"message": said}})]
+    with RawServer(*scripts) as server:
+        running = own(
+            LOGGED.replace("[serve]", "[serve]\nlog_bodies = true", 1) + provider("raw", server.url), PRX_LOG="debug"
+        )
+        content = f"keep {CALLER} and team-key-5d2c to yourself, é"
+        for _ in scripts:
+            also = {"messages": [{"role": "user", "content": content}]}
+            running.chat("raw/words", stream=True, key="team-key-5d2c", also=also)
+        answered, refused = lines_of(running, 2)
+    assert "keep *** and *** to yourself, é" in answered["request"]
+    assert json.loads(answered["answer"]) == {"content": "I was given ***, and ***"}
+    assert refused["message"] == "call"
+    assert "I was given" in refused["error_message"]
+    text = running.log.read_text()
+    assert not [word for word in (CALLER, PROVIDER, "team-key") if word in text]
+
+
+def test_levels(own, upstream, tmp_path):
+    running = own(provider("up", upstream.url), PRX_LOG="warning")
+    assert running.chat("up/words").status == 200
+    assert "call" not in running.log.read_text()
+    done = command(tmp_path, "--check", PRX_LOG="loud")
+    assert (done.returncode, "PRX_LOG is 'loud', and must be one of debug, info" in done.stderr) == (2, True), done

@@ -111,8 +111,8 @@ def until(holds):
     return True
 
 
-def command(folder, *arguments):
-    env = {"HOME": str(folder), "PATH": os.environ["PATH"]}
+def command(folder, *arguments, **more):
+    env = {"HOME": str(folder), "PATH": os.environ["PATH"]} | more
     return subprocess.run(
         [sys.executable, "-m", "prx", "serve", *arguments], cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False
     )  # fmt: skip

@@ -107,6 +107,8 @@ class Serve(Record):
     max_connections: int = 4096
     tls_cert: str | None = None
     tls_key: str | None = None
+    log_format: str = "text"
+    log_bodies: bool = False
 
 
 class Chat(Record):

@@ -16,7 +16,7 @@ from prx.cli import options, output
 from prx.errors import ConfigError
 
 _NEEDED = ("uvicorn", "prometheus_client")
-_LEVELS = ["debug", "info", "warning", "error"]
+_LEVELS = ("debug", "info", "warning", "error")
 
 
 @click.group(invoke_without_command=True)
@@ -24,7 +24,11 @@ _LEVELS = ["debug", "info", "warning", "error"]
 @click.option("--port", type=click.IntRange(0, 65535), help="The port, in place of the configuration's.")
 @click.option("--workers", type=click.IntRange(1, 256), default=1, metavar="N", help="Processes that share the port.")
 @click.option("--check", is_flag=True, help="Read everything, say what would be served, and end with 0 or 1.")
-@click.option("--log-level", type=click.Choice(_LEVELS), help="What is logged; also $PRX_LOG.")
+@click.option(
+    "--log-level",
+    type=click.Choice(_LEVELS),
+    help="The least that is logged, or $PRX_LOG; warning without either. At info, a line for each call.",
+)
 @options.settings
 @click.pass_context
 def serve(
@@ -41,28 +45,33 @@ def serve(
         raise click.UsageError(
             f"{missing[0]} is missing: pip install 'prx-engine[serve]' brings what `prx serve` needs"
         )
-    from prx.serve import App, tls
+    from prx.serve import App, logs, tls
 
-    _log_at(log_level or os.environ.get("PRX_LOG", "").lower())
+    level = log_level or _level_of_environment()
     app = App(config=config, providers=list(folders))
     output.watch(app.client.session)
     settings = app.settings
+    logs.set_up(level, settings.log_format, app.mask)
     at, number = host or settings.host, settings.port if port is None else port
     tls.context(settings)  # each process reads it anew; here it is one sentence, before anything runs
     if check:
         _say_what(app, at, number)
         return
     _refuse_open(at, settings.keys)
-    ctx.exit(_run(app, at, number, workers, {"config": config, "providers": list(folders)}))
+    ctx.exit(_run(app, at, number, workers, level, {"config": config, "providers": list(folders)}))
 
 
-def _run(app: Any, host: str, port: int, workers: int, client: dict[str, Any]) -> int:
+def _run(app: Any, host: str, port: int, workers: int, level: str, client: dict[str, Any]) -> int:
     from prx.serve import process
 
-    output.note(f"serving {len(app.names())} models at {_address(app, host, port)}; Ctrl-C ends it")
+    told = f"serving {len(app.names())} models at {_address(app, host, port)}"
+    if app.settings.log_format == "text":
+        output.note(f"{told}; Ctrl-C ends it")
+    else:  # who reads the log line by line, reads no other
+        logging.getLogger("prx.serve").info(told)
     if workers == 1:
         return process.serve(app, host, port)
-    return process.serve_in(workers, client, host, port)
+    return process.serve_in(workers, client, host, port, level)
 
 
 def _address(app: Any, host: str, port: int) -> str:
@@ -88,10 +97,11 @@ def _say_what(app: Any, host: str, port: int) -> None:
         output.echo(f"  model: {output.line(name)}")
 
 
-def _log_at(level: str) -> None:
-    known = level if level in _LEVELS else "warning"
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("prx").setLevel(known.upper())
+def _level_of_environment() -> str:
+    level = os.environ.get("PRX_LOG", "").lower() or "warning"
+    if level not in _LEVELS:
+        raise click.UsageError(f"PRX_LOG is {output.line(level)!r}, and must be one of {', '.join(_LEVELS)}")
+    return level
 
 
 @serve.command()

@@ -23,7 +23,7 @@ import uvicorn
 from prometheus_client.multiprocess import mark_process_dead
 
 from prx.errors import Error
-from prx.serve import tls
+from prx.serve import logs, tls
 from prx.serve.app import App
 from prx.serve.door import guarded
 from prx.serve.metrics import FOLDER
@@ -106,12 +106,14 @@ def _config(host: str, port: int, app: App) -> uvicorn.Config:
 class _Worker:
     """What each process of several runs. It is pickled: it makes its own application."""
 
-    def __init__(self, options: dict[str, Any], host: str, port: int) -> None:
-        self.options, self.host, self.port = options, host, port
+    def __init__(self, options: dict[str, Any], host: str, port: int, level: str) -> None:
+        self.options, self.host, self.port, self.level = options, host, port, level
 
     def __call__(self, listening: socket.socket) -> None:
         try:
-            server = Server.of(App(**self.options), self.host, self.port)
+            app = App(**self.options)
+            logs.set_up(self.level, app.settings.log_format, app.mask)
+            server = Server.of(app, self.host, self.port)
         except Error as error:  # a file has become a broken one since the first start; there are more tries
             logging.getLogger("prx.serve").error("a process cannot start: %s", error)  # noqa: TRY400
             sys.exit(1)
@@ -166,10 +168,10 @@ class Processes:
                 os.kill(process.pid, number)
 
 
-def serve_in(workers: int, options: dict[str, Any], host: str, port: int) -> int:
+def serve_in(workers: int, options: dict[str, Any], host: str, port: int, level: str) -> int:
     """Serve in so many processes, which share a port, until a signal ends them; gives the exit code."""
     listening = uvicorn.Config("", host=host, port=port, log_config=None).bind_socket()
     with tempfile.TemporaryDirectory(prefix="prx-metrics-") as folder:
         os.environ[FOLDER] = folder  # the processes inherit it
-        Processes(workers, _Worker(options, host, port), listening).run()
+        Processes(workers, _Worker(options, host, port, level), listening).run()
     return 0

@@ -6,6 +6,8 @@ from typing import Any
 
 from prx.aclient import AsyncClient
 from prx.core.inbound import Routes
+from prx.mask import Mask
+from prx.secret import Secret
 from prx.serve.callers import Callers
 from prx.serve.metrics import Metrics
 from prx.spec.face import Face
@@ -55,6 +57,15 @@ class Service:
         """Read all files again, whether they have changed or not."""
         self.client.reload()
         self.take_in()
+
+    def secrets(self) -> list[Secret]:
+        """All keys that are known: of callers, and of the providers that have been asked."""
+        opened = tuple(self.client.accounts.opened.values())
+        own = self.callers.secrets if self.callers is not None else []
+        return [*own, *(secret for account in opened for secret in account.target.secrets)]
+
+    def mask(self) -> Mask:
+        return Mask(self.secrets())
 
     def names(self) -> list[str]:
         """The models that are served: every route with a fixed name, and every provider's own model."""

@@ -11,6 +11,7 @@ from urllib.parse import quote
 from prx.core.inbound import Found
 from prx.json_text import read_json
 from prx.serve.failures import RefusedError
+from prx.serve.logs import Told
 
 Message = MutableMapping[str, Any]
 _BYTES_A_SECOND = 10_000  # a line so slow is a line, and not somebody who holds a connection open
@@ -34,6 +35,8 @@ class Request:
         self.head_size = 0  # in bytes, about
         self.shape: Found | None = None
         self.started = False
+        self.status = 0  # of the answer; 0 where none has begun
+        self.told = Told()
 
     @classmethod
     def of(
@@ -58,7 +61,7 @@ class Request:
         return request
 
     async def start(self, status: int, headers: Mapping[str, str]) -> None:
-        self.started = True
+        self.started, self.status = True, status
         rows = {"x-request-id": self.id, **headers}
         await self._send(
             {
