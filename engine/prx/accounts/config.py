@@ -109,6 +109,7 @@ class Serve(Record):
     tls_key: str | None = None
     log_format: str = "text"
     log_bodies: bool = False
+    redis: Secret | None = None
 
 
 class Chat(Record):
@@ -205,7 +206,7 @@ def _serve(table: Mapping[str, Any]) -> Serve:
     ]
     named = [_caller(name, row) for name, row in table.get("keys_by_name", {}).items()]
     rest = {key: value for key, value in table.items() if key not in ("keys", "keys_by_name")}
-    return Serve(**rest, keys=(*listed, *named))
+    return Serve(**rest | ({"redis": Secret(rest["redis"])} if "redis" in rest else {}), keys=(*listed, *named))
 
 
 def _caller(name: str, row: Mapping[str, Any]) -> CallerKey:

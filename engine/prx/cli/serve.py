@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import os
 import secrets
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -53,11 +55,10 @@ def serve(
     settings = app.settings
     logs.set_up(level, settings.log_format, app.mask)
     at, number = host or settings.host, settings.port if port is None else port
-    tls.context(settings)  # each process reads it anew; here it is one sentence, before anything runs
     if check:
-        _say_what(app, at, number)
-        return
+        ctx.exit(_say_what(app, at, number))
     _refuse_open(at, settings.keys)
+    tls.context(settings)  # each process reads it anew; here it is one sentence, before anything runs
     ctx.exit(_run(app, at, number, workers, level, {"config": config, "providers": list(folders)}))
 
 
@@ -88,13 +89,34 @@ def _refuse_open(host: str, keys: tuple[configuration.CallerKey, ...]) -> None:
         )
 
 
-def _say_what(app: Any, host: str, port: int) -> None:
-    _refuse_open(host, app.settings.keys)
+def _faults(app: Any, host: str) -> list[str]:
+    """What would keep the service from running as it should, a sentence each."""
+    from prx.serve import tls
+
+    found = []
+    for look in (partial(_refuse_open, host, app.settings.keys), partial(tls.context, app.settings)):
+        try:
+            look()
+        except ConfigError as error:
+            found.append(str(error))
+    away = asyncio.run(app.shared.fault()) if app.shared is not None else ""
+    return [*found, *([f"serve.redis: {away}"] if away else [])]
+
+
+def _say_what(app: Any, host: str, port: int) -> int:
+    """Print what would be served, or what is wrong; gives the exit code."""
+    if faults := _faults(app, host):
+        for fault in faults:
+            output.echo(f"prx: {fault}", err=True)
+        return 1
     output.echo(f"would serve at {_address(app, host, port)}")
     output.echo(f"  dialects: {', '.join(face.id for face in app.faces)}")
     output.echo(f"  keys: {len(app.settings.keys) or 'none, so programs of this machine only'}")
+    if app.shared is not None:
+        output.echo(f"  shares limits at {app.shared.place}")
     for name in app.names():
         output.echo(f"  model: {output.line(name)}")
+    return 0
 
 
 def _level_of_environment() -> str:

@@ -10,7 +10,8 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
@@ -53,9 +54,13 @@ class App(Service):
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
+                if self.shared is not None:
+                    self.shared.start()
                 await send({"type": "lifespan.startup.complete"})
             else:
                 await self.client.aclose()
+                if self.shared is not None:
+                    await self.shared.aclose()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
@@ -195,19 +200,47 @@ class App(Service):
         await request.reply(200, json_bytes(body))
 
     async def _call(self, request: Request, found: Found, caller: Caller) -> None:
-        if len(self.running) >= self.settings.max_calls:
-            raise RefusedError(503, "overloaded", "as many calls run as are allowed at once", retry_after=1)
-        request.told.bodies["request"] = body = await Body(
-            request, self.settings.max_body, self.settings.receive_timeout
-        ).json()
+        self._refuse_more(len(self.running) < self.settings.max_calls)
+        settings = self.settings
+        request.told.bodies["request"] = body = await Body(request, settings.max_body, settings.receive_timeout).json()
         answer = Answer(self, request, found, body)
         answer.check(caller)
-        if wait := caller.wait():
-            raise RefusedError(429, "rate_limit", "the rate of this key is used up", retry_after=wait)
-        self.running.add(answer)
-        self.metrics.runs(len(self.running))
-        try:
-            await answer.run()
-        finally:
-            self.running.discard(answer)
+        async with self._place():
+            if wait := await self._wait(caller):
+                raise RefusedError(429, "rate_limit", "the rate of this key is used up", retry_after=wait)
+            self.running.add(answer)
             self.metrics.runs(len(self.running))
+            try:
+                await answer.run()
+            finally:
+                self.running.discard(answer)
+                self.metrics.runs(len(self.running))
+
+    @staticmethod
+    def _refuse_more(has_room: bool) -> None:
+        if not has_room:
+            raise RefusedError(503, "overloaded", "as many calls run as are allowed at once", retry_after=1)
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """A place among the calls that run, of all processes that share it. Raises RefusedError where there is none."""
+        shared, here = self.shared, len(self.running) < self.settings.max_calls
+        if shared is None:
+            self._refuse_more(here)
+            yield
+            return
+        may_run, name = await shared.enter(self.settings.max_calls)
+        try:
+            self._refuse_more(here if may_run is None else may_run)
+            yield
+        finally:
+            shared.leave(name)
+
+    async def _wait(self, caller: Caller) -> float:
+        """Take one request of a caller's rate, of all processes that share it: seconds until the next one, 0 for none."""
+        wait = await self.shared.wait(caller) if self.shared is not None and caller.rate is not None else None
+        # This process's count goes on beside the shared one, so that it is right when Redis fails.
+        if wait:
+            return wait
+        own = caller.wait()
+        return own if wait is None else 0.0

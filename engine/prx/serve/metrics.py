@@ -55,6 +55,8 @@ class Metrics:
             "prx_reload_problems", "Faults of the last reload", registry=registry, multiprocess_mode="livemostrecent"
         )
 
+        self._redis: Gauge | None = None
+
     def serves(self, names: Iterable[str]) -> None:
         self._served = frozenset(names)
 
@@ -73,6 +75,14 @@ class Metrics:
                 self._usage.labels(*labels, token_type).observe(count)
         if first is not None and usage.completion_tokens and usage.completion_tokens > 1:
             self._token.labels(*labels).observe((took - first) / (usage.completion_tokens - 1))
+
+    def redis_is(self, up: bool) -> None:
+        """Whether this process gets answers from Redis. Without one there is no such metric."""
+        if self._redis is None:
+            self._redis = Gauge(
+                "prx_redis_up", "Whether Redis answers", registry=self._registry, multiprocess_mode="livemin"
+            )
+        self._redis.set(up)
 
     def runs(self, count: int) -> None:
         """So many calls run in this process."""
