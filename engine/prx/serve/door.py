@@ -37,6 +37,7 @@ class _Guarded:
 
     _refused = False
     _timer: asyncio.TimerHandle | None = None
+    _latest: Any = None  # the cycle whose head was complete last
     _head_size = 0  # of the head that is not complete
 
     def connection_made(self, transport: Any) -> None:
@@ -53,20 +54,35 @@ class _Guarded:
         if self._refused:
             self.transport.close()
             return
-        before, part = self.cycle, self._part()
+        self._is_new()
+        part = self._part()
         super().data_received(data)  # type: ignore[misc]
-        if self.cycle is not before:
-            self._stop()
-        elif part != _BODY:
+        if not self._is_new() and part != _BODY:
             self._head_size += len(data) if part == _HEAD else 0
             self._start()
-            if self._head_size > self.settings().max_head:
+            if self._head_size > self._room():
                 self._end(431)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop()
         if not self._refused:
             super().connection_lost(exc)  # type: ignore[misc]
+
+    def _is_new(self) -> bool:
+        """Whether a head has been complete since this was last asked; then the next one has all the time and room."""
+        if self.cycle is self._latest:
+            return False
+        self._latest = self.cycle
+        self._stop()
+        return True
+
+    def _runs(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _room(self) -> int:
+        """For a head. While an answer is made, the parser may leave whole requests that have come too early unread."""
+        settings = self.settings()
+        return int(settings.max_head + (settings.max_body if self._runs() else 0))
 
     def _part(self) -> str:
         """Of a body only what somebody waits for counts as one: whoever sends an unread one on is no caller any more."""
@@ -86,7 +102,9 @@ class _Guarded:
 
     def _late(self) -> None:
         self._timer = None
-        if self.cycle is not None and not self.cycle.response_complete:
+        if self._is_new():
+            return
+        if self._runs():
             self._start()  # the beginning of a further request has come while one is answered
         else:
             self._end(408 if self._head_size else 0)
@@ -95,7 +113,7 @@ class _Guarded:
         """Close the connection, with this status where a request has begun and nothing else is being answered."""
         if self.transport.is_closing():
             return
-        if status and (self.cycle is None or self.cycle.response_complete):
+        if status and not self._runs():
             self._write(status)
         self.transport.close()
 

@@ -29,6 +29,7 @@ from prx.serve.door import guarded
 from prx.serve.metrics import FOLDER
 
 _AFTER_GRACE = 5.0  # seconds that connections have to end once their calls are cut off
+_AT_ONCE = 262_144  # bytes that an event loop reads at once, at most
 _PAUSE = (
     1.0  # seconds until a process is started in place of one that has died: where each dies at its start, they are few
 )
@@ -92,7 +93,7 @@ def _config(host: str, port: int, app: App) -> uvicorn.Config:
         host=host,
         port=port,
         http=guarded(lambda: app.settings),
-        h11_max_incomplete_event_size=app.settings.max_head,
+        h11_max_incomplete_event_size=app.settings.max_head + _AT_ONCE,  # ours is looked at first, and says 431
         log_config=None,
         access_log=False,
         server_header=False,
