@@ -129,11 +129,11 @@ class Shared:
 
     def leave(self, name: str) -> None:
         self._held.discard(name)
-        self._later(self._left(name))
+        self._later(self._left, name)
 
     def rest(self, ref: ModelRef, seconds: float) -> None:
         """A target has begun to rest here."""
-        self._later(self._asked(_REST, _RESTS, seconds, f"{ref.provider}/{ref.model}"))
+        self._later(self._asked, _REST, _RESTS, seconds, f"{ref.provider}/{ref.model}")
 
     async def _left(self, name: str) -> None:
         if self.is_up:
@@ -152,7 +152,7 @@ class Shared:
 
     def end(self) -> None:
         """It is used no more, but for calls that run."""
-        self._later(self.aclose())
+        self._later(self.aclose)
 
     async def _go_round(self) -> None:
         """Look whether Redis is there, say that this process's calls still run, and hear of targets that rest."""
@@ -183,10 +183,13 @@ class Shared:
         with contextlib.suppress(OSError, exceptions.RedisError):
             await self._redis.aclose()
 
-    def _later(self, work: Coroutine[Any, Any, Any]) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _later(self, work: Callable[..., Coroutine[Any, Any, Any]], *arguments: Any) -> None:
+        """Do it beside what runs now; not at all where no event loop runs, as at the end of a process."""
+        with contextlib.suppress(RuntimeError):
+            loop = asyncio.get_running_loop()
+            task = loop.create_task(work(*arguments))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     # -------------------------------------------------------------- whether it is there
 
