@@ -59,6 +59,12 @@ def workers_of(service):
     return found
 
 
+def lives(pid):
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
 def counted(text, name):
     return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if re.match(rf"{name}(\{{| )", line))
 
@@ -103,6 +109,17 @@ def calm(service):
     with contextlib.suppress(OSError, http.client.HTTPException):
         return metric(service, "prx_calls_running")
     return None
+
+
+def test_workers_end_where_the_first_process_was_killed(own):
+    with RawServer(stream(delta("hel"), 1.5, delta("lo", "stop"), DONE)) as server:
+        running = own(provider("slow", server.url), "--workers", "2")
+        pids = workers_of(running)
+        with begun(running, "slow/words") as (answer, text):
+            running.process.kill()
+            assert (text + answer.read()).endswith(b"data: [DONE]\n\n")
+    assert until(lambda: not any(map(lives, pids)))
+    socket.create_server(("127.0.0.1", running.port)).close()
 
 
 def test_faults_of_a_reload_are_not_counted_once_a_worker(own, upstream):

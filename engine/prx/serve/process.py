@@ -58,7 +58,14 @@ class Server(uvicorn.Server):
             loop.add_signal_handler(number, self.handle_exit, number, None)
         if hasattr(signal, "SIGHUP"):
             loop.add_signal_handler(signal.SIGHUP, self._reload)
+        if (first := multiprocessing.parent_process()) is not None and hasattr(signal, "SIGHUP"):
+            # One of several whose first process was killed: nobody would end it or hand a signal on, and it holds the port.
+            loop.add_reader(first.sentinel, self._left_alone, first.sentinel)
         yield
+
+    def _left_alone(self, sentinel: int) -> None:
+        asyncio.get_running_loop().remove_reader(sentinel)
+        self.handle_exit(signal.SIGTERM, None)
 
     def _reload(self) -> None:
         self.app.reload()
