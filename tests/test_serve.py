@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import http.client
 import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
 
 import pytest
 from helpers.byte_server import DONE, HANG, RawServer, delta, response, stream
+from helpers.served import CALLER, PROVIDER, Service, begun, command, provider, until
 
 from prx.accounts.config import CallerKey
 from prx.emulator.server import Emulator
 from prx.serve.callers import ANYBODY, Caller, Callers, is_own_name
 
-CALLER, PROVIDER = "caller-key-3f9a", "sk-provider-key-77b1"
 ASKED = {
     "/v1/chat/completions": {"messages": [{"role": "user", "content": "Say hello."}]},
     "/v1/responses": {"input": "Say hello."},
@@ -29,72 +26,6 @@ ASKED = {
     "/v1beta/models/{model}:generateContent": {"contents": [{"role": "user", "parts": [{"text": "Say hello."}]}]},
     "/api/chat": {"messages": [{"role": "user", "content": "Say hello."}], "stream": False},
 }
-
-
-class Service:
-    def __init__(self, folder, config, *arguments):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.file, self.log = folder / "config.toml", folder / "log"
-        self.file.write_text(config)
-        env = {
-            "HOME": str(folder),
-            "PATH": os.environ["PATH"],
-            "CALLER_KEY": CALLER,
-            "UP_KEY": PROVIDER,
-            "PRX_LOG": "debug",
-        }
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "prx", "serve", "--config", self.file, "--port", str(self.port), *arguments],
-                env=env, stdout=log, stderr=log, cwd=folder,
-            )  # fmt: skip
-        until = time.monotonic() + 30
-        while self.process.poll() is None and time.monotonic() < until:
-            with contextlib.suppress(OSError):
-                if self.get("/health").status == 200:
-                    return
-            time.sleep(0.05)
-        raise AssertionError(self.log.read_text())
-
-    def open(self, method, path, body=None, key=CALLER, **headers):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-        sent = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
-        data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
-        connection.request(
-            method, path, data, sent | {name.replace("_", "-"): value for name, value in headers.items()}
-        )
-        return connection
-
-    def get(self, path, **more):
-        return self.answer(self.open("GET", path, **more))
-
-    def post(self, path, body, **more):
-        return self.answer(self.open("POST", path, body, **more))
-
-    @staticmethod
-    def answer(connection):
-        answer = connection.getresponse()
-        answer.text = answer.read().decode()
-        connection.close()
-        return answer
-
-    def chat(self, model, *, stream=False, **more):
-        body = {"model": model, "messages": [{"role": "user", "content": "hi"}], "stream": stream}
-        return self.post("/v1/chat/completions", body | more.pop("also", {}), **more)
-
-    def stop(self):
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(10)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-
-
-def provider(name, url, dialect="openai-chat"):
-    return f'[providers.{name}]\nextends = "{dialect}"\napi_url = "{url}"\napi_key = "${{UP_KEY}}"\nretries = 0\nmodel = "words"\n'
 
 
 KEYS = f"""[serve]
@@ -136,21 +67,6 @@ def own(tmp_path):
     yield start
     for running in started:
         running.stop()
-
-
-@contextlib.contextmanager
-def begun(service, model, count=1):
-    """A stream of which so many events have come: (answer, text so far)."""
-    body = {"model": model, "messages": [{"role": "user", "content": "hi"}], "stream": True}
-    connection = service.open("POST", "/v1/chat/completions", body)
-    answer, text = connection.getresponse(), b""
-    while text.count(b'"content":"') < count:
-        text += answer.read1(4096)
-    try:
-        yield answer, text
-    finally:
-        answer.close()
-        connection.close()
 
 
 # ------------------------------------------------------------------ faces
@@ -451,23 +367,7 @@ def test_the_page(service):
     assert not re.search(r"(?:src|href)=", text), "something from elsewhere"
 
 
-def until(holds):
-    end = time.monotonic() + 8
-    while not holds():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.1)
-    return True
-
-
 # ------------------------------------------------------------------ the command
-
-
-def command(folder, *arguments):
-    env = {"HOME": str(folder), "PATH": os.environ["PATH"]}
-    return subprocess.run(
-        [sys.executable, "-m", "prx", "serve", *arguments], cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False
-    )  # fmt: skip
 
 
 def test_check(tmp_path):

@@ -126,6 +126,20 @@ def test_a_target_rests_after_three_failures_in_a_row():
     assert balance.order(route) == [A, B, C]
 
 
+def test_what_rests_here_is_told_and_what_rests_elsewhere_is_heard():
+    clock, told = Clock(), []
+    balance, route = Balance(clock), Route("fast", targets=TARGETS, cooldown=30)
+    balance.on_rest = lambda *rest: told.append(rest)
+    for _ in range(3):
+        balance.began(A)
+        balance.ended(A, "server", route.cooldown)
+    assert told == [(A, 30)]
+    balance.rest(B, 10)
+    balance.rest(A, 5)  # heard late: it rests for longer here
+    assert (balance.resting(), balance.order(route)) == ({A: 30, B: 10}, [C])
+    assert len(told) == 1
+
+
 def test_where_all_rest_all_are_asked():
     balance, route = Balance(Clock()), Route("fast", targets=TARGETS[:1])
     for _ in range(3):

@@ -102,6 +102,14 @@ class Serve(Record):
     max_body: int = 33554432
     max_calls: int = 1000
     ping: float = 15
+    receive_timeout: float = 30
+    max_head: int = 65536
+    max_connections: int = 4096
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    log_format: str = "text"
+    log_bodies: bool = False
+    redis: Secret | None = None
 
 
 class Chat(Record):
@@ -198,7 +206,7 @@ def _serve(table: Mapping[str, Any]) -> Serve:
     ]
     named = [_caller(name, row) for name, row in table.get("keys_by_name", {}).items()]
     rest = {key: value for key, value in table.items() if key not in ("keys", "keys_by_name")}
-    return Serve(**rest, keys=(*listed, *named))
+    return Serve(**rest | ({"redis": Secret(rest["redis"])} if "redis" in rest else {}), keys=(*listed, *named))
 
 
 def _caller(name: str, row: Mapping[str, Any]) -> CallerKey:
@@ -214,7 +222,7 @@ def problems(document: Document) -> list[Problem]:
 
 
 def _two_ways(document: Document) -> list[Problem]:
-    """A fault for each route that says in two ways what to ask, and for each caller whose key is not given in one way."""
+    """A fault for each route that says in two ways what to ask, each caller whose key is not given in one way, and a lone key of TLS."""
     beside = {
         ("model_routes", place, key): "cannot stand beside targets, which say what to ask"
         for place, row in enumerate(document.value.get("model_routes", ()))
@@ -228,7 +236,9 @@ def _two_ways(document: Document) -> list[Problem]:
         for name, row in callers.items()
         if ("key" in row) == ("sha256" in row)
     }
-    return [document.problem(path, sentence) for path, sentence in (beside | keys).items()]
+    table = document.value.get("serve", {})
+    alone = {("serve", "tls_key"): "needs tls_cert beside it"} if "tls_key" in table and "tls_cert" not in table else {}
+    return [document.problem(path, sentence) for path, sentence in (beside | keys | alone).items()]
 
 
 def _framing(document: Document) -> list[Problem]:

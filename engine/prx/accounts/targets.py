@@ -30,6 +30,7 @@ class Balance:
         self.running: Counter[ModelRef] = Counter()
         self._failures: Counter[ModelRef] = Counter()
         self._resting: dict[ModelRef, float] = {}
+        self.on_rest: Callable[[ModelRef, float], None] | None = None  # told when a target begins to rest
         forks.register(self)
 
     def unlock(self) -> None:
@@ -53,9 +54,17 @@ class Balance:
         with self._lock:
             self.running[ref] -= 1
             self._failures[ref] = self._failures[ref] + 1 if kind in FALLS else 0
-            if self._failures[ref] >= _MOST_FAILURES and cooldown:
+            begins = self._failures[ref] >= _MOST_FAILURES and bool(cooldown)
+            if begins:
                 self._resting[ref] = self._clock() + cooldown
                 self._failures[ref] = 0
+        if begins and self.on_rest is not None:
+            self.on_rest(ref, cooldown)
+
+    def rest(self, ref: ModelRef, seconds: float) -> None:
+        """A target rests for so many seconds, as was found out elsewhere."""
+        with self._lock:
+            self._resting[ref] = max(self._resting.get(ref, 0.0), self._clock() + seconds)
 
     def resting(self) -> dict[ModelRef, float]:
         """{a target that rests: for how many more seconds}."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import os
 import secrets
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -16,7 +18,7 @@ from prx.cli import options, output
 from prx.errors import ConfigError
 
 _NEEDED = ("uvicorn", "prometheus_client")
-_LEVELS = ["debug", "info", "warning", "error"]
+_LEVELS = ("debug", "info", "warning", "error")
 
 
 @click.group(invoke_without_command=True)
@@ -24,7 +26,11 @@ _LEVELS = ["debug", "info", "warning", "error"]
 @click.option("--port", type=click.IntRange(0, 65535), help="The port, in place of the configuration's.")
 @click.option("--workers", type=click.IntRange(1, 256), default=1, metavar="N", help="Processes that share the port.")
 @click.option("--check", is_flag=True, help="Read everything, say what would be served, and end with 0 or 1.")
-@click.option("--log-level", type=click.Choice(_LEVELS), help="What is logged; also $PRX_LOG.")
+@click.option(
+    "--log-level",
+    type=click.Choice(_LEVELS),
+    help="The least that is logged, or $PRX_LOG; warning without either. At info, a line for each call.",
+)
 @options.settings
 @click.pass_context
 def serve(
@@ -41,27 +47,36 @@ def serve(
         raise click.UsageError(
             f"{missing[0]} is missing: pip install 'prx-engine[serve]' brings what `prx serve` needs"
         )
-    from prx.serve import App
+    from prx.serve import App, logs, tls
 
-    _log_at(log_level or os.environ.get("PRX_LOG", "").lower())
+    level = log_level or _level_of_environment()
     app = App(config=config, providers=list(folders))
     output.watch(app.client.session)
     settings = app.settings
+    logs.set_up(level, settings.log_format, app.mask)
     at, number = host or settings.host, settings.port if port is None else port
     if check:
-        _say_what(app, at, number)
-        return
+        ctx.exit(_say_what(app, at, number))
     _refuse_open(at, settings.keys)
-    ctx.exit(_run(app, at, number, workers, {"config": config, "providers": list(folders)}))
+    tls.context(settings)  # each process reads it anew; here it is one sentence, before anything runs
+    ctx.exit(_run(app, at, number, workers, level, {"config": config, "providers": list(folders)}))
 
 
-def _run(app: Any, host: str, port: int, workers: int, client: dict[str, Any]) -> int:
+def _run(app: Any, host: str, port: int, workers: int, level: str, client: dict[str, Any]) -> int:
     from prx.serve import process
 
-    output.note(f"serving {len(app.names())} models at http://{host}:{port}; Ctrl-C ends it")
+    told = f"serving {len(app.names())} models at {_address(app, host, port)}"
+    if app.settings.log_format == "text":
+        output.note(f"{told}; Ctrl-C ends it")
+    else:  # who reads the log line by line, reads no other
+        logging.getLogger("prx.serve").info(told)
     if workers == 1:
         return process.serve(app, host, port)
-    return process.serve_in(workers, client, host, port)
+    return process.serve_in(workers, client, host, port, level)
+
+
+def _address(app: Any, host: str, port: int) -> str:
+    return f"{'https' if app.settings.tls_cert else 'http'}://{host}:{port}"
 
 
 def _refuse_open(host: str, keys: tuple[configuration.CallerKey, ...]) -> None:
@@ -74,19 +89,41 @@ def _refuse_open(host: str, keys: tuple[configuration.CallerKey, ...]) -> None:
         )
 
 
-def _say_what(app: Any, host: str, port: int) -> None:
-    _refuse_open(host, app.settings.keys)
-    output.echo(f"would serve at http://{host}:{port}")
+def _faults(app: Any, host: str) -> list[str]:
+    """What would keep the service from running as it should, a sentence each."""
+    from prx.serve import tls
+
+    found = []
+    for look in (partial(_refuse_open, host, app.settings.keys), partial(tls.context, app.settings)):
+        try:
+            look()
+        except ConfigError as error:
+            found.append(str(error))
+    away = asyncio.run(app.shared.fault()) if app.shared is not None else ""
+    return [*found, *([f"serve.redis: {away}"] if away else [])]
+
+
+def _say_what(app: Any, host: str, port: int) -> int:
+    """Print what would be served, or what is wrong; gives the exit code."""
+    if faults := _faults(app, host):
+        for fault in faults:
+            output.echo(f"prx: {fault}", err=True)
+        return 1
+    output.echo(f"would serve at {_address(app, host, port)}")
     output.echo(f"  dialects: {', '.join(face.id for face in app.faces)}")
     output.echo(f"  keys: {len(app.settings.keys) or 'none, so programs of this machine only'}")
+    if app.shared is not None:
+        output.echo(f"  shares limits at {app.shared.place}")
     for name in app.names():
         output.echo(f"  model: {output.line(name)}")
+    return 0
 
 
-def _log_at(level: str) -> None:
-    known = level if level in _LEVELS else "warning"
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("prx").setLevel(known.upper())
+def _level_of_environment() -> str:
+    level = os.environ.get("PRX_LOG", "").lower() or "warning"
+    if level not in _LEVELS:
+        raise click.UsageError(f"PRX_LOG is {output.line(level)!r}, and must be one of {', '.join(_LEVELS)}")
+    return level
 
 
 @serve.command()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import secrets
 import time
 from collections.abc import Mapping
@@ -30,7 +29,6 @@ _TRACE = ("traceparent", "tracestate")
 _TYPES = {"sse": "text/event-stream; charset=utf-8", "ndjson": "application/x-ndjson", "json_array": "application/json"}
 _STREAM = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
 _OWN_TOOLS = ("function", "custom")
-_LOG = logging.getLogger("prx.serve")
 
 
 class Answer:
@@ -74,6 +72,7 @@ class Answer:
                 400, "capability" if error.kind == "capability" else "bad_request", error.message
             ) from None
         self.model = self._asked.model
+        self._request.told.add(model=self.model[:200])
         if not caller.may_ask(self.model):
             raise RefusedError(403, "permission", f"this key may not ask for {self.model[:100]!r}")
         self._refuse_unknown()
@@ -168,6 +167,7 @@ class Answer:
         relay = self._relay = Relay(session.begin_passed(self._options()), self._app.client)
         data = await relay.whole()
         await self._request.reply(200, data, self._headers(relay, ""))
+        self._request.told.bodies["answer"] = data.decode("utf-8", "replace")
         self._note(200)
 
     async def _whole(self) -> None:
@@ -175,7 +175,7 @@ class Answer:
         relay = self._relay = Relay(session.begin_chat(self._options(), stream=False), self._app.client)
         reply = await relay.whole()
         await self._request.reply(200, json_bytes(self._body_of(reply, relay)), self._headers(relay, reply.provider))
-        self._note(200, usage=reply.usage, provider=reply.provider)
+        self._note(200, reply=reply)
 
     def _body_of(self, reply: Reply, relay: Relay) -> Any:
         own = relay.dialect == self.face.id and isinstance(reply.raw, dict)
@@ -207,7 +207,7 @@ class Answer:
             relay.idle = self._taken
         reply = relay.reply
         await self._send(self._made_writer().end(reply), relay, more=False)
-        self._note(200, usage=reply.usage, provider=reply.provider)
+        self._note(200, reply=reply)
 
     async def _taken(self) -> None:
         """Send what has come while the provider is silent: events that brought nothing that was read."""
@@ -281,13 +281,33 @@ class Answer:
         }
         return {name: value for name, value in told.items() if value}
 
-    def _note(self, status: int, error: Error | None = None, usage: Any = None, provider: str = "") -> None:
+    def _note(self, status: int, error: Error | None = None, reply: Reply | None = None) -> None:
         """What the log and the metrics say of a call that is over."""
         took = time.monotonic() - self._began
         first = self._first - self._began if self._first is not None else None
         kind = error.kind if error is not None else "cancelled" if status == 499 else ""
-        provider = provider or (error.provider if error is not None else "")
+        known = reply or (self._relay.partial if self._relay is not None else Reply())
+        known = known if isinstance(known, Reply) else Reply()  # what is passed on is read by nobody
+        provider = known.provider or (error.provider if error is not None else "")
+        usage = reply.usage if reply is not None else None
         self._app.metrics.called(self._found.entrance.use, provider, self.model, kind, took, first, usage)
-        _LOG.info(
-            "%s %s %s %.0f ms %s %s", self._request.id, self.face.id, status or kind, took * 1000, self.model, provider
+        self._tell(error, known, provider, first)
+        self._request.told.add(left=status == 499)
+
+    def _tell(self, error: Error | None, known: Reply, provider: str, first: float | None) -> None:
+        told, relay, usage = self._request.told, self._relay, known.usage
+        told.add(
+            provider=provider,
+            error=error.kind if error is not None else None,
+            attempts=relay.requests if relay is not None else None,
+            fallbacks=", ".join(relay.fallbacks) if relay is not None else None,
+            first_token_seconds=round(first, 3) if first is not None else None,
+            input_tokens=usage.prompt_tokens if usage is not None else None,
+            output_tokens=usage.completion_tokens if usage is not None else None,
         )
+        if error is not None:
+            told.bodies["error_message"] = str(error.args[0])
+        shown = {name: getattr(known, name) for name in ("reasoning", "content", "refusal") if getattr(known, name)}
+        calls = [{"name": call.name, "arguments": call.arguments} for call in known.tool_calls]
+        if shown or calls:
+            told.bodies["answer"] = shown | ({"tool_calls": calls} if calls else {})

@@ -9,14 +9,19 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
 from prx.core.inbound import Found
 from prx.errors import Error
+from prx.mask import Mask
+from prx.secret import Secret
 from prx.serve.answer import Answer
-from prx.serve.callers import Caller, is_own_name
+from prx.serve.callers import Caller, is_own_name, key_in
 from prx.serve.failures import RefusedError, said, status_of
 from prx.serve.page import page
 from prx.serve.service import Service
@@ -49,9 +54,13 @@ class App(Service):
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
+                if self.shared is not None:
+                    self.shared.start()
                 await send({"type": "lifespan.startup.complete"})
             else:
                 await self.client.aclose()
+                if self.shared is not None:
+                    await self.shared.aclose()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
@@ -59,20 +68,36 @@ class App(Service):
         given = request.headers.get("x-request-id", "")
         request.id = given if _SOUND_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
         found: Found | None = None
+        began = time.monotonic()
         try:
+            self._refuse_large(request)
             if not await self._operation(request):
                 found = self._found(request)
+                request.told.add(face=found.face.id, left=False)
                 await self._face(request, found)
         except RefusedError as error:
             await self._refuse(request, error, found)
         except Error as error:
             await self._refuse(request, error, found)
         except LeftError:
-            _LOG.info("%s %s: the caller left before the request was complete", request.method, request.path)
+            request.told.add(left=True)
         except Exception as error:  # a caller gets an answer all the same, and other calls go on
             _LOG.error("a bug of prx: %s: %s", type(error).__name__, error, exc_info=_LOG.isEnabledFor(logging.DEBUG))
             if not request.started:
                 await self._refuse(request, RefusedError(500, "server", "a bug of prx; its log says more"), found)
+        if {"face", "error"} & request.told.facts.keys():
+            request.told.add(
+                request_id=request.id, status=request.status or None, seconds=round(time.monotonic() - began, 3)
+            )
+            request.told.write(partial(self._mask_for, request) if self.settings.log_bodies else None)
+
+    def _refuse_large(self, request: Request) -> None:
+        if request.head_size > self.settings.max_head:
+            raise RefusedError(431, "too_large", "the line and the headers of the request are too large", closes=True)
+
+    def _mask_for(self, request: Request) -> Mask:
+        """Masks all that is known of keys, and the one that this request has."""
+        return Mask([*self.secrets(), Secret(key_in(request.headers, request.query))])
 
     def _found(self, request: Request) -> Found:
         query = dict(parse_qsl(request.query, keep_blank_values=True)) if request.query else {}
@@ -98,8 +123,12 @@ class App(Service):
             headers["retry-after"] = str(max(1, round(facts["retry_after"])))
         if isinstance(error, RefusedError) and error.allow:
             headers["allow"] = error.allow
+        if isinstance(error, RefusedError) and error.closes:
+            headers["connection"] = "close"
+        asked = "" if found is not None else f"{request.method[:20]} {request.path[:200]}"
+        request.told.add(error=facts["kind"], asked=asked)
+        request.told.bodies["error_message"] = facts["message"]
         await request.reply(status_of(error), json_bytes(body), headers)
-        _LOG.info("%s %s %s: %s", request.method, request.path, status_of(error), facts["kind"])
 
     # -------------------------------------------------------------- what people and machines look at
 
@@ -125,7 +154,7 @@ class App(Service):
     async def _metrics(self, request: Request) -> None:
         self._try_to_take_in()
         self._caller(request)
-        text = self.metrics.text(len(self.running), len(self.problems))
+        text = self.metrics.text(len(self.problems))
         await request.reply(200, text, {"content-type": "text/plain; version=0.0.4; charset=utf-8"})
 
     async def _page(self, request: Request) -> None:
@@ -149,6 +178,7 @@ class App(Service):
                 403, "permission", "the Host header is not a name of this machine; set keys to serve others"
             )
         caller = self.callers.of(request.headers, request.query)
+        request.told.add(caller=caller.name if caller else None)
         if caller is None:
             raise RefusedError(401, "auth", "the key is missing, or it is not one that may call here")
         return caller
@@ -170,15 +200,47 @@ class App(Service):
         await request.reply(200, json_bytes(body))
 
     async def _call(self, request: Request, found: Found, caller: Caller) -> None:
-        if len(self.running) >= self.settings.max_calls:
-            raise RefusedError(503, "overloaded", "as many calls run as are allowed at once", retry_after=1)
-        body = await Body(request, self.settings.max_body).json()
+        self._refuse_more(len(self.running) < self.settings.max_calls)
+        settings = self.settings
+        request.told.bodies["request"] = body = await Body(request, settings.max_body, settings.receive_timeout).json()
         answer = Answer(self, request, found, body)
         answer.check(caller)
-        if wait := caller.wait():
-            raise RefusedError(429, "rate_limit", "the rate of this key is used up", retry_after=wait)
-        self.running.add(answer)
+        async with self._place():
+            if wait := await self._wait(caller):
+                raise RefusedError(429, "rate_limit", "the rate of this key is used up", retry_after=wait)
+            self.running.add(answer)
+            self.metrics.runs(len(self.running))
+            try:
+                await answer.run()
+            finally:
+                self.running.discard(answer)
+                self.metrics.runs(len(self.running))
+
+    @staticmethod
+    def _refuse_more(has_room: bool) -> None:
+        if not has_room:
+            raise RefusedError(503, "overloaded", "as many calls run as are allowed at once", retry_after=1)
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """A place among the calls that run, of all processes that share it. Raises RefusedError where there is none."""
+        shared, here = self.shared, len(self.running) < self.settings.max_calls
+        if shared is None:
+            self._refuse_more(here)
+            yield
+            return
+        may_run, name = await shared.enter(self.settings.max_calls)
         try:
-            await answer.run()
+            self._refuse_more(here if may_run is None else may_run)
+            yield
         finally:
-            self.running.discard(answer)
+            shared.leave(name)
+
+    async def _wait(self, caller: Caller) -> float:
+        """Take one request of a caller's rate, of all processes that share it: seconds until the next one, 0 for none."""
+        wait = await self.shared.wait(caller) if self.shared is not None and caller.rate is not None else None
+        # This process's count goes on beside the shared one, so that it is right when Redis fails.
+        if wait:
+            return wait
+        own = caller.wait()
+        return own if wait is None else 0.0

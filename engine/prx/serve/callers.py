@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from urllib.parse import parse_qs
 
 from prx.accounts.config import CallerKey, expand
+from prx.secret import Secret
 
 _HEADERS = ("x-api-key", "api-key", "x-goog-api-key")  # besides `authorization: Bearer`
 _MINUTE = 60.0
@@ -48,13 +49,15 @@ class Callers:
 
     def __init__(self, keys: Sequence[CallerKey], env: Mapping[str, str], before: Callers | None = None) -> None:
         """Raises ConfigError for a key whose variable is not set. before: the callers until now, whose rates go on."""
+        self.secrets: list[Secret] = []  # the keys of which more is known than a digest
         known = {caller.digest: caller for caller in before.all} if before is not None else {}
         self.all: list[Caller] = [self._caller(key, env, known) for key in keys]
 
-    @staticmethod
-    def _caller(key: CallerKey, env: Mapping[str, str], known: Mapping[str, Caller]) -> Caller:
+    def _caller(self, key: CallerKey, env: Mapping[str, str], known: Mapping[str, Caller]) -> Caller:
         where = f"serve.keys_by_name.{key.name}.key" if key.name else "serve.keys"
-        digest = key.sha256 or digest_of(expand(key.key.reveal() if key.key else "", env, where))
+        if key.key is not None:
+            self.secrets.append(Secret(expand(key.key.reveal(), env, where)))
+        digest = key.sha256 or digest_of(self.secrets[-1].reveal())
         made, earlier = Caller(key, digest), known.get(digest)
         same = earlier is not None and (earlier.name, earlier.models, earlier.rate) == (
             made.name,
@@ -67,7 +70,7 @@ class Callers:
         """The caller whose key a request has, in any of the usual places; None for a wrong or a missing one."""
         if not self.all:
             return ANYBODY
-        given = digest_of(_key_in(headers, query))
+        given = digest_of(key_in(headers, query))
         found = None
         for caller in self.all:  # all of them, so that the time taken says nothing
             if hmac.compare_digest(caller.digest, given):
@@ -79,7 +82,8 @@ def digest_of(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _key_in(headers: Mapping[str, str], query: str) -> str:
+def key_in(headers: Mapping[str, str], query: str) -> str:
+    """The key that a request has, "" for none."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token:
         return token.strip()

@@ -15,13 +15,18 @@ _STATUS = {
 
 
 class RefusedError(Exception):
-    """A request that is answered with an error of the service itself. kind: as of an Error, or permission, too_large, overloaded."""
+    """A request that is answered with an error of the service itself. kind: as of an Error, or permission, too_large, overloaded.
+
+    closes: whether the connection ends with the answer, as what is left of the request is not waited for.
+    """
 
     def __init__(
-        self, status: int, kind: str, message: str, *, retry_after: float | None = None, allow: str = "", code: str = ""
-    ) -> None:
+        self, status: int, kind: str, message: str, *, retry_after: float | None = None, allow: str = "", code: str = "",
+        closes: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__(message)
         self.status, self.kind, self.retry_after, self.allow, self.code = status, kind, retry_after, allow, code
+        self.closes = closes
 
 
 def status_of(error: Error | RefusedError) -> int:

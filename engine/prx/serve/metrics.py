@@ -1,11 +1,19 @@
-"""What /metrics says: the names of OpenTelemetry's GenAI conventions, as Prometheus writes them."""
+"""What /metrics says: the names of OpenTelemetry's GenAI conventions, as Prometheus writes them.
+
+Where several processes share a port, each counts in files of a folder that all of them have; whoever is asked adds them up. The
+library does it wherever PROMETHEUS_MULTIPROC_DIR names a folder when it is imported.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 _LABELS = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "error_type")
 _SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
@@ -15,7 +23,7 @@ _OTHER = "other"
 
 
 class Metrics:
-    """Counts of one process. Labels are names that are served and "other", never a caller's own text."""
+    """Counts of a process and those that share its folder. Labels are names that are served and "other", never a caller's own text."""
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
@@ -41,8 +49,13 @@ class Metrics:
             registry=registry,
             buckets=_TOKENS,
         )
-        self._running = Gauge("prx_calls_running", "Calls that run", registry=registry)
-        self._problems = Gauge("prx_reload_problems", "Faults of the last reload", registry=registry)
+        self._running = Gauge("prx_calls_running", "Calls that run", registry=registry, multiprocess_mode="livesum")
+        # All processes read the same files: the one that is asked has just read them.
+        self._problems = Gauge(
+            "prx_reload_problems", "Faults of the last reload", registry=registry, multiprocess_mode="livemostrecent"
+        )
+
+        self._redis: Gauge | None = None
 
     def serves(self, names: Iterable[str]) -> None:
         self._served = frozenset(names)
@@ -63,8 +76,23 @@ class Metrics:
         if first is not None and usage.completion_tokens and usage.completion_tokens > 1:
             self._token.labels(*labels).observe((took - first) / (usage.completion_tokens - 1))
 
-    def text(self, running: int, problems: int) -> bytes:
-        self._running.set(running)
+    def redis_is(self, up: bool) -> None:
+        """Whether this process gets answers from Redis. Without one there is no such metric."""
+        if self._redis is None:
+            self._redis = Gauge(
+                "prx_redis_up", "Whether Redis answers", registry=self._registry, multiprocess_mode="livemin"
+            )
+        self._redis.set(up)
+
+    def runs(self, count: int) -> None:
+        """So many calls run in this process."""
+        self._running.set(count)
+
+    def text(self, problems: int) -> bytes:
         self._problems.set(problems)
-        text: bytes = generate_latest(self._registry)
+        registry = self._registry
+        if os.environ.get(FOLDER):
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        text: bytes = generate_latest(registry)
         return text

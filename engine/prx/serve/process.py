@@ -4,27 +4,52 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
 import socket
+import ssl
+import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from multiprocessing.context import SpawnProcess
 from types import FrameType
 from typing import Any
 
 import uvicorn
+from prometheus_client.multiprocess import mark_process_dead
 
+from prx.errors import Error
+from prx.serve import logs, tls
 from prx.serve.app import App
+from prx.serve.door import guarded
+from prx.serve.metrics import FOLDER
 
 _AFTER_GRACE = 5.0  # seconds that connections have to end once their calls are cut off
+_AT_ONCE = 262_144  # bytes that an event loop reads at once, at most
+_PAUSE = (
+    1.0  # seconds until a process is started in place of one that has died: where each dies at its start, they are few
+)
 
 
 class Server(uvicorn.Server):
     """uvicorn's server: the first signal ends it after the calls that run, the second at once; both with exit code 0."""
 
     app: App
+    tls: ssl.SSLContext | None = None
+
+    @classmethod
+    def of(cls, app: App, host: str, port: int) -> Server:
+        """Raises ConfigError for a certificate that cannot be used."""
+        config = _config(host, port, app)
+        config.load()
+        config.ssl = made = tls.context(app.settings)
+        server = cls(config)
+        server.app, server.tls = app, made
+        return server
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -32,8 +57,26 @@ class Server(uvicorn.Server):
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.handle_exit, number, None)
         if hasattr(signal, "SIGHUP"):
-            loop.add_signal_handler(signal.SIGHUP, self.app.reload)
+            loop.add_signal_handler(signal.SIGHUP, self._reload)
+        if (first := multiprocessing.parent_process()) is not None and hasattr(signal, "SIGHUP"):
+            # One of several whose first process was killed: nobody would end it or hand a signal on, and it holds the port.
+            loop.add_reader(first.sentinel, self._left_alone, first.sentinel)
         yield
+
+    def _left_alone(self, sentinel: int) -> None:
+        asyncio.get_running_loop().remove_reader(sentinel)
+        self.handle_exit(signal.SIGTERM, None)
+
+    def _reload(self) -> None:
+        self.app.reload()
+        if self.tls is None or not self.app.settings.tls_cert:
+            return
+        self.app.faults = ()
+        try:
+            tls.read(self.tls, self.app.settings)
+        except Error as error:
+            self.app.faults = (str(error),)
+            logging.getLogger("prx.serve").warning("%s; the certificate until now stays in use", error)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:
@@ -46,24 +89,24 @@ class Server(uvicorn.Server):
 
 def serve(app: App, host: str, port: int) -> int:
     """Serve in this process until a signal ends it; gives the exit code."""
-    server = Server(_config(app, host, port))
-    server.app = app
+    server = Server.of(app, host, port)
     server.run()
     return 0 if server.started else 1
 
 
-def _config(app: Any, host: str, port: int) -> uvicorn.Config:
-    grace = app.settings.grace if isinstance(app, App) else 300
+def _config(host: str, port: int, app: App) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         host=host,
         port=port,
+        http=guarded(lambda: app.settings),
+        h11_max_incomplete_event_size=app.settings.max_head + _AT_ONCE,  # ours is looked at first, and says 431
         log_config=None,
         access_log=False,
         server_header=False,
         lifespan="on",
         ws="none",
-        timeout_graceful_shutdown=int(grace + _AFTER_GRACE),
+        timeout_graceful_shutdown=int(app.settings.grace + _AFTER_GRACE),
         timeout_keep_alive=75,
     )
 
@@ -71,13 +114,17 @@ def _config(app: Any, host: str, port: int) -> uvicorn.Config:
 class _Worker:
     """What each process of several runs. It is pickled: it makes its own application."""
 
-    def __init__(self, options: dict[str, Any], host: str, port: int) -> None:
-        self.options, self.host, self.port = options, host, port
+    def __init__(self, options: dict[str, Any], host: str, port: int, level: str) -> None:
+        self.options, self.host, self.port, self.level = options, host, port, level
 
     def __call__(self, listening: socket.socket) -> None:
-        app = App(**self.options)
-        server = Server(_config(app, self.host, self.port))
-        server.app = app
+        try:
+            app = App(**self.options)
+            logs.set_up(self.level, app.settings.log_format, app.mask)
+            server = Server.of(app, self.host, self.port)
+        except Error as error:  # a file has become a broken one since the first start; there are more tries
+            logging.getLogger("prx.serve").error("a process cannot start: %s", error)  # noqa: TRY400
+            sys.exit(1)
         server.run(sockets=[listening])
 
 
@@ -96,12 +143,23 @@ class Processes:
             signal.signal(number, self._end)
         if hasattr(signal, "SIGHUP"):
             signal.signal(signal.SIGHUP, self._hand_on)
-        while any(process.is_alive() for process in self._all):
-            multiprocessing.connection.wait(
-                [process.sentinel for process in self._all if process.is_alive()], timeout=1
-            )
-            if not self._ending:
-                self._all = [process if process.is_alive() else self._started() for process in self._all]
+        while not self._ending or any(process.is_alive() for process in self._all):
+            alive = [process.sentinel for process in self._all if process.is_alive()]
+            if not self._ending and len(alive) < len(self._all):
+                self._replace_dead()
+            else:
+                multiprocessing.connection.wait(alive, timeout=_PAUSE)
+
+    def _replace_dead(self) -> None:
+        time.sleep(_PAUSE)
+        for place, process in enumerate(self._all):
+            if process.is_alive() or self._ending:
+                continue
+            # Its counts stay, and its running calls do not.
+            mark_process_dead(process.pid)  # type: ignore[no-untyped-call]
+            self._all[place] = self._started()
+        if self._ending:  # the signal may have come before a new process was in the list
+            self._hand_on(signal.SIGTERM, None)
 
     def _started(self) -> SpawnProcess:
         process = self._context.Process(target=self._worker, args=(self._listening,))
@@ -118,9 +176,10 @@ class Processes:
                 os.kill(process.pid, number)
 
 
-def serve_in(workers: int, options: dict[str, Any], host: str, port: int) -> int:
+def serve_in(workers: int, options: dict[str, Any], host: str, port: int, level: str) -> int:
     """Serve in so many processes, which share a port, until a signal ends them; gives the exit code."""
-    listening = _config(None, host, port).bind_socket()
-    processes = Processes(workers, _Worker(options, host, port), listening)
-    processes.run()
+    listening = uvicorn.Config("", host=host, port=port, log_config=None).bind_socket()
+    with tempfile.TemporaryDirectory(prefix="prx-metrics-") as folder:
+        os.environ[FOLDER] = folder  # the processes inherit it
+        Processes(workers, _Worker(options, host, port, level), listening).run()
     return 0

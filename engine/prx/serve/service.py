@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from prx.accounts.config import expand
 from prx.aclient import AsyncClient
 from prx.core.inbound import Routes
+from prx.errors import ConfigError
+from prx.mask import Mask
+from prx.secret import Secret
 from prx.serve.callers import Callers
 from prx.serve.metrics import Metrics
 from prx.spec.face import Face
+
+if TYPE_CHECKING:
+    from prx.serve.shared import Shared
 
 
 class Service:
@@ -16,7 +23,7 @@ class Service:
 
     running   the calls that run now
     draining  the service is about to end
-    problems  faults of the last reload
+    problems  faults of the last reload, with those of files that only the service reads (faults)
     """
 
     def __init__(self, client: AsyncClient | None = None, **options: Any) -> None:
@@ -26,7 +33,9 @@ class Service:
         self.running: set[Any] = set()
         self.draining = False
         self.problems: tuple[str, ...] = ()
+        self.faults: tuple[str, ...] = ()
         self.callers: Callers | None = None
+        self.shared: Shared | None = None
         self._taken: Any = None
         self.faces: list[Face] = []
         self.routes = Routes(())
@@ -41,19 +50,55 @@ class Service:
     def take_in(self) -> None:
         """Use the client's present configuration, if it is another one than before."""
         accounts = self.client.session.current()
-        self.problems = self.client.session.problems
+        self.problems = (*self.client.session.problems, *self.faults)
         if accounts is self._taken:
             return
         callers = Callers(accounts.config.serve.keys, self.client.env, self.callers)
         faces = accounts.catalog.faces()
+        shared = self._shared(accounts.config.serve.redis)
         self.callers, self.faces, self._taken = callers, faces, accounts
         self.routes = Routes(faces)
+        self._share(shared)
         self.metrics.serves(self.names())
+
+    def _shared(self, given: Secret | None) -> Shared | None:
+        """What is shared with other processes by this URL. Raises ConfigError."""
+        if given is None:
+            return None
+        url = Secret(expand(given.reveal(), self.client.env, "serve.redis"))
+        if self.shared is not None and self.shared.url == url:
+            return self.shared
+        try:
+            from prx.serve.shared import Shared
+        except ImportError:
+            raise ConfigError(
+                "serve.redis needs the library redis, which is missing",
+                hint="pip install 'prx-engine[redis]' brings it.",
+            ) from None
+        return Shared(url, self.metrics.redis_is, self.client.session.balance.rest)
+
+    def _share(self, shared: Shared | None) -> None:
+        earlier, self.shared = self.shared, shared
+        self.client.session.balance.on_rest = shared.rest if shared is not None else None
+        if shared is not None:
+            shared.start()
+        if earlier is not None and earlier is not shared:
+            earlier.end()
 
     def reload(self) -> None:
         """Read all files again, whether they have changed or not."""
         self.client.reload()
         self.take_in()
+
+    def secrets(self) -> list[Secret]:
+        """All keys that are known: of callers, and of the providers that have been asked."""
+        opened = tuple(self.client.accounts.opened.values())
+        own = [*self.callers.secrets] if self.callers is not None else []
+        own += self.shared.secrets if self.shared is not None else []
+        return [*own, *(secret for account in opened for secret in account.target.secrets)]
+
+    def mask(self) -> Mask:
+        return Mask(self.secrets())
 
     def names(self) -> list[str]:
         """The models that are served: every route with a fixed name, and every provider's own model."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
@@ -10,8 +11,10 @@ from urllib.parse import quote
 from prx.core.inbound import Found
 from prx.json_text import read_json
 from prx.serve.failures import RefusedError
+from prx.serve.logs import Told
 
 Message = MutableMapping[str, Any]
+_BYTES_A_SECOND = 10_000  # a line so slow is a line, and not somebody who holds a connection open
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
@@ -29,8 +32,11 @@ class Request:
         self.method, self.path, self.query, self.headers = method, path, query, headers
         self.receive, self._send = receive, send
         self.id = ""
+        self.head_size = 0  # in bytes, about
         self.shape: Found | None = None
         self.started = False
+        self.status = 0  # of the answer; 0 where none has begun
+        self.told = Told()
 
     @classmethod
     def of(
@@ -42,7 +48,7 @@ class Request:
         raw = scope.get("raw_path")
         path = raw.decode("latin-1").partition("?")[0] if raw else quote(scope["path"])
         root = scope.get("root_path", "")
-        return cls(
+        request = cls(
             scope["method"],
             path.removeprefix(root) or "/",
             scope["query_string"].decode("latin-1"),
@@ -50,9 +56,12 @@ class Request:
             receive,
             send,
         )
+        lines = sum(len(name) + len(value) + 4 for name, value in scope["headers"])
+        request.head_size = len(request.method) + len(path) + len(request.query) + lines
+        return request
 
     async def start(self, status: int, headers: Mapping[str, str]) -> None:
-        self.started = True
+        self.started, self.status = True, status
         rows = {"x-request-id": self.id, **headers}
         await self._send(
             {
@@ -82,10 +91,11 @@ class LeftError(Exception):
 
 
 class Body:
-    """The body of a request, read up to a limit in bytes."""
+    """The body of a request, read up to a limit in bytes and in time."""
 
-    def __init__(self, request: Request, limit: int) -> None:
-        self._request, self._limit = request, limit
+    def __init__(self, request: Request, limit: int, seconds: float) -> None:
+        """seconds: until it must be here; what has come makes it longer, see _BYTES_A_SECOND."""
+        self._request, self._limit, self._seconds = request, limit, seconds
 
     async def json(self) -> dict[str, Any]:
         """The body as a mapping. Raises RefusedError."""
@@ -109,13 +119,18 @@ class Body:
         if length.isdigit() and int(length) > self._limit:
             raise too_large
         parts, size = [], 0
-        while True:
-            message = await self._request.receive()
-            if message["type"] == "http.disconnect":
-                raise LeftError
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > self._limit:
-                raise too_large
-            if not message.get("more_body"):
-                return b"".join(parts)
+        try:
+            async with asyncio.timeout(self._seconds) as time:
+                while True:
+                    message = await self._request.receive()
+                    if message["type"] == "http.disconnect":
+                        raise LeftError
+                    parts.append(message.get("body", b""))
+                    size += len(parts[-1])
+                    if size > self._limit:
+                        raise too_large
+                    if not message.get("more_body"):
+                        return b"".join(parts)
+                    time.reschedule((time.when() or 0.0) + len(parts[-1]) / _BYTES_A_SECOND)
+        except TimeoutError:
+            raise RefusedError(408, "timeout", "the body has not come in time", closes=True) from None
