@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import time
@@ -11,6 +12,7 @@ from helpers.byte_server import DONE, RawServer, stream
 from test_serve import own, provider  # noqa: F401 - a fixture
 
 from prx.core import overlay
+from prx.serve.writes import JoinedWrites
 from prx.spec import written
 
 CALLED = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
@@ -217,3 +219,40 @@ def test_over(said, written, both):
 )
 def test_covers(said, written, good):
     assert overlay.covers(said, written) is good
+
+
+# ------------------------------------------------------------------ one write for a head and what follows it
+
+
+class Written:
+    def __init__(self):
+        self.writes, self.closed = [], False
+
+    def write(self, data):
+        self.writes.append(bytes(data))
+
+    def is_closing(self):
+        return self.closed
+
+    def close(self):
+        self.closed = True
+
+
+def test_a_head_goes_out_with_what_follows_it_at_once_and_alone_after_that():
+    async def writes():
+        joined = JoinedWrites(written := Written())
+        joined.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        joined.write(b"first")
+        joined.write(b"second")
+        joined.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await asyncio.sleep(0)
+        joined.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        joined.close()
+        await asyncio.sleep(0)
+        return written
+
+    written = asyncio.run(writes())
+    assert written.writes == [
+        b"HTTP/1.1 200 OK\r\n\r\nfirst", b"second", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    ]  # fmt: skip
+    assert written.closed

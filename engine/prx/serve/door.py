@@ -14,6 +14,8 @@ from typing import Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+from prx.serve.writes import JoinedWrites
+
 _LINGER = 1.0  # seconds in which a refused caller may send its request: closed earlier, it may not see the answer
 _SAY_AGAIN = 60.0  # seconds between two lines of the log that say the same
 _REASONS = {408: "Request Timeout", 431: "Request Header Fields Too Large", 503: "Service Unavailable"}
@@ -47,7 +49,7 @@ class _Guarded:
             self._write(503, "retry-after: 1\r\n")
             self._timer = asyncio.get_running_loop().call_later(_LINGER, transport.close)
             return
-        super().connection_made(transport)  # type: ignore[misc]
+        super().connection_made(JoinedWrites(transport))  # type: ignore[misc]
         self._start()
 
     def data_received(self, data: bytes) -> None:

@@ -103,6 +103,7 @@ def _config(host: str, port: int, app: App) -> uvicorn.Config:
         h11_max_incomplete_event_size=app.settings.max_head + _AT_ONCE,  # ours is looked at first, and says 431
         log_config=None,
         access_log=False,
+        proxy_headers=False,
         server_header=False,
         lifespan="on",
         ws="none",
