@@ -58,6 +58,7 @@ class Server(uvicorn.Server):
             loop.add_signal_handler(number, self.handle_exit, number, None)
         if hasattr(signal, "SIGHUP"):
             loop.add_signal_handler(signal.SIGHUP, self._reload)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # see Processes._started
         if (first := multiprocessing.parent_process()) is not None and hasattr(signal, "SIGHUP"):
             # One of several whose first process was killed: nobody would end it or hand a signal on, and it holds the port.
             loop.add_reader(first.sentinel, self._left_alone, first.sentinel)
@@ -164,7 +165,13 @@ class Processes:
 
     def _started(self) -> SpawnProcess:
         process = self._context.Process(target=self._worker, args=(self._listening,))
+        if not hasattr(signal, "SIGHUP"):
+            process.start()
+            return process
+        # A process has this from the one that starts it: one that has no handler yet is not ended by the signal, but has it later.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
         process.start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         return process
 
     def _end(self, number: int, frame: FrameType | None) -> None:
