@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from helpers import commands
-from helpers.byte_server import HANG, RawServer, delta, response, stream
+from helpers.byte_server import FIN, HANG, RawServer, delta, response, stream
 
 from prx.emulator.server import Emulator
 
@@ -206,6 +206,9 @@ def test_bad_input(config, tmp_path):
         (("models", "gorq"), "did you mean 'groq'?"),
         (("show", "gorq"), "did you mean 'groq'?"),
         (("doctor",), "no provider is configured"),
+        (("doctor", "nothing"), "nothing"),
+        (("doctor", tmp_path / "none.yaml"), "none.yaml: there is no such file"),
+        (("record", tmp_path / "none.yaml"), "none.yaml: there is no such file"),
         (("show", tmp_path / "none.yaml"), "none.yaml: there is no such file"),
         (("chat", "-p", tmp_path / "none.yaml", "hi"), "none.yaml: there is no such file"),
         (("chat", *with_config, "caf\udce9"), "not valid Unicode, after 'caf\ufffd'"),
@@ -228,7 +231,6 @@ def test_bad_input(config, tmp_path):
         ("chta",),
         ("chat", "--no-such"),
         ("chat", "--param", "x", "hi"),
-        ("doctor", "nothing"),
         ("chat", "--param", "model=x", "hi"),
         ("chat", "--timeout", "inf", "hi"),
         ("chat", "--deadline", "-1", "hi"),
@@ -365,9 +367,35 @@ def test_a_file_may_stand_where_a_providers_name_does(tmp_path, emulator):
     assert prx("show", path).stdout == path.read_text()
     assert "words" in prx("models", path).stdout
     assert "You said: hi" in prx("chat", "-p", path, "hi").stdout
-    done = prx("doctor", "-p", path)
-    assert done.returncode == 0, done.stdout
-    assert "words answered" in done.stdout
+    for named in (("-p", path), (path,), ("models", path), ("models", "-p", path)):
+        done = prx("doctor", *named)
+        assert done.returncode == 0, done.stdout
+        assert ("words answered" in done.stdout) is ("models" not in named)
+
+
+@pytest.mark.parametrize("more", [(), ("--no-stream",)])
+def test_an_empty_answer_is_said_to_be_empty(tmp_path, more):
+    nothing = {"index": 0, "message": {"role": "assistant", "content": ""}, "finish_reason": "stop"}
+    whole = response(200, {"model": "m", "choices": [nothing]})
+    answers = [whole] if more else [list(stream(delta("", "stop"), b"data: [DONE]\n\n"))]
+    with RawServer(*answers) as server:
+        text = f"spec: 1\nid: mine\nextends: openai-chat\nbase_url: {server.url}\nmodels: {{default: m}}\n"
+        (tmp_path / "mine.yaml").write_text(text)
+        done = prx("chat", "-p", tmp_path / "mine.yaml", *more, "hi")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == "(the answer is empty: neither a text nor a call; stop)\n"
+
+
+def test_a_stream_that_ends_before_it_begins_is_told_without_words_of_pythons(tmp_path):
+    """Some servers find what is wrong only when they have said 200 already."""
+    with RawServer([*stream(end=False), FIN]) as server:
+        text = f"spec: 1\nid: mine\nextends: openai-chat\nbase_url: {server.url}\nmodels: {{default: m}}\n"
+        (tmp_path / "mine.yaml").write_text(text)
+        done = prx("chat", "-p", tmp_path / "mine.yaml", "--retries", "0", "hi")
+    assert done.returncode == 1
+    assert "the connection ended inside the answer\n" in done.stderr
+    assert "--no-stream" in done.stderr
+    assert "IncompleteRead" not in done.stderr
 
 
 def test_a_provider_that_only_the_configuration_has_is_shown(tmp_path):

@@ -93,6 +93,114 @@ def test_what_nobody_claims_is_no_failure(desk):
     assert rows["stream"]["why"].startswith("the file does not say capabilities.stream: true; bad_request: ")
 
 
+CASES = ("--case", "chat", "--case", "stream", "--case", "vision")
+
+
+def test_what_nobody_claims_is_the_same_live_recorded_and_played_back(desk):
+    with Emulator({"refuses": ["stream"]}) as blunt:
+        desk.write("fallbacks: {no_stream: null}\n", blunt.url)
+        found = [desk.rows(*way, *CASES) for way in (("--live",), ("--record", "--cassettes", "kept"))]
+    found.append(desk.rows("--cassettes", "kept", *CASES))
+    for done, rows in found:
+        assert done.returncode == 0, done.stdout
+        assert [rows[name]["outcome"] for name in CASES[1::2]] == ["passed", "unclaimed", "passed"]
+    shown = run("show", "mine/mine.yaml", "--evidence", "--cassettes", "kept", cwd=desk.folder).stdout
+    assert "stream" not in shown, "what failed shows nothing"
+    desk.write("fallbacks: {no_stream: null}\ncapabilities: {stream: true}\n")
+    assert desk.rows("--cassettes", "kept", *CASES)[1]["stream"]["outcome"] == "failed"
+
+
+def test_a_recording_that_passed_is_a_claim(desk):
+    desk.record(*CASES)
+    assert "passed" not in yaml.safe_load((desk.folder / "kept/mine/stream.yaml").read_text())["evidence"]
+    desk.write("stream: {done: ''}\nresponse: {finish_reasons: {stop: length}}\n")
+    done, rows = desk.rows("--cassettes", "kept", *CASES)
+    assert (done.returncode, rows["stream"]["outcome"]) == (1, "failed")
+
+
+def test_a_500_for_what_nobody_claims_is_no_failure(desk):
+    answers = response(500, {"error": {"message": "oh no"}}), response(500, {"error": {"message": "oh no"}})
+    for more, outcome, code in (("", "unclaimed", 1), ("capabilities: {vision: true}\n", "error", 1)):
+        with RawServer(*answers) as broken:
+            desk.write(more, broken.url)
+            done, rows = desk.rows("--live", "--case", "vision")
+        assert (done.returncode, rows["vision"]["outcome"]) == (code, outcome)
+    assert json.loads(done.stdout)["verdict"] == "no verdict: 0 of 1 asked, 1 ended in an error"
+
+
+def test_what_is_denied_of_the_model_is_denied(desk):
+    with Emulator({"refuses": ["stream"]}) as blunt:
+        desk.write(
+            "fallbacks: {no_stream: null}\noverrides: [{model: 'w*', capabilities: {stream: false}}]\n", blunt.url
+        )
+        found = [desk.rows(*way, *CASES) for way in (("--live",), ("--record", "--cassettes", "kept"))]
+    found.append(desk.rows("--cassettes", "kept", *CASES))
+    for _, rows in found:
+        assert (rows["stream"]["outcome"], rows["stream"]["why"]) == (
+            "skipped",
+            "capabilities.stream: false, which is right",
+        )
+    _, rows = desk.rows("--cassettes", "nothing", *CASES)
+    assert rows["stream"]["outcome"] == "unrecorded"
+    desk.write("overrides: [{model: 'w*', capabilities: {stream: false}}]\n")
+    _, rows = desk.rows("--live", *CASES)
+    assert rows["stream"]["why"] == "the file says capabilities.stream: false, but the case passes"
+
+
+def test_a_call_that_comes_without_being_demanded_does_not_show_that_it_can_be(desk):
+    """A server that ignores tool_choice, and calls for the weather all the same."""
+    desk.write("capabilities: {tool_choice: false}\n")
+    names = ("chat", "tools", "tool_named", "tool_required")
+    done, rows = desk.rows("--live", *(word for name in names for word in ("--case", name)))
+    assert done.returncode == 0, done.stdout
+    assert rows["tool_named"]["why"] == "capabilities.tool_choice: false, which this case does not test"
+    desk.write("capabilities: {json_schema: false}\n")
+    assert desk.rows("--live", "--case", "chat", "--case", "json_schema")[0].returncode == 0
+    desk.write("capabilities: {tools: false}\n")
+    assert "deviations" not in desk.conformance("--live", "--case", "tool_named").stderr
+    _, rows = desk.rows("--live", "--case", "tool_named")
+    assert rows["tool_named"]["why"] == "the file says capabilities.tools: false, but the case passes"
+
+
+def test_a_file_that_is_not_there_is_said_to_be_not_there(desk):
+    for way in ((), ("--live",), ("--record",), ("--compare", "nothing.yaml", "mine/mine.yaml")):
+        named = () if way[:1] == ("--compare",) else ("nothing.yaml",)
+        done = run("conformance", *named, *way, cwd=desk.folder)
+        assert done.returncode == 1
+        assert done.stderr.startswith("prx: nothing.yaml: there is no such file\n")
+
+
+def test_a_case_that_is_not_recorded_is_named(desk):
+    desk.write("capabilities: {vision: false}\n")
+    named = ("--model", "words", "--case", "chat", "--case", "vision", "--to", "kept")
+    done = run(
+        "record",
+        "mine/mine.yaml",
+        "--config",
+        "c.toml",
+        "--url",
+        desk.url,
+        "--key-env",
+        "A_KEY",
+        *named,
+        cwd=desk.folder,
+        env={"A_KEY": "sk-right-0000"},
+    )
+    assert done.stdout.splitlines() == [
+        "mine/chat: recorded",
+        "mine/vision: not recorded: the file denies what this case needs",
+    ]
+
+
+def test_where_a_server_differs_it_is_said_what_to_write(desk):
+    desk.write("response: {finish_reasons: {length: stop}}\n")
+    asked = ("--live", "--case", "chat", "--case", "max_tokens")
+    assert "its file says so: deviations" in desk.conformance(*asked).stderr
+    desk.write("response: {finish_reasons: {length: stop}}\ndeviations: {max_tokens: [reply.content]}\n")
+    done = desk.conformance(*asked)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(("required", "outcome", "code"), [("", "unclaimed", 0), (", required: true", "failed", 1)])
 def test_a_server_that_takes_any_key(desk, required, outcome, code):
     with Emulator({}) as open_server:
@@ -136,7 +244,7 @@ def test_what_came_is_said(desk):
     ]
     said = "finish_reason: wanted length, came stop"
     done = desk.conformance("--cassettes", "kept", "--case", "max_tokens", "--junit", "out.xml")
-    assert f"  failed: max_tokens: {said}\n" in done.stdout
+    assert f"  failed: max_tokens (a limit on the answer holds): {said}\n" in done.stdout
     (failure,) = ET.parse(desk.folder / "out.xml").getroot().iter("failure")
     assert failure.get("message") == said
     assert failure.text.splitlines()[0] == said
@@ -177,9 +285,10 @@ def test_the_last_line_is_the_verdict(desk):
     )
     done = desk.conformance("--cassettes", "nothing", "--case", "chat")
     assert (done.returncode, done.stdout.splitlines()[-1]) == (1, "no verdict: 0 of 0 asked, 1 not asked")
+    assert done.stderr == "Nothing is recorded: --live asks the provider, --record keeps the answers as well.\n"
     desk.write("", "http://127.0.0.1:9/v1")
     done = desk.conformance("--live", "--case", "chat")
-    assert (done.returncode, done.stdout.splitlines()[-1]) == (1, "no verdict: 0 of 1 asked, 1 not reached")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (1, "no verdict: 0 of 1 asked, 1 ended in an error")
 
 
 def test_a_flag_that_is_rightly_false_is_skipped(desk):
@@ -262,7 +371,7 @@ def test_bad_input(desk):
     for arguments, words in (
         (("gorq",), "did you mean 'groq'?"),
         (("--case", "caht", "groq"), "did you mean 'chat'?"),
-        (("none.yaml",), "unknown provider 'none'"),
+        (("none.yaml",), "none.yaml: there is no such file"),
         (("groq", "--junit", "/nonexistent/x.xml", "--case", "chat"), "cannot be written"),
     ):
         done = run("conformance", *arguments, cwd=desk.folder)

@@ -21,7 +21,7 @@ from prx.client import Client
 from prx.conformance import cases
 from prx.emulator import server, shapes
 from prx.emulator.server import Emulator
-from prx.errors import AuthError, BadRequestError, Error, ProtocolError, RateLimitError, ServerError
+from prx.errors import AuthError, BadRequestError, ConfigError, Error, ProtocolError, RateLimitError, ServerError
 from prx.probe import Order, probe
 from prx.probe.doors import doors
 from prx.probe.draft import lay
@@ -280,14 +280,14 @@ def test_a_model_that_is_only_on_another_path(tmp_path, only):
 
 def test_where_a_dialect_is_at_home_it_is_asked_for_first():
     def first(url):
-        return doors(CATALOG, url)[0]
+        return doors(CATALOG, url)[0][:2]
 
     assert first("http://h") == ("openai-chat", "http://h/v1")
     assert first("http://h/v1beta") == ("gemini", "http://h/v1beta")
     assert first("http://h/x/v1/messages") == ("anthropic-messages", "http://h/x/v1")
     assert first("http://h/v1beta/models/m:generateContent?a=b") == ("gemini", "http://h/v1beta?a=b")
     assert {door.dialect for door in doors(CATALOG, "http://h")} == set(CATALOG.dialects()) - {"json-http"}
-    assert all(door.base_url.startswith("http://h/v1/x") for door in doors(CATALOG, "http://h/v1/x"))
+    assert all((door.base_url + door.endpoint).startswith("http://h/v1/x") for door in doors(CATALOG, "http://h/v1/x"))
 
 
 # ------------------------------------------------------------------ no is no only where it was said
@@ -402,6 +402,78 @@ def test_a_limit_that_is_ignored_under_one_name(tmp_path, meddle):
         assert made.failures() == {}
 
 
+# ------------------------------------------------------------------ what the server does otherwise than a case wants
+
+
+def test_a_limit_that_nobody_keeps(tmp_path, meddle):
+    meddle(lambda body: [body.pop(name, None) for name in ("max_tokens", "max_completion_tokens")] and None)
+    with Emulator() as emulator:
+        made = Made(tmp_path, emulator.url, "")
+        assert set(made.raw["deviations"]) == {"max_tokens", "stream_stop"}
+        assert made.failures() == {}
+    assert made.found["limit"].how.startswith("with a limit of 5 tokens, the answer ended with 'stop' after ")
+    assert not any(line.startswith("limit") for line in made.report.open)
+
+
+def test_one_call_at_a_time(tmp_path, meddle):
+    def before(body):
+        for message in body.get("messages", ()):
+            if isinstance(message["content"], str):
+                message["content"] = message["content"].replace(" and London", "")
+
+    meddle(before)
+    with Emulator() as emulator:
+        made = Made(tmp_path, emulator.url, "")
+        assert made.can["tools"] is True
+        assert set(made.raw["deviations"]) == {"tools", "stream_tools"}
+        assert made.failures() == {}
+    assert "length(tool_calls): wanted 2, came 1" in made.report.text
+
+
+def test_functions_are_called_although_that_is_forbidden(tmp_path, meddle):
+    meddle(lambda body: body.pop("tool_choice", None) and None)
+    with Emulator() as emulator:
+        made = Made(tmp_path, emulator.url, "")
+        assert "tool_none" in made.raw["deviations"]
+        assert made.failures() == {}
+
+
+def test_a_limit_and_the_tokens_together(tmp_path, monkeypatch, meddle):
+    """Two findings about one case leave both conditions out of it."""
+    usual = server._Handler._json
+
+    def uncounted(self, status, value):
+        usual(self, status, {name: part for name, part in value.items() if name != "usage"})
+
+    monkeypatch.setattr(server._Handler, "_json", uncounted)
+    meddle(lambda body: [body.pop(name, None) for name in ("max_tokens", "max_completion_tokens")] and None)
+    with Emulator() as emulator:
+        made = Made(tmp_path, emulator.url, "")
+        assert made.failures() == {}
+
+
+def test_an_unknown_model_is_an_error_of_the_servers_each_time(tmp_path, meddle):
+    meddle(lambda body: (500, {"detail": "oh no"}) if body["model"] != "words" else None)
+    with Emulator() as emulator:
+        made = Made(tmp_path, emulator.url, "", model="words")
+        assert made.raw["deviations"] == {"unknown_model": ["error.kind == 'server' && error.status == `500`"]}
+        assert made.failures() == {}
+
+
+def test_what_was_ignored_first_is_said_beside_the_error(tmp_path, meddle):
+    def before(body):
+        detail = [{"loc": ["body", "tool_choice"], "msg": "Input should be 'auto'"}]
+        choice = body.pop("tool_choice", None)
+        body.pop("tools", None)
+        return (422, {"detail": detail}) if choice else None
+
+    meddle(before)
+    with Emulator() as emulator:
+        made = Made(tmp_path, emulator.url, "")
+    assert made.found["tools"].how.endswith("; then 422: tool_choice: Input should be 'auto'")
+    assert made.found["tools"].how.startswith("says ")
+
+
 def test_a_stream_that_comes_as_one_body_is_none(tmp_path, meddle):
     meddle(lambda body: body.pop("stream", None) and None)
     with Emulator() as emulator:
@@ -452,6 +524,60 @@ def test_an_unknown_model_by_another_status(tmp_path, meddle):
         made = Made(tmp_path, emulator.url, "", model="words")
         assert made.raw["deviations"] == {"unknown_model": ["error.kind == 'bad_request' && error.status == `400`"]}
         assert made.failures() == {}
+
+
+# ------------------------------------------------------------------ other addresses, and names
+
+
+@pytest.mark.parametrize("refuses_model", [False, True])
+def test_an_address_that_is_the_endpoint_itself(tmp_path, monkeypatch, meddle, refuses_model):
+    usual = server._Handler.do_POST
+
+    def post(self):
+        is_there = self.path == "/gateway/talk/invocations"
+        self.path = "/v1/chat/completions" if is_there else "/v1/nothing"
+        usual(self)
+
+    def before(body):
+        if refuses_model and "model" in body:
+            return 400, {"detail": "The parameter 'model' is not permitted here"}
+        body["model"] = "words"
+        return None
+
+    monkeypatch.setattr(server._Handler, "do_POST", post)
+    meddle(before)
+    with Emulator() as emulator:
+        made = Made(tmp_path, emulator.url.removesuffix("/v1") + "/gateway/talk/invocations", "", model="words")
+        assert made.raw["endpoints"]["chat"] == "/invocations"
+        assert made.raw["base_url"].endswith("/gateway/talk")
+        assert made.raw.get("request") == ({"body": {"model": None}} if refuses_model else None)
+        assert made.failures() == {}
+
+
+def test_a_pattern_is_no_name_of_a_model(tmp_path, monkeypatch):
+    monkeypatch.setattr(server._Handler, "_names", lambda _self: ["words-*", "*", "words"])
+    with Emulator() as emulator:
+        assert Made(tmp_path, emulator.url, "").raw["models"] == {"default": "words"}
+    monkeypatch.setattr(server._Handler, "_names", lambda _self: ["words-*"])
+    told = []
+    with Emulator() as emulator:
+        Made(tmp_path, emulator.url, "", say=told.append)
+    assert "a pattern of models: --model NAME names one" in next(each for each in told if each.name == "dialect").how
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(404, "Provider 'default' not found"), (400, "no route"), (500, "Internal Server Error")]
+)
+def test_a_server_without_a_list_has_to_be_told_a_model(tmp_path, meddle, status, words):
+    meddle(lambda _body: (status, {"detail": words}))
+    with Emulator({"models": []}) as emulator, pytest.raises(ConfigError) as caught:
+        Made(tmp_path, emulator.url.removesuffix("/v1"), "")
+    assert words in caught.value.message
+    assert "POST /v1/chat/completions" in caught.value.message
+    assert (
+        caught.value.hint
+        == "It lists no models, so the name 'default' was tried. Name a model that it has: --model NAME."
+    )
 
 
 # ------------------------------------------------------------------ where there is nothing

@@ -198,7 +198,7 @@ def _streamed(client: Client, messages: list[dict[str, Any]], name: str, model: 
     with client.stream(messages, ModelRef(name, model), **_SMALL) as stream:
         count = sum(1 for delta in stream if delta.content or delta.reasoning)
     return (
-        f"{count} pieces{_with(stream.reply.fallbacks)}"
+        f"{count} piece{'s' * (count != 1)}{_with(stream.reply.fallbacks)}"
         if stream.reply.streamed
         else f"answered in one piece{_with(stream.reply.fallbacks)}"
     )

@@ -150,3 +150,11 @@ def _summary(whole: dict[str, Any]) -> None:
     if passed_by:
         click.echo("passed by " + ", ".join(f"{kind}: {count}" for kind, count in sorted(passed_by.items())))
     output.echo(whole["verdict"])
+    differs = any(row["outcome"] == "failed" and row["failures"] for row in whole["results"])
+    if whole["mode"] != "replay" and differs:
+        output.note(_DEVIATIONS)
+    if outcomes.get("unrecorded") and not whole["counts"]["asked"]:
+        output.note("Nothing is recorded: --live asks the provider, --record keeps the answers as well.")
+
+
+_DEVIATIONS = "Where a server is meant to answer otherwise, its file says so: deviations, with the case's name and what holds instead."

@@ -13,7 +13,6 @@ from prx.cli import options
 from prx.conformance import cases, run, suite
 from prx.errors import ConfigError
 from prx.spec.definition import Definition
-from prx.spec.files import SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -88,12 +87,17 @@ class Asked:
         )
 
     @cached_property
+    def _named(self) -> list[tuple[str, tuple[str, ...]]]:
+        """(name, folders that have it) of each provider that was named. Raises ConfigError."""
+        return [options.by_name(target, ()) for target in self.targets]
+
+    @cached_property
     def plan(self) -> suite.Plan:
         """The settings of the run. Raises ConfigError."""
         mode = self.mode or "replay"
         if mode == "record":
             run.check_recorder()
-        folders = [*(Path(name).parent for name in self.targets if _is_file(name)), *map(Path, self.folders)]
+        folders = [Path(folder) for _, found in self._named for folder in found] + [*map(Path, self.folders)]
         recordings = self.cassettes or suite.default_recordings(mode)
         return suite.Plan(mode, cases.named(self.only), folders, recordings, self.config, self.model, self.retries)
 
@@ -103,13 +107,9 @@ class Asked:
         plan = self.plan
         with options.client(self.config, [*map(str, plan.folders)]) as client:
             catalog = client.catalog
-        names = [Path(name).stem if _is_file(name) else name for name in self.targets] or _recorded(plan)
+        names = [name for name, _ in self._named] or _recorded(plan)
         found = [catalog.get(name) for name in names]
         return list({definition.id: definition for definition in found}.values())  # each once, by whatever names
-
-
-def _is_file(target: str) -> bool:
-    return target.endswith(SUFFIXES)
 
 
 def _recorded(plan: suite.Plan) -> list[str]:

@@ -49,30 +49,38 @@ def _found(text: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+def _complete_check(ctx: click.Context, param: click.Parameter, start: str) -> list[str]:
+    first = [] if ctx.params.get("names") or not "models".startswith(start) else ["models"]
+    return first + options.complete_provider(ctx, param, start)
+
+
 @click.command()
-@click.argument("what", required=False, type=click.Choice(["models"]))
+@click.argument("names", metavar="[models] [ID|FILE]...", nargs=-1, shell_complete=_complete_check)
 @click.option(
     "-p",
     "--provider",
     "only",
     multiple=True,
     shell_complete=options.complete_provider,
-    help="Only this provider: its name, or the path of its file.",
+    help="Only this provider; the same as ID or FILE.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @options.settings
 def doctor(
-    what: str | None, only: tuple[str, ...], as_json: bool, config: str | None, folders: tuple[str, ...]
+    names: tuple[str, ...], only: tuple[str, ...], as_json: bool, config: str | None, folders: tuple[str, ...]
 ) -> None:
-    """Check every configured provider: URL, key, models, and, without the argument `models`, short chats.
+    """Check providers, all configured ones or those that are named: URL, key, models, and short chats.
 
-    Each provider is called with its own key only. The chats cost a few tokens.
+    With `models` as the first argument, no chats. Each provider is called with its own key only. The chats cost a few
+    tokens.
     """
+    chat = names[:1] != ("models",)
+    only = (*only, *(names if chat else names[1:]))
     for name in only:
         _, folders = options.by_name(name, folders)
     only = tuple(options.by_name(name, ())[0] for name in only)
     with options.client(config, folders) as client:
-        rows = [checks.examine(client, name, chat=what is None) for name in only or checks.configured(client)]
+        rows = [checks.examine(client, name, chat=chat) for name in only or checks.configured(client)]
     if as_json:
         output.print_json([row.plain() for row in rows])
     else:

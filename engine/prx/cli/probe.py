@@ -116,7 +116,7 @@ def _ask_consent(url: str, key_env: str | None, requests: int, *, yes: bool) -> 
 
 def _say(finding: Finding) -> None:
     asked = f"  ({finding.asked})" if finding.asked else ""
-    output.note(f"{finding.name:16}{_SIGNS[finding.verdict]:5}{finding.how}{asked}")
+    output.note(f"{finding.name:15} {_SIGNS[finding.verdict]:5}{finding.how}{asked}")
 
 
 def _write(out: Path, text: str) -> None:

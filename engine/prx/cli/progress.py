@@ -12,6 +12,7 @@ import click
 
 from prx.cli import output
 from prx.conformance import transcript, verdict
+from prx.conformance.cases import load
 
 Row = Mapping[str, Any]
 _MARKS = {"passed": (".", "green"), "failed": ("F", "red"), "error": ("E", "red"), "limited": ("L", "yellow")}
@@ -60,12 +61,17 @@ def _dot(row: Row) -> str:
     return click.style(mark, fg=colour)
 
 
+def _titled(name: str) -> str:
+    """What a case is about, in brackets; "" for one that is not packaged."""
+    return next((f" ({case.title})" for case in load() if case.name == name), "")
+
+
 def _explain(row: Row, verbose: int) -> None:
     """Print why a case has not passed, and with -v its exchanges."""
     partly = row["outcome"] == "passed" and row["why"]
     told = partly or row["outcome"] in (verdict.BROKEN if verbose else verdict.COUNTED)
     if told:
-        output.echo(f"  {row['outcome']}: {row['case']}: {row['why']}")
+        output.echo(f"  {row['outcome']}: {row['case']}{_titled(row['case'])}: {row['why']}")
     elif verbose > 1:
         output.echo(f"  {row['outcome']}: {row['case']}")
     if verbose > 1 or (verbose and told):

@@ -25,7 +25,7 @@ _EMULATED_KEY = "sk-emulated-0000"
 
 
 @click.command()
-@click.argument("provider", metavar="ID", shell_complete=options.complete_provider)
+@click.argument("provider", metavar="ID|FILE", shell_complete=options.complete_provider)
 @click.option("--url", help="Base URL of the server; without it, the file's base_url (a live recording).")
 @click.option("--model", help="The model to call.")
 @click.option("--key-env", metavar="NAME", help="The environment variable with the key.")
@@ -49,6 +49,7 @@ def record(
     Only headers of an allow-list are written, and no keys; each file names what was recorded.
     """
     run.check_recorder()
+    provider, folders = options.by_name(provider, folders)
     catalog = options.session(config, folders).catalog
     definition = catalog.get(provider)
     spec = definition.spec()
@@ -70,6 +71,9 @@ def record(
     for result in results:
         outcome = "recorded" if result.evidence else "not recorded; an earlier recording is kept"
         output.echo(f"{spec.id}/{result.case}: {outcome}{result.why and ': ' + result.why}")
+    for case in wanted if only else ():
+        if case not in chosen:
+            output.echo(f"{spec.id}/{case.name}: not recorded: the file denies what this case needs")
     if any(result.outcome != "passed" for result in results):
         raise click.exceptions.Exit(1)
 

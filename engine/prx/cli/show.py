@@ -126,6 +126,8 @@ class _Printer:
             output.echo(f"{call.name}({call.arguments})")
         if reply.finish_reason in ("length", "content_filter"):
             output.note(f"(ended early: {reply.finish_reason})")
+        elif not (reply.content or reply.refusal or reply.tool_calls):
+            output.note(f"(the answer is empty: neither a text nor a call; {_ended(reply)})")
         if sys.stderr.isatty():
             output.note(_summary(reply))
 
@@ -133,7 +135,11 @@ class _Printer:
 def _summary(reply: Reply) -> str:
     tokens = f" · {reply.usage.total_tokens} tokens" if reply.usage and reply.usage.total_tokens is not None else ""
     fallbacks = f" · with {', '.join(reply.fallbacks)}" if reply.fallbacks else ""
-    return f"{reply.provider}/{reply.model}{tokens} · {reply.finish_reason or 'no finish reason'}{fallbacks}"
+    return f"{reply.provider}/{reply.model}{tokens} · {_ended(reply)}{fallbacks}"
+
+
+def _ended(reply: Reply) -> str:
+    return reply.finish_reason or "no finish reason"
 
 
 def as_json(

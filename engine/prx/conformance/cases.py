@@ -38,7 +38,7 @@ class Case:
     call    arguments of the method
     hold    JMESPath expressions over {reply, error, deltas, models, model}; all must be true
     needs   capabilities without which the case is skipped
-    proves  whether the case can pass only if the provider has these capabilities
+    proves  those of `needs` without which the case cannot pass
     """
 
     name: str
@@ -50,7 +50,7 @@ class Case:
     model: str = ""
     key: str = "right"
     call: Mapping[str, Any] = field(default_factory=dict)
-    proves: bool = True
+    proves: tuple[str, ...] = ()
 
     def fits(self, spec: Spec) -> bool:
         """Whether the provider, by its file, has the capabilities that the case needs, and takes a key if it needs one."""
@@ -88,9 +88,9 @@ def _case(path: Path) -> Case:
     call = dict(raw.get("call", {}))
     if isinstance(call.get("messages"), dict):
         call["messages"] = call["messages"]["repeat"] * call["messages"]["times"]
-    return Case(
-        name=path.stem, **{**raw, "call": call, "hold": tuple(raw["hold"]), "needs": tuple(raw.get("needs", ()))}
-    )
+    needs = tuple(raw.get("needs", ()))
+    lists = {"hold": tuple(raw["hold"]), "needs": needs, "proves": tuple(raw.get("proves", needs))}
+    return Case(name=path.stem, **{**raw, "call": call, **lists})
 
 
 def lint(path: Path) -> list[str]:
@@ -163,17 +163,19 @@ def difference(condition: str, view: Mapping[str, Any], masked: Callable[[str], 
     text.
     """
     compared = _COMPARED.fullmatch(condition)
-    if compared and (found := _value(compared["path"], view, masked)) is not None:
+    if compared:
+        found = _value(compared["path"], view, masked) or "nothing"
         sign = "" if compared["sign"] == "==" else f"{compared['sign']} "
         wanted = sign + (compared["wanted"] or compared["number"] or "")
-        return Difference(condition, compared["path"].removeprefix("reply."), wanted, found)
+        return Difference(condition, compared["path"].replace("reply.", ""), wanted, found)
     paths = list(dict.fromkeys(path.rstrip(".") for path in _PATH.findall(condition)))
     found = "; ".join(f"{path} is {_value(path, view, masked) or 'not there'}" for path in paths)
     return Difference(condition, "", condition, found)
 
 
+# One comparison with a constant; the left side may be any expression without a comparison, `||` or `&&` of its own.
 _COMPARED = re.compile(
-    r"(?P<path>[a-z_]+(?:\.[a-z_]+|\[\d+\])*) (?P<sign>==|!=|[<>]=?) (?:'(?P<wanted>[^']*)'|`(?P<number>[^`]*)`)"
+    r"(?P<path>[a-z_](?:[^|&!<>='`]|'[^']*')*) (?P<sign>==|!=|[<>]=?) (?:'(?P<wanted>[^']*)'|`(?P<number>[^`]*)`)"
 )
 _PATH = re.compile(r"\b(?:reply|error|models|model)\b(?:\.[a-z_]+|\[\d+\])*")
 _LONGEST = 60  # characters of a value that are shown

@@ -38,6 +38,7 @@ class Evidence:
     base_url  of the recorded requests
     model     the model that was called
     digest    of the exchanges; a recording with another one was edited, and is refused
+    passed    whether the case passed when it was recorded; such a recording shows that the provider can do it
     """
 
     kind: Kind
@@ -46,6 +47,7 @@ class Evidence:
     base_url: str
     model: str
     digest: str = ""
+    passed: bool = True
 
 
 def digest_of(interactions: Any) -> str:
@@ -86,7 +88,9 @@ def _data(path: Path, limit: int) -> bytes:
 def _evidence(value: Any) -> Evidence:
     """The evidence of a recording's value. Raises ValueError, KeyError or TypeError."""
     evidence = Evidence(**value["evidence"])
-    if evidence.kind not in KINDS or not all(isinstance(text, str) for text in asdict(evidence).values()):
+    texts = [value for name, value in asdict(evidence).items() if name != "passed"]
+    sound = all(isinstance(text, str) for text in texts) and isinstance(evidence.passed, bool)
+    if evidence.kind not in KINDS or not sound:
         raise ValueError(f"its kind of evidence is unknown; known are: {', '.join(KINDS)}")
     return evidence
 
@@ -145,7 +149,7 @@ def known(spec: Spec, cases: Iterable[Case], recordings: Path) -> dict[str, Know
             found.setdefault(rule, []).append(Known(value, row.kind, row.source, row.date, row.says, row.read))
     for case in cases:
         path = recordings / f"{case.name}.yaml"
-        if case.needs and path.is_file() and (evidence := glance(path)):
+        if case.needs and path.is_file() and (evidence := glance(path)) and evidence.passed:
             for name in _shown(case, spec):
                 value = spec.capabilities.get(name, True)
                 found.setdefault(name, []).append(Known(value, evidence.kind, evidence.what, evidence.date))
@@ -159,7 +163,7 @@ def _shown(case: Case, spec: Spec) -> Iterable[str]:
     denied = [name for name in case.needs if not spec.can(name)]
     if not denied:
         return case.needs
-    return denied if len(denied) == 1 and case.proves else ()
+    return denied if len(denied) == 1 and denied[0] in case.proves else ()
 
 
 def kinds(spec: Spec, recordings: Path) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,20 +18,26 @@ from prx.secret import Secret
 
 
 class Serializer:
-    """Writes vcrpy's cassette in the readable format. It cannot read one: playback does not go through vcrpy."""
+    """Writes vcrpy's cassette in the readable format. It cannot read one: playback does not go through vcrpy.
 
-    def __init__(self, evidence: Evidence) -> None:
+    evidence: is called when the recording is written, since only then it is known whether the case has passed
+    """
+
+    def __init__(self, evidence: Callable[[], Evidence]) -> None:
         self.evidence = evidence
 
     def serialize(self, recorded: Mapping[str, Any]) -> str:
         interactions = [_readable(row["request"], row["response"]) for row in recorded["interactions"]]
         plain = json.loads(json.dumps(interactions))  # as it will be read back: no tuples, no numbers as keys
-        value = {"evidence": {**asdict(self.evidence), "digest": digest_of(plain)}, "interactions": interactions}
+        evidence = {**asdict(self.evidence()), "digest": digest_of(plain)}
+        if evidence["passed"]:  # said only where it is not so
+            del evidence["passed"]
+        value = {"evidence": evidence, "interactions": interactions}
         text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
         return text
 
 
-def recorder(secrets: Iterable[Secret], *, real: str, shown: str, evidence: Evidence) -> Any:
+def recorder(secrets: Iterable[Secret], *, real: str, shown: str, evidence: Callable[[], Evidence]) -> Any:
     """A vcr.VCR that writes the readable format.
 
     secrets      are masked wherever they occur

@@ -98,9 +98,12 @@ def record(case: Case, asked: Asked, path: Path) -> Result:
     client = asked.client(case.key == "wrong")
     secrets = client.accounts.get(asked.provider).target.secrets
     model = Mask(secrets).text(asked.evidence.model)  # it may come from the server's list, where a key may occur
-    recorder = _recorder()(
-        secrets, real=asked.real, shown=asked.evidence.base_url, evidence=replace(asked.evidence, model=model)
-    )
+    failures: list[str] = []
+
+    def evidence() -> Evidence:
+        return replace(asked.evidence, model=model, passed=not failures)
+
+    recorder = _recorder()(secrets, real=asked.real, shown=asked.evidence.base_url, evidence=evidence)
     fresh = path.with_suffix(".new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -109,6 +112,7 @@ def record(case: Case, asked: Asked, path: Path) -> Result:
         raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
     with client, recorder.use_cassette(str(fresh), record_mode="all"):
         spec, seen = _played(case, client, asked.provider, asked.evidence.model)
+        failures += cases.failures(case, spec, seen)
     if not fresh.exists():
         return _unanswered(asked, case, "nothing was recorded", seen, started)
     fresh.replace(path)
@@ -128,7 +132,7 @@ def live(case: Case, asked: Asked) -> Result:
         spec, seen = _played(case, client, asked.provider, asked.evidence.model, asked.retries)
     exchanges = json.loads(json.dumps(listener.rows))
     if not exchanges:
-        return _unanswered(asked, case, "nothing was answered", seen, started)
+        return _unanswered(asked, case, "no complete answer", seen, started)
     evidence = replace(asked.evidence, model=mask.text(asked.evidence.model), digest=digest_of(exchanges))
     return _judged(case, spec, asked.provider, seen, evidence, exchanges, started, mask)
 

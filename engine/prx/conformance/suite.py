@@ -20,7 +20,7 @@ from prx.calls import closed_early
 from prx.client import Client
 from prx.conformance import cases, run
 from prx.conformance.cases import Case
-from prx.conformance.evidence import Evidence
+from prx.conformance.evidence import Evidence, glance
 from prx.conformance.limiter import Limiters
 from prx.conformance.run import Asked, Result
 from prx.errors import Error
@@ -94,39 +94,53 @@ class Runner:
             client.close()
 
     def _result(self, case: Case) -> Result:
-        plan, spec = self.plan, self.spec
-        denied = [name for name in case.needs if not spec.can(name)]
-        if case.key == "wrong" and spec.auth.style == "none":
+        plan = self.plan
+        if case.key == "wrong" and self.spec.auth.style == "none":
             return Result(self.provider, case.name, "skipped", "the provider takes no key")
-        path = plan.recordings / spec.id / f"{case.name}.yaml"
+        path = plan.recordings / self.spec.id / f"{case.name}.yaml"
+        spec = self._spec_of_model(path)
+        denied = [name for name in case.needs if not spec.can(name)]
         if plan.mode == "replay" and not path.is_file():
             why = f"capabilities.{denied[0]}: false" if denied else "nothing was recorded"
             return Result(self.provider, case.name, "skipped" if denied else "unrecorded", why)
         if denied:
             return self._denied(case, path, denied)
         if plan.mode == "replay":
-            return run.replay(case, self.provider, path, list(plan.folders))
-        result = self._call(case, self._asked_once(), path)
+            result = run.replay(case, self.provider, path, list(plan.folders))
+        else:
+            result = self._call(case, self._asked_once(), path)
         unclaimed = _unclaimed(spec, case)
-        if result.outcome == "failed" and unclaimed:
+        if unclaimed and _shows_nothing_claimed(result, replayed=plan.mode == "replay"):
             return replace(result, outcome="unclaimed", why=f"the file does not say {unclaimed}: true; {result.why}")
         return result
+
+    def _spec_of_model(self, path: Path) -> Spec:
+        """The spec for the model that is called, or that was recorded: the file's overrides may deny more of one model."""
+        if self.plan.mode != "replay":
+            asked = self._asked_once()
+            return asked.client(False).accounts.get(self.provider).definition.spec(asked.evidence.model)
+        evidence = glance(path) if path.is_file() else None
+        if evidence is None or not evidence.model:
+            return self.spec
+        with run.connect(self.provider, evidence.base_url, run.PLAYED_KEY, list(self.plan.folders))(False) as client:
+            return client.accounts.get(self.provider).definition.spec(evidence.model)
 
     def _denied(self, case: Case, path: Path, denied: list[str]) -> Result:
         """Run a case whose capability the file denies, on a copy of the file with the capability set to true."""
         with tempfile.TemporaryDirectory(prefix="prx-") as folder:
             flags = ", ".join(f"{name}: true" for name in denied)
-            Path(folder, f"{self.provider}.yaml").write_text(
-                f"spec: 1\nid: {self.provider}\nextends: {self.provider}\ncapabilities: {{{flags}}}\n", encoding="utf-8"
-            )
+            text = f"spec: 1\nid: {self.provider}\nextends: {self.provider}\ncapabilities: {{{flags}}}\n"
+            of_models = f"overrides: [{{model: '*', capabilities: {{{flags}}}}}]\n"  # stronger than the file's own
+            Path(folder, f"{self.provider}.yaml").write_text(text + of_models, encoding="utf-8")
             folders = [Path(folder), *self.plan.folders]  # the first is the strongest
             if self.plan.mode == "replay":
                 result = run.replay(case, self.provider, path, folders)
             else:
                 asked = self._asked_once()
                 result = self._call(case, replace(asked, client=self._client_maker(asked.real, folders)), path)
-        if result.outcome == "passed" and case.proves:
-            why = f"the file says capabilities.{denied[0]}: false, but the case passes"
+        proved = [name for name in denied if name in case.proves]
+        if result.outcome == "passed" and proved:
+            why = f"the file says capabilities.{proved[0]}: false, but the case passes"
             return replace(result, outcome="failed", why=why)
         verdict = "which this case does not test" if result.outcome == "passed" else "which is right"
         why = f"capabilities.{denied[0]}: false, {verdict}"
@@ -173,6 +187,15 @@ class Runner:
             if self._closed:
                 raise closed_early()
         return client
+
+
+def _shows_nothing_claimed(result: Result, *, replayed: bool) -> bool:
+    """Whether a case that the file does not claim has simply not passed: the server answered, if only with an error of its
+    own. A recording that passed when it was made is a claim: if it fails now, that is a fault.
+    """
+    answered = result.outcome == "error" and ((result.seen.get("error") or {}).get("status") or 0) > 0
+    was_right = replayed and result.evidence is not None and result.evidence.passed
+    return (result.outcome == "failed" or answered) and not was_right
 
 
 def _unclaimed(spec: Spec, case: Case) -> str:

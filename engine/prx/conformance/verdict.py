@@ -13,7 +13,7 @@ ASKED = ("passed", "failed", "error", "limited")
 COUNTED = ("failed", "error", "limited")
 BROKEN = ("failed", "error", "limited", "unclaimed")
 _NOT_ASKED = ("skipped", "unrecorded", "unasked")
-_TROUBLES = {"failed": "failed", "error": "not reached", "limited": "held back by the provider"}
+_TROUBLES = {"failed": "failed", "error": "ended in an error", "limited": "held back by the provider"}
 
 
 def succeeded(rows: Iterable[Mapping[str, Any]]) -> bool:

@@ -114,12 +114,16 @@ def _first(search: Search, draft: Draft, asked: str, model: str, order: Order) -
         "extends": draft.raw["extends"],
         "base_url": draft.base_url,
         "auth": draft.auth,
+        **({"endpoints": draft.raw["endpoints"]} if "endpoints" in draft.raw else {}),
         "models": {"default": model},
         "source": [f"asked by prx probe, {order.date}"],
     }
     how = "a chat was answered" + (f", {search.refused}" if search.refused else "")
     finding = Finding("dialect", "yes", how, asked, overlay=overlay)
-    order.say(replace(finding, how=f"{draft.raw['extends']} at {draft.base_url}, {how}; the model is {told(model)}"))
+    pattern = ", which is a pattern of models: --model NAME names one" if "*" in model else ""
+    order.say(
+        replace(finding, how=f"{draft.raw['extends']} at {draft.base_url}, {how}; the model is {told(model)}{pattern}")
+    )
     return finding
 
 

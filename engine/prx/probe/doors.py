@@ -47,10 +47,11 @@ Sense = Literal["answered", "key_refused", "busy", "understood", "unknown_model"
 
 
 class Door(NamedTuple):
-    """A dialect, and a base URL where a server may have it."""
+    """A dialect, and a base URL where a server may have it. endpoint: the path of a chat, "" for the dialect's own."""
 
     dialect: str
     base_url: str
+    endpoint: str = ""
 
 
 @dataclass
@@ -75,7 +76,8 @@ class Found:
 
 def doors(catalog: Loader, url: str) -> list[Door]:
     """Every dialect at every path worth trying, the most likely first: where the URL ends in an endpoint of a dialect, that
-    dialect; then the URL as it is; then the usual paths, those of all dialects in turn.
+    dialect; then the URL as it is, with the dialect's endpoints below it and as an endpoint itself; then the usual paths,
+    those of all dialects in turn.
     """
     own_paths = _usual_paths(catalog)
     tried_paths = {
@@ -83,17 +85,24 @@ def doors(catalog: Loader, url: str) -> list[Door]:
     }
     parts = urlsplit(url)
     given = parts.path.rstrip("/")
-    rows = [(dialect, base) for dialect in tried_paths for base in _before_endpoint(catalog, dialect, given)]
+    before = [(dialect, base, "") for dialect in tried_paths for base in _before_endpoint(catalog, dialect, given)]
+    rows = list(before)
     if rows:
-        _, given = rows[0]
+        _, given, _ = rows[0]
     by_ending = sorted(
         own_paths, key=lambda dialect: not any(path and given.endswith(path) for path in own_paths[dialect])
     )
-    rows += [(dialect, given) for dialect in by_ending] if given else []
+    rows += [(dialect, given, "") for dialect in by_ending] if given else []
+    parent, slash, last = given.rpartition("/")
+    if parent and not before:  # a path of one step is rather the API's than an endpoint's
+        rows += [(dialect, parent, slash + last) for dialect in by_ending]
     for rank in range(max(map(len, tried_paths.values()), default=0)):
         ranked = ((dialect, paths) for dialect, paths in tried_paths.items() if rank < len(paths))
-        rows += [(dialect, stem + paths[rank]) for dialect, paths in ranked for stem in _stems(given, paths)]
-    found = [Door(dialect, urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))) for dialect, path in rows]
+        rows += [(dialect, stem + paths[rank], "") for dialect, paths in ranked for stem in _stems(given, paths)]
+    found = [
+        Door(dialect, urlunsplit((parts.scheme, parts.netloc, path, parts.query, "")), end)
+        for dialect, path, end in rows
+    ]
     return list(dict.fromkeys(found))
 
 
@@ -151,11 +160,17 @@ def sense(answer: Answer) -> Sense:
     if error is None:
         return "answered"
     text = re.sub(r"\S*/\S*", "", error.message).lower()  # without paths, in which the word "model" may occur as well
-    if error.kind == "not_found" and "model" in text:
+    if error.kind == "not_found" and ("model" in text or _names_model(error)):
         return "unknown_model"
     if error.kind == "not_found" or error.status in (405, 410, 501):
         return "absent"
     return _SENSES.get(error.kind, "understood")
+
+
+def _names_model(error: Error) -> bool:
+    """Whether an error has the name of the model that was called in it, in quotes."""
+    name = (error.view.get("call") or {}).get("model")
+    return bool(name) and any(f"{mark}{name}{mark}" in error.message for mark in "'\"`")
 
 
 @dataclass
@@ -188,7 +203,8 @@ class Search:
         raise self._failure()
 
     def _try(self, door: Door) -> Found | None:
-        draft = Draft.of(self.name, door.dialect, door.base_url, self.auth or self._own_style(door.dialect))
+        auth = self.auth or self._own_style(door.dialect)
+        draft = Draft.of(self.name, door.dialect, door.base_url, auth, door.endpoint)
         draft, names = self._list(draft)
         for model in self._models(names):
             self.line.model = model
@@ -222,7 +238,8 @@ class Search:
         listed = names.names if names else ()
         listed = listed or next((answer.names for answer in self.lists.values() if answer.names), ())
         chats = [name for name in listed if not _NO_CHAT.search(name)]
-        chats.sort(key=lambda name: not _CHEAP.search(name))
+        # A gateway may list the patterns of its routes beside models, or in their place.
+        chats.sort(key=lambda name: ("*" in name, not _CHEAP.search(name)))
         return chats[:_MODELS] or [NO_MODEL]
 
     def _ask_with_any_style(self, draft: Draft, ask: Ask) -> tuple[Draft, Answer]:
@@ -314,5 +331,7 @@ def _explained(kind: str, answer: Answer, search: Search) -> Error:
     if kind == "key_refused" and not search.line.key:
         kind = "no_key"
     sentence, hint = _REASONS[kind]
+    if kind in ("understood", "unknown_model") and search.line.model == NO_MODEL and not search.wanted:
+        hint = f"It lists no models, so the name {NO_MODEL!r} was tried. {_NAME_ONE}"
     cls = ConfigError if kind in ("understood", "unknown_model") else type(answer.error)
     return cls(f"{sentence} ({request}: {reason})", hint=hint)

@@ -16,8 +16,10 @@ class Draft:
     raw: Mapping[str, Any]
 
     @staticmethod
-    def of(name: str, dialect: str, base_url: str, auth: Mapping[str, Any]) -> Draft:
-        return Draft(name, base_url, {"spec": 1, "id": name, "extends": dialect, "auth": dict(auth)})
+    def of(name: str, dialect: str, base_url: str, auth: Mapping[str, Any], endpoint: str = "") -> Draft:
+        """A new draft. endpoint: the path of a chat below the base URL, "" for the dialect's own."""
+        paths = {"endpoints": {"chat": endpoint}} if endpoint else {}
+        return Draft(name, base_url, {"spec": 1, "id": name, "extends": dialect, "auth": dict(auth), **paths})
 
     @property
     def auth(self) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from prx.chat import plain
 from prx.conformance import cases
+from prx.errors import Error
 from prx.probe.doors import HELLO, Found, sense
 from prx.probe.findings import Finding, Judged, refuses, said
 from prx.probe.line import Answer, Ask, Line, SpentError
@@ -80,7 +81,31 @@ class Interview:
             return [Finding(question.name, "open", f"not asked, since it requires {' and '.join(missing)}")]
         remedies: list[Finding] = []
         verdict = self._verdict(question, self._answers(question, remedies))
-        return [*remedies, verdict]
+        return [*remedies, *self._compared(question, verdict)]
+
+    def _compared(self, question: Question, verdict: Finding) -> list[Finding]:
+        """The verdict, and where the conformance case that asks the same would fail on this answer, a deviation for the file."""
+        answer = self.answers.get(question.name) or self.answers.get(question.reads)
+        is_shown = verdict.verdict == "yes"
+        is_settled = (
+            question.settles and verdict.verdict == "open" and answer is not None and answer.asked == verdict.asked
+        )
+        if not question.case or answer is None or not (is_shown or is_settled):
+            return [verdict]
+        (case,) = cases.named([question.case])
+        view = case_view(answer, self.line.model)
+        usage = answer.reply.usage if answer.reply else None
+        # Where the server counts no tokens, the question about that says so for all cases, see write.uncounted.
+        hold = [row for row in case.hold if "usage" not in row or "||" in row or (usage and usage.total_tokens)]
+        failing = [condition for condition in cases.failures(case, self.spec, view) if condition in hold]
+        if not failing:
+            return [verdict]
+        kept = [condition for condition in hold if condition not in failing] or [_condition(answer)]
+        overlay = {"deviations": {case.name: kept}}
+        if is_settled:
+            return [replace(verdict, verdict="no", overlay=overlay)]
+        how = "; ".join(str(cases.difference(condition, view, self.line.mask.text)) for condition in failing)
+        return [verdict, Finding("deviation", "no", f"{case.name}: {how}", answer.asked, overlay=overlay)]
 
     def _known(self, name: str) -> bool:
         return any(finding.name == name and finding.verdict == "yes" for finding in self.findings)
@@ -121,7 +146,7 @@ class Interview:
         for answer in answers:
             judged = self._judged(question, answer)
             if isinstance(judged, Finding):
-                return judged
+                return replace(judged, how="; then ".join([*ignored, judged.how]))
             if judged.verdict == "ignored":
                 ignored.append(judged.how)
             if judged.verdict == "yes":
@@ -199,11 +224,18 @@ class Interview:
         label, error = name.replace("_", " "), answer.error
         case = next(case for case in cases.load() if case.name == name)
         how = f"{error.kind}, {said(error)}" if error else "answered without an error"
-        if error is not None and error.kind not in _PERMANENT:
+        if error is not None and error.kind not in _PERMANENT and not self._is_repeated(ask, error):
             return [Finding(label, "open", how, answer.asked)]
         if not cases.failures(case, self.spec, case_view(answer, self.line.model)):
             return [Finding(label, "yes", how, answer.asked)]
         return [Finding(label, "no", how, answer.asked, overlay={"deviations": {name: [_condition(answer)]}})]
+
+    def _is_repeated(self, ask: Ask, error: Error) -> bool:
+        """Whether the same request gets the same error of the server's once more: then it is no trouble of a moment."""
+        if error.kind != "server":
+            return False
+        again = self.line.ask(self.draft, ask).error
+        return again is not None and (again.kind, again.status) == (error.kind, error.status)
 
 
 def _of_error(name: str, answer: Answer, capability: str, *, refused: bool) -> Finding:

@@ -57,6 +57,8 @@ class Question:
     reads       name of an earlier question whose answer may already show it
     needs       names of questions that must have been answered with yes
     helps       an overlay of the file to try if all requests were ignored
+    case        name of the conformance case that asks the same
+    settles     whether an answer that does not show the feature shows that the server does otherwise
     """
 
     name: str
@@ -67,6 +69,8 @@ class Question:
     reads: str = ""
     needs: tuple[str, ...] = ()
     helps: Mapping[str, Any] = field(default_factory=dict)
+    case: str = ""
+    settles: bool = False
 
 
 # ------------------------------------------------------------------ what answers mean
@@ -76,8 +80,10 @@ def _limited(answer: Answer) -> Judged:
     reply = _reply(answer)
     if reply.finish_reason == "length":
         return Judged("yes", "a story of 5 tokens was cut there")
-    long = reply.usage is not None and (reply.usage.completion_tokens or 0) > _SLACK
-    return Judged("ignored" if long else "open", f"a story of 5 tokens ended with {reply.finish_reason!r}")
+    count = (reply.usage.completion_tokens if reply.usage else None) or 0
+    length = f" after {count} tokens" if count else ""
+    how = f"with a limit of 5 tokens, the answer ended with {reply.finish_reason!r}{length}"
+    return Judged("ignored" if count > _SLACK else "open", how)
 
 
 def _pieces(answer: Answer) -> Judged:
@@ -115,9 +121,19 @@ def _called_in_pieces(answer: Answer) -> Judged:
     found = _called(answer)
     pieces = sum(len(delta.tool_calls) for delta in answer.deltas)
     return (
-        Judged("yes", f"{found.how}, in {pieces} pieces")
+        Judged("yes", f"{found.how}, in {pieces} piece{'s' * (pieces != 1)}")
         if found.verdict == "yes"
         else Judged("open", f"no call: {_text(answer)}")
+    )
+
+
+def _not_called(answer: Answer) -> Judged:
+    found = _called(answer)
+    called = bool(_reply(answer).tool_calls)
+    return (
+        Judged("open", f"{found.how}, though it was forbidden")
+        if called
+        else Judged("yes", f"no call: {_text(answer)}")
     )
 
 
@@ -187,6 +203,7 @@ _CALLING: dict[str, Any] = {
     "max_tokens": LIMIT,
     "tools": [_WEATHER],
 }
+_CUT: dict[str, Any] = {**HELLO, "messages": "Tell me a long story.", "max_tokens": 5}
 _SUM: dict[str, Any] = {"messages": "What is 2+2?", "max_tokens": THINKING, "reasoning_effort": "low"}
 _FORMAT = {"type": "json_schema", "json_schema": {"name": "person", "strict": True, "schema": _PERSON}}
 _SHAPED = Ask(
@@ -203,27 +220,29 @@ _TOOL_WORDS = ("tool", "function")
 QUESTIONS = (
     Question("usage", "", (Ask(HELLO),), (), _counted, reads="chat"),
     Question(
-        "limit", "", (Ask({**HELLO, "messages": "Tell me a long story.", "max_tokens": 5}, holds="max_tokens 5"),), ("max_tokens",), _limited,
-        helps={"request": {"parameters": {"max_tokens": {"rename": "max_completion_tokens"}}}},
+        "limit", "", (Ask(_CUT, holds="max_tokens 5"),), ("max_tokens",), _limited,
+        helps={"request": {"parameters": {"max_tokens": {"rename": "max_completion_tokens"}}}}, case="max_tokens", settles=True,
     ),
-    Question("stream", "stream", (Ask(HELLO, "stream"),) * 2, ("stream",), _pieces),
+    Question("stream", "stream", (Ask(HELLO, "stream"),) * 2, ("stream",), _pieces, case="stream"),
+    Question("stream limit", "", (Ask(_CUT, "stream", holds="max_tokens 5"),), ("max_tokens",), _limited, needs=("stream",), case="stream_stop", settles=True),
     Question("stream usage", "", (Ask(HELLO, "stream"),), (), _counted, reads="stream", needs=("stream",)),
-    Question("tools", "tools", (Ask(_CALLING), Ask({**_CALLING, "tool_choice": "required"})), _TOOL_WORDS, _called),
+    Question("tools", "tools", (Ask(_CALLING), Ask({**_CALLING, "tool_choice": "required"})), _TOOL_WORDS, _called, case="tools"),
     Question(
         "parallel tools", "parallel_tools", (Ask({**_CALLING, "parallel_tool_calls": True}),), ("parallel",), _called_twice,
         reads="tools", needs=("tools",),
     ),
-    Question("stream tools", "", (Ask(_CALLING, "stream"),), _TOOL_WORDS, _called_in_pieces, needs=("tools", "stream")),
+    Question("stream tools", "", (Ask(_CALLING, "stream"),), _TOOL_WORDS, _called_in_pieces, needs=("tools", "stream"), case="stream_tools"),
     Question(
         "tool choice", "tool_choice",
         (Ask({**_CALLING, "messages": "Say hello.", "tool_choice": "required"}), Ask({**_CALLING, "messages": "Say hello.", "tool_choice": _NAMED})),
         ("tool_choice", "tool choice", "required", "forced"), _called, needs=("tools",),
     ),
+    Question("forbidden tools", "", (Ask({**_CALLING, "tool_choice": "none"}),), ("tool_choice",), _not_called, needs=("tools",), case="tool_none", settles=True),
     Question("json schema", "json_schema", (_SHAPED, _SHAPED), ("response_format", "json_schema", "schema", "json"), _fits),
-    Question("system", "", (Ask({**HELLO, "messages": _SYSTEM}, holds="a system message"),), ("system",), _answered),
+    Question("system", "", (Ask({**HELLO, "messages": _SYSTEM}, holds="a system message"),), ("system",), _answered, case="system"),
     Question(
         "vision", "vision", (Ask({**HELLO, "messages": [{"role": "user", "content": _SHOWN}]}, holds="a picture"),),
         ("image", "vision", "picture", "multimodal", "multi-modal"), _saw,
     ),
-    Question("reasoning", "reasoning", (Ask(_SUM),), ("reasoning", "effort", "think"), _thought),
+    Question("reasoning", "reasoning", (Ask(_SUM),), ("reasoning", "effort", "think"), _thought, case="reasoning"),
 )  # fmt: skip

@@ -71,3 +71,5 @@ def remedies(line: Line, draft: Draft, error: Error) -> Iterator[Overlay]:
         for name, overlay in _OVERLAYS:
             if (call.get(name) or name in call.get("params", {})) and name in text_of(error):
                 yield overlay
+        if "model" in error.view.get("refused", ()):  # where the path names the model already
+            yield {"request": {"body": {"model": None}}}

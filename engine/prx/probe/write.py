@@ -64,11 +64,15 @@ def open_questions(findings: list[Finding]) -> list[str]:
 def uncounted(findings: list[Finding]) -> list[Finding]:
     """Findings with deviations for the conformance cases that check usage, where the server reports none."""
     without_usage = {each.name: each for each in findings if each.verdict == "no" and each.name in _COUNTS}
+    deviating: dict[str, list[str]] = {}
+    for each in findings:
+        deviating |= each.overlay.get("deviations", {})
     rows = []
     for name, finding in without_usage.items():
         for case in (case for case in cases.load() if case.ask == _COUNTS[name]):
-            kept = [condition for condition in case.hold if "usage" not in condition or "||" in condition]
-            if len(kept) < len(case.hold):
+            hold = deviating.get(case.name, case.hold)
+            kept = [condition for condition in hold if "usage" not in condition or "||" in condition]
+            if len(kept) < len(hold):
                 overlay = {"deviations": {case.name: kept or ["!(reply.usage.total_tokens > `0`)"]}}
                 rows.append(Finding(name, "no", finding.how, finding.asked, overlay=overlay))
     return rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import ssl
-from http.client import BadStatusLine, HTTPException, RemoteDisconnected, UnknownProtocol
+from http.client import BadStatusLine, HTTPException, IncompleteRead, RemoteDisconnected, UnknownProtocol
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
@@ -77,9 +77,15 @@ def _unsendable(error: ValueError, place: str, phase: Phase) -> Error:
     return ConfigError(f"{place}: the request cannot be sent: {type(error).__name__}")
 
 
+_MAY_BE_TOLD = (
+    "Some servers tell what is wrong only where no stream was asked for: --no-stream, or chat() in place of stream()."
+)
+
+
 def _broken(error: Exception, place: str, phase: Phase) -> Error:
     if phase == "idle":  # the head had come, so that the answer has begun and is not complete
-        return TruncatedError(f"{place}: the connection broke inside the answer: {_reason(error)}")
+        why = "" if isinstance(error, IncompleteRead) else f": {_reason(error)}"
+        return TruncatedError(f"{place}: the connection ended inside the answer{why}", hint=_MAY_BE_TOLD)
     return _tls(error, place) if isinstance(error, UrllibSSLError | ssl.SSLError) else _connection(error, place)
 
 
