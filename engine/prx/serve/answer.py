@@ -29,6 +29,7 @@ _TRACE = ("traceparent", "tracestate")
 _TYPES = {"sse": "text/event-stream; charset=utf-8", "ndjson": "application/x-ndjson", "json_array": "application/json"}
 _STREAM = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
 _OWN_TOOLS = ("function", "custom")
+_SHOWN = 100  # letters of a model's name
 
 
 class Answer:
@@ -36,13 +37,13 @@ class Answer:
 
     def __init__(self, app: Service, request: Request, found: Found, body: dict[str, Any]) -> None:
         self._app, self._request, self._found, self._body = app, request, found, body
-        self._began = self._last_sent = time.monotonic()
+        self.began = self._last_sent = time.monotonic()
         self._asked = Accepted("", [], [])
         self._dropped: list[str] = []
         self._relay: Relay | None = None
         self._writer: Writer | None = None
         self._first: float | None = None  # when the first output went out
-        self.model = ""
+        self.model = self._caller = ""
 
     @property
     def face(self) -> Face:
@@ -51,6 +52,15 @@ class Answer:
     @staticmethod
     def error_body(face: Face, facts: Mapping[str, Any], request_id: str) -> Any:
         return Weaver(face, {}, Identity(request_id, "")).error_body(facts)
+
+    def told(self) -> dict[str, Any]:
+        """What those who look at the service see of a call: nothing of what is said in it."""
+        provider = self._relay.so_far().provider if self._relay is not None else ""
+        return {
+            "id": self._request.id, "face": self.face.id, "for": self._found.entrance.use, "caller": self._caller,
+            "model": self.model[:_SHOWN], "provider": provider, "stream": self._asked.stream,
+            "answering": self._first is not None, "seconds": round(time.monotonic() - self.began, 1),
+        }  # fmt: skip
 
     # -------------------------------------------------------------- what is asked
 
@@ -71,7 +81,7 @@ class Answer:
             raise RefusedError(
                 400, "capability" if error.kind == "capability" else "bad_request", error.message
             ) from None
-        self.model = self._asked.model
+        self.model, self._caller = self._asked.model, caller.name
         self._request.told.add(model=self.model[:200])
         if not caller.may_ask(self.model):
             raise RefusedError(403, "permission", f"this key may not ask for {self.model[:100]!r}")
@@ -283,8 +293,8 @@ class Answer:
 
     def _note(self, status: int, error: Error | None = None, reply: Reply | None = None) -> None:
         """What the log and the metrics say of a call that is over."""
-        took = time.monotonic() - self._began
-        first = self._first - self._began if self._first is not None else None
+        took = time.monotonic() - self.began
+        first = self._first - self.began if self._first is not None else None
         kind = error.kind if error is not None else "cancelled" if status == 499 else ""
         known = reply or (self._relay.partial if self._relay is not None else Reply())
         known = known if isinstance(known, Reply) else Reply()  # what is passed on is read by nobody
@@ -292,6 +302,8 @@ class Answer:
         usage = reply.usage if reply is not None else None
         self._app.metrics.called(self._found.entrance.use, provider, self.model, kind, took, first, usage)
         self._tell(error, known, provider, first)
+        if error is not None:
+            self._app.failed({**self.told(), "provider": provider, "kind": kind, "status": status, "at": time.time()})
         self._request.told.add(left=status == 499)
 
     def _tell(self, error: Error | None, known: Reply, provider: str, first: float | None) -> None:

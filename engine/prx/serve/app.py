@@ -20,11 +20,12 @@ from prx.core.inbound import Found
 from prx.errors import Error
 from prx.mask import Mask
 from prx.secret import Secret
+from prx.serve import page
 from prx.serve.answer import Answer
 from prx.serve.callers import Caller, is_own_name, key_in
 from prx.serve.failures import RefusedError, said, status_of
-from prx.serve.page import page
 from prx.serve.service import Service
+from prx.serve.status import status
 from prx.serve.wire import Body, LeftError, Request, json_bytes
 
 Scope = MutableMapping[str, Any]
@@ -117,6 +118,8 @@ class App(Service):
         shape = found or request.shape
         face = shape.face if shape is not None else self.faces[0] if self.faces else None
         facts = said(error)
+        if isinstance(error, RefusedError):
+            self.metrics.refused(error.kind)
         body = Answer.error_body(face, facts, request.id) if face is not None else {"error": facts["message"]}
         headers = {"x-prx-provider": facts["provider"]} if facts["provider"] else {}
         if facts["retry_after"] is not None:
@@ -135,7 +138,8 @@ class App(Service):
     async def _operation(self, request: Request) -> bool:
         """Answer a request that is for no face; gives whether it was one."""
         answers: Mapping[str, Callable[[Request], Awaitable[None]]] = {
-            "/health": self._health, "/ready": self._ready, "/metrics": self._metrics, "/": self._page,
+            "/health": self._health, "/ready": self._ready, "/metrics": self._metrics, "/status": self._status,
+            "/": self._page,
         }  # fmt: skip
         answer = answers.get(request.path)
         if answer is None or request.method not in ("GET", "HEAD"):
@@ -158,9 +162,20 @@ class App(Service):
         await request.reply(200, text, {"content-type": "text/plain; version=0.0.4; charset=utf-8"})
 
     async def _page(self, request: Request) -> None:
+        """The same file for everybody: what it shows comes from /status, and one without a key is asked for it there."""
+        try:
+            self._caller(request)
+            code = 200
+        except RefusedError as error:
+            if error.kind != "auth" or "text/html" not in request.headers.get("accept", ""):
+                raise
+            code = error.status
+        await request.reply(code, page.page(), page.headers())
+
+    async def _status(self, request: Request) -> None:
         self._try_to_take_in()
-        self._caller(request)
-        await request.reply(200, page(self), {"content-type": "text/html; charset=utf-8"})
+        told = status(self, self._caller(request))
+        await request.reply(200, json_bytes(told), {"cache-control": "no-store"})
 
     def _try_to_take_in(self) -> None:
         try:

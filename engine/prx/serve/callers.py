@@ -28,6 +28,10 @@ class Caller:
     def may_ask(self, model: str) -> bool:
         return any(fnmatchcase(model, pattern) for pattern in self.models)
 
+    def may_ask_some(self, provider: str) -> bool:
+        """Whether any model of a provider may be asked for."""
+        return any(fnmatchcase(provider, pattern.partition("/")[0]) for pattern in self.models)
+
     def wait(self) -> float:
         """Take one request; gives 0.0, or the seconds until the next one is allowed."""
         if self.rate is None:

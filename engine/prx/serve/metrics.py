@@ -7,10 +7,10 @@ library does it wherever PROMETHEUS_MULTIPROC_DIR names a folder when it is impo
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
@@ -50,6 +50,9 @@ class Metrics:
             buckets=_TOKENS,
         )
         self._running = Gauge("prx_calls_running", "Calls that run", registry=registry, multiprocess_mode="livesum")
+        self._refused = Counter(
+            "prx_requests_refused", "Requests refused before a provider was asked", ("error_type",), registry=registry
+        )
         # All processes read the same files: the one that is asked has just read them.
         self._problems = Gauge(
             "prx_reload_problems", "Faults of the last reload", registry=registry, multiprocess_mode="livemostrecent"
@@ -88,11 +91,23 @@ class Metrics:
         """So many calls run in this process."""
         self._running.set(count)
 
+    def refused(self, kind: str) -> None:
+        self._refused.labels(kind).inc()
+
+    def samples(self) -> Iterator[Any]:
+        """All that is counted, as /metrics has it: values with a name, labels and value."""
+        for family in self._counted().collect():
+            yield from family.samples
+
+    def _counted(self) -> CollectorRegistry:
+        """Of all processes, where several share a folder."""
+        if not os.environ.get(FOLDER):
+            return self._registry
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return registry
+
     def text(self, problems: int) -> bytes:
         self._problems.set(problems)
-        registry = self._registry
-        if os.environ.get(FOLDER):
-            registry = CollectorRegistry()
-            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        text: bytes = generate_latest(registry)
+        text: bytes = generate_latest(self._counted())
         return text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from prx.accounts.config import expand
@@ -17,6 +19,8 @@ from prx.spec.face import Face
 if TYPE_CHECKING:
     from prx.serve.shared import Shared
 
+_MOST_FAILURES = 20  # that are remembered
+
 
 class Service:
     """client: an AsyncClient; without one, one is made of the usual configuration, which takes in changed files.
@@ -24,6 +28,9 @@ class Service:
     running   the calls that run now
     draining  the service is about to end
     problems  faults of the last reload, with those of files that only the service reads (faults)
+    failures  the calls that failed last, the newest first
+    workers   how many processes share the port
+    began     when the process began to serve, by time.monotonic
     """
 
     def __init__(self, client: AsyncClient | None = None, **options: Any) -> None:
@@ -34,6 +41,10 @@ class Service:
         self.draining = False
         self.problems: tuple[str, ...] = ()
         self.faults: tuple[str, ...] = ()
+        self.failures: deque[dict[str, Any]] = deque(maxlen=_MOST_FAILURES)
+        self.workers = 1
+        self.began = time.monotonic()
+        self.worked_out: dict[str, Any] = {}  # of the present configuration, by those who look at it
         self.callers: Callers | None = None
         self.shared: Shared | None = None
         self._taken: Any = None
@@ -58,6 +69,7 @@ class Service:
         shared = self._shared(accounts.config.serve.redis)
         self.callers, self.faces, self._taken = callers, faces, accounts
         self.routes = Routes(faces)
+        self.worked_out.clear()
         self._share(shared)
         self.metrics.serves(self.names())
 
@@ -111,6 +123,10 @@ class Service:
     def resting(self) -> dict[str, float]:
         """{a target that rests: for how many more seconds}."""
         return {f"{ref.provider}/{ref.model}": left for ref, left in self.client.session.balance.resting().items()}
+
+    def failed(self, told: dict[str, Any]) -> None:
+        """Remember a call that failed."""
+        self.failures.appendleft(told)
 
     def cut_off(self) -> None:
         """End all running calls: streams with an error event."""

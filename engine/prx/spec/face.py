@@ -17,6 +17,7 @@ from prx.spec.faults import Fault
 from prx.text import nearest
 
 KINDS = ("reasoning", "text", "refusal", "tool_call")  # of blocks, as in prx.chat.Part
+OPERATIONS = ("models", "model", "version", "example")
 MOMENTS = ("open", "piece", "close")  # of a block in a stream
 _OF_REQUEST = ("model", "stream", "messages", "tools", "tool_choice")
 # Names that the formulas of an answer can read: of the whole answer, and, where a block is written, of that block.
@@ -132,7 +133,7 @@ def compile_face(name: str, serve: Mapping[str, Any], expressions: Expressions) 
             for moment in MOMENTS
             for kind in KINDS
         },
-        "operations": {key: template(serve[key], key) for key in ("models", "model", "version") if key in serve},
+        "operations": {key: template(serve[key], key) for key in OPERATIONS if key in serve},
         **{name: template(stream[key], "stream", key, known=()) for name, key in _OF_EVENTS.items() if key in stream},
         "written": written.keys(expanded(stream, shapes), MOMENTS),
     }
