@@ -72,7 +72,10 @@ def _faces(app: Service) -> list[dict[str, Any]]:
         {
             "id": face.id,
             "name": catalog.dialect_or_provider(face.id).get("name") or face.id,
-            "routes": [{"at": each.at, "for": each.use, "stream": each.stream} for each in face.entrances],
+            "routes": [
+                {"at": each.at, "for": each.use, "stream": each.stream, "header": each.header, "query": each.query}
+                for each in face.entrances
+            ],
             "example": face.operations["example"]({"name": "MODEL"}) if "example" in face.operations else None,
         }
         for face in app.faces
