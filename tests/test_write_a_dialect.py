@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -21,11 +24,12 @@ from prx.core.messages import turns
 from prx.core.request import view
 from prx.lang.functions import OWN
 from prx.lang.template import WORDS, Template
+from prx.spec.face import ANSWER, BLOCK
 from prx.spec.read import parse_strictly
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "write-a-dialect.md").read_text()
-ADDRESS = "localhost:8484"  # where the page has its server
+HERE = {"8484", "8485", "8080"}  # the ports of the page: Parley's server, that of another dialect, and prx serve
 DIALECT = "_dialects/parley.yaml"
 STEPS = re.findall(r"^## (\d+\. [^\n]*)\n(.*?)(?=^## )", PAGE, re.MULTILINE | re.DOTALL)
 
@@ -82,6 +86,8 @@ class Reader:
 
     def __init__(self, home, server):
         self.home, self.server = home, server
+        self.ports = {port: str(free_port()) for port in HERE} | {"8484": str(server.server_port)}
+        self.terminals = []
         self.folder = home / ".config" / "prx" / "providers.d"
         self.exports, self.step = {}, 0
         (home / "bin").mkdir()
@@ -93,9 +99,21 @@ class Reader:
     def follow(self, last):
         while self.step <= last:
             for language, name, block in blocks(STEPS[self.step][1]):
-                getattr(self, f"do_{language}")(block.replace(ADDRESS, self.server.address), name)
+                getattr(self, f"do_{language}")(self.here(block), name)
             self.step += 1
         return self
+
+    def here(self, text):
+        """A text of the page, with the ports that are free here."""
+        return re.sub(
+            rf"(localhost:|--serve |--port )({'|'.join(HERE)})", lambda found: found[1] + self.ports[found[2]], text
+        )
+
+    def there(self, text):
+        """What a command has printed, with the ports of the page."""
+        for port, own in self.ports.items():
+            text = text.replace(f"localhost:{own}", f"localhost:{port}")
+        return text
 
     def do_yaml(self, text, name):
         """The file has the new lines, means what it should, and `prx check` has nothing to say."""
@@ -110,11 +128,49 @@ class Reader:
         done = self.run(f"prx check {path}")
         assert (done.stdout, done.returncode) == (f"{path}: good\n", 0)
 
-    def do_sh(self, text, _):
+    def do_toml(self, text, name):
+        (self.folder.parent / name).write_text(text)
+
+    def do_sh(self, text, name):
+        if name == "terminal":
+            self.begin(text.strip())
+            return
         for command, shown in re.findall(r"^((?!#>).*)\n((?:#>.*\n)*)", text, re.MULTILINE):
             self.exports |= dict(re.findall(r"^export (\w+)=(\S+)$", command))
             if not command.startswith("curl") or shutil.which("curl"):
-                self.compare(self.run(command), shown)
+                self.compare(
+                    self.run(command) if self.ports["8080"] not in command else self.asked(command, shown), shown
+                )
+
+    def asked(self, command, shown):
+        """What prx serve answers, which takes in a file that was changed a moment ago."""
+        end = time.monotonic() + 10
+        while True:
+            done = self.run(command)
+            if done.stdout.splitlines() == shown.replace("#> ", "").splitlines() or time.monotonic() > end:
+                return done
+            time.sleep(0.2)
+
+    def begin(self, command):
+        """A command that runs in a terminal of its own; it is ready once its port is open."""
+        self.terminals.append(self.started(command))
+        port = int(re.search(r"\d+$", command)[0])
+        end = time.monotonic() + 30
+        while time.monotonic() < end and self.terminals[-1].poll() is None:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"{command} does not listen at {port}")
+
+    def started(self, command):
+        return subprocess.Popen(
+            ["sh", "-c", f"exec {command}"], env=self.env(), cwd=self.home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )  # fmt: skip
+
+    def leave(self):
+        for terminal in self.terminals:
+            terminal.terminate()
+            terminal.wait(20)
 
     def do_python(self, text, _):
         (self.home / "round.py").write_text(text)
@@ -124,15 +180,13 @@ class Reader:
         """The lines after #> are what came; a command without any only has to work."""
         wanted = "".join(re.findall(r"^#> (.*\n)", text, re.MULTILINE))
         if wanted:
-            assert done.stdout.replace(self.server.address, ADDRESS) == wanted, done.args
+            assert self.there(done.stdout).splitlines() == self.there(wanted).splitlines(), done.args
         else:
             assert done.returncode == 0, done.stdout
 
     def run(self, command):
         """A command, with what a terminal shows of it as its stdout."""
-        path = f"{self.home / 'bin'}{os.pathsep}{os.environ['PATH']}"
-        engine = str(Path(prx.__file__).parents[1])
-        env = {"PATH": path, "PYTHONPATH": engine, "HOME": str(self.home), **self.exports}
+        env = self.env()
         if command.startswith("prx ") and not set("|<>;&$*`\\~") & set(command):
             done = commands.run(*shlex.split(command, comments=True)[1:], env=env, cwd=self.home, together=True)
             assert "Traceback" not in done.stdout, done.stdout
@@ -151,14 +205,26 @@ class Reader:
         assert "Traceback" not in done.stdout, done.stdout
         return done
 
+    def env(self):
+        path = f"{self.home / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        return {"PATH": path, "PYTHONPATH": str(Path(prx.__file__).parents[1]), "HOME": str(self.home), **self.exports}
+
     def client(self):
         return prx.Client(env={"HOME": str(self.home), **self.exports})
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory):
     with Parley() as server:
-        yield Reader(tmp_path_factory.mktemp("desk"), server)
+        reader = Reader(tmp_path_factory.mktemp("desk"), server)
+        yield reader
+        reader.leave()
 
 
 @pytest.mark.parametrize("step", range(len(STEPS)), ids=lambda step: STEPS[step][0])
@@ -185,8 +251,9 @@ def sent(reader):
 
 def test_the_dialect_is_short_and_good(reader):
     path = reader.follow(len(STEPS) - 1).folder / DIALECT
-    assert len(path.read_text().splitlines()) < 120
-    assert sum(text.count("\n") for language, _, text in blocks(PAGE) if language == "yaml") < 120
+    asking, _, served = path.read_text().partition("\nserve:")
+    assert len(asking.splitlines()) < 90
+    assert len(served.splitlines()) < 75
     assert reader.client().catalog.check(path)[1] == []
     assert sum(reader.run(command).returncode for command in ("prx show tavern --resolved", "prx show json-http")) == 0
 
@@ -285,6 +352,46 @@ def test_models(client):
     assert client.models("tavern") == [name for name, awake in CAST.items() if awake]
 
 
+@pytest.fixture
+def mirror(client, reader):
+    """A client that asks as a program of Parley: what the second half of the dialect writes is read by the first one."""
+    at = f"http://localhost:{reader.ports['8080']}"
+    config = {"providers": {"mirror": {"extends": "parley", "api_url": at, "api_key": "any"}}}
+    with prx.Client(config=config, env={"HOME": str(reader.home)}) as mirror:
+        yield mirror
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_served_it_says_what_the_first_half_reads(mirror, stream):
+    reply = ask(mirror, stream, "one two three", model="mirror/demo/words")
+    assert (reply.content, reply.finish_reason, reply.streamed) == ("You said: one two three", "stop", stream)
+    assert reply.usage.completion_tokens == 5
+    cut = ask(mirror, stream, "one two three", model="mirror/demo/words", max_tokens=2)
+    assert (cut.content, cut.finish_reason) == ("You said:", "length")
+    thinker = ask(mirror, stream, "hi", model="mirror/demo/words-reasoner", reasoning_effort="low")
+    assert thinker.reasoning.startswith("The message has 1 words")
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_served_it_carries_a_round_of_tools_and_a_picture(mirror, stream):
+    city = {"type": "object", "properties": {"city": {"type": "string"}}}
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": city}}]
+    reply = ask(mirror, stream, [ASKED], model="mirror/demo/words", tools=tools, tool_choice="auto")
+    assert [json.loads(call.arguments) for call in reply.tool_calls] == [{"city": "Oslo"}, {"city": "Rome"}]
+    assert reply.finish_reason == "tool_calls"
+    results = [{"role": "tool", "tool_call_id": call.id, "content": "4 degrees"} for call in reply.tool_calls]
+    after = ask(mirror, stream, [ASKED, reply.message, *results], model="mirror/demo/words", tools=tools)
+    assert after.content == "The tool says: 4 degrees and 4 degrees."
+    content = [{"type": "image_url", "image_url": {"url": "https://x.example/a.png"}}]
+    seen = ask(mirror, stream, [{"role": "user", "content": content}], model="mirror/demo/words")
+    assert seen.content == "I see the address https://x.example/a.png."
+
+
+def test_served_it_says_its_errors(mirror):
+    with pytest.raises(prx.NotFoundError, match="does not exist"):
+        mirror.chat("hi", "mirror/demo/nobody")
+
+
 def test_the_server_runs_by_itself():
     command = [sys.executable, "-u", ROOT / "tests" / "helpers" / "example_server.py"]
     assert "run `python3 tests/helpers/example_server.py` in" in PAGE
@@ -295,10 +402,10 @@ def test_the_server_runs_by_itself():
             running.terminate()
 
 
-def ask(client, stream, messages, **more):
+def ask(client, stream, messages, model="tavern/owl", **more):
     if not stream:
-        return client.chat(messages, "tavern/owl", **more)
-    with client.stream(messages, "tavern/owl", **more) as deltas:
+        return client.chat(messages, model, **more)
+    with client.stream(messages, model, **more) as deltas:
         pieces = list(deltas)
     assert "".join(piece.content or "" for piece in pieces) == deltas.reply.content
     return deltas.reply
@@ -314,6 +421,8 @@ def test_the_table_has_every_word():
     call = Call("m", ({"role": "user", "content": "hi"},))
     seen = view(call, {}, {"system", "system_parts", "turns", "choice"})
     assert {*WORDS, *OWN, *seen} <= words
+    _, _, of_serve = PAGE.partition("**formulas of `serve` see**")
+    assert {*ANSWER, *BLOCK} <= {word for row in of_serve.splitlines() for word in re.findall(r"`(\w+)`", row[:70])}
 
 
 def test_the_table_has_every_part():

@@ -59,7 +59,7 @@ class Answer:
         return {
             "id": self._request.id, "face": self.face.id, "for": self._found.entrance.use, "caller": self._caller,
             "model": self.model[:_SHOWN], "provider": provider, "stream": self._asked.stream,
-            "answering": self._first is not None, "seconds": round(time.monotonic() - self.began, 1),
+            "answering": self._first is not None, "seconds": round(time.monotonic() - self.began, 3),
         }  # fmt: skip
 
     # -------------------------------------------------------------- what is asked

@@ -101,6 +101,7 @@ class App(Service):
         return Mask([*self.secrets(), Secret(key_in(request.headers, request.query))])
 
     def _found(self, request: Request) -> Found:
+        self._try_to_take_in()  # a changed file may have brought the route that is asked for
         query = dict(parse_qsl(request.query, keep_blank_values=True)) if request.query else {}
         found = self.routes.find(request.method, request.path, request.headers, query)
         if found is not None:
@@ -199,7 +200,6 @@ class App(Service):
         return caller
 
     async def _face(self, request: Request, found: Found) -> None:
-        self._try_to_take_in()
         caller = self._caller(request)
         use = found.entrance.use
         if use in ("chat", "pass"):
