@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from prx.chat import NONE, Message
 from prx.errors import CapabilityError
-from prx.lang.template import TemplateError
+from prx.lang.template import Template, TemplateError
 from prx.record import Record
 from prx.spec.face import Entrance, Face
 from prx.spec.model import Spec
@@ -89,7 +89,8 @@ def accept(face: Face, body: Mapping[str, Any], path: Mapping[str, Any] = NONE) 
         params.update({} if value is None else {name: value})
     messages = found.get("messages") or []
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
-        raise CapabilityError("the messages are not a list of objects")
+        where = _callers_names("messages", face.request["messages"], view)
+        raise CapabilityError(f"{where}: not a list of messages, each of which is an object")
     if face.join:
         messages = _joined(messages, face.join)
     if face.pair_results:
@@ -104,7 +105,7 @@ def accept(face: Face, body: Mapping[str, Any], path: Mapping[str, Any] = NONE) 
     )
 
 
-def _rendered(name: str, template: Any, view: Mapping[str, Any]) -> Any:
+def _rendered(name: str, template: Template, view: Mapping[str, Any]) -> Any:
     try:
         return template(view)
     except Exception as error:  # a TemplateError; or what jmespath and Python say of values of the wrong type
@@ -113,7 +114,12 @@ def _rendered(name: str, template: Any, view: Mapping[str, Any]) -> Any:
             if isinstance(error, TemplateError)
             else "has not the form that it has in this API"
         )
-        raise CapabilityError(f"{name}: {reason}") from None
+        raise CapabilityError(f"{_callers_names(name, template, view)}: {reason}") from None
+
+
+def _callers_names(name: str, template: Template, view: Mapping[str, Any]) -> str:
+    """The keys of a body from which a part of the call is made: its own name may mean nothing to the caller."""
+    return ", ".join(key for key in view if key in template.reads and key != "path") or name
 
 
 def fitting(

@@ -1,6 +1,7 @@
 """What /status says, and the page at `/` shows: what is served, what runs, and what is wrong; as much as a caller may know.
 
-Figures of calls are those of /metrics. Calls that run, the last failures and targets that rest are of the process that answers.
+Figures of calls are those of /metrics. Calls that run, the last failures, and targets that rest
+where they are not shared, are of the process that answers.
 """
 
 from __future__ import annotations
@@ -34,25 +35,26 @@ def status(app: Service, caller: Caller) -> dict[str, Any]:
     running = sorted((answer for answer in app.running if caller.may_ask(answer.model)), key=lambda each: each.began)
     resting = {name: left for name, left in app.resting().items() if caller.may_ask(name)}
     callers = app.callers.all if app.callers else []
+    mask = app.mask()  # the names that callers ask for are their own texts
     return {
         "version": version("prx-engine"),
         "state": "draining" if app.draining else "ready",
         "seconds": round(time.monotonic() - app.began),
-        "process": {"number": os.getpid(), "of": app.workers},
+        "process": {"number": os.getpid(), "of": app.workers, "shares_rests": app.shared is not None},
         "needs_key": bool(callers),
-        "problems": [*app.problems],
+        "problems": [mask.text(problem) for problem in app.problems],
         "faces": _faces(app),
         "models": [row for row in _models(app) if caller.may_ask(row["name"])],
         "providers": [row for row in _providers(app) if caller.may_ask_some(row["id"])],
         "running": {
             "count": sum(sample.value for sample in samples if sample.name == _RUNNING),
             "most": app.settings.max_calls,
-            "calls": [answer.told() for answer in running[:_MOST_CALLS]],
+            "calls": mask.value([answer.told() for answer in running[:_MOST_CALLS]]),
         },
         "times": _times(own),
         "calls": _calls(own),
         "refused": {sample.labels["error_type"]: sample.value for sample in samples if sample.name == _REFUSED},
-        "failures": [row for row in app.failures if caller.may_ask(row["model"])],
+        "failures": mask.value([row for row in app.failures if caller.may_ask(row["model"])]),
         "resting": [{"target": name, "seconds": round(left, 1)} for name, left in resting.items()],
         "callers": [
             {"name": each.name, "models": [*each.models], "requests_per_minute": each.rate}

@@ -144,7 +144,7 @@ def _compiled(
         return
     if path.parent.name != "_dialects" or raw.get("endpoints"):
         yield from _faults(document, (), raw, expressions, whole=whole)
-    if value.get("serve"):
+    if value.get("serve") and value["serve"] == document.value["serve"]:
         for path_of, sentence, column in face.faults(value.get("id", ""), value["serve"], expressions):
             yield document.problem(path_of, _where(sentence, column), of_value=column is not None)
     for keys, overlay in resolve.overlays(value):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from prx.chat import NONE
 from prx.lang import bounds
 from prx.lang.compiled import Expressions
-from prx.lang.template import Template
+from prx.lang.template import WORDS, Template
 from prx.record import Record
 from prx.spec import written
 from prx.spec.document import Keys
@@ -175,6 +176,8 @@ def expanded(node: Any, shapes: Mapping[str, Any], depth: int = 0) -> Any:
 def faults(name: str, serve: Mapping[str, Any], expressions: Expressions) -> Iterator[Fault]:
     """The faults of a `serve` that the schema has accepted."""
     yield from _unknown_shapes(serve, serve.get("shapes", {}), ("serve",))
+    yield from _of_routes(serve)
+    yield from _of_streams(serve)
     stream = serve.get("stream", {})
     for moment in MOMENTS:
         by_kind = stream.get(moment, {})
@@ -185,6 +188,56 @@ def faults(name: str, serve: Mapping[str, Any], expressions: Expressions) -> Ite
         yield from template.problems
         if template.growth > bounds.MAX_TEMPLATE:
             yield template.path, f"may repeat its input more than {bounds.MAX_TEMPLATE} times in its result", None
+
+
+def _of_routes(serve: Mapping[str, Any]) -> Iterator[Fault]:
+    """What a route asks for, and nothing answers."""
+    for place, route in enumerate(serve["routes"]):
+        path, use = ("serve", "routes", place), route["for"]
+        if use == "pass" and "endpoint" not in route:
+            yield path, "needs `endpoint`: the path at the provider to which it is passed on", None
+        if use in OPERATIONS and use not in serve:
+            yield path, f"needs `{use}` beside `routes`: a template of the body that is given here", None
+        for hole in re.findall(r"\{[^}]*\}", route["at"].replace("{model}", "", 1)):
+            yield (*path, "at"), f"{hole} stands for nothing; only {{model}} does, once", None
+
+
+def _of_streams(serve: Mapping[str, Any]) -> Iterator[Fault]:
+    request, stream = serve["request"], serve.get("stream", {})
+    for key in ("model", "stream"):
+        if not request.get(key, "=").startswith("="):
+            yield (
+                ("serve", "request", key),
+                f"is no formula, so every call would have it; did you mean '={request[key]}'?",
+                None,
+            )
+    wanted = "stream" in request or any(route.get("stream") for route in serve["routes"])
+    if "stream" in request and not stream:
+        yield (
+            ("serve", "request", "stream"),
+            "needs `stream` beside `request`: how the events of a stream are written",
+            None,
+        )
+    if stream and not wanted:
+        yield (
+            ("serve", "stream"),
+            "is never asked for: `request.stream` says when it is, or `stream: true` in a route",
+            None,
+        )
+    if (name := stream.get("event_name")) and stream.get("framing", "sse") == "sse":
+        for path, event in _events(stream):
+            shown = expanded(event, serve.get("shapes", {}))
+            if name not in shown and not shown.keys() & {"use", *WORDS}:
+                yield path, f"needs {name!r}, which is the name of an event by `event_name`", None
+
+
+def _events(stream: Mapping[str, Any]) -> Iterator[tuple[Keys, Any]]:
+    """(path, template) of each event."""
+    lists: dict[Keys, Any] = {(moment,): stream.get(moment, ()) for moment in ("begin", "end", "error")}
+    lists |= {(moment, kind): rows for moment in MOMENTS for kind, rows in stream.get(moment, {}).items()}
+    for keys, rows in lists.items():
+        for place, row in enumerate(rows if isinstance(rows, list) else ()):
+            yield ("serve", "stream", *keys, place), row
 
 
 def _unknown_shapes(node: Any, shapes: Mapping[str, Any], path: Keys) -> Iterator[Fault]:
