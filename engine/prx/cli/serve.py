@@ -65,7 +65,7 @@ def serve(
 def _run(app: Any, host: str, port: int, workers: int, level: str, client: dict[str, Any]) -> int:
     from prx.serve import process
 
-    told = f"serving {len(app.names())} models at {_address(app, host, port)}"
+    told = f"serving at {_address(app, host, port)}, where a browser shows what is served"
     if app.settings.log_format == "text":
         output.note(f"{told}; Ctrl-C ends it")
     else:  # who reads the log line by line, reads no other
