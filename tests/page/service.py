@@ -240,6 +240,7 @@ def a_person_gives_the_key_in_a_form(desk):
     desk.open(service)
     equal(browser.js("[document.activeElement.id, get('key').type, get('tiles').hidden]"), ["key", "password", True])
     equal(browser.js("document.body.innerText.includes('up/words')"), False)
+    equal([url for url in browser.requests if url.endswith("/status")], [])
     for where, size in SIZES:
         desk.open(service, size)
         desk.picture(f"door-{where}")
