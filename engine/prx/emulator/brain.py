@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import itertools
+import json
 import re
 import struct
 import zlib
@@ -67,7 +69,7 @@ def answer(
         _text(message.get("content"))
         for message in itertools.takewhile(lambda message: message.get("role") == "tool", reversed(messages))
     ]
-    calls = [] if results else [call for tool in tools[:1] for call in _calls(tool, prompt)]
+    calls = [] if results else _told(prompt, tools) or [call for tool in tools[:1] for call in _calls(tool, prompt)]
     if calls:
         called = sum(len(message.get("tool_calls") or ()) for message in messages)
         return Answer([], thoughts, calls, "tool_calls", spent, cached, called=called)
@@ -104,6 +106,17 @@ def _reply(prompt: str, content: Any) -> str:
 
 def _thought(prompt: str) -> str:
     return f"The message has {len(prompt.split())} words. I look for a sum, a picture, or a greeting in it."
+
+
+def _told(prompt: str, tools: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    """The call that a prompt words as "Call NAME with {arguments}", for a tool that is offered."""
+    offered = {tool.get("function", tool).get("name") for tool in tools}
+    for found in re.finditer(r"\b[Cc]all (\S+) with (?=\{)", prompt):
+        with contextlib.suppress(ValueError, RecursionError):
+            given, _ = json.JSONDecoder().raw_decode(prompt, found.end())
+            if found[1] in offered:
+                return [(found[1], given)]
+    return []
 
 
 def _calls(tool: dict[str, Any], prompt: str) -> list[tuple[str, dict[str, Any]]]:
