@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import common
-from common import ADA, HELLO, HELLO_ANSWER, PERSON, PERSON_SCHEMA, WEATHER, WEATHER_ANSWER, WEATHER_SCHEMA, same, weather
+from common import (
+    ADA,
+    HELLO,
+    HELLO_ANSWER,
+    PERSON,
+    PERSON_SCHEMA,
+    WEATHER,
+    WEATHER_ANSWER,
+    WEATHER_SCHEMA,
+    same,
+    weather,
+)
 
 anthropic = common.needs("anthropic", "anthropic")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import common
-from common import ADA, HELLO, HELLO_ANSWER, PERSON, WEATHER, WEATHER_ANSWER, same, weather
+from common import ADA, HELLO, HELLO_ANSWER, PERSON, WEATHER, same, weather
 
 genai = common.needs("google.genai", "google-genai")
 types = common.needs("google.genai.types", "google-genai")

@@ -8,7 +8,7 @@ from typing import Any
 import common
 from common import ADA, HELLO, HELLO_ANSWER, PERSON_BY_TOOL, WEATHER, WEATHER_ANSWER, same, weather
 
-openai_like = common.needs("llama_index.llms.openai_like", "llama-index-llms-openai-like")
+openai_like = common.needs("llama_index.llms.openai_like", "'llama-index-llms-openai-like>=0.3'")
 core = common.needs("llama_index.core.llms", "llama-index-core")
 tools = common.needs("llama_index.core.tools", "llama-index-core")
 pydantic = common.needs("pydantic", "pydantic")
@@ -32,16 +32,16 @@ with common.gateway() as gateway:
         )  # fmt: skip
 
     def plain(model: str) -> Any:
-        turns = [core.ChatMessage(role="system", content="Be brief."), core.ChatMessage(HELLO)]
+        turns = [core.ChatMessage(role="system", content="Be brief."), core.ChatMessage(content=HELLO)]
         return same(client(model).chat(turns).message.content, HELLO_ANSWER)
 
     def streamed(model: str) -> Any:
-        texts = [piece.delta or "" for piece in client(model).stream_chat([core.ChatMessage(HELLO)])]
+        texts = [piece.delta or "" for piece in client(model).stream_chat([core.ChatMessage(content=HELLO)])]
         same(len(texts) > 10, True)
         return same("".join(texts), HELLO_ANSWER)
 
     def tool(model: str) -> Any:
-        llm, turns = client(model), [core.ChatMessage(WEATHER)]
+        llm, turns = client(model), [core.ChatMessage(content=WEATHER)]
         said = llm.chat_with_tools([get_weather], chat_history=turns, allow_parallel_tool_calls=True)
         calls = llm.get_tool_calls_from_response(said)
         same(len(calls), 2)
@@ -52,7 +52,7 @@ with common.gateway() as gateway:
         return same(llm.chat_with_tools([get_weather], chat_history=turns).message.content, WEATHER_ANSWER)
 
     def structured(model: str) -> Any:
-        asked = core.ChatMessage(PERSON_BY_TOOL % "Person")
+        asked = core.ChatMessage(content=PERSON_BY_TOOL % "Person")
         return same(client(model).as_structured_llm(Person).chat([asked]).raw.model_dump(), ADA)
 
     common.judge(

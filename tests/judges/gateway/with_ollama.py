@@ -6,7 +6,18 @@ from importlib.metadata import version
 from typing import Any
 
 import common
-from common import ADA, HELLO, HELLO_ANSWER, PERSON, PERSON_SCHEMA, WEATHER, WEATHER_ANSWER, WEATHER_SCHEMA, same, weather
+from common import (
+    ADA,
+    HELLO,
+    HELLO_ANSWER,
+    PERSON,
+    PERSON_SCHEMA,
+    WEATHER,
+    WEATHER_ANSWER,
+    WEATHER_SCHEMA,
+    same,
+    weather,
+)
 
 ollama = common.needs("ollama", "ollama")
 
