@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from prx.emulator import gate
+from prx.emulator.brain import answer
 from prx.emulator.server import Emulator
 
 BODY = json.dumps({"model": "words", "messages": [{"role": "user", "content": "Say hello."}]}).encode()
@@ -228,3 +229,26 @@ def test_a_connection_is_kept_for_the_next_request(quick):
                 answer += connection.recv(65536)
             assert status(answer) == 200
             time.sleep(0.1)
+
+
+# ------------------------------------------------------------------ a call that the prompt words
+
+
+TOOLS = [
+    {"type": "function", "function": {"name": "start", "parameters": {"properties": {"what": {"type": "string"}}, "required": ["what", "who"]}}},
+    {"type": "function", "function": {"name": "read", "parameters": {"properties": {}}}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("prompt", "calls"),
+    [
+        ('Call read with {"path": "/a b", "lines": [1]}, please.', [("read", {"path": "/a b", "lines": [1]})]),
+        ('Call write with {"path": "a"}', []),
+        ("Call read with {path}", []),
+        ("Look in Paris", []),  # the first tool needs more than a text
+    ],
+)
+def test_a_prompt_words_a_call(prompt, calls):
+    asked = [{"role": "user", "content": prompt}, {"role": "system", "content": "in London"}]
+    assert answer(asked, TOOLS, reason=False).calls == calls

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from prx.chat import Call, Delta, Part, Reply, ToolCall, ToolCallDelta, Usage
 from prx.core.decode import Decoder
-from prx.core.inbound import accept, fitting
+from prx.core.inbound import accept, find, fitting
 from prx.core.request import build_body
 from prx.core.weave import Identity, Weaver
 from prx.errors import CapabilityError, Error
@@ -304,6 +304,89 @@ def test_a_hint_falls_away_and_a_meaning_is_refused():
     assert (params, dropped) == ({"temperature": 0, "n": 2}, ["user"])
     with pytest.raises(CapabilityError, match="'logit_bias' has no form in the dialect gemini"):
         fitting({"logit_bias": {"1": 2}}, face, spec, keys)
+
+
+def test_a_hint_falls_away_where_nobody_has_listed_the_dialects_keys():
+    face, spec = FACES["gemini"], LOADER.get("compatible").spec("m")
+    given = {"safetySettings": [], "top_k": 5, "newerThing": 1}
+    assert fitting(given, face, spec, None) == ({"top_k": 5, "newerThing": 1}, ["safetySettings"])
+
+
+# ------------------------------------------------------------------ what libraries of others send
+
+
+def sent_to(provider, accepted):
+    params = dict(accepted.params)
+    return build_body(
+        LOADER.get(provider).spec("m"),
+        Call("m", tuple(accepted.messages), tuple(accepted.tools), accepted.tool_choice, params, False),
+    )
+
+
+def test_a_schema_in_capitals_becomes_json_schema():
+    schema = {"type": "OBJECT", "properties": {"city": {"type": "STRING", "nullable": True}}}
+    body = {
+        "contents": [{"role": "user", "parts": [{"text": "hi"}]}],
+        "tools": [{"functionDeclarations": [{"name": "f", "parameters": schema}]}],
+        "generationConfig": {"responseMimeType": "application/json", "responseSchema": schema},
+    }
+    body = sent_to("compatible", accept(FACES["gemini"], body, {"model": "m"}))
+    wanted = {"type": "object", "properties": {"city": {"type": ["string", "null"]}}}
+    assert body["tools"][0]["function"]["parameters"] == wanted
+    assert body["response_format"]["json_schema"]["schema"] == wanted
+
+
+@pytest.mark.parametrize(
+    ("declarations", "schema"),
+    [("functionDeclarations", "parameters_json_schema"), ("function_declarations", "parametersJsonSchema")],
+)
+def test_a_tools_parameters_have_two_names(declarations, schema):
+    body = {"contents": [], "tools": [{declarations: [{"name": "f", schema: {"type": "object"}}]}]}
+    tools = accept(FACES["gemini"], body, {"model": "m"}).tools
+    assert [tool["function"] for tool in tools] == [{"name": "f", "parameters": {"type": "object"}}]
+
+
+def test_a_result_that_is_no_error_goes_where_that_word_is_unknown():
+    result = {"type": "tool_result", "tool_use_id": "c", "content": "sunny", "is_error": False}
+    call = {"type": "tool_use", "id": "c", "name": "f", "input": {}}
+    turns = [{"role": "assistant", "content": [call]}, {"role": "user", "content": [result]}]
+    accepted = accept(FACES["anthropic-messages"], {"model": "m", "max_tokens": 9, "messages": turns})
+    assert accepted.messages[-1]["is_error"] is False
+    assert "is_error" not in sent_to("compatible", accepted)["messages"][-1]
+
+
+def test_what_a_library_adds_to_a_message_that_it_read_is_not_sent():
+    function = {"name": "f", "arguments": "{}", "parsed_arguments": None}
+    message = {
+        "role": "assistant",
+        "content": "",
+        "parsed": None,
+        "tool_calls": [{"id": "c", "type": "function", "function": function}],
+    }
+    said = sent_to("compatible", accept(FACES["openai-chat"], {"model": "m", "messages": [message]}))["messages"][0]
+    assert "parsed" not in said
+    assert said["tool_calls"][0]["function"] == {"name": "f", "arguments": "{}"}
+
+
+def test_the_name_that_the_schema_had_in_the_apis_trial_is_read():
+    body = {
+        "model": "m",
+        "max_tokens": 9,
+        "messages": [],
+        "output_format": {"type": "json_schema", "schema": {"type": "object"}},
+    }
+    accepted = accept(FACES["anthropic-messages"], body)
+    assert accepted.params["response_format"]["json_schema"]["schema"] == {"type": "object"}
+    assert "output_format" not in accepted.params
+
+
+def test_the_list_of_models_has_the_form_of_the_library_that_asks():
+    for header, name in (
+        ("", "openai-chat"),
+        ("anthropic-version", "anthropic-messages"),
+        ("x-goog-api-key", "gemini"),
+    ):
+        assert find(FACES.values(), "GET", "/v1/models", {header: ""} if header else {}).face.id == name
 
 
 @pytest.mark.parametrize("name", [*FACES])

@@ -129,9 +129,8 @@ def fitting(
     that means something and has no form there. known_there: the keys of its dialect's bodies, None for any.
     """
     placed = {*spec.request.body.params, *(row.name for row in spec.request.parameters)}
-    formless = [
-        name for name in params if known_there is not None and name not in placed and name not in {*known_there}
-    ]
+    unknown = {*face.hints} & {*params} if known_there is None else {*params} - {*known_there}
+    formless = [name for name in params if name in unknown and name not in placed]
     for name in formless:
         if name not in face.hints:
             raise CapabilityError(f"{name!r} has no form in the dialect {spec.dialect}", provider=spec.id)

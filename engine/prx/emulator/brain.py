@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import itertools
+import json
 import re
 import struct
 import zlib
@@ -58,16 +60,17 @@ def answer(
     stop: list[str] | None = None,
 ) -> Answer:
     """The answer to messages, in the form of common.Asked. limit: the most tokens; stop: texts to end before."""
-    last = messages[-1] if messages else {}
+    spoken = [message for message in messages if message.get("role") not in {"system", "developer"}]
+    last = spoken[-1] if spoken else {}
     prompt = _text(last.get("content"))
     costs = [len(_text(message.get("content")).split()) + 3 for message in messages]
     spent, cached = sum(costs), sum(costs[:-1])
     thoughts = _split(_thought(prompt)) if reason else []
     results = [
         _text(message.get("content"))
-        for message in itertools.takewhile(lambda message: message.get("role") == "tool", reversed(messages))
+        for message in itertools.takewhile(lambda message: message.get("role") == "tool", reversed(spoken))
     ]
-    calls = [] if results else [call for tool in tools[:1] for call in _calls(tool, prompt)]
+    calls = [] if results else _told(prompt, tools) or [call for tool in tools[:1] for call in _calls(tool, prompt)]
     if calls:
         called = sum(len(message.get("tool_calls") or ()) for message in messages)
         return Answer([], thoughts, calls, "tool_calls", spent, cached, called=called)
@@ -106,11 +109,25 @@ def _thought(prompt: str) -> str:
     return f"The message has {len(prompt.split())} words. I look for a sum, a picture, or a greeting in it."
 
 
+def _told(prompt: str, tools: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    """The call that a prompt words as "Call NAME with {arguments}", for a tool that is offered."""
+    offered = {tool.get("function", tool).get("name") for tool in tools}
+    for found in re.finditer(r"\b[Cc]all (\S+) with (?=\{)", prompt):
+        with contextlib.suppress(ValueError, RecursionError):
+            given, _ = json.JSONDecoder().raw_decode(prompt, found.end())
+            if found[1] in offered:
+                return [(found[1], given)]
+    return []
+
+
 def _calls(tool: dict[str, Any], prompt: str) -> list[tuple[str, dict[str, Any]]]:
-    """One call for each place that the prompt names after "in", for a tool with a text parameter."""
+    """One call for each place that the prompt names after "in", for a tool that needs no more than a text parameter."""
     function = tool.get("function", tool)
-    properties = (function.get("parameters") or {}).get("properties") or {}
+    schema = function.get("parameters") or {}
+    properties = schema.get("properties") or {}
     name = next((key for key, row in properties.items() if row.get("type") == "string"), None)
+    if not {*(schema.get("required") or ())} <= {name}:
+        return []
     places = re.findall(r"\b(?:in|and|,)\s+([A-Z]\w+)", prompt)
     return [(function.get("name", "tool"), {name: place}) for place in places] if name else []
 

@@ -122,6 +122,34 @@ def compact(value: Any) -> Any:
     return value or None
 
 
+@_own(_ANY)
+def json_schema(schema: Any) -> Any:
+    """A schema in OpenAPI's words (types in capitals, nullable, counts as text) as JSON Schema; one that is JSON Schema stays as it is."""
+    if isinstance(schema, list):
+        return [json_schema(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {key: _keyword(key, value) for key, value in schema.items() if key not in _OPENAPI_ONLY}
+    if made.get("type") == "type_unspecified":
+        del made["type"]
+    if schema.get("nullable") is True and isinstance(made.get("type"), str):
+        made["type"] = [made["type"], "null"]
+    return made
+
+
+_OPENAPI_ONLY = ("nullable", "propertyOrdering", "property_ordering")
+
+
+def _keyword(key: str, value: Any) -> Any:
+    if key == "type" and isinstance(value, str):
+        return value.lower()
+    if key in {"properties", "$defs"} and isinstance(value, dict):
+        return {name: json_schema(each) for name, each in value.items()}
+    if key.startswith(("min", "max")) and isinstance(value, str) and value.isdecimal():
+        return int(value)
+    return json_schema(value) if key in {"items", "anyOf", "prefixItems", "additionalProperties"} else value
+
+
 # ------------------------------------------------------------------ JMESPath's
 
 _TYPES = {str: "string", bool: "boolean", list: "array", dict: "object", float: "number", int: "number"}
