@@ -55,7 +55,7 @@ def terminated(running):
 def refused(running):
     """Whether a new connection is refused, or closed unanswered."""
     try:
-        with socket.create_connection(("127.0.0.1", running.port), timeout=2) as late:
+        with socket.create_connection(("127.0.0.1", running.port), timeout=0.8) as late:
             late.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
             return not late.recv(100)
     except TimeoutError:
