@@ -158,7 +158,11 @@ def test_nginx_lets_go_of_connections_before_prx_does():
 
 @pytest.mark.skipif(NGINX is None, reason="nginx, of Debian's package nginx-light, is not installed")
 def test_nginx_knows_every_word(tmp_path):
-    own = text("nginx.conf").replace("/var/log/nginx", str(tmp_path)).replace("listen 80;", f"listen unix:{tmp_path}/port;")
+    own = (
+        text("nginx.conf")
+        .replace("/var/log/nginx", str(tmp_path))
+        .replace("listen 80;", f"listen unix:{tmp_path}/port;")
+    )
     for content, good in ((own, True), (own.replace("least_conn", "leastconn"), False)):
         (tmp_path / "prx.conf").write_text(content)
         main = f"pid {tmp_path}/pid; events {{}} http {{ client_body_temp_path {tmp_path}/b; proxy_temp_path {tmp_path}/p; include {tmp_path}/prx.conf; }}"
