@@ -183,7 +183,7 @@ class Load:
     def __init__(self, gateway, violations, seed):
         self.gateway, self.violations, self.seed = gateway, violations, seed
         self.outcomes, self.left = defaultdict(Counter), Counter()
-        self.faces, self.slowest, self.over = Counter(), 0.0, False
+        self.faces, self.slowest, self.over = Counter(), (0.0, ""), False
 
     @property
     def calls(self):
@@ -214,7 +214,7 @@ class Load:
             self.outcomes[call.fault or "none"][outcome] += 1
             self.faces[call.name, "stream" if call.stream else "whole"] += 1
             self.left[call.leaves] += outcome == "left"
-            self.slowest = max(self.slowest, time.monotonic() - began)
+            self.slowest = max(self.slowest, (time.monotonic() - began, f"{call}: {outcome}"))
             await asyncio.sleep(chance.uniform(0, 2 * pause))
         if connection is not None:
             connection.close()
@@ -271,16 +271,31 @@ async def changes(files, gateway, seed):
 
 
 class Looks:
-    """Memory and descriptors of the process, once a second."""
+    """Memory and descriptors of the process, once a second; and how long anybody waited for an answer that needs no work."""
 
-    def __init__(self, gateway):
+    def __init__(self, gateway, server):
         self.gateway, self.resident, self.descriptors = gateway, [], []
+        self.asked = {"prx": (gateway.port, "/health"), "the server": (server.port, "/v1/figures")}
+        self.waited = dict.fromkeys((*self.asked, "the callers"), 0.0)
 
     async def run(self):
         while True:
             self.resident.append(self.gateway.resident())
             self.descriptors.append(self.gateway.descriptors())
-            await asyncio.sleep(1)
+            began = time.monotonic()
+            await asyncio.gather(*map(self._ask, self.asked), asyncio.sleep(1))
+            self._note("the callers", began + 1)
+
+    async def _ask(self, name):
+        began, (port, path) = time.monotonic(), self.asked[name]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
+        await reader.readuntil(b"\r\n\r\n")
+        self._note(name, began)
+        writer.close()
+
+    def _note(self, name, began):
+        self.waited[name] = max(self.waited[name], time.monotonic() - began)
 
     def growth(self):
         """(bytes in the second quarter of the time, bytes in the last)."""
@@ -300,7 +315,7 @@ class Looks:
 @click.option("--seconds", default=60.0, show_default=True)
 @click.option("--callers", default=32, show_default=True)
 @click.option("--rate", default=100.0, show_default=True, help="Calls a second that are begun, at most.")
-@click.option("--timeout", default=1.5, show_default=True, help="The providers', for silence.")
+@click.option("--timeout", default=3.0, show_default=True, help="The providers', for silence.")
 @click.option("--seed", default=1, show_default=True)
 def main(seconds, callers, rate, timeout, seed):
     violations = Violations()
@@ -317,9 +332,10 @@ def main(seconds, callers, rate, timeout, seed):
 
 async def judged(gateway, server, files, violations, asked):
     seconds, callers, rate, seed = asked
-    load, looks = Load(gateway, violations, seed), Looks(gateway)
+    load, looks = Load(gateway, violations, seed), Looks(gateway, server)
     await load.run(callers, min(10.0, seconds / 4), rate)  # what is made once is made before anything is counted
-    quiet = settled(gateway.descriptors, 0, 3)
+    await asyncio.sleep(min(2.0, seconds / 8))  # connections end
+    quiet = gateway.descriptors()
     made, began = load.calls, time.monotonic()
     beside = [asyncio.ensure_future(each) for each in (changes(files, gateway, seed), looks.run())]
     await load.run(callers, seconds, rate)
@@ -330,10 +346,13 @@ async def judged(gateway, server, files, violations, asked):
     judge_leaks(gateway, server, violations, looks, quiet, seconds)
     judge_outcomes(load, violations)
     table(load)
+    waited = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in looks.waited.items())
+    say(f"the longest standstill of each process: {waited}")
     for place, said in enumerate(looks.minutes(), 1):
         say(f"minute {place}: {said}")
     say(
-        f"{load.calls} calls, {counted / took:.0f} a second, the longest {load.slowest:.1f} s; {files.version} changes of files"
+        f"{load.calls} calls, {counted / took:.0f} a second, {files.version} changes of files; "
+        f"the longest {load.slowest[0]:.1f} s: {load.slowest[1]}"
     )
 
 
