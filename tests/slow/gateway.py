@@ -135,8 +135,7 @@ class Gateway:
         (self.folder / "providers.d").mkdir(exist_ok=True)
         arguments = ["serve", "--config", self.config, "--providers", self.folder / "providers.d", "--port", self.port]
         arguments += ["--workers", self.workers]
-        # PRX_CACHE: nowhere, as in docs/deploy, so that a slow disk holds up no call.
-        env = {**os.environ, "HOME": str(self.folder), "PRX_CACHE": "", "CALLER_KEY": KEY, "LOAD_KEY": PROVIDER_KEY}
+        env = {**os.environ, "HOME": str(self.folder), "CALLER_KEY": KEY, "LOAD_KEY": PROVIDER_KEY}
         with self.log.open("ab") as log:
             command = [*COMMAND, *map(str, arguments)]
             self.process = subprocess.Popen(command, env=env, stdout=log, stderr=log, cwd=self.folder)
@@ -182,8 +181,7 @@ class Gateway:
 
     def __exit__(self, *exc):
         if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+            self.end(10)
 
 
 def free_port():
