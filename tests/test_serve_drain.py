@@ -16,6 +16,7 @@ from helpers.byte_server import DONE, RawServer, delta, stream
 from helpers.served import Service, begun, provider, until
 
 from prx.emulator.server import Emulator
+from prx.serve import App
 from prx.serve.drain import IDLE
 
 SLOWLY = [piece for number in range(20) for piece in (delta(str(number)), 0.1)]
@@ -184,3 +185,8 @@ def test_an_updated_config_map_is_taken_in(tmp_path, upstream):
         assert running.chat("mine/words").status == 200
     finally:
         running.stop()
+
+
+def test_what_is_made_of_all_packaged_files_is_made_before_the_first_call(tmp_path):
+    app = App(config={}, env={"HOME": str(tmp_path)})
+    assert "claims" in vars(app.client.session.current().catalog)
