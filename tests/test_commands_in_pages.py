@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.served import Service
 
 from prx.emulator.server import Emulator
 
@@ -28,8 +29,14 @@ ASIDE = {  # by a command in it: where a block is run, if not here
     "pytest -q": ".ci/run",
     "pip freeze": ".ci/run",
     "pip install '.[chat]'": "tests/test_chat.py has it; pip would change what tests run in",
+    "llama-server": "it needs a model's weights; .ci/run has tests/judges/servers.py ask one",
+    "prx serve\n": "the fixture `served` runs it, with the configuration of the page",
+    "claude -p": "a program of others, which answers only with a model",
+    "codex exec": "a program of others, which answers only with a model",
+    "pip install open-webui": "a program of others, which answers only with a model",
     "pip install '.[conformance]'": "the other command of the block: tests/test_conformance_command.py; pip would change what tests run in",
 }
+SERVED = "127.0.0.1:8080"  # where pages have `prx serve`
 # Which pages call by name, and the models that they name.
 HOSTS = ("groq", "mistral", "llamacpp", "vllm", "litellm")
 MODELS = ["words", "llama-3.3-70b-versatile", "mistral-large-latest", "pixtral-large-latest", "my-model"]
@@ -59,7 +66,7 @@ def blocks():
 
 
 def aside(text):
-    return next((reason for command, reason in ASIDE.items() if command in text), None)
+    return next((reason for command, reason in ASIDE.items() if command in f"{text}\n"), None)
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +100,20 @@ def place(tmp_path, demo):
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def served(tmp_path_factory, demo):
+    """The port of `prx serve` with the configuration that the page about it writes."""
+    page = (ROOT / "docs" / "serve.md").read_text()
+    config = re.search(r"config\.toml <<'END'\n(.*?)^END", page, re.MULTILINE | re.DOTALL)[1]
+    running = Service(tmp_path_factory.mktemp("served"), with_ports(config, demo), PRX_LOG="warning")
+    yield running.port
+    running.stop()
+
+
 @pytest.mark.parametrize("text", [block for block in blocks() if not aside(block.values[0])])
-def test_a_block_runs_as_it_stands(text, place, demo):
+def test_a_block_runs_as_it_stands(text, place, demo, request):
+    if SERVED in text:
+        text = text.replace(SERVED, f"127.0.0.1:{request.getfixturevalue('served')}").replace("curl -s", "curl -fs")
     done = run(text, place, demo)
     assert done.returncode == 0, f"{text}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
 
@@ -105,12 +124,16 @@ def test_a_command_that_fails_is_seen(place, demo):
 
 def test_every_reason_is_needed():
     texts = [block.values[0] for block in blocks()]
-    assert {command for command in ASIDE if not any(command in text for text in texts)} == set()
+    assert {command for command in ASIDE if not any(command in f"{text}\n" for text in texts)} == set()
+
+
+def with_ports(text, demo):
+    port = demo.url.rpartition(":")[2].removesuffix("/v1")
+    return text.replace("localhost:8000", f"localhost:{port}")
 
 
 def run(text, place, demo):
-    port = demo.url.rpartition(":")[2].removesuffix("/v1")
-    script = text.replace("=…", "=k").replace("localhost:8000", f"localhost:{port}")
+    script = with_ports(text.replace("=…", "=k"), demo)
     kept = {"LANG", "SYSTEMROOT", "TMPDIR"} & os.environ.keys()
     env = {name: os.environ[name] for name in kept} | {
         "HOME": str(place),

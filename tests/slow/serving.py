@@ -76,7 +76,10 @@ class Serving:
 
     def _script(self, body, line, headers):
         self.figures.requests += 1
-        said = json.loads(body["messages"][-1]["content"])
+        if "messages" not in body:  # another API of the same provider, which is asked where this one says 404
+            return scripted([framed(404)])
+        content = body["messages"][-1]["content"]
+        said = json.loads(content if isinstance(content, str) else content[-1]["text"])
         fault, attempt = FAULTS.get(said.get("fault")), 1
         if fault:
             self.figures.attempts[said["token"]] += 1

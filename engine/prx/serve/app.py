@@ -68,6 +68,7 @@ class App(Service):
     async def _http(self, request: Request) -> None:
         given = request.headers.get("x-request-id", "")
         request.id = given if _SOUND_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+        request.ends_connection = lambda: self.draining
         found: Found | None = None
         began = time.monotonic()
         try:

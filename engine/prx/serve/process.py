@@ -26,6 +26,7 @@ from prx.errors import Error
 from prx.serve import logs, tls
 from prx.serve.app import App
 from prx.serve.door import guarded
+from prx.serve.drain import IDLE, Draining
 from prx.serve.metrics import FOLDER
 
 _AFTER_GRACE = 5.0  # seconds that connections have to end once their calls are cut off
@@ -35,10 +36,11 @@ _PAUSE = (
 )
 
 
-class Server(uvicorn.Server):
+class Server(Draining):
     """uvicorn's server: the first signal ends it after the calls that run, the second at once; both with exit code 0."""
 
     app: App
+    signals: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)  # that end it
     tls: ssl.SSLContext | None = None
 
     @classmethod
@@ -54,7 +56,7 @@ class Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in self.signals:
             loop.add_signal_handler(number, self.handle_exit, number, None)
         if hasattr(signal, "SIGHUP"):
             loop.add_signal_handler(signal.SIGHUP, self._reload)
@@ -66,7 +68,8 @@ class Server(uvicorn.Server):
 
     def _left_alone(self, sentinel: int) -> None:
         asyncio.get_running_loop().remove_reader(sentinel)
-        self.handle_exit(signal.SIGTERM, None)
+        if not self.should_exit:
+            self.handle_exit(signal.SIGTERM, None)
 
     def _reload(self) -> None:
         self.app.reload()
@@ -84,7 +87,9 @@ class Server(uvicorn.Server):
             self.force_exit = True
             self.app.cut_off()
             return
-        self.should_exit = self.app.draining = True
+        self.app.draining = True
+        # At a terminal no proxy is waited for.
+        self.drain(0.0 if sig == signal.SIGINT else IDLE, self.app.settings.grace + _AFTER_GRACE)
         asyncio.get_running_loop().call_later(self.app.settings.grace, self.app.cut_off)
 
 
@@ -108,7 +113,7 @@ def _config(host: str, port: int, app: App) -> uvicorn.Config:
         server_header=False,
         lifespan="on",
         ws="none",
-        timeout_graceful_shutdown=int(app.settings.grace + _AFTER_GRACE),
+        timeout_graceful_shutdown=1,  # after all that is waited for in drain.py
         timeout_keep_alive=75,
     )
 
@@ -128,6 +133,9 @@ class _Worker:
         except Error as error:  # a file has become a broken one since the first start; there are more tries
             logging.getLogger("prx.serve").error("a process cannot start: %s", error)  # noqa: TRY400
             sys.exit(1)
+        # Ctrl-C reaches every process of a terminal, and the first one hands it on: it would count as a second signal.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        server.signals = (signal.SIGTERM,)
         server.run(sockets=[listening])
 
 
@@ -177,6 +185,7 @@ class Processes:
 
     def _end(self, number: int, frame: FrameType | None) -> None:
         self._ending = True
+        self._listening.close()  # or connections would wait at the port, unanswered, while other processes end
         self._hand_on(signal.SIGTERM, frame)
 
     def _hand_on(self, number: int, frame: FrameType | None) -> None:

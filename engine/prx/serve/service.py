@@ -51,6 +51,8 @@ class Service:
         self.faces: list[Face] = []
         self.routes = Routes(())
         self.take_in()
+        # Made of every packaged file, some seconds where there is no cache yet: the first call would hold up all others.
+        _ = self.client.session.current().catalog.claims
 
     # -------------------------------------------------------------- configuration
 

@@ -37,6 +37,7 @@ class Request:
         self.started = False
         self.status = 0  # of the answer; 0 where none has begun
         self.told = Told()
+        self.ends_connection: Callable[[], bool] = bool  # no, unless the service says so
 
     @classmethod
     def of(
@@ -62,7 +63,7 @@ class Request:
 
     async def start(self, status: int, headers: Mapping[str, str]) -> None:
         self.started, self.status = True, status
-        rows = {"x-request-id": self.id, **headers}
+        rows = {"x-request-id": self.id, **headers, **({"connection": "close"} if self.ends_connection() else {})}
         await self._send(
             {
                 "type": "http.response.start",

@@ -1,0 +1,84 @@
+"""How a process of the service ends without losing a call.
+
+Whoever has connected is served, also who has not sent anything yet. A kept connection is closed only when it has been idle for a
+while: a proxy that keeps idle connections for less than that never sends a call into one that is being closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+
+IDLE = 2.0  # seconds without a call after which a connection is closed
+_LOOK = 0.05  # seconds between two looks at the connections
+
+
+class Draining(uvicorn.Server):
+    """A server whose end is begun by `drain`."""
+
+    _idle = 0.0
+    _end: float | None = None
+
+    def drain(self, idle: float, most: float) -> None:
+        """End after the calls that run. idle: seconds after which an idle connection is closed. most: seconds for all of it."""
+        self._idle, self._end = idle, time.monotonic() + most
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, wait for all connections to end, and end the application."""
+        if self._end is not None:
+            await self._stop_listening(sockets or [])
+            await self._connections_ended(self._end)
+        await super().shutdown(sockets)
+
+    async def _stop_listening(self, sockets: list[socket.socket]) -> None:
+        """Close the port, and take the connections that wait at it: closing it would reset them."""
+        waiting = [os.dup(each.fileno()) for server in self.servers for each in server.sockets]
+        for server in self.servers:
+            server.close()
+        for each in sockets:
+            each.close()
+        await asyncio.sleep(0)  # from now on the loop takes no connection
+        for number in waiting:
+            with socket.socket(fileno=number) as port:
+                port.setblocking(False)
+                taken = [*_accepted(port)]
+            for each in taken:
+                await asyncio.get_running_loop().connect_accepted_socket(self._protocol, each, ssl=self.config.ssl)
+
+    def _protocol(self) -> asyncio.Protocol:
+        kind: Any = self.config.http_protocol_class
+        protocol: asyncio.Protocol = kind(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return protocol
+
+    async def _connections_ended(self, end: float) -> None:
+        """Wait until all connections have ended, and end those that have been idle for long enough."""
+        since: dict[Any, float] = {}
+        while (now := time.monotonic()) < end and not self.force_exit and self.server_state.connections:
+            idle = [each for each in self.server_state.connections if _is_idle(each)]
+            since = {each: since.get(each, now) for each in idle}
+            for each, began in since.items():
+                if now - began >= self._idle:
+                    each.shutdown()
+            await asyncio.sleep(_LOOK)
+
+
+def _accepted(port: socket.socket) -> Iterator[socket.socket]:
+    with contextlib.suppress(OSError):
+        while True:
+            yield port.accept()[0]
+
+
+def _is_idle(connection: Any) -> bool:
+    """Whether no request has come on a connection of uvicorn's yet, or all are answered."""
+    cycle = connection.cycle
+    return cycle is None or cycle.response_complete
