@@ -32,6 +32,7 @@ READ_BY = {  # a provider that speaks the dialect without habits of its own
     "openai-responses": "openai-responses",
     "gemini": "gemini",
     "ollama": "ollama-native",
+    "cohere-v2": "cohere",
 }
 COUNTS = {"anthropic-messages": 4, "ollama": 3}  # how many of Usage's counts the dialect has; the others have all five
 BEFORE_ITS_RULE = {
