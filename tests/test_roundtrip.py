@@ -13,11 +13,11 @@ import urllib.request
 from base64 import b64encode
 
 import pytest
+from judges.dialects import Emulator
+from judges.dialects.common import sign
+from judges.dialects.reads.parts import signature
 
 import prx
-from prx.emulator.common import sign
-from prx.emulator.reads.parts import signature
-from prx.emulator.server import Emulator
 from prx.spec.loader import Loader
 
 # dialect: where its API is, and what of a Usage it has no place for
@@ -249,13 +249,13 @@ def test_errors(served, tmp_path, dialect):
 
 
 @pytest.mark.parametrize(
-    ("dialect", "api"),
-    [(dialect, "") for dialect in DIALECTS if dialect != "cohere-v2"]
-    + [("anthropic-messages", "blocks"), ("cohere-v2", "segments")],
+    ("dialect", "lists"),
+    [(dialect, "openai-chat") for dialect in DIALECTS if dialect != "cohere-v2"]
+    + [("anthropic-messages", "anthropic-messages"), ("cohere-v2", "cohere-v2")],
 )
-def test_models(tmp_path, dialect, api):
+def test_models(tmp_path, dialect, lists):
     (tmp_path / "mine.yaml").write_text(f"spec: 1\nid: mine\nname: Mine\nextends: {dialect}\n")
-    with Emulator({"models": ["one", "two"], "api": api}) as emulator:
+    with Emulator({"models": ["one", "two"], "lists": lists}) as emulator:
         settings = {"api_url": emulator.url.removesuffix("/v1") + DIALECTS[dialect][0], "api_key": "sk-any-key"}
         with prx.Client(config={"providers": {"mine": settings}}, providers=tmp_path, env={}) as client:
             assert client.models("mine") == ["one", "two"]

@@ -16,7 +16,6 @@ from helpers.byte_server import DONE, HANG, RawServer, delta, response, stream
 from helpers.served import CALLER, PROVIDER, Service, begun, command, provider, until
 
 from prx.accounts.config import CallerKey
-from prx.emulator.server import Emulator
 from prx.serve.callers import ANYBODY, Caller, Callers, is_own_name
 
 ASKED = {

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 
+from judges.dialects.common import Asked, RefusedError, event, sign
+from judges.dialects.reads.parts import signature
+from judges.dialects.writes.blocks import Blocks
+from judges.dialects.writes.items import Items
+from judges.dialects.writes.parts import Parts
+from judges.dialects.writes.segments import Segments
+
 from prx.emulator.brain import Answer
-from prx.emulator.common import Asked, RefusedError, event, sign
-from prx.emulator.reads.parts import signature
-from prx.emulator.shapes.blocks import Blocks
-from prx.emulator.shapes.items import Items
-from prx.emulator.shapes.parts import Parts
-from prx.emulator.shapes.segments import Segments
 
 COUNTS = {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18}
 
