@@ -15,6 +15,7 @@ from base64 import b64encode
 import pytest
 from judges.dialects import Emulator
 from judges.dialects.common import sign
+from judges.dialects.meaning import understood
 from judges.dialects.reads.parts import signature
 
 import prx
@@ -114,33 +115,6 @@ def plain(reply, without=()):
         "source": reply.content_source,
         "refusal": reply.refusal,
     }
-
-
-def understood(asked):
-    """What the emulator made of a request, without ids: roles, texts, pictures, calls, and whose result it is."""
-    ids, made = [], []
-    for message in asked.messages:
-        content = message.get("content") or []
-        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-        calls = message.get("tool_calls", [])
-        ids += [call["id"] for call in calls]
-        made.append({
-            "role": message["role"],
-            "text": "".join(_read(part["text"]) for part in parts if part["type"] == "text"),
-            "pictures": [part["image_url"]["url"].partition(",")[2] for part in parts if part["type"] == "image_url"],
-            "calls": [(call["function"]["name"], json.loads(call["function"]["arguments"])) for call in calls],
-            "of": ids.index(message["tool_call_id"]) if message["role"] == "tool" else None,
-        })  # fmt: skip
-    assert len(ids) == len(set(ids))
-    return made
-
-
-def _read(text):
-    """JSON of one form, since an API that takes objects writes them anew."""
-    try:
-        return json.dumps(json.loads(text), sort_keys=True)
-    except ValueError:
-        return text
 
 
 @pytest.fixture(scope="module")
