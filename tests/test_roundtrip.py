@@ -1,6 +1,6 @@
 """One conversation through every dialect, whole and streamed, over real HTTP; and one that changes dialect on the way.
 
-The emulator refuses whatever its APIs would, and keeps what it understood: nothing may be lost either way.
+The server speaks the dialects of tests/judges, which refuse whatever the APIs would, and keeps what it understood: nothing may be lost either way.
 """
 
 from __future__ import annotations
@@ -255,7 +255,7 @@ def test_calls_without_an_id(tmp_path):
                 assert told.content == "The tool says: Paris and London."
 
 
-# ------------------------------------------------------------------ what the emulator refuses, so that the above proves something
+# ------------------------------------------------------------------ what the server refuses, so that the above proves something
 
 ASKED = {"role": "user", "content": "What is the weather in Paris?"}
 USE = {"type": "tool_use", "id": "t1", "name": "get_weather", "input": {"city": "Paris"}}
@@ -366,14 +366,14 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("path", "body"), TAKEN, ids=lambda value: value if isinstance(value, str) else "")
-def test_what_the_emulator_takes(served, path, body):
+def test_what_the_server_takes(served, path, body):
     status, answer = post(served[0].url.removesuffix("/v1") + path, body)
     assert status == 200, answer
     assert "sunny" in answer or "Paris" in answer
 
 
 @pytest.mark.parametrize(("asked", "text"), REFUSED, ids=[f"{asked[0]} {text}" for asked, text in REFUSED])
-def test_what_the_emulator_refuses(served, asked, text):
+def test_what_the_server_refuses(served, asked, text):
     path, body = asked
     status, answer = post(served[0].url.removesuffix("/v1") + path, body)
     assert (status, text in answer) == (400, True), answer
