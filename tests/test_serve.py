@@ -24,6 +24,7 @@ ASKED = {
     "/v1/messages": {"max_tokens": 50, "messages": [{"role": "user", "content": "Say hello."}]},
     "/v1beta/models/{model}:generateContent": {"contents": [{"role": "user", "parts": [{"text": "Say hello."}]}]},
     "/api/chat": {"messages": [{"role": "user", "content": "Say hello."}], "stream": False},
+    "/v2/chat": {"messages": [{"role": "user", "content": "Say hello."}]},
 }
 
 
