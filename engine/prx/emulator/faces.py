@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from prx import arguments
-from prx.core.inbound import Accepted, Found, accept, find
+from prx.core.inbound import Accepted, Found, Routes, accept
 from prx.core.weave import MEDIA_TYPES, Identity, Weaver
 from prx.emulator.brain import Answer, deltas_of, reply_of
 from prx.emulator.common import Asked, Head, Json, Persona, RefusedError
@@ -36,12 +36,12 @@ class Faces:
 
     def __init__(self, persona: Persona, catalog: Loader | None = None) -> None:
         self._persona = persona
-        self._faces = [*_faces(catalog or Loader(), persona.get("serve") or {})]
+        self._routes = Routes(_faces(catalog or Loader(), persona.get("serve") or {}))
 
     def find(self, head: Head) -> Spoken | None:
         """The face of a request, whatever stands before the route in its path: providers have it under paths of their own."""
         for path in _places(head.path):
-            found = find(self._faces, head.method, path, head.headers, head.query)
+            found = self._routes.find(head.method, path, head.headers, head.query)
             if found is not None and found.entrance.use != "pass":
                 return Spoken(found, self._persona)
         return None
