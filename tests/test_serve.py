@@ -14,6 +14,7 @@ import time
 import pytest
 from helpers.byte_server import DONE, HANG, RawServer, delta, response, stream
 from helpers.served import CALLER, PROVIDER, Service, begun, command, provider, until
+from judges.dialects import Emulator
 
 from prx.accounts.config import CallerKey
 from prx.serve.callers import ANYBODY, Caller, Callers, is_own_name
