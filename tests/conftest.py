@@ -13,8 +13,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
-
-from prx.emulator.server import Emulator  # noqa: E402
+from judges.dialects import Emulator  # noqa: E402
 
 # The same examples on every machine, in every run: a red test is somebody's change and not somebody's luck. What has
 # not been thought of is looked for by tests/fuzz. .ci/run takes --hypothesis-profile=settled: 40 of each kind.
@@ -48,7 +47,7 @@ def state(tmp_path_factory):
 @pytest.fixture
 def emulator():
     with Emulator(
-        {"models": ["words", "words-reasoner", "words-responses"], "only_responses": ["words-responses"]}
+        {"models": ["words", "words-reasoner", "words-responses"], "only_at": {"words-responses": "/responses"}}
     ) as running:
         yield running
 

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 from helpers import commands
 from helpers.byte_server import FIN, HANG, RawServer, delta, response, stream
-
-from prx.emulator.server import Emulator
+from judges.dialects import Emulator
 
 RUN = [sys.executable, "-m", "prx"]
 TOOLS = [

@@ -8,10 +8,10 @@ import struct
 
 import pytest
 from helpers.byte_server import RawServer, response
+from judges.dialects import Emulator
 
 import prx
 from prx.accounts.hints import advise
-from prx.emulator.server import Emulator
 
 WEATHER = {
     "type": "function",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from judges.dialects import Emulator
 
 import prx
-from prx.emulator.server import Emulator
 
 QUICK = """
 [default]

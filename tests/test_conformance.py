@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import yaml
 from helpers import data_files
+from judges.dialects import Emulator
 
 from prx import resources, urls
 from prx.conformance import cases, run
 from prx.conformance.evidence import Evidence, checked, digest_of, value_of
 from prx.conformance.run import Asked
-from prx.emulator.server import Emulator
 from prx.errors import ConfigError, ProtocolError
 from prx.spec.loader import Loader
 

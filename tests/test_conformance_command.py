@@ -9,9 +9,9 @@ import pytest
 import yaml
 from helpers import commands
 from helpers.byte_server import RawServer, response
+from judges.dialects import Emulator
 
 from prx.conformance import cases, evidence
-from prx.emulator.server import Emulator
 
 
 def run(*arguments, cwd, **more):

@@ -14,12 +14,12 @@ import click
 import pytest
 import yaml
 from helpers import commands
+from judges.dialects import Emulator
 from test_conformance_jobs import ALL, provider, run
 
 from prx.cli import prx as group
 from prx.conformance import compare, compared_page, saved
 from prx.conformance.saved import Saved
-from prx.emulator.server import Emulator
 from prx.errors import ConfigError
 
 KEY = "sk-right-0000"

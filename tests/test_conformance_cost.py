@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from helpers.flaky_server import FlakyServer
+from judges.dialects import Emulator
 from test_conformance_jobs import ALL, provider, rows, run
 
 from prx.conformance import cases, cost
 from prx.conformance.evidence import Evidence
 from prx.conformance.run import Result
-from prx.emulator.server import Emulator
 from prx.spec.loader import Loader
 
 TOKENS = sum(case.call.get("max_tokens", 0) for case in cases.load())

@@ -14,11 +14,11 @@ import pytest
 from helpers import commands
 from helpers.byte_server import RawServer, response
 from helpers.flaky_server import FlakyServer
+from judges.dialects import Emulator
 
 from prx.conformance import cases, repeats
 from prx.conformance.limiter import Limiter, Limiters
 from prx.conformance.run import Result
-from prx.emulator.server import Emulator
 from prx.errors import Error
 from prx.wire import Head
 

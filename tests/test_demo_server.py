@@ -126,7 +126,7 @@ BODIES = {
     "empty": b"", "a text": b'"x"', "null": b"null", "no JSON": b"{", "not UTF-8": b'{"model": "\xff"}', "UTF-16": '{"model": "words"}'.encode("utf-16"), "zeros": b"\0" * 1000,
     "messages that are none": b'{"model": "words", "messages": 5}', "a message that is none": b'{"model": "words", "messages": [5]}',
     "a stop that is none": BODY[:-1] + b', "stop": true}', "a limit that is none": BODY[:-1] + b', "max_tokens": "x"}',
-    "options that are none": BODY[:-1] + b', "stream_options": true}',
+    "a tool that is none": BODY[:-1] + b', "tools": [true]}',
 }  # fmt: skip
 
 

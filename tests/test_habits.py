@@ -12,9 +12,9 @@ from dataclasses import replace
 
 import pytest
 from helpers.strict_providers import MODELS, PROVIDERS, StrictServer
+from judges.dialects.common import sign
 
 import prx
-from prx.emulator.common import sign
 
 PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 LIST, OPEN = "calendar.list/all", "1password.open"

@@ -12,12 +12,12 @@ from helpers.byte_server import RawServer, response
 from helpers.driver_without_io import definition, play
 from hypothesis import given
 from hypothesis import strategies as st
+from judges.dialects import Emulator
 
 import prx
 from prx.chat import Call
 from prx.core.names import fitted
 from prx.core.request import build_body
-from prx.emulator.server import Emulator
 from prx.spec.loader import Loader
 from prx.spec.model import NameForm
 

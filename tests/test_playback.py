@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import yaml
 from helpers.recordings import CASSETTES
+from judges.dialects import Emulator
 
 from prx.aclient import AsyncClient
 from prx.client import Client
 from prx.conformance import cases, cassette, run, suite
 from prx.conformance.evidence import digest_of
-from prx.emulator.server import Emulator
 from prx.errors import ConfigError, ProtocolError, TruncatedError
 from prx.mask import Mask
 from prx.secret import Secret

@@ -16,11 +16,12 @@ import pytest
 import yaml
 from helpers import commands
 from helpers.byte_server import RawServer, response
+from judges import dialects
+from judges.dialects import Emulator
 
 from prx.client import Client
 from prx.conformance import cases
-from prx.emulator import server, shapes
-from prx.emulator.server import Emulator
+from prx.emulator import server
 from prx.errors import AuthError, BadRequestError, ConfigError, Error, ProtocolError, RateLimitError, ServerError
 from prx.probe import Order, probe
 from prx.probe.doors import doors
@@ -63,31 +64,17 @@ class Made:
 
 
 @pytest.fixture
-def only(monkeypatch):
-    """An emulator that speaks some of its shapes and no other."""
-
-    def restrict(*names):
-        rows = tuple(row for row in shapes._POST if type(row[1]).__name__.lower() in names)
-        monkeypatch.setattr(shapes, "_POST", rows)
-        monkeypatch.setattr(
-            shapes, "_LISTS", tuple(row for row in shapes._LISTS if type(row[1]).__name__.lower() in names)
-        )
-
-    return restrict
-
-
-@pytest.fixture
 def meddle(monkeypatch):
     """An emulator with a say before it: a function of the body that gives (status, answer), or None to let it pass."""
 
     def put(before):
         usual = server._Handler._post
 
-        def post(self, said):
+        def post(self, *where):
             request = json.loads(self.body)
             answered = before(request)
             self.body = json.dumps(request).encode()
-            return self._json(*answered) if answered else usual(self, said)
+            return self._json(*answered) if answered else usual(self, *where)
 
         monkeypatch.setattr(server._Handler, "_post", post)
 
@@ -234,20 +221,19 @@ def test_other_habits_change_nothing(tmp_path, habits):
 
 
 @pytest.mark.parametrize(
-    ("shape", "dialect", "base"),
+    ("dialect", "base"),
     [
-        ("blocks", "anthropic-messages", "/v1"),
-        ("parts", "gemini", "/v1beta"),
-        ("segments", "cohere-v2", ""),
-        ("lines", "ollama", ""),
-        ("items", "openai-responses", "/v1"),
+        ("anthropic-messages", "/v1"),
+        ("gemini", "/v1beta"),
+        ("cohere-v2", ""),
+        ("ollama", ""),
+        ("openai-responses", "/v1"),
     ],
 )
-def test_every_dialect_is_found_with_no_hint(tmp_path, only, shape, dialect, base):
-    only(shape)
+def test_every_dialect_is_found_with_no_hint(tmp_path, dialect, base):
     own = {**CATALOG.dialect_or_provider(dialect)["auth"]}
     header = {"bearer": "authorization", "x-api-key": "x-api-key"}.get(own.get("style"), own.get("name"))
-    with Emulator({"key": KEY, "auth": header, "api": shape}) as emulator:
+    with Emulator({"key": KEY, "auth": header, "speaks": [dialect], "lists": dialect}) as emulator:
         root = emulator.url.removesuffix("/v1")
         made = Made(tmp_path, root, model="words")
         assert (made.raw["extends"], made.raw["base_url"]) == (dialect, root + base)
@@ -262,7 +248,7 @@ def test_a_dialect_of_ones_own_is_asked_as_well(tmp_path, monkeypatch):
         "spec: 1\nid: odd\nextends: openai-chat\nendpoints: {chat: /odd, models: null}\n"
     )
     (tmp_path / "_dialects" / "bad.yaml").write_text("spec: 1\nid: bad\nextends: nothing\n")
-    monkeypatch.setattr(shapes, "_POST", ((r"/v1/odd", shapes.Choices()),))
+    monkeypatch.setattr(dialects, "_POST", ((r"/v1/odd", "openai-chat"),))
     with Emulator() as emulator:
         order = Order(emulator.url, "mine", model="words", pause=0, folders=(str(tmp_path),))
         report = probe(order, Loader([tmp_path]))
@@ -270,9 +256,10 @@ def test_a_dialect_of_ones_own_is_asked_as_well(tmp_path, monkeypatch):
     assert "models: the dialect has no list" in "\n".join(report.open)
 
 
-def test_a_model_that_is_only_on_another_path(tmp_path, only):
-    only("choices", "items")
-    with Emulator({"models": ["words"], "only_responses": ["words"]}) as emulator:
+def test_a_model_that_is_only_on_another_path(tmp_path):
+    with Emulator(
+        {"models": ["words"], "only_at": {"words": "/responses"}, "speaks": ["openai-chat", "openai-responses"]}
+    ) as emulator:
         made = Made(tmp_path, emulator.url, "")
         assert made.raw["extends"] == "openai-responses"
         assert made.failures() == {}

@@ -1,6 +1,6 @@
 """One conversation through every dialect, whole and streamed, over real HTTP; and one that changes dialect on the way.
 
-The emulator refuses whatever its APIs would, and keeps what it understood: nothing may be lost either way.
+The server speaks the dialects of tests/judges, which refuse whatever the APIs would, and keeps what it understood: nothing may be lost either way.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import urllib.request
 from base64 import b64encode
 
 import pytest
+from judges.dialects import Emulator
+from judges.dialects.common import sign
+from judges.dialects.meaning import understood
+from judges.dialects.reads.parts import signature
 
 import prx
-from prx.emulator.common import sign
-from prx.emulator.reads.parts import signature
-from prx.emulator.server import Emulator
 from prx.spec.loader import Loader
 
 # dialect: where its API is, and what of a Usage it has no place for
@@ -114,33 +115,6 @@ def plain(reply, without=()):
         "source": reply.content_source,
         "refusal": reply.refusal,
     }
-
-
-def understood(asked):
-    """What the emulator made of a request, without ids: roles, texts, pictures, calls, and whose result it is."""
-    ids, made = [], []
-    for message in asked.messages:
-        content = message.get("content") or []
-        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-        calls = message.get("tool_calls", [])
-        ids += [call["id"] for call in calls]
-        made.append({
-            "role": message["role"],
-            "text": "".join(_read(part["text"]) for part in parts if part["type"] == "text"),
-            "pictures": [part["image_url"]["url"].partition(",")[2] for part in parts if part["type"] == "image_url"],
-            "calls": [(call["function"]["name"], json.loads(call["function"]["arguments"])) for call in calls],
-            "of": ids.index(message["tool_call_id"]) if message["role"] == "tool" else None,
-        })  # fmt: skip
-    assert len(ids) == len(set(ids))
-    return made
-
-
-def _read(text):
-    """JSON of one form, since an API that takes objects writes them anew."""
-    try:
-        return json.dumps(json.loads(text), sort_keys=True)
-    except ValueError:
-        return text
 
 
 @pytest.fixture(scope="module")
@@ -249,13 +223,13 @@ def test_errors(served, tmp_path, dialect):
 
 
 @pytest.mark.parametrize(
-    ("dialect", "api"),
-    [(dialect, "") for dialect in DIALECTS if dialect != "cohere-v2"]
-    + [("anthropic-messages", "blocks"), ("cohere-v2", "segments")],
+    ("dialect", "lists"),
+    [(dialect, "openai-chat") for dialect in DIALECTS if dialect != "cohere-v2"]
+    + [("anthropic-messages", "anthropic-messages"), ("cohere-v2", "cohere-v2")],
 )
-def test_models(tmp_path, dialect, api):
+def test_models(tmp_path, dialect, lists):
     (tmp_path / "mine.yaml").write_text(f"spec: 1\nid: mine\nname: Mine\nextends: {dialect}\n")
-    with Emulator({"models": ["one", "two"], "api": api}) as emulator:
+    with Emulator({"models": ["one", "two"], "lists": lists}) as emulator:
         settings = {"api_url": emulator.url.removesuffix("/v1") + DIALECTS[dialect][0], "api_key": "sk-any-key"}
         with prx.Client(config={"providers": {"mine": settings}}, providers=tmp_path, env={}) as client:
             assert client.models("mine") == ["one", "two"]
@@ -281,7 +255,7 @@ def test_calls_without_an_id(tmp_path):
                 assert told.content == "The tool says: Paris and London."
 
 
-# ------------------------------------------------------------------ what the emulator refuses, so that the above proves something
+# ------------------------------------------------------------------ what the server refuses, so that the above proves something
 
 ASKED = {"role": "user", "content": "What is the weather in Paris?"}
 USE = {"type": "tool_use", "id": "t1", "name": "get_weather", "input": {"city": "Paris"}}
@@ -392,14 +366,14 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("path", "body"), TAKEN, ids=lambda value: value if isinstance(value, str) else "")
-def test_what_the_emulator_takes(served, path, body):
+def test_what_the_server_takes(served, path, body):
     status, answer = post(served[0].url.removesuffix("/v1") + path, body)
     assert status == 200, answer
     assert "sunny" in answer or "Paris" in answer
 
 
 @pytest.mark.parametrize(("asked", "text"), REFUSED, ids=[f"{asked[0]} {text}" for asked, text in REFUSED])
-def test_what_the_emulator_refuses(served, asked, text):
+def test_what_the_server_refuses(served, asked, text):
     path, body = asked
     status, answer = post(served[0].url.removesuffix("/v1") + path, body)
     assert (status, text in answer) == (400, True), answer

@@ -14,9 +14,9 @@ import time
 import pytest
 from helpers.byte_server import DONE, HANG, RawServer, delta, response, stream
 from helpers.served import CALLER, PROVIDER, Service, begun, command, provider, until
+from judges.dialects import Emulator
 
 from prx.accounts.config import CallerKey
-from prx.emulator.server import Emulator
 from prx.serve.callers import ANYBODY, Caller, Callers, is_own_name
 
 ASKED = {
@@ -25,6 +25,7 @@ ASKED = {
     "/v1/messages": {"max_tokens": 50, "messages": [{"role": "user", "content": "Say hello."}]},
     "/v1beta/models/{model}:generateContent": {"contents": [{"role": "user", "parts": [{"text": "Say hello."}]}]},
     "/api/chat": {"messages": [{"role": "user", "content": "Say hello."}], "stream": False},
+    "/v2/chat": {"messages": [{"role": "user", "content": "Say hello."}]},
 }
 
 

@@ -182,6 +182,26 @@ def test_events_without_their_numbers_and_a_last_one_without_blocks_are_complete
     assert said[5]["response"]["output"][0]["content"][0]["text"] == "Hi."
 
 
+def test_citations_go_through(own):  # noqa: F811
+    cited = {"start": 0, "end": 3, "text": "Hi.", "sources": [{"type": "document", "id": "d"}]}
+    counts = {"input_tokens": 1, "output_tokens": 1}
+    rows = [
+        {"type": "message-start", "id": "m", "delta": {"message": {"role": "assistant", "content": []}}},
+        {"type": "content-start", "index": 0, "delta": {"message": {"content": {"type": "text", "text": ""}}}},
+        {"type": "content-delta", "index": 0, "delta": {"message": {"content": {"text": "Hi."}}}},
+        {"type": "citation-start", "index": 0, "delta": {"message": {"citations": cited}}},
+        {"type": "citation-end", "index": 0},
+        {"type": "content-end", "index": 0},
+        {"type": "message-end", "id": "m", "delta": {"finish_reason": "COMPLETE", "usage": {"billed_units": counts, "tokens": counts}}},
+    ]  # fmt: skip
+    pieces = [*(event(row, row["type"]) for row in rows), DONE]
+    with RawServer(stream(*pieces)) as server:
+        running = own(provider("raw", server.url, "cohere-v2"))
+        body = {"model": "raw/words", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+        text = running.post("/v2/chat", body).text
+    assert text == b"".join(pieces).decode()
+
+
 # ------------------------------------------------------------------ two forms of one value
 
 

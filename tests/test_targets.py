@@ -7,12 +7,12 @@ from contextlib import ExitStack
 
 import pytest
 from helpers.byte_server import DONE, HANG, RawServer, delta, response, stream
+from judges.dialects import Emulator
 
 import prx
 from prx.accounts.choose import ModelRef
 from prx.accounts.config import Route, Target
 from prx.accounts.targets import Balance
-from prx.emulator.server import Emulator
 
 TARGETS = tuple(Target(name) for name in ("a/x", "b/y", "c/z"))
 A, B, C = ModelRef("a", "x"), ModelRef("b", "y"), ModelRef("c", "z")

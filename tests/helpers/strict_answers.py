@@ -1,6 +1,6 @@
 """Answers of models in the form of each provider: text, thoughts in its own place, calls with ids of its own form.
 
-An answer is prx.emulator's: words, reasoning, calls. The shapes of the emulator say it, but for Chat Completions, whose
+An answer is prx.emulator's: words, reasoning, calls. The writers of judges.dialects say it, but for Chat Completions, whose
 vendors differ most.
 """
 
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 
+from judges.dialects.common import Asked, RefusedError, event, sign
+from judges.dialects.reads.parts import signature
+from judges.dialects.writes.blocks import Blocks
+from judges.dialects.writes.items import Items
+from judges.dialects.writes.parts import Parts
+from judges.dialects.writes.segments import Segments
+
 from prx.emulator.brain import Answer
-from prx.emulator.common import Asked, RefusedError, event, sign
-from prx.emulator.reads.parts import signature
-from prx.emulator.shapes.blocks import Blocks
-from prx.emulator.shapes.items import Items
-from prx.emulator.shapes.parts import Parts
-from prx.emulator.shapes.segments import Segments
 
 COUNTS = {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18}
 
@@ -108,7 +109,7 @@ def _chunk(model, delta, finish=None):
 
 
 class Shaped:
-    """An API that a shape of the emulator speaks; `named` finds the names of tools in a body."""
+    """An API that a writer of judges.dialects speaks; `named` finds the names of tools in a body."""
 
     def __init__(self, shape, named, known):
         self.shape, self.named, self.remembered = shape, named, known
@@ -124,7 +125,7 @@ class Shaped:
         return self.shape.events(answer, Asked(model, []), {})
 
     def read(self, body, own):
-        """The emulator's own judgement."""
+        """The judgement of its reader of requests."""
         try:
             self.shape.read(body, {"model": "m", "verb": "generateContent"}, {})
         except RefusedError as refused:

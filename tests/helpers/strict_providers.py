@@ -13,9 +13,10 @@ import threading
 from dataclasses import dataclass, field
 from itertools import count, pairwise
 
+from judges.dialects.common import listed
+
 from helpers import strict_rules as rules
 from helpers.strict_answers import COHERE, GENERATE, MESSAGES, RESPONSES, Answer, Chat
-from prx.emulator.common import listed
 
 NAME = "[a-zA-Z0-9_-]{1,64}"
 

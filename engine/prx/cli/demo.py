@@ -21,7 +21,7 @@ from prx.errors import ConfigError
 _FILES = Path(emulator_package.__file__).parent / "files"
 _PLAIN, _REASONER, _ONLY_RESPONSES = "words", "words-reasoner", "words-responses"
 _MODELS = [_PLAIN, _REASONER, _ONLY_RESPONSES]
-_PERSONA = {"models": _MODELS, "only_responses": [_ONLY_RESPONSES], "delay": 0.015}
+_PERSONA = {"models": _MODELS, "only_at": {_ONLY_RESPONSES: "/responses"}, "delay": 0.015}
 _WEATHER = {
     "type": "function",
     "function": {

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
@@ -16,8 +17,10 @@ from prx.client import Client
 from prx.conformance import cases, run
 from prx.conformance.evidence import Evidence, Kind
 from prx.conformance.run import Asked
+from prx.emulator.faces import HABITS, Faces
 from prx.emulator.server import Emulator
 from prx.errors import ConfigError, sealed
+from prx.spec.loader import Loader
 from prx.spec.model import Spec
 
 _EMULATED_HOST = "http://emulator.invalid"  # in recordings, so that they cannot be mistaken for the provider's
@@ -56,7 +59,7 @@ def record(
     wanted = cases.named(only)
     folders_there = [known for known in reversed(catalog.folders[1:]) if known.is_dir()]
     key = options.key(key_env) or (_own_key(provider, url, folders_there) if emulated is None else "")
-    source = _server(spec, url, key) if emulated is None else _emulated(spec, emulated)
+    source = _server(spec, url, key) if emulated is None else _emulated(spec, emulated, catalog)
     kind: Kind = "emulated" if emulated is not None else "server" if url else "live"
     says = "prx's own emulator; no word here is the provider's" if emulated is not None else what or spec.name
     with source as (real, shown, key, default):
@@ -100,14 +103,29 @@ def _server(spec: Spec, url: str | None, key: str) -> Iterator[Source]:
 
 
 @contextmanager
-def _emulated(spec: Spec, persona: Path) -> Iterator[Source]:
+def _emulated(spec: Spec, persona: Path, catalog: Loader) -> Iterator[Source]:
     """The emulator, under the path of the provider's base URL, so that recordings show the provider's paths."""
-    try:
-        habits = {} if str(persona) == "-" else yaml.safe_load(persona.read_text(encoding="utf-8")) or {}
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{persona}: cannot be read: {' '.join(str(error).split())}") from None
+    habits = {} if str(persona) == "-" else _habits(persona)
     path = urlsplit(spec.base_url).path.replace("${", "").replace("}", "") or ""
     wants = {"key": _EMULATED_KEY, "auth": spec.auth.name} if spec.auth.style != "none" else {}
-    with Emulator({**wants, **habits}) as emulator:
+    try:
+        faces = Faces(habits, catalog)
+    except ConfigError as error:
+        raise ConfigError(f"{persona}: {error.message}", hint=error.hint) from None
+    with Emulator({**wants, **habits}, find=faces.find) as emulator:
         real = emulator.url.removesuffix("/v1") + path
         yield real, _EMULATED_HOST + path, _EMULATED_KEY, habits.get("models", ["words"])[0]
+
+
+def _habits(persona: Path) -> dict[str, Any]:
+    """The mapping of a persona's file. Raises ConfigError."""
+    try:
+        habits = yaml.safe_load(persona.read_text(encoding="utf-8")) or {}
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"{persona}: cannot be read: {' '.join(str(error).split())}") from None
+    known = ", ".join(sorted(HABITS))
+    if not isinstance(habits, dict):
+        raise ConfigError(f"{persona}: not a mapping of habits", hint=f"Known are: {known}.")
+    if strange := [name for name in habits if name not in HABITS]:
+        raise ConfigError(f"{persona}: {strange[0]!r} is no habit", hint=f"Known are: {known}.")
+    return habits

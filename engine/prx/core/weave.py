@@ -16,6 +16,12 @@ from prx.lang.template import Template
 from prx.record import Record
 from prx.spec.face import Face
 
+# Of a stream, by its framing.
+MEDIA_TYPES = {
+    "sse": "text/event-stream; charset=utf-8",
+    "ndjson": "application/x-ndjson",
+    "json_array": "application/json",
+}
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 _MARK = "\ue000piece\ue001"  # stands for a piece of text while the event around it is rendered
 _NUMBER = 7_000_000_000_000_007  # the same for the number of an event

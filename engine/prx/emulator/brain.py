@@ -9,8 +9,11 @@ import json
 import re
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
+
+from prx.chat import Delta, Part, Reply, ToolCall, ToolCallDelta, Usage
 
 GREETING = (
     "Hello! I am a small program on your own machine, not a language model. "
@@ -42,6 +45,9 @@ class Answer:
         """The calls, each with its number in the conversation."""
         return [(self.called + place, *call) for place, call in enumerate(self.calls, 1)]
 
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        return tuple(ToolCall(f"call_{number:09}", name, json.dumps(given)) for number, name, given in self.numbered())
+
     @property
     def text(self) -> str:
         return "".join(self.words)
@@ -49,6 +55,41 @@ class Answer:
     @property
     def completion_tokens(self) -> int:
         return len(self.words) + len(self.reasoning) + 8 * len(self.calls)
+
+
+def reply_of(answer: Answer, model: str) -> Reply:
+    """An answer as a provider's reply would be."""
+    reasoning, calls = "".join(answer.reasoning), answer.tool_calls()
+    parts = [Part("reasoning", reasoning)] if reasoning else []
+    parts += [Part("text", answer.text)] if answer.text else []
+    parts += [Part("tool_call", "", call) for call in calls]
+    total = answer.prompt_tokens + answer.completion_tokens
+    counts = (answer.prompt_tokens, answer.completion_tokens, total, answer.cached_tokens, len(answer.reasoning))
+    made = [
+        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        for call in calls
+    ]
+    message: dict[str, Any] = {"role": "assistant", "content": answer.text or (None if made else "")}
+    return Reply(
+        content=answer.text,
+        reasoning=reasoning or None,
+        tool_calls=calls,
+        finish_reason=answer.finish,
+        usage=Usage(*counts),
+        model=model,
+        message={**message, **({"tool_calls": made} if made else {})},
+        parts=tuple(parts),
+    )
+
+
+def deltas_of(answer: Answer) -> Iterator[Delta]:
+    """An answer in pieces, word by word; the arguments of calls in pieces of eight characters, as providers send them."""
+    yield from (Delta(reasoning=word) for word in answer.reasoning)
+    yield from (Delta(content=word) for word in answer.words)
+    for place, call in enumerate(answer.tool_calls()):
+        yield Delta(tool_calls=(ToolCallDelta(place, call.id, call.name, ""),))
+        for start in range(0, len(call.arguments), 8):
+            yield Delta(tool_calls=(ToolCallDelta(place, None, None, call.arguments[start : start + 8]),))
 
 
 def answer(
@@ -59,7 +100,7 @@ def answer(
     limit: int | None = None,
     stop: list[str] | None = None,
 ) -> Answer:
-    """The answer to messages, in the form of common.Asked. limit: the most tokens; stop: texts to end before."""
+    """The answer to messages, in the form of Chat Completions. limit: the most tokens; stop: texts to end before."""
     spoken = [message for message in messages if message.get("role") not in {"system", "developer"}]
     last = spoken[-1] if spoken else {}
     prompt = _text(last.get("content"))

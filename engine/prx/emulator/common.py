@@ -1,28 +1,30 @@
-"""What the wire formats share: the request in one common form, refusals, signatures, and events as text.
-
-In the common form messages are those of Chat Completions: role, content as text or parts, tool_calls, tool_call_id.
-"""
+"""What the emulator's server and the wire formats that it speaks say to each other."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from prx.emulator.brain import Answer
 
 Json = dict[str, Any]
 Persona = Mapping[str, Any]
-CREATED = 1767225600  # 2026-01-01; constant, so that recordings can be compared
-CREATED_TEXT = "2026-01-01T00:00:00Z"
 _STATUS = {"key": 401, "model": 404, "path": 404, "request": 400}
+
+
+class Head(NamedTuple):
+    """Where a request has come in. path: percent-encoded. headers: by names in lower case."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One request in the common form. reason: show reasoning; limit: the most tokens of the answer."""
+    """One request, its messages and tools as Chat Completions has them. reason: show reasoning; limit: the most tokens of the answer."""
 
     model: str
     messages: list[Json]
@@ -31,7 +33,6 @@ class Asked:
     reason: bool = False
     limit: int | None = None
     stop: list[str] = field(default_factory=list)
-    usage: bool = True  # whether a stream reports its usage
 
 
 class RefusedError(Exception):
@@ -43,71 +44,26 @@ class RefusedError(Exception):
         self.status = _STATUS[kind]
 
 
-class Api(Protocol):
-    """One wire format: reads requests and writes answers."""
+class Wire(Protocol):
+    """The wire format of one request. asks: whether it is for an answer, and not for a list; media: the content type of a stream."""
 
-    media: ClassVar[str] = "text/event-stream"
+    asks: bool
+    media: str
 
-    def read(self, body: Json, said: Mapping[str, str], persona: Persona) -> Asked:
-        """The request of a body. said: the named parts of its path. Raises RefusedError."""
+    def read(self, body: Json) -> Asked:
+        """The request of a body. Raises RefusedError."""
 
-    def whole(self, answer: Answer, asked: Asked, persona: Persona) -> Json:
+    def whole(self, answer: Answer, asked: Asked) -> Any:
         """An answer as one body."""
 
-    def events(self, answer: Answer, asked: Asked, persona: Persona) -> Iterator[str]:
-        """An answer as the texts of a stream's events."""
+    def events(self, answer: Answer, asked: Asked) -> Iterator[bytes]:
+        """An answer as the events of a stream."""
 
-    def models(self, names: list[str]) -> Json:
-        """The list of models."""
+    def listed(self, names: list[str]) -> Any:
+        """What is told of the models. Raises RefusedError."""
 
-    def error(self, refused: RefusedError, persona: Persona) -> tuple[int, Json]:
+    def error(self, refused: RefusedError) -> tuple[int, Any]:
         """A refusal, as status and body."""
 
 
-def event(value: Json, name: str = "", end: str = "\n") -> str:
-    """One server-sent event."""
-    return (f"event: {name}{end}" if name else "") + f"data: {json.dumps(value, ensure_ascii=False)}{end}{end}"
-
-
-def fragments(text: str) -> list[str]:
-    """A text in pieces of eight characters, as providers send arguments of calls."""
-    return [text[start : start + 8] for start in range(0, len(text), 8)]
-
-
-def sign(text: str) -> str:
-    """The signature of reasoning or of a call: the same for the same text. As hexadecimal digits it is valid base64, too."""
-    return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:24]
-
-
-def listed(content: Any) -> list[Json]:
-    """A message's content as parts."""
-    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content or ())
-
-
-def picture(url: str) -> Json:
-    return {"type": "image_url", "image_url": {"url": url}}
-
-
-def call(given: str, name: str, arguments: Any) -> Json:
-    text = arguments if isinstance(arguments, str) else json.dumps(arguments)
-    return {"id": given, "type": "function", "function": {"name": name, "arguments": text}}
-
-
-def assistant(content: list[Json], calls: list[Json]) -> Json:
-    return {"role": "assistant", "content": content, **({"tool_calls": calls} if calls else {})}
-
-
-def check_calls(messages: list[Json]) -> None:
-    """Raise RefusedError where a call has no result before the next message, or a result has no call."""
-    waiting: set[str] = set()
-    for message in messages:
-        if message.get("role") == "tool":
-            if message["tool_call_id"] not in waiting:
-                raise RefusedError("request", f"no call waits for the result of {message['tool_call_id']!r}")
-            waiting.remove(message["tool_call_id"])
-            continue
-        if waiting:
-            break
-        waiting = {each["id"] for each in message.get("tool_calls") or ()}
-    if waiting:
-        raise RefusedError("request", f"the calls {', '.join(sorted(waiting))} have no result")
+Find = Callable[[Head], Wire | None]  # the wire format of a request; None for an unknown path

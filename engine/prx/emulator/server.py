@@ -1,10 +1,10 @@
 """The emulator as an HTTP server on loopback. A persona (a mapping) sets its habits.
 
-Keys of a persona, besides those of shapes and reads:
+Keys of a persona, besides those of its wire formats:
     key              the key that it requires; without it, none
     auth             the name of the header with the key; without it, any usual one
     models           names of its models; default: words
-    api              the wire format of the list at /models: choices | blocks | parts | segments
+    only_at          {model: end of the only path at which it answers}
     delay            seconds between two events of a stream
 """
 
@@ -18,13 +18,15 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
+from urllib.parse import parse_qsl
 
-from prx.emulator import gate, shapes
+from prx.emulator import gate
 from prx.emulator.brain import Answer, answer
-from prx.emulator.common import Asked, RefusedError
+from prx.emulator.common import Asked, Find, Head, Persona, RefusedError, Wire
+from prx.emulator.faces import Faces
 from prx.json_text import parsed
 
 _HEARD = 100
@@ -33,11 +35,15 @@ _DRAINED = 1 << 20  # bytes read from a refused request: closing with unread byt
 
 
 class Emulator:
-    """A running emulator: `with Emulator() as emulator: … emulator.url`. heard: the newest requests."""
+    """A running emulator: `with Emulator() as emulator: … emulator.url`. heard: the newest requests.
 
-    def __init__(self, persona: Mapping[str, Any] | None = None, port: int = 0) -> None:
+    find     gives the wire format of a request; by default one of the faces of prx's own dialects
+    """
+
+    def __init__(self, persona: Persona | None = None, port: int = 0, find: Find | None = None) -> None:
         self.heard: deque[Asked] = deque(maxlen=_HEARD)
-        handler = type("Handler", (_Handler,), {"persona": persona or {}, "heard": self.heard})
+        own = {"persona": persona or {}, "heard": self.heard, "find": staticmethod(find or Faces(persona or {}).find)}
+        handler = type("Handler", (_Handler,), own)
         self._server = _Server(("127.0.0.1", port), handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
 
@@ -65,8 +71,9 @@ class _Handler(BaseHTTPRequestHandler):
     requestline = ""
     disable_nagle_algorithm = True
     server_version = "prx-emulator"
-    persona: Mapping[str, Any] = {}
+    persona: Persona
     heard: deque[Asked]
+    find: Find
 
     def log_message(self, *args: Any) -> None:
         """Print nothing: the terminal is for the conversation of `prx demo`."""
@@ -100,28 +107,41 @@ class _Handler(BaseHTTPRequestHandler):
         self._turn_away(gate.TurnedAwayError(int(code), message or explain or "this is not an HTTP request"))
 
     def do_GET(self) -> None:
-        self._guarded(self._models)
+        self._guarded()
 
     def do_POST(self) -> None:
-        self._guarded(self._post)
+        self._guarded()
 
-    def _guarded(self, handle: Callable[[dict[str, str]], None]) -> None:
+    def _guarded(self) -> None:
         try:
             gate.check_host(self.headers, self.request_version)
             self.body = self._read(gate.length(self.headers))
         except gate.TurnedAwayError as refused:
             return self._turn_away(refused)
         self.connection.settimeout(gate.WRITE)
-        path = self.path.partition("?")[0].rstrip("/")
-        self.api, said = shapes.find(self.command, path, self.persona)
+        head = self._head()
+        wire = self.find(head)
         try:
-            self._check_key()
-            handle(self._known(said, path))
+            self._answer(wire, head)
         except RefusedError as refused:
-            self._json(*self.api.error(refused, self.persona))
+            self._json(*(wire.error(refused) if wire else (refused.status, _plain(str(refused)))))
         except OSError:  # the client has closed the connection
             self.close_connection = True
         return None
+
+    def _head(self) -> Head:
+        path, _, query = self.path.partition("?")
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        return Head(self.command, path.rstrip("/"), dict(parse_qsl(query, keep_blank_values=True)), headers)
+
+    def _answer(self, wire: Wire | None, head: Head) -> None:
+        if wire is None:
+            raise _nothing_at(head)
+        self._check_key()
+        if wire.asks:
+            self._post(wire, head)
+        else:
+            self._json(200, wire.listed(self._names()))
 
     def _read(self, length: int) -> bytes:
         self._timed.allow(gate.BODY)
@@ -135,17 +155,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         with contextlib.suppress(OSError, gate.LateError):
             self.connection.settimeout(gate.WRITE)
-            self._json(refused.status, {"error": {"message": str(refused), "type": "invalid_request_error"}})
+            self._json(refused.status, _plain(str(refused)))
             self.connection.shutdown(socket.SHUT_WR)
             self._timed.allow(1)
             left = _DRAINED
             while left > 0 and (data := self.rfile.read1(1 << 16)):
                 left -= len(data)
-
-    def _known(self, said: dict[str, str] | None, path: str) -> dict[str, str]:
-        if said is None:
-            raise RefusedError("path", f"Unknown request URL: {self.command} {path}", "unknown_url", path)
-        return said
 
     def _check_key(self) -> None:
         key, header = self.persona.get("key"), self.persona.get("auth")
@@ -159,32 +174,30 @@ class _Handler(BaseHTTPRequestHandler):
 
     # -------------------------------------------------------------- answers
 
-    def _models(self, said: dict[str, str]) -> None:
-        self._json(200, self.api.models(self._names()))
-
     def _names(self) -> list[str]:
         return list(self.persona.get("models", ["words"]))
 
-    def _post(self, said: dict[str, str]) -> None:
+    def _post(self, wire: Wire, head: Head) -> None:
         try:
-            request = parsed(self.body.decode())
+            body = parsed(self.body.decode())
         except UnicodeDecodeError:
-            request = None
-        if not isinstance(request, dict):
+            body = None
+        if not isinstance(body, dict):
             raise RefusedError("request", "the body is not a JSON object")
-        model = said.get("model") or request.get("model")
-        if model not in self._names():
-            raise RefusedError("model", f"The model `{model}` does not exist", "model_not_found", str(model))
-        asked, found = self._understood(request, said)
+        asked, found = self._understood(wire, body)
+        if asked.model not in self._names():
+            raise RefusedError("model", f"The model `{asked.model}` does not exist", "model_not_found", asked.model)
+        if not head.path.endswith(self.persona.get("only_at", {}).get(asked.model, "")):
+            raise _nothing_at(head)
         self.heard.append(asked)
         if asked.stream:
-            self._events(self.api.events(found, asked, self.persona))
+            self._events(wire.media, wire.events(found, asked))
         else:
-            self._json(200, self.api.whole(found, asked, self.persona))
+            self._json(200, wire.whole(found, asked))
 
-    def _understood(self, request: dict[str, Any], said: dict[str, str]) -> tuple[Asked, Answer]:
+    def _understood(self, wire: Wire, body: dict[str, Any]) -> tuple[Asked, Answer]:
         try:
-            asked = self.api.read(request, said, self.persona)
+            asked = wire.read(body)
             found = answer(asked.messages, asked.tools, reason=asked.reason, limit=asked.limit, stop=asked.stop)
         except (
             TypeError,
@@ -208,15 +221,23 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def _events(self, events: Iterator[str]) -> None:
+    def _events(self, media: str, events: Iterator[bytes]) -> None:
         self.send_response(200)
-        self.send_header("content-type", self.api.media)
+        self.send_header("content-type", media)
         self.send_header("transfer-encoding", "chunked")
         self.send_header("x-request-id", "req_1")
         self.end_headers()
-        for event in events:
-            data = event.encode(errors="replace")
+        for data in filter(None, events):  # an empty chunk would end the body
             self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
             self.wfile.flush()
             time.sleep(self.persona.get("delay", 0))
         self.wfile.write(b"0\r\n\r\n")
+
+
+def _nothing_at(head: Head) -> RefusedError:
+    return RefusedError("path", f"Unknown request URL: {head.method} {head.path}", "unknown_url", head.path)
+
+
+def _plain(message: str) -> dict[str, Any]:
+    """The body of an error where no wire format is known."""
+    return {"error": {"message": message, "type": "invalid_request_error"}}

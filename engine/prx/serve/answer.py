@@ -14,7 +14,7 @@ from prx.accounts.account import Account
 from prx.chat import Call, Extra, Given, Reply
 from prx.core import overlay
 from prx.core.inbound import Accepted, Found, accept, fitting
-from prx.core.weave import Identity, Weaver
+from prx.core.weave import MEDIA_TYPES, Identity, Weaver
 from prx.errors import CapabilityError, ConfigError, Error
 from prx.serve.callers import Caller
 from prx.serve.failures import RefusedError, said
@@ -26,7 +26,6 @@ from prx.session import Options
 from prx.spec.face import Face
 
 _TRACE = ("traceparent", "tracestate")
-_TYPES = {"sse": "text/event-stream; charset=utf-8", "ndjson": "application/x-ndjson", "json_array": "application/json"}
 _STREAM = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
 _OWN_TOOLS = ("function", "custom")
 _SHOWN = 100  # letters of a model's name
@@ -246,7 +245,7 @@ class Answer:
         await self._request.send(data, more=more)
 
     async def _start(self, relay: Relay, provider: str) -> None:
-        headers = {"content-type": _TYPES[self._framing], **_STREAM, **self._headers(relay, provider)}
+        headers = {"content-type": MEDIA_TYPES[self._framing], **_STREAM, **self._headers(relay, provider)}
         await self._request.start(200, headers)
 
     def _failed(self, error: Error) -> bytes:

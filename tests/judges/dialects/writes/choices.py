@@ -16,9 +16,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from judges.dialects.common import CREATED, Api, Asked, Json, Persona, RefusedError, event, fragments
+from judges.dialects.reads.choices import read
+
 from prx.emulator.brain import Answer
-from prx.emulator.common import CREATED, Api, Asked, Json, Persona, RefusedError, event, fragments
-from prx.emulator.reads.choices import read
 
 
 def usage(answer: Answer) -> Json:

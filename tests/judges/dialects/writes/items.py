@@ -7,10 +7,11 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from judges.dialects.common import CREATED, Asked, Json, Persona, event, fragments
+from judges.dialects.reads.items import read
+from judges.dialects.writes.choices import Choices, usage
+
 from prx.emulator.brain import Answer
-from prx.emulator.common import CREATED, Asked, Json, Persona, event, fragments
-from prx.emulator.reads.items import read
-from prx.emulator.shapes.choices import Choices, usage
 
 
 def _output(answer: Answer) -> Iterator[Json]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from prx.emulator.common import Asked, Json, Persona, assistant, call, check_calls, listed, picture
-from prx.emulator.reads import choices
-from prx.emulator.strict import TOOL_NAME, By, check
+from judges.dialects.common import Asked, Json, Persona, assistant, call, check_calls, listed, picture
+from judges.dialects.reads import choices
+from judges.dialects.strict import TOOL_NAME, By, check
 
 _GIVEN = By(
     "type",

@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from judges.dialects.common import Api, Asked, Json, Persona, RefusedError, event, fragments
+from judges.dialects.reads.segments import read
+
 from prx.emulator.brain import Answer
-from prx.emulator.common import Api, Asked, Json, Persona, RefusedError, event, fragments
-from prx.emulator.reads.segments import read
 
 _REASONS = {"stop": "COMPLETE", "length": "MAX_TOKENS", "tool_calls": "TOOL_CALL"}
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from judges.dialects.common import Api, Asked, Json, Persona, RefusedError, event
+from judges.dialects.reads.parts import read, signature
+
 from prx.emulator.brain import Answer
-from prx.emulator.common import Api, Asked, Json, Persona, RefusedError, event
-from prx.emulator.reads.parts import read, signature
 
 _REASONS = {"stop": "STOP", "length": "MAX_TOKENS", "tool_calls": "STOP"}
 _FAULTS = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 404: "NOT_FOUND"}

@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from judges.dialects.common import CREATED_TEXT, Api, Asked, Json, Persona, RefusedError, event, fragments, sign
+from judges.dialects.reads.blocks import read
+
 from prx.emulator.brain import Answer
-from prx.emulator.common import CREATED_TEXT, Api, Asked, Json, Persona, RefusedError, event, fragments, sign
-from prx.emulator.reads.blocks import read
 
 _REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 _FAULTS = {"key": "authentication_error", "model": "not_found_error", "path": "not_found_error"}

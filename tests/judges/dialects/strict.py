@@ -16,7 +16,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from prx.emulator.common import RefusedError
+from judges.dialects.common import RefusedError
 
 NUMBER = (int, float)
 SOME = re.compile(r".*\S.*", re.DOTALL)

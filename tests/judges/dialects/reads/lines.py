@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from prx.emulator.common import Asked, Json, assistant, call, check_calls, picture
-from prx.emulator.strict import NUMBER, By, check
+from judges.dialects.common import Asked, Json, assistant, call, check_calls, picture
+from judges.dialects.strict import NUMBER, By, check
 
 _CALL = {"id": str, "function!": {"name!": str, "arguments!": dict, "index": int}}
 _BODY = {

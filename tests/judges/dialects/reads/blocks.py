@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from prx.emulator.common import Asked, Json, RefusedError, assistant, call, check_calls, listed, picture, sign
-from prx.emulator.strict import NUMBER, SOME, TOOL_NAME, By, check
+from judges.dialects.common import Asked, Json, RefusedError, assistant, call, check_calls, listed, picture, sign
+from judges.dialects.strict import NUMBER, SOME, TOOL_NAME, By, check
 
 _ID = re.compile("[a-zA-Z0-9_-]+")
 _ALONE = {"disable_parallel_tool_use": bool}

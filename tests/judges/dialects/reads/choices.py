@@ -3,13 +3,12 @@
 Keys of a persona:
     takes           further keys that are allowed in a message
     refuses         parts of a request that get a 400: system, stream, stream_options, max_tokens
-    only_responses  models for which this path gives 404
 """
 
 from __future__ import annotations
 
-from prx.emulator.common import Asked, Json, Persona, RefusedError, check_calls
-from prx.emulator.strict import TOOL_NAME, By, check
+from judges.dialects.common import Asked, Json, Persona, RefusedError, check_calls
+from judges.dialects.strict import TOOL_NAME, By, check
 
 _TEXT = By("type", {"text": {"text!": str}})
 _PART = By(
@@ -48,9 +47,6 @@ _MESSAGE = By(
 
 
 def read(body: Json, persona: Persona) -> Asked:
-    if body.get("model") in persona.get("only_responses", ()):
-        path = "/v1/chat/completions"
-        raise RefusedError("path", f"Unknown request URL: POST {path}", "unknown_url", path)
     messages = body.get("messages")
     also = dict.fromkeys(persona.get("takes", ()), object)
     rule = By("role", {role: {**keys, **also} for role, keys in _MESSAGE.cases.items()})

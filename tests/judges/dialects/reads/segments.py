@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from prx.emulator.common import Asked, Json, check_calls, listed
-from prx.emulator.strict import NUMBER, By, check
+from judges.dialects.common import Asked, Json, check_calls, listed
+from judges.dialects.strict import NUMBER, By, check
 
 _NAME = re.compile("[a-zA-Z_][a-zA-Z0-9_]{0,63}")
 _TEXT = {"text": {"text!": str}}

@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
+from judges.dialects.common import CREATED_TEXT, Api, Asked, Json, Persona, RefusedError
+from judges.dialects.reads.lines import read
+
 from prx.emulator.brain import Answer
-from prx.emulator.common import CREATED_TEXT, Api, Asked, Json, Persona, RefusedError
-from prx.emulator.reads.lines import read
 
 
 def _call(name: str, arguments: Json) -> Json:

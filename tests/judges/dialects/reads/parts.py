@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from prx.emulator.common import Asked, Json, RefusedError, assistant, call, check_calls, picture, sign
-from prx.emulator.strict import NUMBER, check
+from judges.dialects.common import Asked, Json, RefusedError, assistant, call, check_calls, picture, sign
+from judges.dialects.strict import NUMBER, check
 
 _NAME = re.compile("[a-zA-Z_][a-zA-Z0-9_.:-]{0,63}")
 _UNSIGNED = {"skip_thought_signature_validator", "context_engineering_is_the_way_to_go"}  # accepted as signatures
