@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import shutil
 import signal
@@ -140,7 +141,9 @@ def test_a_target_rests_for_all_processes(own, upstream, redis):
         for _ in range(3):
             assert first.chat("both").status == 200
         asked = len(broken.requests)
-        assert until(lambda: "bad/words" in second.get("/").text.partition("Targets that rest")[2].partition("<h2>")[0])
+        assert until(
+            lambda: "bad/words" in [row["target"] for row in json.loads(second.get("/status").text)["resting"]]
+        )
         assert second.chat("both").headers["x-prx-attempts"] is None
         assert len(broken.requests) == asked
 
