@@ -276,3 +276,27 @@ def test_a_head_goes_out_with_what_follows_it_at_once_and_alone_after_that():
         b"HTTP/1.1 200 OK\r\n\r\nfirst", b"second", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n",
     ]  # fmt: skip
     assert written.closed
+
+
+def test_an_error_behind_the_last_line_is_never_handed_on(own):  # noqa: F811
+    with RawServer(stream(chunk({"content": "a"}), b'{"error": {"message": "out of memory"}}')) as server:
+        answer = own(provider("raw", server.url)).chat("raw/words", stream=True)
+    *said, last = events_of(answer.text)
+    assert last["error"]["kind"] == "server", "it has the form of the caller's API"
+    assert [each for each in said if "error" in each] == []
+
+
+def test_a_last_event_without_its_line_end_counts(own):  # noqa: F811
+    with RawServer(stream(*MESSAGES[:3], *END[:2], END[2].rstrip())) as server:
+        text = own(provider("raw", server.url, "anthropic-messages")).post("/v1/messages", BODY).text
+    assert [each["type"] for each in events_of(text)][-1] == "message_stop"
+
+
+def test_every_event_has_a_space_behind_its_field(own):  # noqa: F811
+    pieces = [
+        piece.replace(b"data: ", b"data:")
+        for piece in (chunk({"content": "a"}), chunk({"content": "b"}), chunk({}, "stop"))
+    ]
+    text = asked(own, [*pieces, DONE]).text
+    assert "".join(each["choices"][0]["delta"].get("content") or "" for each in events_of(text)) == "ab"
+    assert "data:{" not in text

@@ -40,9 +40,11 @@ class Relay(AsyncStream):
         super().__init__(run, client)
         self._face = face
         self._events: list[Heard] = []
+        self._now = b""  # the event that is being read; whether it is good, shows when the next one is asked for
         self._unread: deque[bytes] = deque()
         self._framer: Framer | None = None
         self._max_event = 0
+        self._tail = b""
         self.requests = 0
         self.dialect = self.framing = ""
         self.reads_plainly = False
@@ -58,14 +60,15 @@ class Relay(AsyncStream):
     def taken(self) -> list[Heard]:
         """What has come and was not taken yet."""
         events, self._events = self._events, []
-        if self._pending:
-            events[-1:] = [Heard(events[-1].event if events else b"", [*self._pending])]
+        if self._now or self._pending:
+            events.append(Heard(self._now, [*self._pending]))
+            self._now = b""
             self._pending.clear()
         return events
 
     def before_error(self) -> list[Heard]:
         """The events that came before the one that is an error."""
-        return self._events[:-1]
+        return self._events
 
     def so_far(self) -> Any:
         """The Reply with what has arrived."""
@@ -76,13 +79,16 @@ class Relay(AsyncStream):
             self.requests += 1
             self.dialect, self.fallbacks, self.reads_plainly = ask.dialect, ask.fallbacks, ask.reads_plainly
             self.framing, self._framer, self._max_event = "", None, ask.limits.max_event
-            self._events, self._unread = [], deque()
+            self._events, self._now, self._unread = [], b"", deque()
         if type(ask) is Read and self._face is not None and self.dialect == self._face.id:
             return self._next_event(ask, deadline)
         return super()._done(ask, deadline)
 
     async def _next_event(self, ask: Read, deadline: Deadline) -> bytes:
         """The bytes of the next event, so that the deltas that come after them are its own."""
+        if self._now:
+            self._events.append(Heard(self._now, []))
+            self._now = b""
         while not self._unread:
             if self._events and self.idle is not None:
                 await self.idle()
@@ -94,9 +100,8 @@ class Relay(AsyncStream):
             if not data:
                 return self._rest()
             self._unread.extend(self._framer.events(data))
-        event = self._unread.popleft()
-        self._events.append(Heard(event, []))
-        return event + ENDS[self.framing]
+        self._now = self._unread.popleft()
+        return self._now + ENDS[self.framing]
 
     def _look(self, start: bytes) -> None:
         """See by its first bytes how the answer is framed."""
@@ -109,6 +114,7 @@ class Relay(AsyncStream):
         """The bytes behind the last event that has ended, then b""."""
         assert self._framer is not None
         rest: bytes = self._framer.rest.take()
-        if rest:
-            self._events.append(Heard(rest, []))
+        if not rest:  # the end has been told: only now the bytes that no line end follows are read
+            self._now = self._tail
+        self._tail = rest
         return rest

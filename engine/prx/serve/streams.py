@@ -12,6 +12,7 @@ from prx.core.weave import Weaver
 from prx.serve.relay import ENDS, Heard, Relay
 from prx.spec.face import Face
 
+_PLAIN = b"data: "  # how an event begins that has no name; not all readers know it without the space
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
@@ -71,7 +72,8 @@ class Verbatim:
         return self.feed(self._relay.before_error()) + self._weaver.fail(error, self._relay.so_far())
 
     def _passed(self, heard: Heard) -> bytes:
-        event, face = heard.event, self._face
+        face = self._face
+        event = _PLAIN + heard.event[5:] if heard.event[:5] == _PLAIN[:5] and heard.event[:6] != _PLAIN else heard.event
         self._done_seen = self._done_seen or (bool(face.done) and event.endswith(face.done.encode()))
         if face.unasked is not None and all(delta.usage for delta in heard.deltas) and self._is_unasked(event):
             return b""
@@ -127,7 +129,12 @@ class Joined:
         """An event that only continues a text and is as it would be written, as it came; b"" for any other."""
         kind, text = _only_text(heard.deltas)
         key = self._keys.get(kind)
-        if key is not None and key + _json(text) in heard.event and self._weaver.takes(kind, text):
+        if (
+            key is not None
+            and heard.event[:6] == _PLAIN
+            and key + _json(text) in heard.event
+            and self._weaver.takes(kind, text)
+        ):
             return heard.event + self._end
         return b""
 
