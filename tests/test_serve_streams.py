@@ -182,6 +182,42 @@ def test_events_without_their_numbers_and_a_last_one_without_blocks_are_complete
     assert said[5]["response"]["output"][0]["content"][0]["text"] == "Hi."
 
 
+WAITS = [  # the second call begins before the first is complete
+    chunk({"tool_calls": [{"index": 0, "id": "a", "function": {"name": "f", "arguments": '{"x":'}, "note": "of a"}]}),
+    chunk({"tool_calls": [{"index": 1, "id": "b", "function": {"name": "g", "arguments": "{"}, "note": "of b"}]}),
+    chunk({"tool_calls": [{"index": 0, "function": {"arguments": "1}"}}]}),
+    chunk({"tool_calls": [{"index": 1, "function": {"arguments": "}"}}]}),
+]
+TOGETHER = [
+    chunk(
+        {
+            "tool_calls": [
+                {"index": 0, "id": "a", "function": {"name": "f", "arguments": '{"x":1}'}, "note": "of a"},
+                {"index": 1, "id": "b", "function": {"name": "g", "arguments": "{}"}, "note": "of b"},
+            ]
+        }
+    )
+]
+LATE = [
+    chunk({"tool_calls": [{"index": 0, "id": "a", "function": {"name": "f", "arguments": '{"x":1}'}}]}),
+    chunk({"tool_calls": [{"index": 0, "function": {"arguments": ""}, "note": "of a"}]}),
+    chunk({"tool_calls": [{"index": 1, "id": "b", "function": {"name": "g", "arguments": "{}"}, "note": "of b"}]}),
+]
+
+
+@pytest.mark.parametrize("pieces", [WAITS, TOGETHER, LATE], ids=["waits", "together", "late"])
+def test_unknown_keys_of_a_tool_call_stay_with_it(own, pieces):  # noqa: F811
+    answer = asked(own, [*pieces, chunk({}, "tool_calls"), DONE])
+    deltas = [each["choices"][0]["delta"] for each in events_of(answer.text)]
+    rows = [row for delta in deltas for row in delta.get("tool_calls", ())]
+    assert all("index" in row for row in rows), rows  # clients put the pieces together by it
+    assert [(row["index"], row["note"]) for row in rows if "note" in row] == [(0, "of a"), (1, "of b")]
+    ids = [(row["index"], row["id"]) for row in rows if "id" in row]
+    texts = ["".join(row.get("function", {}).get("arguments", "") for row in rows if row["index"] == n) for n in (0, 1)]
+    assert ids == [(0, "a"), (1, "b")]
+    assert texts == ['{"x":1}', "{}"]
+
+
 def test_citations_go_through(own):  # noqa: F811
     cited = {"start": 0, "end": 3, "text": "Hi.", "sources": [{"type": "document", "id": "d"}]}
     counts = {"input_tokens": 1, "output_tokens": 1}
@@ -203,6 +239,20 @@ def test_citations_go_through(own):  # noqa: F811
 
 
 # ------------------------------------------------------------------ two forms of one value
+
+
+@pytest.mark.parametrize(
+    ("value", "count", "rest", "rows"),
+    [
+        ({"a": 1, "b": [{"c": 1}, {}]}, 2, {"a": 1, "b": []}, [{"b": [{"c": 1}]}, {"b": [{}]}]),
+        ([{"b": [{"c": 1}], "d": 2}], 1, [{"b": [], "d": 2}], [[{"b": [{"c": 1}]}]]),
+        ({"b": [{"c": 1}]}, 2, {"b": [{"c": 1}]}, []),
+        ({"b": [1, 2]}, 2, {"b": [1, 2]}, []),
+        (None, 0, None, []),
+    ],
+)
+def test_apart(value, count, rest, rows):
+    assert overlay.apart(value, count) == (rest, rows)
 
 
 def test_what_is_unknown():

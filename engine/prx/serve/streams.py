@@ -116,6 +116,7 @@ class Joined:
         self._end = ENDS[relay.framing]
         self._said: dict[str, Any] = {}  # what the answer is called
         self._left: dict[str, Any] = {}  # unknown keys for the last events
+        self._of_calls: dict[int, Any] = {}  # the same for the next event of a tool call, by its index
         self._keys: dict[
             str, bytes
         ] = {}  # by kind of block: the key of the piece in an event that is as it would be written
@@ -134,7 +135,7 @@ class Joined:
     def end(self, reply: Reply) -> bytes:
         written, left, known = self._weaver.last_values(reply), self._left, self._face.written
         out = []
-        for value in written:
+        for value in self._with_their_own(written):
             fits = {key: each for key, each in left.items() if key in value or key not in known}
             left = {key: each for key, each in left.items() if key not in fits}
             out.append(self._bytes(overlay.over(fits, value)))
@@ -150,13 +151,25 @@ class Joined:
         self._said |= {key: said[key] for key in overlay.SAID if said.get(key) is not None}
         written = self._weaver.values(heard.deltas, self._relay.so_far)
         left = overlay.unknown({key: each for key, each in said.items() if key not in overlay.SAID}, self._face.written)
+        calls = [call.index for delta in heard.deltas for call in delta.tool_calls]
+        # What waits until a call before it is complete may be written later than what came after it, so each call has its own.
+        left, of_calls = overlay.apart(left, len(calls))
+        for index, own in zip(calls, of_calls, strict=False):
+            self._of_calls[index] = overlay.over(own, self._of_calls.get(index, {}))
         if not written:
             yield from self._without_output(heard.deltas, left)
-            return
-        if kind and overlay.covers(said, written[-1]):
-            self._learn(kind, text, heard.event)
-        *others, last = written
-        yield from map(self._bytes, (*others, overlay.over(left, last)))
+        else:
+            if kind and overlay.covers(said, written[-1][0]):
+                self._learn(kind, text, heard.event)
+            *others, last = self._with_their_own(written)
+            yield from map(self._bytes, (*others, overlay.over(left, last)))
+        for index in {*calls} & {*self._of_calls}:
+            if (nothing := self._weaver.nothing(index)) is not None and overlay.says_something(self._of_calls[index]):
+                yield self._bytes(overlay.over(self._of_calls.pop(index), nothing))
+
+    def _with_their_own(self, written: Iterable[tuple[dict[str, Any], int]]) -> list[dict[str, Any]]:
+        """The events, those of a call with what nobody knows of it."""
+        return [overlay.over(self._of_calls.pop(index, {}), value) for value, index in written]
 
     def _without_output(self, deltas: Iterable[Delta], left: Any) -> Iterator[bytes]:
         """Of the event that ends the answer, what nobody knows waits for the end."""
