@@ -218,6 +218,38 @@ def test_unknown_keys_of_a_tool_call_stay_with_it(own, pieces):  # noqa: F811
     assert texts == ['{"x":1}', "{}"]
 
 
+@pytest.mark.parametrize("half", [b'event: ping\ndata: {"type"', b'event: content_block_delta\ndata: {"type": "co'])
+def test_half_an_event_is_not_handed_on(own, half):  # noqa: F811
+    said = [
+        {"type": "message_start", "message": {"id": "a", "type": "message", "role": "assistant", "content": []}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "one"}},
+    ]
+    pieces = [*(event(each, each["type"]) for each in said), half]
+    with RawServer(stream(*pieces)) as server:
+        service = own(provider("raw", server.url, "anthropic-messages"))
+        answer = service.post("/v1/messages", BODY)
+    events = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data:")]
+    assert events[:-1] == said
+    assert events[-1]["type"] == "error"
+
+
+def test_an_event_of_no_known_kind_stays_as_it_came(own):  # noqa: F811
+    said = [
+        {"type": "response.created", "response": {"id": "r", "status": "in_progress", "output": []}},
+        {"odd": 1},
+        {"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "delta": "one"},
+        {"type": "response.completed", "response": {"id": "r", "status": "completed", "output": []}},
+    ]
+    with RawServer(stream(*map(event, said))) as server:
+        service = own(provider("raw", server.url, "openai-responses"))
+        answer = service.post("/v1/responses", {"model": "raw/words", "input": "a", "stream": True})
+    assert answer.status == 200, answer.text
+    events = events_of(answer.text)
+    assert events[1] == {"odd": 1}
+    assert [each.get("sequence_number") for each in events] == [0, None, 2, 3]
+
+
 def test_citations_go_through(own):  # noqa: F811
     cited = {"start": 0, "end": 3, "text": "Hi.", "sources": [{"type": "document", "id": "d"}]}
     counts = {"input_tokens": 1, "output_tokens": 1}

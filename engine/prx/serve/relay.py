@@ -43,6 +43,7 @@ class Relay(AsyncStream):
         self._unread: deque[bytes] = deque()
         self._framer: Framer | None = None
         self._max_event = 0
+        self._ended = False  # whether all bytes have come; what is behind the last whole event may be half of one
         self.requests = 0
         self.dialect = self.framing = ""
         self.reads_plainly = False
@@ -76,7 +77,7 @@ class Relay(AsyncStream):
             self.requests += 1
             self.dialect, self.fallbacks, self.reads_plainly = ask.dialect, ask.fallbacks, ask.reads_plainly
             self.framing, self._framer, self._max_event = "", None, ask.limits.max_event
-            self._events, self._unread = [], deque()
+            self._events, self._unread, self._ended = [], deque(), False
         if type(ask) is Read and self._face is not None and self.dialect == self._face.id:
             return self._next_event(ask, deadline)
         return super()._done(ask, deadline)
@@ -84,7 +85,7 @@ class Relay(AsyncStream):
     async def _next_event(self, ask: Read, deadline: Deadline) -> bytes:
         """The bytes of the next event, so that the deltas that come after them are its own."""
         while not self._unread:
-            if self._events and self.idle is not None:
+            if self._events and self.idle is not None and not self._ended:
                 await self.idle()
             data: bytes = await super()._done(ask, deadline)
             if self._framer is None and not self.framing:
@@ -108,6 +109,7 @@ class Relay(AsyncStream):
     def _rest(self) -> bytes:
         """The bytes behind the last event that has ended, then b""."""
         assert self._framer is not None
+        self._ended = True
         rest: bytes = self._framer.rest.take()
         if rest:
             self._events.append(Heard(rest, []))

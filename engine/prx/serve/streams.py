@@ -79,7 +79,7 @@ class Verbatim:
             return event + self._end
         if face.numbered and self._counts is None:
             self._counts = f'"{face.numbered}"'.encode() not in event
-        last = bool(heard.deltas) and heard.deltas[-1].finish_reason is not None
+        last = bool(face.event_name and heard.deltas) and heard.deltas[-1].finish_reason is not None
         filled = self._filled(event, last=last) if self._counts or last else event
         self._events += 1
         return filled + self._end
@@ -91,11 +91,11 @@ class Verbatim:
 
     def _filled(self, event: bytes, *, last: bool) -> bytes:
         value, name = value_of(event), self._face.event_name
-        if not value:
+        if not value or (name and name not in value):  # an event of no kind that is known: it stays as it came
             return event
         if self._counts:
             value[self._face.numbered] = self._events
-        if last and name:
+        if last:
             written = self._weaver.final(self._relay.so_far())
             like = next((each for each in written if each.get(name) == value.get(name)), None)
             full = overlay.filled(value, like)
