@@ -154,11 +154,33 @@ def test_a_failure_before_the_output_has_its_own_status(service, stream):
         b'{"model": "up/words"}',
         b'{"model": "up/words", "messages": 3}',
         b"[" * 50_000,
+        *(
+            b'{"model": "up/words", "messages": [{"role": "user", "content": "a"}], %s}' % more
+            for more in (
+                b'"temperature": NaN',
+                b'"temperature": 1e999',
+                b'"user": "\\ud800"',
+                b'"stream": true, "n": "x"',
+            )
+        ),
     ],
 )
 def test_what_is_no_question_is_400(service, body):
     answer = service.post("/v1/chat/completions", body)
     assert (answer.status, json.loads(answer.text)["error"]["type"]) == (400, "invalid_request_error"), answer.text
+
+
+@pytest.mark.parametrize(
+    "message",
+    [{"role": "assistant", "tool_calls": True}, {"role": "tool", "tool_call_id": [1], "content": "a"}],
+)
+def test_values_of_the_wrong_type_are_400(own, message):
+    running = own("".join(provider(name, "http://127.0.0.1:1", name) for name in ("gemini", "cohere-v2")))
+    for name in ("gemini", "cohere-v2"):
+        also = {"messages": [{"role": "user", "content": "a"}, message]}
+        answer = running.chat(f"{name}/words", also=also)
+        assert answer.status in (400, 502), answer.text
+    assert "bug" not in running.log.read_text()
 
 
 def test_a_caller_sets_no_header_of_a_provider(service):
@@ -254,7 +276,7 @@ def test_no_key_is_in_any_answer(service):
 
 
 def test_headers_and_hints(own):
-    answers = [response() for _ in range(2)]
+    answers = [response() for _ in range(3)]
     with RawServer(*answers) as server:
         running = own(provider("raw", server.url))
         trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -277,7 +299,10 @@ def test_headers_and_hints(own):
         assert (answer.status, answer.headers["x-prx-dropped"]) == (200, "context_management"), answer.text
         answer = running.post("/v1/messages", body | {"strange": 1})
         assert (answer.status, "strange" in answer.text) == (400, True)
-    first, second = server.requests
+        answer = running.post("/v1/messages", body | {"tools": [{"type": "odd\r\nx-evil: 1"}]})
+        assert (answer.status, answer.headers["x-evil"]) == (200, None), answer.text
+        assert answer.headers["x-prx-dropped"] == "context_management, odd??x-evil: 1"
+    first, second, _ = server.requests
     assert first["headers"]["traceparent"] == trace
     assert not {"cookie", "anthropic-beta"} & first["headers"].keys()
     assert not [word for word in ("mine", CALLER) if word in str(first["headers"])]

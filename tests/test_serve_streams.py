@@ -218,6 +218,29 @@ def test_unknown_keys_of_a_tool_call_stay_with_it(own, pieces):  # noqa: F811
     assert texts == ['{"x":1}', "{}"]
 
 
+@pytest.mark.parametrize("arguments", ["[" * 50_000, '{"a": NaN}', '{"a": 1e999}'])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/api/chat"])
+def test_arguments_that_are_no_json_end_no_answer(own, path, arguments):  # noqa: F811
+    calls = [{"index": 0, "id": "a", "function": {"name": "f", "arguments": arguments}}]
+    more = [{"index": 1, "id": "b", "function": {"name": "g", "arguments": "{}"}}]
+    pieces = [chunk({"tool_calls": calls}), chunk({"tool_calls": more}), chunk({}, "tool_calls"), DONE]
+    with RawServer(stream(*pieces)) as server:
+        service = own(provider("raw", server.url))
+        answer = service.post(path, {**BODY, "model": "raw/words"})
+    events = [line.removeprefix("data: ") for line in answer.text.splitlines() if line.startswith(("data: {", "{"))]
+
+    def refuse(word):
+        raise AssertionError(f"{word} is no JSON")
+
+    for event in events:
+        json.loads(event, parse_constant=refuse)
+    # As arguments they are an error, and a number that is too large is the caller's to judge.
+    assert ("error" in events[-1], '"g"' in answer.text) == (
+        (True, False) if "1e999" not in arguments else (False, True)
+    )
+    assert "bug" not in service.log.read_text()
+
+
 @pytest.mark.parametrize("half", [b'event: ping\ndata: {"type"', b'event: content_block_delta\ndata: {"type": "co'])
 def test_half_an_event_is_not_handed_on(own, half):  # noqa: F811
     said = [

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from prx.chat import Delta, Reply, ToolCallDelta, Usage, plain
+from prx.json_text import read_finite
 from prx.lang.template import Template
 from prx.record import Record
 from prx.spec.face import Face
@@ -345,7 +346,7 @@ def _block(kind: str, place: int, number: int, key: str) -> dict[str, Any]:
 def _input(arguments: str, otherwise: Any = "") -> Any:
     """The arguments of a call as a value; for what is not JSON, {"input": the text}, or `otherwise` where it is given."""
     try:
-        return json.loads(arguments)
+        return read_finite(arguments)
     except ValueError:
         return ({"input": arguments} if arguments else {}) if otherwise == "" else otherwise
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from prx.chat import Delta, Reply
 from prx.core import overlay
 from prx.core.weave import Weaver
+from prx.json_text import parsed
 from prx.serve.relay import ENDS, Heard, Relay
 from prx.spec.face import Face
 
@@ -21,10 +22,11 @@ class Writer(Protocol):
     def fail(self, error: Mapping[str, Any]) -> bytes: ...
 
 
-def writer(face: Face, asked: Mapping[str, Any], relay: Relay, weaver: Weaver, framing: str) -> Writer:
-    """The writer for a stream whose first output has come. asked: the caller's body. framing: that the caller wants."""
+def writer(
+    face: Face, asked: Mapping[str, Any], relay: Relay, weaver: Weaver, framing: str, *, several: bool
+) -> Writer:
+    """The writer for a stream whose first output has come. asked: the caller's body. framing, several: what the caller wants."""
     same = relay.dialect == face.id and relay.framing == framing
-    several = face.several is not None and bool(face.several(asked))
     if same and (several or (face.as_it_comes and relay.reads_plainly)):
         return Verbatim(face, asked, relay, weaver)
     if same and not face.as_it_comes:
@@ -206,8 +208,5 @@ def _json(text: str) -> bytes:
 def value_of(event: bytes) -> dict[str, Any]:
     """The object in the data of an event; {} for what is none."""
     lines = [line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:")] or [event]
-    try:
-        value = json.loads(b"\n".join(lines))
-    except ValueError:
-        return {}
+    value = parsed(b"\n".join(lines).decode("utf-8", "replace"))
     return value if isinstance(value, dict) else {}
