@@ -7,9 +7,11 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
+import tomllib
 
 import pytest
 from helpers.byte_server import DONE, HANG, RawServer, delta, response, stream
@@ -405,6 +407,37 @@ def test_a_key_is_shown_once_with_its_lines(tmp_path):
     done = command(tmp_path, "key", "team-z")
     made = re.search(r"prx-[\w-]{43}", done.stdout)[0]
     assert f'[serve.keys_by_name.team-z]\n    sha256 = "{hashlib.sha256(made.encode()).hexdigest()}"' in done.stdout
+
+
+@pytest.mark.parametrize("name", ["team-a", "team a", 'a"b', "a.b", "é\\\t\U0001f600", "#"])
+def test_the_lines_of_a_key_are_read_again(tmp_path, name):
+    done = command(tmp_path, "key", "--", name)
+    assert done.returncode == 0, done
+    (tmp_path / "own.toml").write_text(done.stdout.partition("In config.toml:")[2])
+    checked = command(tmp_path, "--config", "own.toml", "--check")
+    assert (checked.returncode, "keys: 1" in checked.stdout) == (0, True), checked
+    assert len(tomllib.loads((tmp_path / "own.toml").read_text())["serve"]["keys_by_name"]) == 1
+
+
+def test_a_key_needs_a_name(tmp_path):
+    done = command(tmp_path, "key", " ")
+    assert (done.returncode, "needs a name" in done.stderr, "prx-" in done.stdout) == (2, True, False), done
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_port_that_is_taken_is_one_sentence(tmp_path, workers):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = command(tmp_path, "--port", str(taken.getsockname()[1]), "--workers", workers)
+    assert done.returncode == 1, done
+    assert done.stderr.startswith("prx: cannot listen at 127.0.0.1, port ")
+    assert ("--port" in done.stderr, "serving at" in done.stderr, "ERROR" in done.stderr) == (True, False, False), done
+
+
+@pytest.mark.parametrize("host", ["nosuch.invalid", "192.0.2.1", "a" * 80 + ".example"])
+def test_a_host_of_another_machine_is_one_sentence(tmp_path, host):
+    (tmp_path / "own.toml").write_text(f'[serve]\nkeys = ["sha256:{"a" * 64}"]\n')
+    done = command(tmp_path, "--config", "own.toml", "--host", host, "--port", "0")
+    assert (done.returncode, done.stderr.startswith(f"prx: cannot listen at {host}")) == (1, True), done
 
 
 def test_without_the_extra_a_sentence_says_how_to_get_it(tmp_path):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import logging
 import os
+import re
 import secrets
 from functools import partial
 from importlib.util import find_spec
@@ -18,6 +20,7 @@ from prx.cli import options, output
 from prx.errors import ConfigError
 
 _NEEDED = ("uvicorn", "prometheus_client")
+_BARE = re.compile(r"[A-Za-z0-9_-]+")  # a key of TOML that needs no quotes
 _LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -65,6 +68,7 @@ def serve(
 def _run(app: Any, host: str, port: int, workers: int, level: str, client: dict[str, Any]) -> int:
     from prx.serve import process
 
+    process.check_port(host, port)
     told = f"serving at {_address(app, host, port)}, where a browser shows what is served"
     if app.settings.log_format == "text":
         output.note(f"{told}; Ctrl-C ends it")
@@ -133,5 +137,8 @@ def key(name: str) -> None:
     made = f"prx-{secrets.token_urlsafe(32)}"
     digest = hashlib.sha256(made.encode()).hexdigest()
     name = output.line(name)
+    if not name.strip():
+        raise click.UsageError("the key needs a name: it stands in the configuration and in the log")
+    quoted = name if _BARE.fullmatch(name) else json.dumps(name, ensure_ascii=False)
     output.echo(f"The key of {name}, shown this once:\n\n    {made}\n\nIn config.toml:\n")
-    output.echo(f'    [serve.keys_by_name.{name}]\n    sha256 = "{digest}"')
+    output.echo(f'    [serve.keys_by_name.{quoted}]\n    sha256 = "{digest}"')
