@@ -403,6 +403,26 @@ def test_check(tmp_path):
     assert (done.returncode, "did you mean 'port'" in done.stderr) == (1, True), done
 
 
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ('[[model_routes]]\npattern = "fast"\ntargets = ["up/x", "nobody/x"]\n', "no provider is called 'nobody'"),
+        ('[default]\nprovider = "nobody"\nmodel = "x"\n', "no provider is called 'nobody'"),
+        ('[providers.gorq]\nmodel = "x"\n', "did you mean"),
+        ('[providers.zzzzzz]\nmodel = "x"\n', "needs api_url"),
+        ('[serve]\nkeys = ["sha256:' + "A" * 64 + '"]\n', "serve.keys[0]: after sha256:"),
+        ("", "own.yaml:3"),
+    ],
+)
+def test_check_finds_what_would_fail_at_the_first_call(tmp_path, config, words):
+    (tmp_path / "own.toml").write_text(provider("up", "http://localhost:1/v1") + config)
+    (tmp_path / "files").mkdir()
+    if not config:
+        (tmp_path / "files" / "own.yaml").write_text("spec: 1\nid: [own\n")
+    done = command(tmp_path, "--config", "own.toml", "--providers", "files", "--check")
+    assert (done.returncode, words in done.stderr, done.stdout) == (1, True, ""), done
+
+
 def test_a_key_is_shown_once_with_its_lines(tmp_path):
     done = command(tmp_path, "key", "team-z")
     made = re.search(r"prx-[\w-]{43}", done.stdout)[0]

@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from prx import checks
 from prx.accounts import config as configuration
 from prx.cli import options, output
 from prx.errors import ConfigError
@@ -59,7 +60,7 @@ def serve(
     logs.set_up(level, settings.log_format, app.mask)
     at, number = host or settings.host, settings.port if port is None else port
     if check:
-        ctx.exit(_say_what(app, at, number))
+        ctx.exit(_say_what(app, at, number, _faults_of_files(config, folders)))
     _refuse_open(at, settings.keys)
     tls.context(settings)  # each process reads it anew; here it is one sentence, before anything runs
     ctx.exit(_run(app, at, number, workers, level, {"config": config, "providers": list(folders)}))
@@ -93,6 +94,14 @@ def _refuse_open(host: str, keys: tuple[configuration.CallerKey, ...]) -> None:
         )
 
 
+def _faults_of_files(config: str | None, folders: tuple[str, ...]) -> list[str]:
+    """The faults of the configuration and of the provider files beside it, as `prx check` finds them."""
+    known = configuration.folders(folders, os.environ)
+    paths = [path for path in (*known, *configuration.files(config, os.environ)) if path.exists()]
+    found = checks.check(checks.files_in(paths), known, os.environ)
+    return [str(problem) for problems in found.values() for problem in problems if problem.severity == "error"]
+
+
 def _faults(app: Any, host: str) -> list[str]:
     """What would keep the service from running as it should, a sentence each."""
     from prx.serve import tls
@@ -107,9 +116,9 @@ def _faults(app: Any, host: str) -> list[str]:
     return [*found, *([f"serve.redis: {away}"] if away else [])]
 
 
-def _say_what(app: Any, host: str, port: int) -> int:
-    """Print what would be served, or what is wrong; gives the exit code."""
-    if faults := _faults(app, host):
+def _say_what(app: Any, host: str, port: int, faults: list[str]) -> int:
+    """Print what would be served, or what is wrong, beside the faults that are known; gives the exit code."""
+    if faults := [*faults, *_faults(app, host)]:
         for fault in faults:
             output.echo(f"prx: {fault}", err=True)
         return 1
