@@ -7,9 +7,11 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
+import tomllib
 
 import pytest
 from helpers.byte_server import DONE, HANG, RawServer, delta, response, stream
@@ -154,11 +156,33 @@ def test_a_failure_before_the_output_has_its_own_status(service, stream):
         b'{"model": "up/words"}',
         b'{"model": "up/words", "messages": 3}',
         b"[" * 50_000,
+        *(
+            b'{"model": "up/words", "messages": [{"role": "user", "content": "a"}], %s}' % more
+            for more in (
+                b'"temperature": NaN',
+                b'"temperature": 1e999',
+                b'"user": "\\ud800"',
+                b'"stream": true, "n": "x"',
+            )
+        ),
     ],
 )
 def test_what_is_no_question_is_400(service, body):
     answer = service.post("/v1/chat/completions", body)
     assert (answer.status, json.loads(answer.text)["error"]["type"]) == (400, "invalid_request_error"), answer.text
+
+
+@pytest.mark.parametrize(
+    "message",
+    [{"role": "assistant", "tool_calls": True}, {"role": "tool", "tool_call_id": [1], "content": "a"}],
+)
+def test_values_of_the_wrong_type_are_400(own, message):
+    running = own("".join(provider(name, "http://127.0.0.1:1", name) for name in ("gemini", "cohere-v2")))
+    for name in ("gemini", "cohere-v2"):
+        also = {"messages": [{"role": "user", "content": "a"}, message]}
+        answer = running.chat(f"{name}/words", also=also)
+        assert answer.status in (400, 502), answer.text
+    assert "bug" not in running.log.read_text()
 
 
 def test_a_caller_sets_no_header_of_a_provider(service):
@@ -254,7 +278,7 @@ def test_no_key_is_in_any_answer(service):
 
 
 def test_headers_and_hints(own):
-    answers = [response() for _ in range(2)]
+    answers = [response() for _ in range(3)]
     with RawServer(*answers) as server:
         running = own(provider("raw", server.url))
         trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -277,7 +301,10 @@ def test_headers_and_hints(own):
         assert (answer.status, answer.headers["x-prx-dropped"]) == (200, "context_management"), answer.text
         answer = running.post("/v1/messages", body | {"strange": 1})
         assert (answer.status, "strange" in answer.text) == (400, True)
-    first, second = server.requests
+        answer = running.post("/v1/messages", body | {"tools": [{"type": "odd\r\nx-evil: 1"}]})
+        assert (answer.status, answer.headers["x-evil"]) == (200, None), answer.text
+        assert answer.headers["x-prx-dropped"] == "context_management, odd??x-evil: 1"
+    first, second, _ = server.requests
     assert first["headers"]["traceparent"] == trace
     assert not {"cookie", "anthropic-beta"} & first["headers"].keys()
     assert not [word for word in ("mine", CALLER) if word in str(first["headers"])]
@@ -376,10 +403,61 @@ def test_check(tmp_path):
     assert (done.returncode, "did you mean 'port'" in done.stderr) == (1, True), done
 
 
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ('[[model_routes]]\npattern = "fast"\ntargets = ["up/x", "nobody/x"]\n', "no provider is called 'nobody'"),
+        ('[default]\nprovider = "nobody"\nmodel = "x"\n', "no provider is called 'nobody'"),
+        ('[providers.gorq]\nmodel = "x"\n', "did you mean"),
+        ('[providers.zzzzzz]\nmodel = "x"\n', "needs api_url"),
+        ('[serve]\nkeys = ["sha256:' + "A" * 64 + '"]\n', "serve.keys[0]: after sha256:"),
+        ("", "own.yaml:3"),
+    ],
+)
+def test_check_finds_what_would_fail_at_the_first_call(tmp_path, config, words):
+    (tmp_path / "own.toml").write_text(provider("up", "http://localhost:1/v1") + config)
+    (tmp_path / "files").mkdir()
+    if not config:
+        (tmp_path / "files" / "own.yaml").write_text("spec: 1\nid: [own\n")
+    done = command(tmp_path, "--config", "own.toml", "--providers", "files", "--check")
+    assert (done.returncode, words in done.stderr, done.stdout) == (1, True, ""), done
+
+
 def test_a_key_is_shown_once_with_its_lines(tmp_path):
     done = command(tmp_path, "key", "team-z")
     made = re.search(r"prx-[\w-]{43}", done.stdout)[0]
     assert f'[serve.keys_by_name.team-z]\n    sha256 = "{hashlib.sha256(made.encode()).hexdigest()}"' in done.stdout
+
+
+@pytest.mark.parametrize("name", ["team-a", "team a", 'a"b', "a.b", "é\\\t\U0001f600", "#"])
+def test_the_lines_of_a_key_are_read_again(tmp_path, name):
+    done = command(tmp_path, "key", "--", name)
+    assert done.returncode == 0, done
+    (tmp_path / "own.toml").write_text(done.stdout.partition("In config.toml:")[2])
+    checked = command(tmp_path, "--config", "own.toml", "--check")
+    assert (checked.returncode, "keys: 1" in checked.stdout) == (0, True), checked
+    assert len(tomllib.loads((tmp_path / "own.toml").read_text())["serve"]["keys_by_name"]) == 1
+
+
+def test_a_key_needs_a_name(tmp_path):
+    done = command(tmp_path, "key", " ")
+    assert (done.returncode, "needs a name" in done.stderr, "prx-" in done.stdout) == (2, True, False), done
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_port_that_is_taken_is_one_sentence(tmp_path, workers):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = command(tmp_path, "--port", str(taken.getsockname()[1]), "--workers", workers)
+    assert done.returncode == 1, done
+    assert done.stderr.startswith("prx: cannot listen at 127.0.0.1, port ")
+    assert ("--port" in done.stderr, "serving at" in done.stderr, "ERROR" in done.stderr) == (True, False, False), done
+
+
+@pytest.mark.parametrize("host", ["nosuch.invalid", "192.0.2.1", "a" * 80 + ".example"])
+def test_a_host_of_another_machine_is_one_sentence(tmp_path, host):
+    (tmp_path / "own.toml").write_text(f'[serve]\nkeys = ["sha256:{"a" * 64}"]\n')
+    done = command(tmp_path, "--config", "own.toml", "--host", host, "--port", "0")
+    assert (done.returncode, done.stderr.startswith(f"prx: cannot listen at {host}")) == (1, True), done
 
 
 def test_without_the_extra_a_sentence_says_how_to_get_it(tmp_path):

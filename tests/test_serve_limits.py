@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import http.client
@@ -14,12 +15,15 @@ import ssl
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import uvicorn
 from helpers.byte_server import DONE, HANG, RawServer, delta, own_authority, response, stream
 from helpers.served import CALLER, PROVIDER, Service, begun, command, provider, until
 
 from prx.emulator.server import Emulator
+from prx.serve.drain import Draining
 
 
 @pytest.fixture(scope="module")
@@ -297,6 +301,28 @@ def test_tls(own, upstream, certificate, tmp_path):
         assert b"200" not in rest_of(plain)
     running = own(text, "--workers", "2", tls=trusting)
     assert running.chat("up/words", stream=True).text.count("[DONE]") == 1
+
+
+def test_who_waits_at_the_port_and_speaks_no_tls_holds_up_no_end(certificate):
+    class Ending(Draining):
+        def _protocol(self):
+            return asyncio.Protocol()
+
+    async def ended(port):
+        server = Ending(uvicorn.Config("", log_config=None))
+        server.config.ssl = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server.config.ssl.load_cert_chain(*certificate)
+        server.servers = [SimpleNamespace(sockets=[port], close=port.close)]
+        await server._stop_listening([])
+        began = time.monotonic()
+        await server._connections_ended(began + 30)
+        return time.monotonic() - began
+
+    with socket.create_server(("127.0.0.1", 0)) as port:
+        at = port.getsockname()
+        with socket.create_connection(at) as plain, socket.create_connection(at):
+            plain.sendall(b"GET /health HTTP/1.1\r\n\r\n")
+            assert asyncio.run(ended(port)) < 8
 
 
 def test_a_new_certificate_is_taken_in(own, upstream, certificate, tmp_path):

@@ -182,6 +182,97 @@ def test_events_without_their_numbers_and_a_last_one_without_blocks_are_complete
     assert said[5]["response"]["output"][0]["content"][0]["text"] == "Hi."
 
 
+WAITS = [  # the second call begins before the first is complete
+    chunk({"tool_calls": [{"index": 0, "id": "a", "function": {"name": "f", "arguments": '{"x":'}, "note": "of a"}]}),
+    chunk({"tool_calls": [{"index": 1, "id": "b", "function": {"name": "g", "arguments": "{"}, "note": "of b"}]}),
+    chunk({"tool_calls": [{"index": 0, "function": {"arguments": "1}"}}]}),
+    chunk({"tool_calls": [{"index": 1, "function": {"arguments": "}"}}]}),
+]
+TOGETHER = [
+    chunk(
+        {
+            "tool_calls": [
+                {"index": 0, "id": "a", "function": {"name": "f", "arguments": '{"x":1}'}, "note": "of a"},
+                {"index": 1, "id": "b", "function": {"name": "g", "arguments": "{}"}, "note": "of b"},
+            ]
+        }
+    )
+]
+LATE = [
+    chunk({"tool_calls": [{"index": 0, "id": "a", "function": {"name": "f", "arguments": '{"x":1}'}}]}),
+    chunk({"tool_calls": [{"index": 0, "function": {"arguments": ""}, "note": "of a"}]}),
+    chunk({"tool_calls": [{"index": 1, "id": "b", "function": {"name": "g", "arguments": "{}"}, "note": "of b"}]}),
+]
+
+
+@pytest.mark.parametrize("pieces", [WAITS, TOGETHER, LATE], ids=["waits", "together", "late"])
+def test_unknown_keys_of_a_tool_call_stay_with_it(own, pieces):  # noqa: F811
+    answer = asked(own, [*pieces, chunk({}, "tool_calls"), DONE])
+    deltas = [each["choices"][0]["delta"] for each in events_of(answer.text)]
+    rows = [row for delta in deltas for row in delta.get("tool_calls", ())]
+    assert all("index" in row for row in rows), rows  # clients put the pieces together by it
+    assert [(row["index"], row["note"]) for row in rows if "note" in row] == [(0, "of a"), (1, "of b")]
+    ids = [(row["index"], row["id"]) for row in rows if "id" in row]
+    texts = ["".join(row.get("function", {}).get("arguments", "") for row in rows if row["index"] == n) for n in (0, 1)]
+    assert ids == [(0, "a"), (1, "b")]
+    assert texts == ['{"x":1}', "{}"]
+
+
+@pytest.mark.parametrize("arguments", ["[" * 50_000, '{"a": NaN}', '{"a": 1e999}'])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/api/chat"])
+def test_arguments_that_are_no_json_end_no_answer(own, path, arguments):  # noqa: F811
+    calls = [{"index": 0, "id": "a", "function": {"name": "f", "arguments": arguments}}]
+    more = [{"index": 1, "id": "b", "function": {"name": "g", "arguments": "{}"}}]
+    pieces = [chunk({"tool_calls": calls}), chunk({"tool_calls": more}), chunk({}, "tool_calls"), DONE]
+    with RawServer(stream(*pieces)) as server:
+        service = own(provider("raw", server.url))
+        answer = service.post(path, {**BODY, "model": "raw/words"})
+    events = [line.removeprefix("data: ") for line in answer.text.splitlines() if line.startswith(("data: {", "{"))]
+
+    def refuse(word):
+        raise AssertionError(f"{word} is no JSON")
+
+    for event in events:
+        json.loads(event, parse_constant=refuse)
+    # As arguments they are an error, and a number that is too large is the caller's to judge.
+    assert ("error" in events[-1], '"g"' in answer.text) == (
+        (True, False) if "1e999" not in arguments else (False, True)
+    )
+    assert "bug" not in service.log.read_text()
+
+
+@pytest.mark.parametrize("half", [b'event: ping\ndata: {"type"', b'event: content_block_delta\ndata: {"type": "co'])
+def test_half_an_event_is_not_handed_on(own, half):  # noqa: F811
+    said = [
+        {"type": "message_start", "message": {"id": "a", "type": "message", "role": "assistant", "content": []}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "one"}},
+    ]
+    pieces = [*(event(each, each["type"]) for each in said), half]
+    with RawServer(stream(*pieces)) as server:
+        service = own(provider("raw", server.url, "anthropic-messages"))
+        answer = service.post("/v1/messages", BODY)
+    events = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data:")]
+    assert events[:-1] == said
+    assert events[-1]["type"] == "error"
+
+
+def test_an_event_of_no_known_kind_stays_as_it_came(own):  # noqa: F811
+    said = [
+        {"type": "response.created", "response": {"id": "r", "status": "in_progress", "output": []}},
+        {"odd": 1},
+        {"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "delta": "one"},
+        {"type": "response.completed", "response": {"id": "r", "status": "completed", "output": []}},
+    ]
+    with RawServer(stream(*map(event, said))) as server:
+        service = own(provider("raw", server.url, "openai-responses"))
+        answer = service.post("/v1/responses", {"model": "raw/words", "input": "a", "stream": True})
+    assert answer.status == 200, answer.text
+    events = events_of(answer.text)
+    assert events[1] == {"odd": 1}
+    assert [each.get("sequence_number") for each in events] == [0, None, 2, 3]
+
+
 def test_citations_go_through(own):  # noqa: F811
     cited = {"start": 0, "end": 3, "text": "Hi.", "sources": [{"type": "document", "id": "d"}]}
     counts = {"input_tokens": 1, "output_tokens": 1}
@@ -203,6 +294,20 @@ def test_citations_go_through(own):  # noqa: F811
 
 
 # ------------------------------------------------------------------ two forms of one value
+
+
+@pytest.mark.parametrize(
+    ("value", "count", "rest", "rows"),
+    [
+        ({"a": 1, "b": [{"c": 1}, {}]}, 2, {"a": 1, "b": []}, [{"b": [{"c": 1}]}, {"b": [{}]}]),
+        ([{"b": [{"c": 1}], "d": 2}], 1, [{"b": [], "d": 2}], [[{"b": [{"c": 1}]}]]),
+        ({"b": [{"c": 1}]}, 2, {"b": [{"c": 1}]}, []),
+        ({"b": [1, 2]}, 2, {"b": [1, 2]}, []),
+        (None, 0, None, []),
+    ],
+)
+def test_apart(value, count, rest, rows):
+    assert overlay.apart(value, count) == (rest, rows)
 
 
 def test_what_is_unknown():

@@ -2,6 +2,7 @@
 
     prx.Error
     ├─ ConfigError            config          config.toml, the environment or an argument is wrong
+    │  └─ UnwritableError     config          a value of the call has no form in JSON, or not the type that it should have
     ├─ SpecError              spec            a provider's YAML file is wrong
     ├─ CapabilityError        capability      not sent: the provider's file says that it cannot do this
     ├─ AuthError              auth            refused by the provider, as all kinds below
@@ -97,6 +98,10 @@ class Error(Exception):
 
 class ConfigError(Error):
     kind = "config"
+
+
+class UnwritableError(ConfigError):
+    """A call with a value that no request can be made of: it has not its type, or no form in JSON."""
 
 
 class SpecError(Error):

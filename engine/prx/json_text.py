@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from math import isfinite
 from typing import Any
 
 BOM = b"\xef\xbb\xbf"
@@ -42,6 +43,25 @@ def read_json(text: str, decode: Callable[[str], Any] = _decode) -> Any:
     if len(text) > 2 * MAX_DEPTH and text.count("[") + text.count("{") > MAX_DEPTH and _deep(value):
         raise ValueError("nested too deep")
     return value
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not isfinite(number):
+        raise ValueError(f"{digits[:20]} is too large a number")
+    return number
+
+
+def _no_word(word: str) -> Any:
+    raise ValueError(f"{word} is no JSON")
+
+
+_finite_decoder = json.JSONDecoder(strict=False, parse_float=_finite, parse_constant=_no_word)
+
+
+def read_finite(text: str) -> Any:
+    """As read_json. Raises ValueError for NaN and for numbers without end, too, which Python reads and others do not."""
+    return read_json(text, _finite_decoder.decode)
 
 
 def _deep(value: Any) -> bool:

@@ -131,9 +131,16 @@ class Accounts:
         return definition
 
     def unknown_names(self) -> Iterator[tuple[Keys, str]]:
-        """(path, sentence) of each unknown provider that the configuration names: as default, in a route, or in `extends`."""
+        """(path, sentence) of each unknown provider that the configuration names: as default, in a route or one of its targets,
+        in `extends`, or as a provider of its own that has no address.
+        """
         routes: list[tuple[Keys, str | None]] = [
             (("model_routes", place, "provider"), row.provider) for place, row in enumerate(self.config.routes)
+        ]
+        routes += [
+            (("model_routes", place, "targets", number), target.model.partition("/")[0])
+            for place, row in enumerate(self.config.routes)
+            for number, target in enumerate(row.targets)
         ]
         tables: list[tuple[Keys, str | None]] = [
             (("providers", name, "extends"), row.extends) for name, row in self.config.providers.items()
@@ -142,6 +149,10 @@ class Accounts:
             dialect = where[-1] == "extends" and name in self.catalog.dialects()
             if name and not dialect and not self.knows(name):
                 yield where, f"no provider is called {name!r}{nearest(name, self.names)}"
+        for name, own in self.config.providers.items():
+            if not (own.extends or own.api_url or self.catalog.entry(name)):
+                near = nearest(name, self.catalog.names) or "; a provider of your own needs api_url"
+                yield ("providers", name), f"no provider is called {name!r}{near}"
 
     def _definition(self, name: str) -> tuple[Definition, Settings, str]:
         """(definition, settings, base) for a provider's name. base: what the settings extend, "" where the name itself has

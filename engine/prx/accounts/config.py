@@ -6,6 +6,7 @@ A ${NAME} whose variable is not set is not a fault of the file: only a call that
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -20,6 +21,8 @@ from prx.spec.compile import OWN_HEADER
 from prx.spec.document import Document, Keys, Problem
 from prx.text import VARIABLE_FAULT, MissingError, fill, has_strange_variable
 from prx.wire import FRAMING
+
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 class Settings(Record):
@@ -231,12 +234,17 @@ def _two_ways(document: Document) -> list[Problem]:
         if key in row
     }
     callers = document.value.get("serve", {}).get("keys_by_name", {})
-    keys = {
+    keys: dict[Keys, str] = {
         ("serve", "keys_by_name", name): "needs either key or sha256, which `prx serve key` makes"
         for name, row in callers.items()
         if ("key" in row) == ("sha256" in row)
     }
     table = document.value.get("serve", {})
+    keys |= {
+        ("serve", "keys", place): "after sha256: has to stand a digest, 64 of the digits 0 to 9 and a to f"
+        for place, key in enumerate(table.get("keys", ()))
+        if key.startswith("sha256:") and not _DIGEST.fullmatch(key[7:])
+    }
     alone = {("serve", "tls_key"): "needs tls_cert beside it"} if "tls_key" in table and "tls_cert" not in table else {}
     return [document.problem(path, sentence) for path, sentence in (beside | keys | alone).items()]
 

@@ -19,7 +19,7 @@ def faults(document: Document, accounts: Accounts) -> list[Problem]:
 def _of_routes(document: Document, config: Config) -> Iterator[Problem]:
     for place, route in enumerate(config.routes):
         where = ("model_routes", place)
-        if not (route.provider or route.api_url or config.provider):
+        if not (route.targets or route.provider or route.api_url or config.provider):
             text = "no provider is named: the route has none, and there is no default; write provider here, or in [default]"
             yield document.problem(where, text, code="route-to-nothing")
         strange = [

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import logging
 import os
+import re
 import secrets
 from functools import partial
 from importlib.util import find_spec
@@ -13,11 +15,13 @@ from typing import Any
 
 import click
 
+from prx import checks
 from prx.accounts import config as configuration
 from prx.cli import options, output
 from prx.errors import ConfigError
 
 _NEEDED = ("uvicorn", "prometheus_client")
+_BARE = re.compile(r"[A-Za-z0-9_-]+")  # a key of TOML that needs no quotes
 _LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -56,7 +60,7 @@ def serve(
     logs.set_up(level, settings.log_format, app.mask)
     at, number = host or settings.host, settings.port if port is None else port
     if check:
-        ctx.exit(_say_what(app, at, number))
+        ctx.exit(_say_what(app, at, number, _faults_of_files(config, folders)))
     _refuse_open(at, settings.keys)
     tls.context(settings)  # each process reads it anew; here it is one sentence, before anything runs
     ctx.exit(_run(app, at, number, workers, level, {"config": config, "providers": list(folders)}))
@@ -65,6 +69,7 @@ def serve(
 def _run(app: Any, host: str, port: int, workers: int, level: str, client: dict[str, Any]) -> int:
     from prx.serve import process
 
+    process.check_port(host, port)
     told = f"serving at {_address(app, host, port)}, where a browser shows what is served"
     if app.settings.log_format == "text":
         output.note(f"{told}; Ctrl-C ends it")
@@ -89,6 +94,14 @@ def _refuse_open(host: str, keys: tuple[configuration.CallerKey, ...]) -> None:
         )
 
 
+def _faults_of_files(config: str | None, folders: tuple[str, ...]) -> list[str]:
+    """The faults of the configuration and of the provider files beside it, as `prx check` finds them."""
+    known = configuration.folders(folders, os.environ)
+    paths = [path for path in (*known, *configuration.files(config, os.environ)) if path.exists()]
+    found = checks.check(checks.files_in(paths), known, os.environ)
+    return [str(problem) for problems in found.values() for problem in problems if problem.severity == "error"]
+
+
 def _faults(app: Any, host: str) -> list[str]:
     """What would keep the service from running as it should, a sentence each."""
     from prx.serve import tls
@@ -103,9 +116,9 @@ def _faults(app: Any, host: str) -> list[str]:
     return [*found, *([f"serve.redis: {away}"] if away else [])]
 
 
-def _say_what(app: Any, host: str, port: int) -> int:
-    """Print what would be served, or what is wrong; gives the exit code."""
-    if faults := _faults(app, host):
+def _say_what(app: Any, host: str, port: int, faults: list[str]) -> int:
+    """Print what would be served, or what is wrong, beside the faults that are known; gives the exit code."""
+    if faults := [*faults, *_faults(app, host)]:
         for fault in faults:
             output.echo(f"prx: {fault}", err=True)
         return 1
@@ -133,5 +146,8 @@ def key(name: str) -> None:
     made = f"prx-{secrets.token_urlsafe(32)}"
     digest = hashlib.sha256(made.encode()).hexdigest()
     name = output.line(name)
+    if not name.strip():
+        raise click.UsageError("the key needs a name: it stands in the configuration and in the log")
+    quoted = name if _BARE.fullmatch(name) else json.dumps(name, ensure_ascii=False)
     output.echo(f"The key of {name}, shown this once:\n\n    {made}\n\nIn config.toml:\n")
-    output.echo(f'    [serve.keys_by_name.{name}]\n    sha256 = "{digest}"')
+    output.echo(f'    [serve.keys_by_name.{quoted}]\n    sha256 = "{digest}"')

@@ -105,6 +105,11 @@ def accept(face: Face, body: Mapping[str, Any], path: Mapping[str, Any] = NONE) 
     )
 
 
+def wants_several(face: Face, body: Mapping[str, Any]) -> bool:
+    """Whether a body asks for several answers at once. Raises CapabilityError for what says neither."""
+    return face.several is not None and bool(_rendered("several", face.several, body))
+
+
 def _rendered(name: str, template: Template, view: Mapping[str, Any]) -> Any:
     try:
         return template(view)

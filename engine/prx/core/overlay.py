@@ -42,14 +42,38 @@ def covers(said: Any, written: Any) -> bool:
 
 
 def unknown(said: Any, known: Any) -> Any:
-    """The part of a value that is not under the known keys; None where there is none. known: a tree as in Face.written."""
+    """The part of a value that is not under the known keys, and the `index` of each row with it; None where there is none.
+    known: a tree as in Face.written.
+    """
     if isinstance(said, dict) and isinstance(known, dict):
         left = {key: unknown(value, known[key]) if key in known else value for key, value in said.items()}
         return {key: value for key, value in left.items() if value is not None or key not in known} or None
     if isinstance(said, list) and isinstance(known, list) and known:
         rows = [unknown(value, known[0]) for value in said]
-        return [row or {} for row in rows] if any(rows) else None
+        return [{**(row or {}), **_place(value)} for row, value in zip(rows, said, strict=True)] if any(rows) else None
     return None
+
+
+def _place(row: Any) -> dict[str, Any]:
+    """By what clients know which row of a list a piece belongs to."""
+    return {"index": row["index"]} if isinstance(row, dict) and "index" in row else {}
+
+
+def apart(value: Any, count: int) -> tuple[Any, list[Any]]:
+    """A value without its innermost list of so many objects, and for each of these the value with nothing but that one in it."""
+    if isinstance(value, dict):
+        for key, child in value.items():
+            rest, rows = apart(child, count)
+            if rows:
+                return {**value, key: rest}, [{key: row} for row in rows]
+    elif isinstance(value, list):
+        for place, child in enumerate(value):
+            rest, rows = apart(child, count)
+            if rows:
+                return [*value[:place], rest, *value[place + 1 :]], [[*({} for _ in range(place)), row] for row in rows]
+        if count and len(value) == count and all(isinstance(child, dict) for child in value):
+            return [], [[child] for child in value]
+    return value, []
 
 
 def says_something(value: Any) -> bool:

@@ -13,7 +13,7 @@ from prx.chat import NO_EXTRA, Call, Extra
 from prx.core import messages as shaping
 from prx.core import names
 from prx.core.shape import prepared
-from prx.errors import CapabilityError, ConfigError, NotFoundError
+from prx.errors import CapabilityError, ConfigError, NotFoundError, UnwritableError
 from prx.lang.template import TemplateError
 from prx.secret import Secret
 from prx.spec.model import Parameter, Spec
@@ -30,15 +30,18 @@ _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=
 
 
 def build(spec: Spec, call: Call, target: Target) -> HttpRequest:
-    """The request of a call. Raises CapabilityError, and ConfigError for values that JSON cannot express."""
+    """The request of a call. Raises CapabilityError, and UnwritableError for values that JSON cannot express."""
     refuse_unable(spec, call)
     try:
         body = _encode(build_body(spec, call)).encode()
     except UnicodeEncodeError as error:
         before = f"{error.object[max(0, error.start - 20) : error.start]}\ufffd".rpartition('"')[2]
-        raise ConfigError(f"a text of the call is not valid Unicode, after {before!r}", provider=spec.id) from None
+        raise UnwritableError(f"a text of the call is not valid Unicode, after {before!r}", provider=spec.id) from None
     except (TypeError, ValueError, RecursionError) as error:
-        raise ConfigError(f"the call cannot be written as JSON: {error}", provider=spec.id) from None
+        # Of other classes are those of jmespath, which say what happened in a formula.
+        plain = type(error) in (ValueError, RecursionError)
+        reason = str(error) if plain else f"a value has not the type that it should have ({error})"
+        raise UnwritableError(f"the call cannot be written as JSON: {reason}", provider=spec.id) from None
     path = spec.endpoints.get("stream" if call.stream else "chat") or spec.endpoints["chat"]
     path = _with_model(path, call.model, spec)
     return _request("POST", path, spec, target, body, extra=call.extra, stream=call.stream)

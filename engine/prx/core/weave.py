@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from prx.chat import Delta, Reply, ToolCallDelta, Usage, plain
+from prx.json_text import read_finite
 from prx.lang.template import Template
 from prx.record import Record
 from prx.spec.face import Face
@@ -98,15 +99,20 @@ class Weaver:
         self._so_far = lambda: reply
         return b"".join(self._ending(reply))
 
-    def values(self, deltas: Iterable[Delta], so_far: Callable[[], Reply]) -> list[dict[str, Any]]:
-        """The events as `feed` gives them, each as a value: `framed` makes bytes of them."""
+    def values(self, deltas: Iterable[Delta], so_far: Callable[[], Reply]) -> list[tuple[dict[str, Any], int]]:
+        """The events as `feed` gives them, each as a value, of which `framed` makes bytes, and with the index of the tool call
+        that it belongs to, -1 for none.
+        """
         self._so_far, self._as_values = so_far, True
-        return [*self._fed(deltas)]
+        return self._with_calls(self._fed(deltas))
 
-    def last_values(self, reply: Reply) -> list[dict[str, Any]]:
+    def last_values(self, reply: Reply) -> list[tuple[dict[str, Any], int]]:
         """The same for `end`, without the mark of the end."""
         self._so_far, self._as_values = lambda: reply, True
-        return [*self._ending(reply)]
+        return self._with_calls(self._ending(reply))
+
+    def _with_calls(self, events: Iterable[Any]) -> list[tuple[dict[str, Any], int]]:
+        return [(event, self._open["index"] if self._open else -1) for event in events]
 
     def takes(self, kind: str, text: str) -> bool:
         """Whether a piece only continues the block that is open; it is noted then as if it had been written."""
@@ -117,12 +123,11 @@ class Weaver:
         self._events += 1
         return True
 
-    def nothing(self) -> dict[str, Any] | None:
-        """The event of an empty piece of text, as a value."""
-        templates = self.face.steps["piece", "text"]
-        event: dict[str, Any] | None = (
-            templates[0]({**self._view, **_block("text", 0, 0, ""), "piece": ""}) if templates else None
-        )
+    def nothing(self, call: int = -1) -> dict[str, Any] | None:
+        """The event of an empty piece of text, or of the call of an index, as a value; None for a call that has not begun."""
+        block = _block("text", 0, 0, "") if call < 0 else self._calls.get(call)
+        templates = self.face.steps["piece", block["kind"]] if block is not None else ()
+        event: dict[str, Any] | None = templates[0]({**self._view, **(block or {}), "piece": ""}) if templates else None
         return event
 
     def framed(self, event: Mapping[str, Any]) -> bytes:
@@ -341,7 +346,7 @@ def _block(kind: str, place: int, number: int, key: str) -> dict[str, Any]:
 def _input(arguments: str, otherwise: Any = "") -> Any:
     """The arguments of a call as a value; for what is not JSON, {"input": the text}, or `otherwise` where it is given."""
     try:
-        return json.loads(arguments)
+        return read_finite(arguments)
     except ValueError:
         return ({"input": arguments} if arguments else {}) if otherwise == "" else otherwise
 

@@ -13,7 +13,7 @@ from prx import arguments
 from prx.accounts.account import Account
 from prx.chat import Call, Extra, Given, Reply
 from prx.core import overlay
-from prx.core.inbound import Accepted, Found, accept, fitting
+from prx.core.inbound import Accepted, Found, accept, fitting, wants_several
 from prx.core.weave import MEDIA_TYPES, Identity, Weaver
 from prx.errors import CapabilityError, ConfigError, Error
 from prx.serve.callers import Caller
@@ -28,7 +28,7 @@ from prx.spec.face import Face
 _TRACE = ("traceparent", "tracestate")
 _STREAM = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
 _OWN_TOOLS = ("function", "custom")
-_SHOWN = 100  # letters of a model's name
+_SHOWN = 100  # letters of a name that a caller has given
 
 
 class Answer:
@@ -38,6 +38,7 @@ class Answer:
         self._app, self._request, self._found, self._body = app, request, found, body
         self.began = self._last_sent = time.monotonic()
         self._asked = Accepted("", [], [])
+        self._several = False
         self._dropped: list[str] = []
         self._relay: Relay | None = None
         self._writer: Writer | None = None
@@ -72,6 +73,7 @@ class Answer:
             raise RefusedError(400, "capability", "'stream' is not possible here: the answer is passed on as a whole")
         try:
             self._asked = accept(self.face, self._body, self._found.path)
+            self._several = wants_several(self.face, self._body)
             if self._found.entrance.use == "chat":
                 arguments.messages(self._asked.messages)
                 arguments.params(self._asked.params)
@@ -128,7 +130,7 @@ class Answer:
         kept = tuple(tool for tool in call.tools if tool.get("type") in _OWN_TOOLS)
         for tool in call.tools:
             if tool not in kept:
-                name = str(tool.get("name") or tool.get("type"))
+                name = str(tool.get("name") or tool.get("type"))[:_SHOWN]
                 chosen = call.tool_choice if isinstance(call.tool_choice, dict) else {}
                 if name in (chosen.get("name"), chosen.get("type")):
                     raise CapabilityError(f"the tool {name!r} is run by its vendor's server alone")
@@ -233,7 +235,8 @@ class Answer:
         relay = self._relay
         assert relay is not None
         if self._writer is None:
-            self._writer = writer(self.face, self._body, relay, self._weaver(relay.so_far().model), self._framing)
+            weaver = self._weaver(relay.so_far().model)
+            self._writer = writer(self.face, self._body, relay, weaver, self._framing, several=self._several)
         return self._writer
 
     async def _send(self, data: bytes, relay: Relay, *, more: bool = True) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import uvicorn
 
 IDLE = 2.0  # seconds without a call after which a connection is closed
+_HANDSHAKE = 5.0  # seconds of one that waited until the end to begin TLS
 _LOOK = 0.05  # seconds between two looks at the connections
 
 
@@ -25,6 +26,10 @@ class Draining(uvicorn.Server):
 
     _idle = 0.0
     _end: float | None = None
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._taking: set[asyncio.Future[None]] = set()  # connections that waited at the port when it was closed
 
     def drain(self, idle: float, most: float) -> None:
         """End after the calls that run. idle: seconds after which an idle connection is closed. most: seconds for all of it."""
@@ -50,8 +55,16 @@ class Draining(uvicorn.Server):
             with socket.socket(fileno=number) as port:
                 port.setblocking(False)
                 taken = [*_accepted(port)]
-            for each in taken:
-                await asyncio.get_running_loop().connect_accepted_socket(self._protocol, each, ssl=self.config.ssl)
+            self._taking |= {asyncio.ensure_future(self._take(each)) for each in taken}
+        await asyncio.sleep(0)
+
+    async def _take(self, accepted: socket.socket) -> None:
+        """Serve a connection. Whoever speaks no TLS, or begins and says nothing more, keeps nobody else waiting."""
+        with contextlib.suppress(OSError):
+            tls = self.config.ssl
+            await asyncio.get_running_loop().connect_accepted_socket(
+                self._protocol, accepted, ssl=tls, ssl_handshake_timeout=_HANDSHAKE if tls else None
+            )
 
     def _protocol(self) -> asyncio.Protocol:
         kind: Any = self.config.http_protocol_class
@@ -63,13 +76,16 @@ class Draining(uvicorn.Server):
     async def _connections_ended(self, end: float) -> None:
         """Wait until all connections have ended, and end those that have been idle for long enough."""
         since: dict[Any, float] = {}
-        while (now := time.monotonic()) < end and not self.force_exit and self.server_state.connections:
+        while (now := time.monotonic()) < end and not self.force_exit and self._left():
             idle = [each for each in self.server_state.connections if _is_idle(each)]
             since = {each: since.get(each, now) for each in idle}
             for each, began in since.items():
                 if now - began >= self._idle:
                     each.shutdown()
             await asyncio.sleep(_LOOK)
+
+    def _left(self) -> bool:
+        return bool(self.server_state.connections) or not all(task.done() for task in self._taking)
 
 
 def _accepted(port: socket.socket) -> Iterator[socket.socket]:

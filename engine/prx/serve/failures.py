@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from prx.errors import Error
+from prx.errors import Error, UnwritableError
 
 # What a kind of error means to a caller where the provider has given no status of its own.
 _STATUS = {
@@ -33,7 +33,12 @@ def status_of(error: Error | RefusedError) -> int:
     """The provider's own status where it says an error, else the kind's."""
     if error.status is not None and 400 <= error.status < 600:
         return error.status
-    return _STATUS.get(error.kind, 500)
+    return _STATUS.get(_kind_of(error), 500)
+
+
+def _kind_of(error: Error | RefusedError) -> str:
+    """What a caller of the library has to mend in its program, one of the service has to mend in its request."""
+    return "bad_request" if isinstance(error, UnwritableError) else error.kind
 
 
 def said(error: Error | RefusedError) -> dict[str, Any]:
@@ -47,7 +52,7 @@ def said(error: Error | RefusedError) -> dict[str, Any]:
     else:
         facts = {"provider": error.provider or None, "retryable": error.retryable, "code": None}
     return {
-        **facts, "message": str(error.args[0]), "kind": error.kind, "status": status_of(error),
+        **facts, "message": str(error.args[0]), "kind": _kind_of(error), "status": status_of(error),
         "retry_after": _seconds(error.retry_after), "param": None,
     }  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import multiprocessing
 import multiprocessing.connection
@@ -22,7 +23,7 @@ from typing import Any
 import uvicorn
 from prometheus_client.multiprocess import mark_process_dead
 
-from prx.errors import Error
+from prx.errors import ConfigError, Error
 from prx.serve import logs, tls
 from prx.serve.app import App
 from prx.serve.door import guarded
@@ -34,6 +35,11 @@ _AT_ONCE = 262_144  # bytes that an event loop reads at once, at most
 _PAUSE = (
     1.0  # seconds until a process is started in place of one that has died: where each dies at its start, they are few
 )
+_PORT_HINTS = {
+    errno.EADDRINUSE: "Another program has this port: end it, or choose another one with --port.",
+    errno.EACCES: "Ports below 1024 are for the administrator: choose another one with --port.",
+    errno.EADDRNOTAVAIL: "The host has to be an address of this machine; 0.0.0.0 is all of them.",
+}
 
 
 class Server(Draining):
@@ -91,6 +97,28 @@ class Server(Draining):
         # At a terminal no proxy is waited for.
         self.drain(0.0 if sig == signal.SIGINT else IDLE, self.app.settings.grace + _AFTER_GRACE)
         asyncio.get_running_loop().call_later(self.app.settings.grace, self.app.cut_off)
+
+
+def check_port(host: str, port: int) -> None:
+    """Raise ConfigError where nothing can listen at a port: uvicorn says it only in the log, after it is said to be served."""
+    faults = []
+    try:
+        places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError):
+        raise ConfigError(f"cannot listen at {host}: no address has this name") from None
+    for family, kind, protocol, _, place in places:
+        try:
+            with socket.socket(family, kind, protocol) as trial:
+                trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                trial.bind(place)
+        except OSError as error:
+            faults.append(error)
+    # A name may stand for an address that this machine has not, beside one that it has.
+    missing = [error for error in faults if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)]
+    found = [error for error in faults if error not in missing] or (missing if len(missing) == len(places) else [])
+    if found:
+        reason, hint = os.strerror(found[0].errno or 0), _PORT_HINTS.get(found[0].errno or 0, "")
+        raise ConfigError(f"cannot listen at {host}, port {port}: {reason}", hint=hint)
 
 
 def serve(app: App, host: str, port: int) -> int:

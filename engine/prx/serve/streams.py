@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from prx.chat import Delta, Reply
 from prx.core import overlay
 from prx.core.weave import Weaver
+from prx.json_text import parsed
 from prx.serve.relay import ENDS, Heard, Relay
 from prx.spec.face import Face
 
@@ -22,10 +23,11 @@ class Writer(Protocol):
     def fail(self, error: Mapping[str, Any]) -> bytes: ...
 
 
-def writer(face: Face, asked: Mapping[str, Any], relay: Relay, weaver: Weaver, framing: str) -> Writer:
-    """The writer for a stream whose first output has come. asked: the caller's body. framing: that the caller wants."""
+def writer(
+    face: Face, asked: Mapping[str, Any], relay: Relay, weaver: Weaver, framing: str, *, several: bool
+) -> Writer:
+    """The writer for a stream whose first output has come. asked: the caller's body. framing, several: what the caller wants."""
     same = relay.dialect == face.id and relay.framing == framing
-    several = face.several is not None and bool(face.several(asked))
     if same and (several or (face.as_it_comes and relay.reads_plainly)):
         return Verbatim(face, asked, relay, weaver)
     if same and not face.as_it_comes:
@@ -81,7 +83,7 @@ class Verbatim:
             return event + self._end
         if face.numbered and self._counts is None:
             self._counts = f'"{face.numbered}"'.encode() not in event
-        last = bool(heard.deltas) and heard.deltas[-1].finish_reason is not None
+        last = bool(face.event_name and heard.deltas) and heard.deltas[-1].finish_reason is not None
         filled = self._filled(event, last=last) if self._counts or last else event
         self._events += 1
         return filled + self._end
@@ -93,11 +95,11 @@ class Verbatim:
 
     def _filled(self, event: bytes, *, last: bool) -> bytes:
         value, name = value_of(event), self._face.event_name
-        if not value:
+        if not value or (name and name not in value):  # an event of no kind that is known: it stays as it came
             return event
         if self._counts:
             value[self._face.numbered] = self._events
-        if last and name:
+        if last:
             written = self._weaver.final(self._relay.so_far())
             like = next((each for each in written if each.get(name) == value.get(name)), None)
             full = overlay.filled(value, like)
@@ -118,6 +120,7 @@ class Joined:
         self._end = ENDS[relay.framing]
         self._said: dict[str, Any] = {}  # what the answer is called
         self._left: dict[str, Any] = {}  # unknown keys for the last events
+        self._of_calls: dict[int, Any] = {}  # the same for the next event of a tool call, by its index
         self._keys: dict[
             str, bytes
         ] = {}  # by kind of block: the key of the piece in an event that is as it would be written
@@ -141,7 +144,7 @@ class Joined:
     def end(self, reply: Reply) -> bytes:
         written, left, known = self._weaver.last_values(reply), self._left, self._face.written
         out = []
-        for value in written:
+        for value in self._with_their_own(written):
             fits = {key: each for key, each in left.items() if key in value or key not in known}
             left = {key: each for key, each in left.items() if key not in fits}
             out.append(self._bytes(overlay.over(fits, value)))
@@ -157,13 +160,25 @@ class Joined:
         self._said |= {key: said[key] for key in overlay.SAID if said.get(key) is not None}
         written = self._weaver.values(heard.deltas, self._relay.so_far)
         left = overlay.unknown({key: each for key, each in said.items() if key not in overlay.SAID}, self._face.written)
+        calls = [call.index for delta in heard.deltas for call in delta.tool_calls]
+        # What waits until a call before it is complete may be written later than what came after it, so each call has its own.
+        left, of_calls = overlay.apart(left, len(calls))
+        for index, own in zip(calls, of_calls, strict=False):
+            self._of_calls[index] = overlay.over(own, self._of_calls.get(index, {}))
         if not written:
             yield from self._without_output(heard.deltas, left)
-            return
-        if kind and overlay.covers(said, written[-1]):
-            self._learn(kind, text, heard.event)
-        *others, last = written
-        yield from map(self._bytes, (*others, overlay.over(left, last)))
+        else:
+            if kind and overlay.covers(said, written[-1][0]):
+                self._learn(kind, text, heard.event)
+            *others, last = self._with_their_own(written)
+            yield from map(self._bytes, (*others, overlay.over(left, last)))
+        for index in {*calls} & {*self._of_calls}:
+            if (nothing := self._weaver.nothing(index)) is not None and overlay.says_something(self._of_calls[index]):
+                yield self._bytes(overlay.over(self._of_calls.pop(index), nothing))
+
+    def _with_their_own(self, written: Iterable[tuple[dict[str, Any], int]]) -> list[dict[str, Any]]:
+        """The events, those of a call with what nobody knows of it."""
+        return [overlay.over(self._of_calls.pop(index, {}), value) for value, index in written]
 
     def _without_output(self, deltas: Iterable[Delta], left: Any) -> Iterator[bytes]:
         """Of the event that ends the answer, what nobody knows waits for the end."""
@@ -200,8 +215,5 @@ def _json(text: str) -> bytes:
 def value_of(event: bytes) -> dict[str, Any]:
     """The object in the data of an event; {} for what is none."""
     lines = [line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:")] or [event]
-    try:
-        value = json.loads(b"\n".join(lines))
-    except ValueError:
-        return {}
+    value = parsed(b"\n".join(lines).decode("utf-8", "replace"))
     return value if isinstance(value, dict) else {}

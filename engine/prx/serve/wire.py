@@ -4,22 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import quote
 
 from prx.core.inbound import Found
-from prx.json_text import read_json
+from prx.json_text import read_finite
 from prx.serve.failures import RefusedError
 from prx.serve.logs import Told
 
 Message = MutableMapping[str, Any]
 _BYTES_A_SECOND = 10_000  # a line so slow is a line, and not somebody who holds a connection open
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")  # a character written as two of these is whole, one alone is none
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 def json_bytes(value: Any) -> bytes:
     return _encode(value).encode("utf-8", "surrogatepass")
+
+
+def _printable(value: str) -> str:
+    """A value that ends no line: some have names in them that a caller has given."""
+    return value if value.isprintable() else "".join(c if c.isprintable() else "?" for c in value)
+
+
+def _is_unicode(value: Any) -> bool:
+    try:
+        _encode(value).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class Request:
@@ -68,7 +83,9 @@ class Request:
             {
                 "type": "http.response.start",
                 "status": status,
-                "headers": [(name.encode(), value.encode("latin-1", "replace")) for name, value in rows.items()],
+                "headers": [
+                    (name.encode(), _printable(value).encode("latin-1", "replace")) for name, value in rows.items()
+                ],
             }
         )
 
@@ -107,9 +124,12 @@ class Body:
             )
         data = await self._read()
         try:
-            value = read_json(data.decode())
+            text = data.decode()
+            value = read_finite(text)
         except (ValueError, RecursionError):
             raise RefusedError(400, "bad_request", "the body is not JSON") from None
+        if _HALF.search(text) and not _is_unicode(value):
+            raise RefusedError(400, "bad_request", "a text of the body is not valid Unicode: it has half a character")
         if not isinstance(value, dict):
             raise RefusedError(400, "bad_request", "the body must be a JSON object")
         return value
