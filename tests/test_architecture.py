@@ -31,12 +31,12 @@ from prx.spec.read import read_quickly
 ENGINE = Path(__file__).parents[1] / "engine" / "prx"
 FILES = sorted(ENGINE.rglob("*.py"))
 FLOORS = {
-    "errors": 0, "chat": 0, "wire": 0, "spellings": 0, "mask": 0, "record": 0, "forks": 0, "text": 0, "secret": 0, "json_text": 0, "urls": 0, "resources": 0,
+    "errors": 0, "chat": 0, "answers": 0, "wire": 0, "spellings": 0, "mask": 0, "record": 0, "forks": 0, "text": 0, "secret": 0, "json_text": 0, "urls": 0, "resources": 0,
     "lang": 1,
     "spec": 2,
     "core": 3,
     "transport": 4,
-    "accounts": 5, "images": 5, "arguments": 5, "reload": 5, "session": 6, "calls": 7, "client": 7, "aclient": 7,
+    "accounts": 5, "images": 5, "arguments": 5, "reload": 5, "session": 6, "calls": 7, "kind_calls": 7, "client": 7, "aclient": 7,
     "doctor": 8, "checks": 8, "compare": 8, "explain": 8, "emulator": 8, "conformance": 8, "probe": 8, "serve": 8, "cli": 9, "__main__": 9, "__init__": 7,
 }  # fmt: skip
 # Plain words that are also a provider's id or alias, with why they may stand in the code.
@@ -141,6 +141,8 @@ def test_the_modules_of_a_floor_have_an_order(folder):
 
 PURE = {
     "base64",
+    "binascii",
+    "struct",
     "__future__",
     "collections",
     "dataclasses",
@@ -273,6 +275,13 @@ def test_the_schemas_keys_are_the_specs_fields():
         "grows",
     }
     assert set(at("$defs", "errors", "properties")) == set(model.FAULT) | {"detect", "refused", "rules", "statuses"}
+    ours = {"kind", "expressions", "found", "row", "tokens", "request_source"}
+    assert fields(model.CallForm) - ours | {"request", "response"} == set(at("$defs", "call_form", "properties"))
+    assert model.KINDS_OF_CALLS.keys() == set(at("$defs", "calls", "properties"))
+    answers = {name for _, answer, _ in model.KINDS_OF_CALLS.values() for name in answer}
+    assert answers | {*model.OF_ALL_ANSWERS, "row", "tokens"} == set(at("$defs", "call_answer", "properties"))
+    rows = {name for *_, row in model.KINDS_OF_CALLS.values() for name in row}
+    assert rows == set(at("$defs", "call_row", "properties"))
     assert set(at("$defs", "tokens", "properties")) == set(model.TOKENS)
     assert set(at("$defs", "streamed_tool_call", "properties")) == {*model.CALL, "replay"}
 
@@ -281,7 +290,7 @@ BLOCKS = {
     "auth": model.Auth, "parameter": model.Parameter, "request": model.Request, "response": model.Response, "stream": model.Stream,
     "name_form": model.NameForm, "schema_form": model.SchemaForm,
     "rule": model.Rule, "fallback": model.Fallback, "retry": model.Retry, "transport": model.Limits, "models": model.Models,
-    "served_route": Entrance,
+    "served_route": Entrance, "call_form": model.CallForm,
 }  # fmt: skip
 
 
