@@ -202,6 +202,20 @@ def test_faulty_arguments(client, given):
         client.embed("a", "compatible/m", **given) if isinstance(given, dict) else client.embed(given, "compatible/m")
 
 
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda c: c.embed("a", "compatible/m", user={1, 2}), "cannot be written as JSON"),
+        (lambda c: c.embed("a \ud800", "compatible/m"), "not valid Unicode, after 'a "),
+        (lambda c: c.transcribe(("a.wav", b"x"), "compatible/m", prompt={"x": {1}}), "cannot be written as JSON"),
+    ],
+)
+def test_what_is_no_json(server, client, make, says):
+    with pytest.raises(prx.ConfigError, match=says):
+        make(client)
+    assert server.asked == []
+
+
 def test_a_kind_that_the_file_does_not_have(server, tmp_path):
     (tmp_path / "few.yaml").write_text(
         f"spec: 1\nid: few\nextends: openai-chat\nbase_url: {server.url}\ncalls: {{embed: null}}\n"

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from prx.chat import Call
-from prx.core.request import build_body, encoded, http_request, with_model
+from prx.core.request import NO_JSON, build_body, encoded, http_request, no_json, with_model
 from prx.errors import CapabilityError, ConfigError
 from prx.lang.template import TemplateError
 from prx.spec.model import KINDS_OF_CALLS, CallForm, Spec
@@ -44,21 +44,26 @@ def view(spec: Spec, call: Call, form: CallForm) -> dict[str, Any]:
 def build_kind(kind: str, spec: Spec, call: Call, target: Target) -> HttpRequest:
     """The request of a call. Raises CapabilityError, and ConfigError for what cannot be sent."""
     form = form_of(spec, kind)
-    values = view(spec, call, form)
     try:
-        body: dict[str, Any] = form.request(values) or {}
+        body = _body(spec, call, form)
+        content_type, data = _multipart(body, spec) if form.encoding == "multipart" else ("", encoded(body))
     except TemplateError as error:
         raise CapabilityError(f"the dialect {spec.dialect} cannot express this: {error}", provider=spec.id) from None
-    placed = form.request.params
-    rest = {} if "*" in placed or "body" in values else values["params"]
-    body |= {name: value for name, value in rest.items() if name not in placed}
-    body = {**body, **call.extra.body}
-    content_type, data = _multipart(body, spec) if form.encoding == "multipart" else ("", encoded(body, spec))
+    except NO_JSON as error:
+        raise no_json(error, spec) from None
     path = with_model(form.endpoint, call.model, spec)
     return http_request(
         "POST", path, spec, target, data, extra=call.extra,
         content_type=content_type or "application/json", accept=_ACCEPT.get(kind, "application/json"),
     )  # fmt: skip
+
+
+def _body(spec: Spec, call: Call, form: CallForm) -> dict[str, Any]:
+    values = view(spec, call, form)
+    body: dict[str, Any] = form.request(values) or {}
+    placed = form.request.params
+    rest = {} if "*" in placed or "body" in values else values["params"]
+    return {**body, **{name: value for name, value in rest.items() if name not in placed}, **call.extra.body}
 
 
 def _multipart(body: Mapping[str, Any], spec: Spec) -> tuple[str, bytes]:
@@ -70,7 +75,7 @@ def _multipart(body: Mapping[str, Any], spec: Spec) -> tuple[str, bytes]:
             head += f'; filename="{_quoted(value["name"], spec)}"\r\nContent-Type: {value["media_type"]}'
             content = base64.b64decode(value["data"])
         else:
-            content = value.encode() if isinstance(value, str) else encoded(value, spec)
+            content = value.encode() if isinstance(value, str) else encoded(value)
         parts.append(f"Content-Disposition: {head}\r\n\r\n".encode() + content)
     # Made of the content, so that the same call makes the same request; a text that is in the content is no boundary.
     boundary = hashlib.sha256(b"".join(parts)).hexdigest()[:40]

@@ -32,21 +32,29 @@ _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=
 def build(spec: Spec, call: Call, target: Target) -> HttpRequest:
     """The request of a call. Raises CapabilityError, and ConfigError for values that JSON cannot express."""
     refuse_unable(spec, call)
-    body = encoded(build_body(spec, call), spec)
+    try:
+        body = _encode(build_body(spec, call)).encode()
+    except NO_JSON as error:
+        raise no_json(error, spec) from None
     path = spec.endpoints.get("stream" if call.stream else "chat") or spec.endpoints["chat"]
     path = with_model(path, call.model, spec)
     return http_request("POST", path, spec, target, body, extra=call.extra, stream=call.stream)
 
 
-def encoded(body: Any, spec: Spec) -> bytes:
-    """A body as JSON. Raises ConfigError for values that JSON cannot express."""
-    try:
-        return _encode(body).encode()
-    except UnicodeEncodeError as error:
+NO_JSON = (TypeError, ValueError, RecursionError)  # what arises from values that JSON cannot express
+
+
+def no_json(error: Exception, spec: Spec) -> ConfigError:
+    """The error for a call with values that JSON cannot express."""
+    if isinstance(error, UnicodeEncodeError):
         before = f"{error.object[max(0, error.start - 20) : error.start]}\ufffd".rpartition('"')[2]
-        raise ConfigError(f"a text of the call is not valid Unicode, after {before!r}", provider=spec.id) from None
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ConfigError(f"the call cannot be written as JSON: {error}", provider=spec.id) from None
+        return ConfigError(f"a text of the call is not valid Unicode, after {before!r}", provider=spec.id)
+    return ConfigError(f"the call cannot be written as JSON: {error}", provider=spec.id)
+
+
+def encoded(body: Any) -> bytes:
+    """A body as JSON. Raises one of NO_JSON."""
+    return _encode(body).encode()
 
 
 def with_model(path: str, model: str, spec: Spec) -> str:
