@@ -15,7 +15,7 @@ from click.testing import CliRunner
 import prx
 from prx import resources
 from prx.cli import prx as command
-from prx.spec.model import KINDS_OF_CALLS
+from prx.spec.model import KINDS_OF_CALLS, CallForm
 from prx.spec.read import read_quickly
 
 USAGE = {"prompt_tokens": 3, "total_tokens": 3}
@@ -320,6 +320,17 @@ def test_the_asynchronous_client(server, tmp_path):
 
 
 # ------------------------------------------------------------------ files and the command line
+
+
+def test_a_chat_makes_nothing_of_the_calls_of_its_file(server, client, monkeypatch):
+    def made(*_, **_fields):
+        raise AssertionError("a form was made")
+
+    monkeypatch.setattr(CallForm, "__init__", made)
+    server.says({"choices": [{"message": {"content": "hi"}}]})
+    assert client.chat("hello", "compatible/m").content == "hi"
+    with pytest.raises(AssertionError, match="a form was made"):
+        client.embed("a", "compatible/m")
 
 
 def test_every_kind_has_a_form_in_a_packaged_dialect():

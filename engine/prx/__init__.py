@@ -35,7 +35,7 @@ from prx.spec.files import Reload
 
 if TYPE_CHECKING:
     from prx.aclient import AsyncClient, AsyncStream
-    from prx.answers import Embeddings, Image, Images, Moderation, Ranked, Ranking, Speech, Transcript
+    from prx.core.kind_results import Embeddings, Image, Images, Moderation, Ranked, Ranking, Speech, Transcript
 
 __all__ = (
     "AsyncClient",
@@ -76,7 +76,7 @@ __all__ = (
     "Usage",
 )
 
-_ANSWERS = ("Embeddings", "Image", "Images", "Moderation", "Ranked", "Ranking", "Speech", "Transcript")
+_RESULTS = ("Embeddings", "Image", "Images", "Moderation", "Ranked", "Ranking", "Speech", "Transcript")
 
 
 def __getattr__(name: str) -> Any:
@@ -85,8 +85,8 @@ def __getattr__(name: str) -> Any:
         from prx import aclient
 
         return getattr(aclient, name)
-    if name in _ANSWERS:
-        from prx import answers  # of calls that are no chats, which most programs do not make
+    if name in _RESULTS:
+        from prx.core import kind_results  # of calls that are no chats, which most programs do not make
 
-        return getattr(answers, name)
+        return getattr(kind_results, name)
     raise AttributeError(f"module 'prx' has no attribute {name!r}")

@@ -9,12 +9,11 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Literal, Self
 
 from prx import forks
-from prx.answers import Embeddings, Images, Moderation, Ranking, Speech, Transcript
-from prx.calls import Calls, Progress, closed_early
+from prx.calls import Calls, KindCalls, Progress, closed_early
 from prx.chat import Delta, Reply
 from prx.core.exchange import Ask, Emit, Read, Send, Wait
+from prx.core.kind_results import Embeddings, Images, Moderation, Ranking, Speech, Transcript
 from prx.errors import ConfigError, Error, frameless, sealed_coroutine
-from prx.kind_calls import KindCalls
 from prx.session import Network, Options, Run
 from prx.transport.asynchronous import AsyncHttp, AsyncResponse, Deadline
 from prx.wire import Head

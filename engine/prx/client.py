@@ -10,15 +10,14 @@ from types import GeneratorType
 from typing import TYPE_CHECKING, Any, Self
 
 from prx import forks
-from prx.calls import Calls, Progress, closed_early
+from prx.calls import Calls, KindCalls, Progress, closed_early
 from prx.chat import Delta, Reply
 from prx.core.exchange import Ask, Emit, Read, Send, Wait
 from prx.errors import OPENING, ConfigError, Error, frameless
-from prx.kind_calls import KindCalls
 from prx.session import Network, Options, Run
 
 if TYPE_CHECKING:
-    from prx.answers import Embeddings, Images, Moderation, Ranking, Speech, Transcript  # noqa: F401 - in texts
+    from prx.core.kind_results import Embeddings, Images, Moderation, Ranking, Speech, Transcript  # noqa: F401 - in texts
     from prx.transport.blocking import Http
     from prx.transport.response import Response
     from prx.transport.watchdog import Guard, Watchdog

@@ -163,7 +163,7 @@ def speak(text: tuple[str, ...], path: Path, voice: str | None, audio_format: st
 @_common
 def transcribe(file: Path, language: str | None, **common: Any) -> None:
     """Print what is said in a recording."""
-    from prx.kind_calls import read_file
+    from prx.calls import read_file
 
     inputs = {"file": read_file(file), "language": language}
     _run("transcribe", inputs, common, lambda result: output.echo(result.text))

@@ -13,9 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from prx import answers
 from prx.chat import Call, Delta, Part, Reply, Usage
-from prx.core import fault
+from prx.core import fault, kind_results
 from prx.core.exchange import Flow, Policy, exchange
 from prx.core.kind_requests import build_kind, form_of, view
 from prx.core.kinds import BodyReader, CallKind
@@ -127,7 +126,7 @@ class KindReader(BodyReader):
 # ------------------------------------------------------------------ embeddings
 
 
-def _embeddings(reader: KindReader, _data: bytes) -> answers.Embeddings:
+def _embeddings(reader: KindReader, _data: bytes) -> kind_results.Embeddings:
     wanted, found = len(reader.call.inputs["input"]), reader.found["vectors"]
     if wanted == 1 and isinstance(found, list) and found and all(map(_is_number, found)):
         found = [found]  # a server that gives the vector of one input without a list around it
@@ -141,7 +140,7 @@ def _embeddings(reader: KindReader, _data: bytes) -> answers.Embeddings:
         if not all(isinstance(place, int) for place in order) or sorted(order) != [*range(wanted)]:
             reader.fail(f"the places of the vectors are not 0 to {wanted - 1}", str(order))
         vectors = [vector for _, vector in sorted(zip(order, vectors, strict=True), key=lambda row: row[0])]
-    return answers.Embeddings(**reader.common(), vectors=tuple(vectors))
+    return kind_results.Embeddings(**reader.common(), vectors=tuple(vectors))
 
 
 def _is_number(value: Any) -> bool:
@@ -172,47 +171,47 @@ def _unpacked(reader: KindReader, text: str, packed: str) -> tuple[float, ...]:
 # ------------------------------------------------------------------ the other kinds
 
 
-def _ranking(reader: KindReader, _data: bytes) -> answers.Ranking:
+def _ranking(reader: KindReader, _data: bytes) -> kind_results.Ranking:
     count, results = len(reader.call.inputs["documents"]), []
     for row in reader.rows("results"):
         index, score = row["index"], row["score"]
         if not isinstance(index, int) or not 0 <= index < count or not _is_number(score) or not math.isfinite(score):
             reader.fail(f"a result has no place among the {count} documents, or no score", str(reader.body))
-        results.append(answers.Ranked(index, float(score)))
-    return answers.Ranking(**reader.common(), results=tuple(results))
+        results.append(kind_results.Ranked(index, float(score)))
+    return kind_results.Ranking(**reader.common(), results=tuple(results))
 
 
-def _images(reader: KindReader, _data: bytes) -> answers.Images:
+def _images(reader: KindReader, _data: bytes) -> kind_results.Images:
     images = tuple(_image(reader, row) for row in reader.rows("images"))
     if not images:
         reader.fail("the answer has no picture", str(reader.body))
-    return answers.Images(**reader.common(), images=images)
+    return kind_results.Images(**reader.common(), images=images)
 
 
-def _image(reader: KindReader, row: Mapping[str, Any]) -> answers.Image:
+def _image(reader: KindReader, row: Mapping[str, Any]) -> kind_results.Image:
     url = row["url"] if isinstance(row["url"], str) else None
     inline = url if url and url.startswith("data:") else None
     data = reader.bytes_of(row["data"] or inline, "a picture")
     if data is None and not url:
         reader.fail("a picture has neither data nor a URL", str(reader.body))
     kind = row["media_type"] or reader.found["media_type"] or (inline or "")[5:].partition(";")[0]
-    return answers.Image(data, None if inline else url, _text(kind), _text(row["revised_prompt"]))
+    return kind_results.Image(data, None if inline else url, _text(kind), _text(row["revised_prompt"]))
 
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _speech(reader: KindReader, data: bytes) -> answers.Speech:
+def _speech(reader: KindReader, data: bytes) -> kind_results.Speech:
     if reader.body is not None:
         data = reader.bytes_of(reader.found["audio"], "the audio") or b""
     if not data or (reader.body is None and reader.media_type.startswith("text/")):
         reader.fail("the answer has no audio", data[:200].decode("utf-8", "replace"))
     named = _text(reader.found.get("media_type")) or (reader.media_type if reader.body is None else None)
-    return answers.Speech(**reader.common(), audio=data, media_type=named or None)
+    return kind_results.Speech(**reader.common(), audio=data, media_type=named or None)
 
 
-def _transcript(reader: KindReader, data: bytes) -> answers.Transcript:
+def _transcript(reader: KindReader, data: bytes) -> kind_results.Transcript:
     text = reader.found.get("text") if reader.body is not None else data.decode("utf-8", "replace")
     if not isinstance(text, str):
         reader.fail("the answer has no text", str(reader.body))
@@ -221,24 +220,24 @@ def _transcript(reader: KindReader, data: bytes) -> answers.Transcript:
         seconds = float(duration) if isinstance(duration, int | float | str) and duration != "" else None
     except ValueError:
         seconds = None
-    return answers.Transcript(
+    return kind_results.Transcript(
         **reader.common(), text=text, language=_text(reader.found.get("language")), duration=seconds,
         segments=tuple(segments) if isinstance(segments, list) else (),
     )  # fmt: skip
 
 
-def _moderation(reader: KindReader, _data: bytes) -> answers.Moderation:
+def _moderation(reader: KindReader, _data: bytes) -> kind_results.Moderation:
     rows = [row["flagged"] for row in reader.rows("results")]
     if not rows or not all(isinstance(flagged, bool) for flagged in rows):
         reader.fail("the answer does not say whether the input is flagged", str(reader.body))
-    return answers.Moderation(**reader.common(), flagged=any(rows), results=tuple(reader.found["results"]))
+    return kind_results.Moderation(**reader.common(), flagged=any(rows), results=tuple(reader.found["results"]))
 
 
-def _count(reader: KindReader, _data: bytes) -> answers.TokenCount:
+def _count(reader: KindReader, _data: bytes) -> kind_results.TokenCount:
     count = reader.found["count"]
     if not isinstance(count, int) or isinstance(count, bool) or count < 0:
         reader.fail("the answer has no count of tokens", str(reader.body))
-    return answers.TokenCount(**reader.common(), count=count)
+    return kind_results.TokenCount(**reader.common(), count=count)
 
 
 def _completion(reader: KindReader, _data: bytes) -> Reply:

@@ -38,7 +38,7 @@ def compile_spec(raw: Mapping[str, Any], expressions: Expressions | None = None)
         response=_response(raw, query),
         stream=_stream(raw, query),
         errors=_errors(raw.get("errors", {}), query),
-        calls={kind: _call(kind, raw, expressions, query) for kind in raw.get("calls", {})},
+        calls=model.CallForms(raw.get("calls", ()), partial(_call, raw, expressions, query)),
         fallbacks=tuple(_fallback(name, raw["fallbacks"], query) for name in raw.get("fallbacks", {})),
         retry=model.Retry(**raw.get("retry", {})),
         transport=model.Limits(**raw.get("transport", {})),
@@ -103,7 +103,7 @@ def _request(block: Mapping[str, Any], expressions: Expressions, query: _MakeQue
     )
 
 
-def _call(kind: str, raw: Mapping[str, Any], expressions: Expressions, query: _MakeQuery) -> model.CallForm:
+def _call(raw: Mapping[str, Any], expressions: Expressions, query: _MakeQuery, kind: str) -> model.CallForm:
     block = raw["calls"][kind]
     answer, path = block.get("response", {}), ("calls", kind, "response")
     own = answer.get("tokens")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -385,6 +385,26 @@ class CallForm(Record):
         return Template(
             self.request_source, ("calls", self.kind, "request"), ("model", "params", *arguments), self.expressions
         )
+
+
+class CallForms(Mapping[str, CallForm]):
+    """The forms of a file's calls by kind, each made when it is looked at: a program that only chats makes none."""
+
+    def __init__(self, kinds: Iterable[str], make: Callable[[str], CallForm]) -> None:
+        self._kinds, self._make = dict.fromkeys(kinds), make
+        self._made: dict[str, CallForm] = {}
+
+    def __getitem__(self, kind: str) -> CallForm:
+        if kind not in self._made:
+            self._kinds[kind]  # raises KeyError
+            self._made[kind] = self._make(kind)
+        return self._made[kind]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kinds)
+
+    def __len__(self) -> int:
+        return len(self._kinds)
 
 
 class Source(Record):
