@@ -15,6 +15,9 @@ from click.testing import CliRunner
 import prx
 from prx import resources
 from prx.cli import prx as command
+from prx.conformance import cases
+from prx.doctor import examine
+from prx.spec.loader import Loader
 from prx.spec.model import KINDS_OF_CALLS, CallForm
 from prx.spec.read import read_quickly
 
@@ -237,6 +240,65 @@ def test_rerank(server, client):
     server.answers = [(200, {"results": [{"index": 2, "relevance_score": 0.5}]}, "application/json")]
     with pytest.raises(prx.ProtocolError, match="among the 2 documents"):
         client.rerank("q", ["a", "b"], "compatible/m")
+
+
+def test_of_more_results_than_top_n_the_best_are_given(server, client):
+    server.says(
+        {"results": [{"index": place, "relevance_score": score} for place, score in enumerate([0.1, 0.9, 0.5])]}
+    )
+    got = client.rerank("q", ["a", "b", "c"], "compatible/m", top_n=2)
+    assert [row.index for row in got.results] == [1, 2]
+
+
+# {provider: (call, what its server gives, path and body that it gets, what is read)}
+OTHERS = {
+    "tei": [
+        (("embed", ["a", "b"]), [[1, 2], [3, 4]], "/embed", {"inputs": ["a", "b"]}, ((1.0, 2.0), (3.0, 4.0))),
+        (("rerank", "q", ["a", "b"]), [{"index": 1, "score": 0.5}], "/rerank", {"query": "q", "texts": ["a", "b"]}, [(1, 0.5)]),
+    ],
+    "voyage": [
+        (("embed", ["a"], {"dimensions": 2, "input_type": "query"}), {"data": [{"index": 0, "embedding": [1, 2]}], "model": "m", "usage": {"total_tokens": 3}},
+         "/embeddings", {"model": "m", "input": ["a"], "output_dimension": 2, "input_type": "query"}, ((1.0, 2.0),)),
+        (("rerank", "q", ["a"], {"top_n": 1}), {"data": [{"index": 0, "relevance_score": 0.5}], "usage": {"total_tokens": 3}},
+         "/rerank", {"model": "m", "query": "q", "documents": ["a"], "top_k": 1}, [(0, 0.5)]),
+    ],
+    "jina": [
+        (("embed", ["a"], {"input_type": "document"}), {"data": [{"index": 0, "embedding": [1, 2]}], "model": "m", "usage": {"total_tokens": 3}},
+         "/embeddings", {"model": "m", "input": ["a"], "task": "retrieval.passage"}, ((1.0, 2.0),)),
+        (("rerank", "q", ["a"], {"top_n": 1}), {"results": [{"index": 0, "relevance_score": 0.5}], "usage": {"total_tokens": 3}},
+         "/rerank", {"model": "m", "query": "q", "documents": ["a"], "top_n": 1}, [(0, 0.5)]),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_providers_without_chat(server, tmp_path, name):
+    config = {"providers": {name: {"api_url": server.url, "api_key": "sk-kinds-key-1234", "retries": 0}}}
+    with prx.Client(config=config, env={"HOME": str(tmp_path)}) as client:
+        for (kind, *given), answer, path, body, read in OTHERS[name]:
+            server.answers = [(200, answer, "application/json")]
+            further = given.pop() if isinstance(given[-1], dict) else {}
+            got = getattr(client, kind)(*given, f"{name}/m", **further)
+            assert (got.vectors if kind == "embed" else [(row.index, row.score) for row in got.results]) == read
+            assert name == "tei" or got.usage.total_tokens == 3
+            assert (server.asked[-1][0], server.body()) == (path, body)
+        asked = len(server.asked)
+        for chat in (client.chat, client.stream):
+            with pytest.raises(
+                prx.CapabilityError, match=r"has no chat \(endpoints.chat\); its other calls: embed, rerank"
+            ):
+                list(chat("hello", f"{name}/m"))
+        assert len(server.asked) == asked
+        checked = next(check for check in examine(client, name, chat=True).checks if check.name == "chat")
+        assert (checked.verdict, checked.text) == ("skip", "the provider has no chat, by its file")
+    spec = Loader().get(name).spec()
+    assert not any(case.fits(spec) for case in cases.load())
+
+
+def test_a_file_needs_chat_or_another_call(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text("spec: 1\nid: own\nextends: json-http\nbase_url: https://x.example\n")
+    assert "endpoints.chat" in CliRunner().invoke(command, ["check", str(path)]).output
 
 
 def test_images(server, client):

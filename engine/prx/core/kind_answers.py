@@ -178,6 +178,9 @@ def _ranking(reader: KindReader, _data: bytes) -> kind_results.Ranking:
         if not isinstance(index, int) or not 0 <= index < count or not _is_number(score) or not math.isfinite(score):
             reader.fail(f"a result has no place among the {count} documents, or no score", str(reader.body))
         results.append(kind_results.Ranked(index, float(score)))
+    most = reader.call.inputs.get("top_n", count)
+    if len(results) > most:  # of a server that has no such parameter
+        results = sorted(results, key=lambda row: -row.score)[:most]
     return kind_results.Ranking(**reader.common(), results=tuple(results))
 
 

@@ -44,7 +44,7 @@ class Ranked(Record):
 
 
 class Ranking(Answer):
-    """results: the documents in the order in which the provider gives them."""
+    """results: the documents in the order in which the provider gives them; of one that gives more than top_n, the best."""
 
     results: tuple[Ranked, ...] = ()
 

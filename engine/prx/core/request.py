@@ -31,6 +31,9 @@ _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=
 
 def build(spec: Spec, call: Call, target: Target) -> HttpRequest:
     """The request of a call. Raises CapabilityError, and ConfigError for values that JSON cannot express."""
+    if "chat" not in spec.endpoints:
+        others = ", ".join(spec.calls) or "none"
+        raise CapabilityError(f"has no chat (endpoints.chat); its other calls: {others}", provider=spec.id)
     refuse_unable(spec, call)
     try:
         body = _encode(build_body(spec, call)).encode()

@@ -52,6 +52,8 @@ def _of_call(form: model.CallForm, *, whole: bool) -> Iterator[Fault]:
 
 
 def _missing(spec: Spec) -> Iterator[Fault]:
+    if spec.calls and not spec.endpoints.keys() & {"chat", "stream"}:
+        return  # a provider that has other calls, and no chat
     for path, present in (
         (("endpoints", "chat"), "chat" in spec.endpoints),
         (("request", "body"), bool(spec.request.body_source)),
