@@ -158,7 +158,9 @@ def _dialects() -> list[str]:
     catalog = Loader()
     speakers: dict[str, list[str]] = {}
     for entry in catalog.entries():
-        speakers.setdefault(catalog.load(entry).spec().dialect, []).append(entry.id)
+        spec = catalog.load(entry).spec()
+        if "chat" in spec.endpoints:  # one without speaks none of the dialects, which are APIs of chats
+            speakers.setdefault(spec.dialect, []).append(entry.id)
     rows = ["", "| dialect | API | lines | providers |", "|---|---|---|---|"]
     for name in sorted(speakers, key=lambda name: -len(speakers[name])):
         speakers[name].sort(key=lambda speaker: (speaker not in RECORDED, speaker))

@@ -141,6 +141,8 @@ def test_the_modules_of_a_floor_have_an_order(folder):
 
 PURE = {
     "base64",
+    "binascii",
+    "struct",
     "__future__",
     "collections",
     "dataclasses",
@@ -273,6 +275,13 @@ def test_the_schemas_keys_are_the_specs_fields():
         "grows",
     }
     assert set(at("$defs", "errors", "properties")) == set(model.FAULT) | {"detect", "refused", "rules", "statuses"}
+    ours = {"kind", "expressions", "found", "row", "tokens", "request_source"}
+    assert fields(model.CallForm) - ours | {"request", "response"} == set(at("$defs", "call_form", "properties"))
+    assert model.KINDS_OF_CALLS.keys() == set(at("$defs", "calls", "properties"))
+    answers = {name for _, answer, _ in model.KINDS_OF_CALLS.values() for name in answer}
+    assert answers | {*model.OF_ALL_ANSWERS, "row", "tokens"} == set(at("$defs", "call_answer", "properties"))
+    rows = {name for *_, row in model.KINDS_OF_CALLS.values() for name in row}
+    assert rows == set(at("$defs", "call_row", "properties"))
     assert set(at("$defs", "tokens", "properties")) == set(model.TOKENS)
     assert set(at("$defs", "streamed_tool_call", "properties")) == {*model.CALL, "replay"}
 
@@ -281,7 +290,7 @@ BLOCKS = {
     "auth": model.Auth, "parameter": model.Parameter, "request": model.Request, "response": model.Response, "stream": model.Stream,
     "name_form": model.NameForm, "schema_form": model.SchemaForm,
     "rule": model.Rule, "fallback": model.Fallback, "retry": model.Retry, "transport": model.Limits, "models": model.Models,
-    "served_route": Entrance,
+    "served_route": Entrance, "call_form": model.CallForm,
 }  # fmt: skip
 
 
@@ -359,6 +368,6 @@ def test_the_request_language_is_small_and_no_word_serves_one_dialect_alone():
 
 @pytest.mark.parametrize("path", DIALECT_FILES, ids=lambda path: path.stem)
 def test_a_dialect_is_a_page_or_two(path):
-    """The outbound half, and the inbound one."""
-    for half in path.read_text().split("\nserve:\n"):
-        assert len(half.splitlines()) < 200
+    """Chats, the other kinds of call, and how it is served: a page or two of each."""
+    for part in re.split(r"\n(?:calls|serve):\n", path.read_text()):
+        assert len(part.splitlines()) < 200

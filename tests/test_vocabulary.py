@@ -75,8 +75,8 @@ def schema_keys() -> set[str]:
         if path:
             found.add(dotted)
             found.update(f"{dotted}={word}" for word in node.get("enum", ()) if dotted not in KINDS_OF_ERRORS)
-        # Of serve: tests/test_face_keys.py. Of the others: the same blocks again, laid over the file's own.
-        if dotted in ("serve", "fallbacks.then", "overrides"):
+        # Of serve: tests/test_face_keys.py, of calls: tests/test_kind_keys.py. Of the others: the same blocks again, laid over the file's own.
+        if dotted in ("serve", "calls", "fallbacks.then", "overrides"):
             if dotted == "overrides":
                 found.update(("overrides.model", "overrides.extends"))
             return
@@ -89,7 +89,7 @@ def schema_keys() -> set[str]:
                 walk(inner, path)
 
     walk(schema, ())
-    structure = {"serve", "auth", "capabilities", "endpoints", "request", "response", "stream", "errors"}
+    structure = {"serve", "calls", "auth", "capabilities", "endpoints", "request", "response", "stream", "errors"}
     return found - structure
 
 

@@ -35,6 +35,7 @@ from prx.spec.files import Reload
 
 if TYPE_CHECKING:
     from prx.aclient import AsyncClient, AsyncStream
+    from prx.core.kind_results import Embeddings, Image, Images, Moderation, Ranked, Ranking, Speech, Transcript
 
 __all__ = (
     "AsyncClient",
@@ -46,8 +47,12 @@ __all__ = (
     "ConfigError",
     "ContentFilterError",
     "Delta",
+    "Embeddings",
     "Error",
+    "Image",
+    "Images",
     "Message",
+    "Moderation",
     "NotFoundError",
     "OverflowedError",
     "Part",
@@ -55,17 +60,23 @@ __all__ = (
     "ProviderConnectionError",
     "ProviderTimeoutError",
     "QuotaError",
+    "Ranked",
+    "Ranking",
     "RateLimitError",
     "Reload",
     "Reply",
     "ServerError",
     "SpecError",
+    "Speech",
     "Stream",
     "ToolCall",
     "ToolCallDelta",
+    "Transcript",
     "TruncatedError",
     "Usage",
 )
+
+_RESULTS = ("Embeddings", "Image", "Images", "Moderation", "Ranked", "Ranking", "Speech", "Transcript")
 
 
 def __getattr__(name: str) -> Any:
@@ -74,4 +85,8 @@ def __getattr__(name: str) -> Any:
         from prx import aclient
 
         return getattr(aclient, name)
+    if name in _RESULTS:
+        from prx.core import kind_results  # of calls that are no chats, which most programs do not make
+
+        return getattr(kind_results, name)
     raise AttributeError(f"module 'prx' has no attribute {name!r}")

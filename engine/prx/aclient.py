@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections import deque
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Literal, Self
 
 from prx import forks
-from prx.calls import Calls, Progress, closed_early
+from prx.calls import Calls, KindCalls, Progress, closed_early
 from prx.chat import Delta, Reply
 from prx.core.exchange import Ask, Emit, Read, Send, Wait
+from prx.core.kind_results import Embeddings, Images, Moderation, Ranking, Speech, Transcript
 from prx.errors import ConfigError, Error, frameless, sealed_coroutine
 from prx.session import Network, Options, Run
 from prx.transport.asynchronous import AsyncHttp, AsyncResponse, Deadline
@@ -24,7 +25,17 @@ class AsyncClient(
         "AsyncStream",
         Coroutine[Any, Any, list[str]],
         Coroutine[Any, Any, list[dict[str, Any]]],
-    ]
+    ],
+    KindCalls[
+        Coroutine[Any, Any, Embeddings],
+        Coroutine[Any, Any, Ranking],
+        Coroutine[Any, Any, Images],
+        Coroutine[Any, Any, Speech],
+        Coroutine[Any, Any, Transcript],
+        Coroutine[Any, Any, Moderation],
+        Coroutine[Any, Any, int],
+        Coroutine[Any, Any, Reply],
+    ],
 ):
     """Calls any provider of its catalogue, on one event loop: the one on which it is first used.
 
@@ -66,6 +77,12 @@ class AsyncClient(
         self.check_loop()
         reply: Reply = await AsyncStream(self._session.begin_chat(options, stream=False), self).whole()
         return reply
+
+    @sealed_coroutine
+    async def _changed(self, run: Run, change: Callable[[Any], Any] | None) -> Any:
+        self.check_loop()
+        result = await AsyncStream(run, self).whole()
+        return change(result) if change else result
 
     @sealed_coroutine
     async def _models(self, options: Options) -> list[str]:

@@ -167,6 +167,7 @@ class Call(Record, often=True):
     model   the provider's own name for it
     params  sampling and other parameters, by OpenAI's names
     given   the body that the call was made of, or None
+    inputs  of a call that is no chat: its arguments by their names, such as input or query
     """
 
     model: str
@@ -177,6 +178,7 @@ class Call(Record, often=True):
     stream: bool = False
     extra: Extra = NO_EXTRA
     given: Given | None = None
+    inputs: Mapping[str, Any] = NONE
 
 
 _AS_IT_IS = frozenset({str, int, float, bool, type(None)})

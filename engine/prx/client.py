@@ -10,13 +10,14 @@ from types import GeneratorType
 from typing import TYPE_CHECKING, Any, Self
 
 from prx import forks
-from prx.calls import Calls, Progress, closed_early
+from prx.calls import Calls, KindCalls, Progress, closed_early
 from prx.chat import Delta, Reply
 from prx.core.exchange import Ask, Emit, Read, Send, Wait
 from prx.errors import OPENING, ConfigError, Error, frameless
 from prx.session import Network, Options, Run
 
 if TYPE_CHECKING:
+    from prx.core.kind_results import Embeddings, Images, Moderation, Ranking, Speech, Transcript  # noqa: F401 - in texts
     from prx.transport.blocking import Http
     from prx.transport.response import Response
     from prx.transport.watchdog import Guard, Watchdog
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
 _START_SECONDS = 1.0  # the longest time between the first step of a stream in another thread and its guard
 
 
-class Client(Calls[Reply, "Stream", list[str], list[dict[str, Any]]]):
+class Client(
+    Calls[Reply, "Stream", list[str], list[dict[str, Any]]],
+    KindCalls["Embeddings", "Ranking", "Images", "Speech", "Transcript", "Moderation", int, Reply],
+):
     """Calls any provider of its catalogue. Safe to share between threads."""
 
     _playback: Http | None = None  # used in place of the network by conformance, see conformance.run
@@ -59,6 +63,10 @@ class Client(Calls[Reply, "Stream", list[str], list[dict[str, Any]]]):
     def _chat(self, options: Options) -> Reply:
         reply: Reply = self._whole(self._session.begin_chat(options, stream=False))
         return reply
+
+    def _changed(self, run: Run, change: Callable[[Any], Any] | None) -> Any:
+        result = self._whole(run)
+        return change(result) if change else result
 
     def _models(self, options: Options) -> list[str]:
         return [row["id"] for row in self._model_rows(options)]

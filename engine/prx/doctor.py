@@ -91,7 +91,7 @@ def examine(client: Client, name: str, *, chat: bool) -> Examination:
         examination.add("settings", "fail", error.summary(), error.hint)
         return examination
     spec = account.definition.spec()
-    url = endpoint_url(account.target.base_url, spec.endpoints["chat"], account.target.endpoints)
+    url = endpoint_url(account.target.base_url, spec.endpoints.get("chat", ""), account.target.endpoints)
     examination.add("url", "ok", url)
     examination.add("key", "ok", _key(account))
     model = _model(client, name, account)
@@ -168,6 +168,9 @@ def _configured_model(examination: Examination, model: str, known: list[str]) ->
 
 def _chat(client: Client, name: str, model: str, examination: Examination) -> None:
     """Check a chat, a stream, and a chat with a system message, each with few tokens."""
+    if "chat" not in client.accounts.get(name).definition.spec(model).endpoints:
+        examination.add("chat", "skip", "the provider has no chat, by its file")
+        return
     if not model:
         examination.add("chat", "skip", "no model is known to call")
         return

@@ -60,6 +60,7 @@ class Options(Record, often=True):
     fallbacks: Sequence[str] | None = None
     params: Mapping[str, Any] = NONE
     fit: Callable[[Account, Call], Call] | None = None  # changes the call for the account that it goes to
+    inputs: Mapping[str, Any] = NONE  # arguments of a call that is no chat
 
 
 class Run(Record, often=True):
@@ -147,14 +148,18 @@ class Session:
         account, call = self.plan(options, stream=stream)
         return self._run(kinds.CHAT, account, call, options)
 
-    def _in_turn(self, route: Route, options: Options, *, stream: bool) -> Run:
-        """The Run of a chat for a route with several targets. Its limits are those of each target."""
+    def _in_turn(self, route: Route, options: Options, *, stream: bool, kind: str = "") -> Run:
+        """The Run of a chat, or of a call of another kind, for a route with several targets. Its limits are those of each target."""
         from prx.accounts.targets import FALLS  # both were imported when the client was made, see _LATE
         from prx.core.targets import Attempt, first_answer
 
         def attempt(ref: ModelRef) -> Attempt:
-            account, call = self.plan(options._replace(model=ref), stream=stream)
-            run = self._run(kinds.CHAT, account, call, options)
+            to_ref = options._replace(model=ref)
+            if kind:
+                run = self.begin_kind(kind, to_ref)
+            else:
+                account, call = self.plan(to_ref, stream=stream)
+                run = self._run(kinds.CHAT, account, call, options)
             self.balance.began(ref)
 
             def ended(result: Any) -> None:
@@ -176,6 +181,33 @@ class Session:
         account, call = self.plan(options._replace(model=ref), stream=False)
         return self._run(kinds.PASSED, account, call, options)
 
+    def plan_kind(self, kind: str, options: Options) -> tuple[Account, Call]:
+        """(account, call) of a call that is no chat. Raises ConfigError or SpecError."""
+        with OPENING:
+            from prx.core.kind_inputs import checked
+
+            accounts = self.current()
+            account, name = accounts.choose(arguments.model(options.model))
+        messages = arguments.messages(options.messages) if options.messages is not None else ()
+        if messages:
+            messages = expand_images(messages, Locator(accounts.config.images))
+        tools, params = arguments.tools(options.tools), arguments.params(options.params)
+        inputs = checked(kind, options.inputs)
+        return account, Call(
+            name, tuple(messages), tools, None, params, False, arguments.extras(options.params), None, inputs
+        )
+
+    def begin_kind(self, kind: str, options: Options) -> Run:
+        """The Run of a call that is no chat. Raises ConfigError or SpecError."""
+        with OPENING:
+            from prx.core import kind_answers  # imported by the first call of this kind: most programs only chat
+
+            route = self.current().route_with_targets(options.model) if self.accounts.config.balanced else None
+        if route is not None:
+            return self._in_turn(route, options, stream=False, kind=kind)
+        account, call = self.plan_kind(kind, options)
+        return self._run(kind_answers.KINDS[kind], account, call, options)
+
     def begin_models(self, options: Options) -> Run:
         """The Run for a provider's list of models; `options.model` names the provider. Raises ConfigError or SpecError."""
         with OPENING:
@@ -188,18 +220,19 @@ class Session:
     def _run(self, kind: kinds.CallKind, account: Account, call: Call, options: Options) -> Run:
         settings = account.settings
         retries = settings.retries if options.retries is None else arguments.retries(options.retries)
-        remembered = account.memory.get(call.model, ())
+        remembered = account.memory.get(call.model, ()) if kind.is_chat else ()
         policy = Policy(retries, arguments.fallbacks(options.fallbacks), remembered, _new_id, random.random)
         timeout = settings.timeout if options.timeout is None else options.timeout
         deadline = options.deadline
         if deadline is None:
             deadline = settings.deadline or account.definition.spec(call.model).transport.total
+        flow = exchange if kind.is_chat else import_module("prx.core.kind_answers").flow  # imported with the kind
         return Run(
-            exchange(account.definition, call, account.target, policy, kind),
+            flow(account.definition, call, account.target, policy, kind),
             account.network,
             arguments.seconds("timeout", timeout),
             arguments.seconds("deadline", deadline),
-            partial(self._ended, account, call.model),
+            partial(self._ended if kind.is_chat else self._kind_ended, account, call.model),
         )
 
     def _ended(self, account: Account, model: str, result: Any) -> None:
@@ -209,6 +242,12 @@ class Session:
         if isinstance(result, Error):
             account.forget(model, result.fallbacks)
             with contextlib.suppress(OSError):  # too many files are open: the error has no hint then
+                advise(result, account, self.accounts.catalog)
+
+    def _kind_ended(self, account: Account, _model: str, result: Any) -> None:
+        """A call that is no chat has ended. Its fallbacks are not remembered: they are few, and differ from those of chats."""
+        if isinstance(result, Error):
+            with contextlib.suppress(OSError):
                 advise(result, account, self.accounts.catalog)
 
     # -------------------------------------------------------------- state

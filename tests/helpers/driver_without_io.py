@@ -10,7 +10,9 @@ import json
 from typing import Any
 
 from prx.chat import Call, plain
+from prx.core import kind_answers
 from prx.core.exchange import Emit, Policy, Read, Send, Wait, exchange
+from prx.core.kind_inputs import checked
 from prx.core.messages import data_url, expand_images
 from prx.errors import KINDS, Error
 from prx.lang.query import compile_query
@@ -105,8 +107,27 @@ def play(
     made = Call(messages=tuple(messages), **{**asked, "tools": tuple(asked.get("tools", ()))})
     wait_fits = policy.pop("wait_fits", True)
     flow = exchange(provider, made, target(provider), Policy(**policy))
+    return _played(flow, played, answers or [{}], pieces, wait_fits=wait_fits)
+
+
+def play_kind(kind: str, overlay: dict[str, Any], given: dict[str, Any], answers: list[Any]) -> Played:
+    """Play a call that is no chat. given: its arguments by their names, and params, messages and tools."""
+    provider, chat = definition(overlay), ("params", "messages", "tools")
+    inputs = checked(kind, {name: value for name, value in given.items() if name not in chat})
+    made = Call(
+        "m",
+        tuple(given.get("messages", ())),
+        tuple(given.get("tools", ())),
+        params=given.get("params", {}),
+        inputs=inputs,
+    )
+    flow = kind_answers.flow(provider, made, target(provider), Policy(), kind_answers.KINDS[kind])
+    return _played(flow, Played(), answers, 0, wait_fits=True)
+
+
+def _played(flow: Any, played: Played, answers: list[Any], pieces: int, *, wait_fits: bool) -> Played:
     try:
-        _drive(flow, played, answers or [{}], pieces, wait_fits=wait_fits)
+        _drive(flow, played, answers, pieces, wait_fits=wait_fits)
     except Error as error:
         played.error = error
     return played
@@ -146,8 +167,15 @@ def _request(request: Any) -> dict[str, Any]:
         "method": request.method,
         "url": request.full_url(),
         "headers": {name: str(value) for name, value in request.headers.items()},
-        "body": json.loads(request.body) if request.body else None,
+        "body": _body(request),
     }
+
+
+def _body(request: Any) -> Any:
+    """The JSON of a request; a form as text."""
+    if "json" in request.headers.get("content-type", "json"):
+        return json.loads(request.body) if request.body else None
+    return request.body.decode("latin-1")
 
 
 def _response(answer: dict[str, Any], pieces: int) -> tuple[Head, list[Any]]:

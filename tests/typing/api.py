@@ -59,3 +59,28 @@ async def asynchronous() -> str:
             async for piece in pieces:
                 assert_type(piece, prx.Delta)
         return pieces.reply.content
+
+
+def other_kinds(client: prx.Client) -> None:
+    found = client.embed(["a", "b"], "a/b", dimensions=3, user="me", timeout=3)
+    assert_type(found, prx.Embeddings)
+    assert_type(found.usage, prx.Usage | None)
+    ranking = client.rerank("q", ["a"], "a/b", top_n=1)
+    assert_type([(row.index, row.score) for row in ranking.results], list[tuple[int, float]])
+    assert_type(client.image("p", n=1).images, tuple[prx.Image, ...])
+    assert_type(client.speech("hi", voice="v").audio, bytes)
+    assert_type(client.transcribe(("a.wav", b"x"), language="en"), prx.Transcript)
+    assert_type(client.moderate("a").flagged, bool)
+    assert_type(client.count_tokens("hi", tools=[{"type": "function"}]), int)
+    assert_type(client.complete("a", suffix="b"), prx.Reply)
+
+
+async def other_kinds_asynchronously(client: prx.AsyncClient) -> None:
+    assert_type(await client.embed("a"), prx.Embeddings)
+    assert_type(await client.rerank("q", ["a"]), prx.Ranking)
+    assert_type(await client.image("p"), prx.Images)
+    assert_type(await client.speech("hi"), prx.Speech)
+    assert_type(await client.transcribe("a.wav"), prx.Transcript)
+    assert_type(await client.moderate("a"), prx.Moderation)
+    assert_type(await client.count_tokens("hi"), int)
+    assert_type(await client.complete("a"), prx.Reply)

@@ -52,10 +52,15 @@ class Case:
     call: Mapping[str, Any] = field(default_factory=dict)
     proves: tuple[str, ...] = ()
 
+    @property
+    def endpoint(self) -> str:
+        """The endpoint that a provider needs for the case."""
+        return "models" if self.ask == "models" else "chat"
+
     def fits(self, spec: Spec) -> bool:
-        """Whether the provider, by its file, has the capabilities that the case needs, and takes a key if it needs one."""
+        """Whether the provider, by its file, has the endpoint and the capabilities that the case needs, and takes a key if it needs one."""
         has_key = self.key == "right" or spec.auth.style != "none"
-        return has_key and all(spec.can(capability) for capability in self.needs)
+        return has_key and self.endpoint in spec.endpoints and all(spec.can(capability) for capability in self.needs)
 
     def conditions(self, spec: Spec) -> tuple[str, ...]:
         """The conditions for this provider: those of the case, or of the deviation in the provider's file."""

@@ -38,7 +38,7 @@ class Result:
     """The result of a case.
 
     outcome    passed · failed · unclaimed (it has not passed, and neither the file nor its evidence claims the capability) ·
-               skipped (the file denies a capability that the case needs) · unrecorded · limited (the provider wants fewer
+               skipped (the file denies what the case needs) · unrecorded · limited (the provider wants fewer
                requests, or money) · error (the provider was not reached, or had an error of its own) · unasked (the budget was used up)
     why        a sentence, "" where it has passed
     failures   the conditions that do not hold

@@ -97,6 +97,8 @@ class Runner:
         plan = self.plan
         if case.key == "wrong" and self.spec.auth.style == "none":
             return Result(self.provider, case.name, "skipped", "the provider takes no key")
+        if case.endpoint not in self.spec.endpoints:
+            return Result(self.provider, case.name, "skipped", f"the provider has no endpoints.{case.endpoint}")
         path = plan.recordings / self.spec.id / f"{case.name}.yaml"
         spec = self._spec_of_model(path)
         denied = [name for name in case.needs if not spec.can(name)]

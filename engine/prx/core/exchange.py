@@ -26,6 +26,7 @@ from prx.errors import OPENING, ConfigError, Error
 from prx.record import Record
 from prx.secret import redact
 from prx.spec.model import Fallback, Limits, Spec
+from prx.spec.resolve import PART
 from prx.text import nearest
 from prx.wire import Head, HttpRequest, Target
 
@@ -117,7 +118,8 @@ def exchange(variants: Variants, call: Call, target: Target, policy: Policy, kin
         try:
             with OPENING:
                 reply = yield from run.flow()
-            return reply._replace(fallbacks=applied) if applied else reply
+            reply = reply._replace(fallbacks=applied) if applied else reply
+            return reply._replace(attempts=len(failures) + 1) if failures and hasattr(reply, "attempts") else reply
         except Error as error:
             error.fallbacks = applied
             fault.without_keys(error, target.secrets)
@@ -164,7 +166,9 @@ def _fallback(run: _Attempt, applied: tuple[str, ...], error: Error, learned: in
     spec, policy = run.spec, run.policy
     for row in spec.fallbacks:
         left = {name for name in row.names if policy.allows(row, name) and name not in applied}
-        usable = left and (not row.needs or spec.can(row.needs)) and (row.words is None or learned < _MAX_LEARNED)
+        concerns = run.kind.is_chat or row.leaves_out is not None
+        usable = left and concerns and (not row.needs or spec.can(row.needs))
+        usable = usable and (row.words is None or learned < _MAX_LEARNED)
         if usable and fault.holds(row, error, spec):
             name = next((name for name in refusals.ways(row, spec, run.call, error) if name in left), None)
             if name is not None:
@@ -202,7 +206,10 @@ class _Attempt:
     ) -> None:
         self.kind, self.spec, self.target, self.policy, self.applied = kind, spec, target, policy, applied
         self.as_pieces = call.stream
-        swapped = kind.falls_back and not spec.can("stream" if call.stream else "whole")
+        if not kind.is_chat and applied:
+            left_out = {name.removeprefix(PART) for name in applied}
+            call = call._replace(params={name: value for name, value in call.params.items() if name not in left_out})
+        swapped = kind.falls_back and kind.is_chat and not spec.can("stream" if call.stream else "whole")
         self.call = call._replace(stream=not call.stream) if swapped else call
         self.sent = self.begun = self.emitted = False
 
@@ -227,7 +234,7 @@ class _Attempt:
 
     def _as_asked(self, reply: Any) -> Any:
         """The reply, with streamed=False where the caller asked for a whole answer that was sent as a stream."""
-        return reply._replace(streamed=False) if reply and self.call.stream and not self.as_pieces else reply
+        return reply._replace(streamed=False) if self.call.stream and reply and not self.as_pieces else reply
 
     def _answer(self, reader: AnswerReader) -> Generator[Ask, Any, None]:
         more = True

@@ -54,12 +54,14 @@ class CallKind(Record):
     build          makes its request
     reader         makes the reader of its answer; its last argument makes ids
     falls_back     whether the fallbacks of the provider's file apply to it
+    is_chat        whether all of them do; to a call that is no chat only those that leave out a parameter
     """
 
     name: str
     build: Callable[[Spec, Call, Target], HttpRequest]
     reader: Callable[[Spec, Call, Target, Head, Callable[[], str]], AnswerReader]
     falls_back: bool
+    is_chat: bool = True
 
 
 class BodyReader:

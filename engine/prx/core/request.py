@@ -31,23 +31,39 @@ _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=
 
 def build(spec: Spec, call: Call, target: Target) -> HttpRequest:
     """The request of a call. Raises CapabilityError, and UnwritableError for values that JSON cannot express."""
+    if "chat" not in spec.endpoints:
+        others = ", ".join(spec.calls) or "none"
+        raise CapabilityError(f"has no chat (endpoints.chat); its other calls: {others}", provider=spec.id)
     refuse_unable(spec, call)
     try:
         body = _encode(build_body(spec, call)).encode()
-    except UnicodeEncodeError as error:
-        before = f"{error.object[max(0, error.start - 20) : error.start]}\ufffd".rpartition('"')[2]
-        raise UnwritableError(f"a text of the call is not valid Unicode, after {before!r}", provider=spec.id) from None
-    except (TypeError, ValueError, RecursionError) as error:
-        # Of other classes are those of jmespath, which say what happened in a formula.
-        plain = type(error) in (ValueError, RecursionError)
-        reason = str(error) if plain else f"a value has not the type that it should have ({error})"
-        raise UnwritableError(f"the call cannot be written as JSON: {reason}", provider=spec.id) from None
+    except NO_JSON as error:
+        raise no_json(error, spec) from None
     path = spec.endpoints.get("stream" if call.stream else "chat") or spec.endpoints["chat"]
-    path = _with_model(path, call.model, spec)
-    return _request("POST", path, spec, target, body, extra=call.extra, stream=call.stream)
+    path = with_model(path, call.model, spec)
+    return http_request("POST", path, spec, target, body, extra=call.extra, stream=call.stream)
 
 
-def _with_model(path: str, model: str, spec: Spec) -> str:
+NO_JSON = (TypeError, ValueError, RecursionError)  # what arises from values that JSON cannot express
+
+
+def no_json(error: Exception, spec: Spec) -> UnwritableError:
+    """The error for a call with values that JSON cannot express."""
+    if isinstance(error, UnicodeEncodeError):
+        before = f"{error.object[max(0, error.start - 20) : error.start]}\ufffd".rpartition('"')[2]
+        return UnwritableError(f"a text of the call is not valid Unicode, after {before!r}", provider=spec.id)
+    # Of other classes are those of jmespath, which say what happened in a formula.
+    plain = type(error) in (ValueError, RecursionError)
+    reason = str(error) if plain else f"a value has not the type that it should have ({error})"
+    return UnwritableError(f"the call cannot be written as JSON: {reason}", provider=spec.id)
+
+
+def encoded(body: Any) -> bytes:
+    """A body as JSON. Raises one of NO_JSON."""
+    return _encode(body).encode()
+
+
+def with_model(path: str, model: str, spec: Spec) -> str:
     """The path with the model's name in it. A name such as models/x is not put behind models/ a second time."""
     before, place, _ = path.partition("{model}")
     if not place:
@@ -71,17 +87,17 @@ def build_passed(spec: Spec, call: Call, target: Target) -> HttpRequest:
     if given is None or given.dialect != spec.dialect:
         raise NotFoundError("has no such endpoint: it speaks another dialect", provider=spec.id)
     body = _encode({**given.body, "model": call.model}).encode("utf-8", "surrogatepass")
-    return _request("POST", given.endpoint, spec, target, body, extra=call.extra)
+    return http_request("POST", given.endpoint, spec, target, body, extra=call.extra)
 
 
 def build_models(spec: Spec, _call: Call, target: Target) -> HttpRequest:
     """The request for the list of models. Raises CapabilityError where the provider has no list."""
     if not spec.can("models") or "models" not in spec.endpoints:
         raise CapabilityError("has no list of its models", provider=spec.id)
-    return _request("GET", spec.endpoints["models"], spec, target)
+    return http_request("GET", spec.endpoints["models"], spec, target)
 
 
-def _request(
+def http_request(
     method: str,
     path: str,
     spec: Spec,
@@ -90,14 +106,17 @@ def _request(
     *,
     extra: Extra = NO_EXTRA,
     stream: bool = False,
+    content_type: str = "application/json",
+    accept: str = "application/json",
 ) -> HttpRequest:
+    """The request to an endpoint, with the headers, the query and the key of the spec and the target."""
     headers: dict[str, str | Secret] = {
         "user-agent": USER_AGENT,
-        "accept": _ACCEPT[spec.stream.framing] if stream else "application/json",
+        "accept": _ACCEPT[spec.stream.framing] if stream else accept,
         "accept-encoding": "identity" if stream else "gzip",
     }
     if body:
-        headers["content-type"] = "application/json"
+        headers["content-type"] = content_type
     for name, text in spec.request.headers.items():
         if name.lower() not in target.headers:
             headers[name.lower()] = _expanded(text, target, spec)

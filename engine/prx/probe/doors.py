@@ -112,8 +112,8 @@ def _usual_paths(catalog: Loader) -> dict[str, list[str]]:
     """
     counts: dict[str, Counter[str]] = {name: Counter() for name in catalog.dialects() if _endpoints(catalog, name)}
     for entry in catalog.entries():
-        if entry.packaged:
-            raw = catalog.load(entry).raw
+        raw = catalog.load(entry).raw if entry.packaged else {}
+        if "chat" in raw.get("endpoints", {}):
             path = urlsplit(raw.get("base_url", "")).path
             counts.setdefault(raw["dialect"], Counter()).update([path])
     order = sorted(counts, key=lambda name: -counts[name].total())

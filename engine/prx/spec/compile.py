@@ -38,6 +38,7 @@ def compile_spec(raw: Mapping[str, Any], expressions: Expressions | None = None)
         response=_response(raw, query),
         stream=_stream(raw, query),
         errors=_errors(raw.get("errors", {}), query),
+        calls=model.CallForms(raw.get("calls", ()), partial(_call, raw, expressions, query)),
         fallbacks=tuple(_fallback(name, raw["fallbacks"], query) for name in raw.get("fallbacks", {})),
         retry=model.Retry(**raw.get("retry", {})),
         transport=model.Limits(**raw.get("transport", {})),
@@ -56,7 +57,8 @@ def _record(cls: type[R], block: Mapping[str, Any], **compiled: Any) -> R:
 
 def texts(spec: Spec) -> set[str]:
     """The texts of all expressions that a spec may evaluate."""
-    return {text for query in queries(spec) for text in query.key}.union(spec.request.body.formulas)
+    templates = (spec.request.body, *(form.request for form in spec.calls.values()))
+    return {text for query in queries(spec) for text in query.key}.union(*(each.formulas for each in templates))
 
 
 def queries(spec: Spec) -> Iterator[Query]:
@@ -69,6 +71,8 @@ def queries(spec: Spec) -> Iterator[Query]:
     yield from (row.when for row in spec.request.fill if row.when)
     yield from (rule.when for rule in spec.errors.rules)
     yield from (fallback.when for fallback in spec.fallbacks)
+    for form in spec.calls.values():
+        yield from (form.found, form.row, form.tokens, form.packed)
     yield Query(spec.request.expressions, ("deviations",), spec.deviations)
 
 
@@ -96,6 +100,25 @@ def _request(block: Mapping[str, Any], expressions: Expressions, query: _MakeQue
         insert=tuple(model.Inserted(row["after"], row["before"], row["message"]) for row in block.get("insert", ())),
         fill=tuple(_filled(name, row, query) for name, row in block.get("fill", {}).items()),
         strip=frozenset(name for name, wanted in block.get("strip", {}).items() if wanted),
+    )
+
+
+def _call(raw: Mapping[str, Any], expressions: Expressions, query: _MakeQuery, kind: str) -> model.CallForm:
+    block = raw["calls"][kind]
+    answer, path = block.get("response", {}), ("calls", kind, "response")
+    own = answer.get("tokens")
+    tokens = raw.get("response", {}).get("tokens", {}) if own is None else own
+    _, found, row = model.KINDS_OF_CALLS[kind]
+    return _record(
+        model.CallForm,
+        block,
+        kind=kind,
+        expressions=expressions,
+        request_source=block.get("request"),
+        found=query(path, answer, (*found, *model.OF_ALL_ANSWERS)),
+        row=query((*path, "row"), answer.get("row", {}), row),
+        tokens=query(("response", "tokens") if own is None else (*path, "tokens"), tokens, TOKENS),
+        packed=query(("calls", kind), block, ("packed",)),
     )
 
 

@@ -31,9 +31,29 @@ def faults(spec: Spec, *, whole: bool = True) -> Iterator[Fault]:
     yield from _framing_headers(spec)
     yield from _unfilled(spec)
     yield from _contradictions(spec)
+    for form in spec.calls.values():
+        yield from _of_call(form, whole=whole)
+
+
+def _of_call(form: model.CallForm, *, whole: bool) -> Iterator[Fault]:
+    """The faults of a kind of call that is no chat: missing keys, keys that it does not read, and those of its template."""
+    at, (_, answer, row) = ("calls", form.kind), model.KINDS_OF_CALLS[form.kind]
+    for key, present in (("endpoint", form.endpoint), ("request", form.request_source)):
+        if whole and not present:
+            yield (*at, key), "is missing; each kind of call has an endpoint, a request and a response", None
+    known = {*answer, *model.OF_ALL_ANSWERS, "tokens", *(["row"] if row else [])}
+    for path, given, names in ((at, form.found.sources, known), ((*at, "row"), form.row.sources, {*row})):
+        for name in given.keys() - names:
+            where = (*at, "response", *path[2:], name)
+            yield where, f"{form.kind} does not read this; it reads {', '.join(sorted(names))}", None
+    yield from form.request.problems
+    if form.request.growth > bounds.MAX_TEMPLATE:
+        yield (*at, "request"), f"may repeat parts of a call more than {bounds.MAX_TEMPLATE} times in its result", None
 
 
 def _missing(spec: Spec) -> Iterator[Fault]:
+    if spec.calls and not spec.endpoints.keys() & {"chat", "stream"}:
+        return  # a provider that has other calls, and no chat
     for path, present in (
         (("endpoints", "chat"), "chat" in spec.endpoints),
         (("request", "body"), bool(spec.request.body_source)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -51,6 +51,18 @@ FAULT = ("message", "reason", "code", "type", "status", "retry_after")
 VIEW = (
     "model", "messages", "tools", "tool_choice", "stream", "params", "system", "system_parts", "turns", "choice",
 )  # fmt: skip
+# Of each kind of call that is no chat: its arguments, what is found in its answer, and in each row of the answer's list.
+KINDS_OF_CALLS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
+    "embed": (("input", "dimensions", "input_type", "rows"), ("vectors", "order"), ()),
+    "rerank": (("query", "documents", "top_n"), ("results",), ("index", "score")),
+    "image": (("prompt", "n", "size"), ("images", "media_type"), ("data", "url", "media_type", "revised_prompt")),
+    "speech": (("text", "voice", "format"), ("audio", "media_type"), ()),
+    "transcribe": (("file", "language"), ("text", "language", "duration", "segments"), ()),
+    "moderate": (("input",), ("results",), ("flagged",)),
+    "count_tokens": (("messages", "tools", "body"), ("count",), ()),
+    "complete": (("prompt", "suffix"), ("text", "finish_reason"), ()),
+}
+OF_ALL_ANSWERS = ("usage", "model")
 # The keys of `request` that change messages, in the order in which they are applied.
 MESSAGE_CHANGES = (
     "roles", "marks", "keys", "fill", "system", "tool_results", "blank_text", "content", "same_role", "insert", "prefill", "prefill_keys", "strip",
@@ -349,6 +361,52 @@ class Models(Record):
     default: str = ""
 
 
+class CallForm(Record):
+    """How a call of one kind that is no chat is made and read; see the schema.
+
+    found   gives what KINDS_OF_CALLS has for the kind, and OF_ALL_ANSWERS
+    row     gives the same for each row of a list in the answer
+    """
+
+    kind: str
+    expressions: Expressions
+    request_source: Any
+    found: Query
+    row: Query
+    tokens: Query
+    packed: Query
+    endpoint: str = ""
+    encoding: str = "json"
+    most: int | None = None
+
+    @cached_property
+    def request(self) -> Template:
+        arguments = KINDS_OF_CALLS[self.kind][0]
+        return Template(
+            self.request_source, ("calls", self.kind, "request"), ("model", "params", *arguments), self.expressions
+        )
+
+
+class CallForms(Mapping[str, CallForm]):
+    """The forms of a file's calls by kind, each made when it is looked at: a program that only chats makes none."""
+
+    def __init__(self, kinds: Iterable[str], make: Callable[[str], CallForm]) -> None:
+        self._kinds, self._make = dict.fromkeys(kinds), make
+        self._made: dict[str, CallForm] = {}
+
+    def __getitem__(self, kind: str) -> CallForm:
+        if kind not in self._made:
+            self._kinds[kind]  # raises KeyError
+            self._made[kind] = self._make(kind)
+        return self._made[kind]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kinds)
+
+    def __len__(self) -> int:
+        return len(self._kinds)
+
+
 class Source(Record):
     """The evidence for some rules of a file; see the schema."""
 
@@ -400,6 +458,7 @@ class Spec(Record):
     aliases: tuple[str, ...] = ()
     capabilities: Mapping[str, bool] = NONE
     endpoints: Mapping[str, str] = NONE
+    calls: Mapping[str, CallForm] = NONE
     deviations: Mapping[str, list[str]] = NONE
     plain: bool = False
     reads_plainly: bool = False
