@@ -247,6 +247,15 @@ def test_a_hint_falls_away_and_a_meaning_is_refused():
         fitting({"logit_bias": {"1": 2}}, face, spec, keys)
 
 
+@pytest.mark.parametrize(("dialect", "provider"), READ_BY.items())
+def test_that_one_call_at_once_is_wanted_is_said_in_every_dialect_or_left_out_and_told(dialect, provider):
+    """Many libraries and programs say it with each call that has tools."""
+    spec, tool = LOADER.get(provider).spec("m"), {"type": "function", "function": {"name": "f"}}
+    params, dropped = fitting({"parallel_tool_calls": False}, FACES["openai-chat"], spec, FACES[dialect].keys)
+    body = build_body(spec, Call("m", ({"role": "user", "content": "hi"},), tools=(tool,), params=params))
+    assert ("parallel" in json.dumps(body)) is (dropped == []), body
+
+
 def test_a_hint_falls_away_where_nobody_has_listed_the_dialects_keys():
     face, spec = FACES["gemini"], LOADER.get("compatible").spec("m")
     given = {"safetySettings": [], "top_k": 5, "newerThing": 1}

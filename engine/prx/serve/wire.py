@@ -18,6 +18,11 @@ _BYTES_A_SECOND = 10_000  # a line so slow is a line, and not somebody who holds
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
+def _in_header(value: str) -> bytes:
+    """A value as a header can carry it: names of a caller's tools stand in some, and an end of a line would begin another header."""
+    return "".join(letter if letter.isprintable() else "?" for letter in value).encode("latin-1", "replace")
+
+
 def json_bytes(value: Any) -> bytes:
     return _encode(value).encode("utf-8", "surrogatepass")
 
@@ -68,7 +73,7 @@ class Request:
             {
                 "type": "http.response.start",
                 "status": status,
-                "headers": [(name.encode(), value.encode("latin-1", "replace")) for name, value in rows.items()],
+                "headers": [(name.encode(), _in_header(value)) for name, value in rows.items()],
             }
         )
 
