@@ -305,6 +305,14 @@ def test_a_result_that_is_no_error_goes_where_that_word_is_unknown():
     assert "is_error" not in sent_to("compatible", accepted)["messages"][-1]
 
 
+def test_an_item_answer_says_each_key_of_the_tools_that_were_offered():
+    """The types of Open Responses want all of them; a request may leave them out."""
+    tools = [{"type": "function", "name": "f"}, {"type": "function", "name": "g", "strict": True}, {"type": "custom"}]
+    said = Weaver(FACES["openai-responses"], {"tools": tools}, IDENTITY).body(Reply())["tools"]
+    unsaid = {"description": None, "parameters": None, "strict": None}
+    assert said == [unsaid | tools[0], unsaid | tools[1], {"type": "custom"}]
+
+
 def test_what_a_library_adds_to_a_message_that_it_read_is_not_sent():
     function = {"name": "f", "arguments": "{}", "parsed_arguments": None}
     message = {
