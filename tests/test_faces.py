@@ -247,6 +247,15 @@ def test_a_hint_falls_away_and_a_meaning_is_refused():
         fitting({"logit_bias": {"1": 2}}, face, spec, keys)
 
 
+@pytest.mark.parametrize(("dialect", "provider"), READ_BY.items())
+def test_that_one_call_at_once_is_wanted_is_said_in_every_dialect_or_left_out_and_told(dialect, provider):
+    """Many libraries and programs say it with each call that has tools."""
+    spec, tool = LOADER.get(provider).spec("m"), {"type": "function", "function": {"name": "f"}}
+    params, dropped = fitting({"parallel_tool_calls": False}, FACES["openai-chat"], spec, FACES[dialect].keys)
+    body = build_body(spec, Call("m", ({"role": "user", "content": "hi"},), tools=(tool,), params=params))
+    assert ("parallel" in json.dumps(body)) is (dropped == []), body
+
+
 def test_a_hint_falls_away_where_nobody_has_listed_the_dialects_keys():
     face, spec = FACES["gemini"], LOADER.get("compatible").spec("m")
     given = {"safetySettings": [], "top_k": 5, "newerThing": 1}
@@ -294,6 +303,14 @@ def test_a_result_that_is_no_error_goes_where_that_word_is_unknown():
     accepted = accept(FACES["anthropic-messages"], {"model": "m", "max_tokens": 9, "messages": turns})
     assert accepted.messages[-1]["is_error"] is False
     assert "is_error" not in sent_to("compatible", accepted)["messages"][-1]
+
+
+def test_an_item_answer_says_each_key_of_the_tools_that_were_offered():
+    """The types of Open Responses want all of them; a request may leave them out."""
+    tools = [{"type": "function", "name": "f"}, {"type": "function", "name": "g", "strict": True}, {"type": "custom"}]
+    said = Weaver(FACES["openai-responses"], {"tools": tools}, IDENTITY).body(Reply())["tools"]
+    unsaid = {"description": None, "parameters": None, "strict": None}
+    assert said == [unsaid | tools[0], unsaid | tools[1], {"type": "custom"}]
 
 
 def test_what_a_library_adds_to_a_message_that_it_read_is_not_sent():

@@ -418,6 +418,23 @@ def test_a_line_of_json_for_each_call(own, upstream):
     assert not [word for word in (CALLER, PROVIDER, "team-key", "wrong-key", '"hi"', "You said") if word in text]
 
 
+def test_a_header_and_the_line_say_what_the_provider_did_not_get(own, upstream):
+    running = own(LOGGED + provider("up", upstream.url, "cohere-v2"), PRX_LOG="info")
+    body = {"model": "up/words", "input": "hi", "parallel_tool_calls": False, "user": "u"}
+    for stream_ in (False, True):
+        strange = [{"type": "web_search"}, {"type": "web_search"}, {"type": "a\r\nx-mine: 1"}]
+        answer = running.post("/v1/responses", body | {"tools": strange, "stream": stream_})
+        told = "parallel_tool_calls, user, web_search, a??x-mine: 1"
+        assert (answer.status, answer.headers["x-prx-dropped"], answer.headers["x-mine"]) == (200, told, None), (
+            answer.text
+        )
+    many = [{"type": f"{number} {'long' * 1000}"} for number in range(60)]
+    answer = running.post("/v1/responses", body | {"tools": many})
+    assert answer.headers["x-prx-dropped"].endswith(", and 12 more")
+    assert len(answer.headers["x-prx-dropped"]) < 6000
+    assert lines_of(running, 3)[0]["dropped"] == "parallel_tool_calls, user, web_search, a\r\nx-mine: 1"
+
+
 def test_the_line_says_that_the_caller_left(own):
     with RawServer([*stream(delta("hel"), HANG)]) as server:
         running = own(LOGGED + provider("slow", server.url), "--workers", "2", PRX_LOG="info")

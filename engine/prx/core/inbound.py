@@ -130,16 +130,18 @@ def _callers_names(name: str, template: Template, view: Mapping[str, Any]) -> st
 def fitting(
     params: Mapping[str, Any], face: Face, spec: Spec, known_there: Iterable[str] | None
 ) -> tuple[dict[str, Any], list[str]]:
-    """(parameters to send, hints that fall away) for a provider of another dialect. Raises CapabilityError for a parameter
-    that means something and has no form there. known_there: the keys of its dialect's bodies, None for any.
+    """(parameters to send, what the provider does not get) for a provider of another dialect. Raises CapabilityError for a
+    parameter that means something and has no form there. known_there: the keys of its dialect's bodies, None for any.
     """
+    never_sent = {row.name for row in spec.request.parameters if row.drop}
     placed = {*spec.request.body.params, *(row.name for row in spec.request.parameters)}
     unknown = {*face.hints} & {*params} if known_there is None else {*params} - {*known_there}
     formless = [name for name in params if name in unknown and name not in placed]
     for name in formless:
         if name not in face.hints:
             raise CapabilityError(f"{name!r} has no form in the dialect {spec.dialect}", provider=spec.id)
-    return {name: value for name, value in params.items() if name not in formless}, formless
+    missing = [name for name in params if name in formless or name in never_sent]
+    return {name: value for name, value in params.items() if name not in formless}, missing
 
 
 def _joined(messages: Iterable[Message], role: str) -> list[Message]:

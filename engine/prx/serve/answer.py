@@ -28,7 +28,8 @@ from prx.spec.face import Face
 _TRACE = ("traceparent", "tracestate")
 _STREAM = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
 _OWN_TOOLS = ("function", "custom")
-_SHOWN = 100  # letters of a name that a caller has given
+_SHOWN = 100  # letters of a model's name, or of what was left out
+_MOST_LEFT_OUT = 50  # names in a header: clients refuse an answer whose head is long
 
 
 class Answer:
@@ -289,7 +290,7 @@ class Answer:
             "x-prx-provider": provider,
             "x-prx-fallbacks": ", ".join(relay.fallbacks),
             "x-prx-attempts": str(relay.requests) if relay.requests > 1 else "",
-            "x-prx-dropped": ", ".join(self._dropped),
+            "x-prx-dropped": _listed(self._dropped),
         }
         return {name: value for name, value in told.items() if value}
 
@@ -315,6 +316,7 @@ class Answer:
             error=error.kind if error is not None else None,
             attempts=relay.requests if relay is not None else None,
             fallbacks=", ".join(relay.fallbacks) if relay is not None else None,
+            dropped=_listed(self._dropped),
             first_token_seconds=round(first, 3) if first is not None else None,
             input_tokens=usage.prompt_tokens if usage is not None else None,
             output_tokens=usage.completion_tokens if usage is not None else None,
@@ -325,3 +327,10 @@ class Answer:
         calls = [{"name": call.name, "arguments": call.arguments} for call in known.tool_calls]
         if shown or calls:
             told.bodies["answer"] = shown | ({"tool_calls": calls} if calls else {})
+
+
+def _listed(names: list[str]) -> str:
+    """The names as one line, each once."""
+    once = [name[:_SHOWN] for name in dict.fromkeys(names)]
+    more = len(once) - _MOST_LEFT_OUT
+    return ", ".join(once[:_MOST_LEFT_OUT] + ([f"and {more} more"] if more > 0 else []))

@@ -47,8 +47,8 @@ class Told:
 
 
 _ORDER = (
-    "request_id", "asked", "caller", "face", "model", "provider", "status", "error", "attempts", "fallbacks", "seconds",
-    "first_token_seconds", "input_tokens", "output_tokens", "left",
+    "request_id", "asked", "caller", "face", "model", "provider", "status", "error", "attempts", "fallbacks", "dropped",
+    "seconds", "first_token_seconds", "input_tokens", "output_tokens", "left",
 )  # fmt: skip
 
 

@@ -20,13 +20,13 @@ _HALF = re.compile(r"\\u[dD][89a-fA-F]")  # a character written as two of these 
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
+def _in_header(value: str) -> bytes:
+    """A value as a header can carry it: names of a caller's tools stand in some, and an end of a line would begin another header."""
+    return "".join(letter if letter.isprintable() else "?" for letter in value).encode("latin-1", "replace")
+
+
 def json_bytes(value: Any) -> bytes:
     return _encode(value).encode("utf-8", "surrogatepass")
-
-
-def _printable(value: str) -> str:
-    """A value that ends no line: some have names in them that a caller has given."""
-    return value if value.isprintable() else "".join(c if c.isprintable() else "?" for c in value)
 
 
 def _is_unicode(value: Any) -> bool:
@@ -83,9 +83,7 @@ class Request:
             {
                 "type": "http.response.start",
                 "status": status,
-                "headers": [
-                    (name.encode(), _printable(value).encode("latin-1", "replace")) for name, value in rows.items()
-                ],
+                "headers": [(name.encode(), _in_header(value)) for name, value in rows.items()],
             }
         )
 

@@ -1,4 +1,6 @@
-"""The command line Claude Code before the gateway: a plain turn, and one in which it reads a file with its own tool."""
+"""The command line Claude Code before the gateway: a plain turn, one in which it reads a file with its own tool, and one in which
+it asks for a search that Anthropic's server would make: other providers answer without it.
+"""
 
 from __future__ import annotations
 
@@ -55,5 +57,13 @@ with common.gateway() as gateway, tempfile.TemporaryDirectory() as home, tempfil
         same((answer["is_error"], answer["num_turns"]), (False, 2))
         return same(answer["result"], WORDS)
 
+    def search(model: str) -> Any:
+        def ask_for_it() -> None:
+            answer = ask(model, 'Call WebSearch with {"query": "herons"}', "--allowedTools", "WebSearch")
+            same((answer["is_error"], answer["num_turns"]), (False, 2))
+
+        left_out = gateway.left_out("web_search", ask_for_it)
+        return f"web_search left out: {same(left_out, model != 'anthropic-messages')}"
+
     version = run("--version", env={"HOME": home, "PATH": os.environ["PATH"]}, folder=folder).split()[0]
-    common.judge(f"Claude Code {version}", {"plain": plain, "tool": tool}, gateway.plain)
+    common.judge(f"Claude Code {version}", {"plain": plain, "tool": tool, "search": search}, gateway.plain)

@@ -1,4 +1,6 @@
-"""The command line Codex before the gateway: a plain turn, and one in which it runs a command with its own tool."""
+"""The command line Codex before the gateway: a plain turn, one in which it runs a command with its own tool, and one with a search
+that OpenAI's server would make: other providers answer without it.
+"""
 
 from __future__ import annotations
 
@@ -38,13 +40,15 @@ def run(*arguments: str, env: dict[str, str], folder: str) -> str:
 with common.gateway() as gateway, tempfile.TemporaryDirectory() as home, tempfile.TemporaryDirectory() as folder:
     Path(folder, "note.txt").write_text(f"{WORDS}\n")
 
-    def ask(model: str, prompt: str) -> list[dict[str, Any]]:
+    def ask(model: str, prompt: str, *more: str) -> list[dict[str, Any]]:
         """The items of a run, as Codex tells them."""
         Path(home, "config.toml").write_text(CONFIG.format(model=model, url=gateway.url))
         env = {"HOME": home, "CODEX_HOME": home, "PRX_CALLER_KEY": gateway.key}
         # Its sandbox needs user namespaces, which containers often lack; the only command here is ours.
         options = ["--json", "--skip-git-repo-check", "--sandbox", "danger-full-access"]
-        events = [json.loads(line) for line in run("exec", *options, prompt, env=env, folder=folder).splitlines()]
+        events = [
+            json.loads(line) for line in run("exec", *options, *more, prompt, env=env, folder=folder).splitlines()
+        ]
         return [event["item"] for event in events if event["type"] == "item.completed"]
 
     def last_message(items: list[dict[str, Any]]) -> str:
@@ -58,5 +62,12 @@ with common.gateway() as gateway, tempfile.TemporaryDirectory() as home, tempfil
         same([item["exit_code"] for item in items if item["type"] == "command_execution"], [0])
         return same(last_message(items), WORDS)
 
+    def search(model: str) -> Any:
+        def ask_for_it() -> None:
+            same(last_message(ask(model, HELLO, "--config", 'web_search="live"')), HELLO_ANSWER)
+
+        left_out = gateway.left_out("web_search", ask_for_it)
+        return f"web_search left out: {same(left_out, model != 'openai-responses')}"
+
     version = run("--version", env={"HOME": home}, folder=folder).split()[-1]
-    common.judge(f"Codex {version}", {"plain": plain, "tool": tool}, gateway.plain)
+    common.judge(f"Codex {version}", {"plain": plain, "tool": tool, "search": search}, gateway.plain)

@@ -71,6 +71,19 @@ class Gateway(NamedTuple):
     key: str
     models: dict[str, str]
     plain: dict[str, str]
+    log: Path
+
+    def calls(self) -> list[dict[str, Any]]:
+        """What its log says of the calls so far, see docs/serve.md: a command line shows its user no headers."""
+        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        return [line for line in lines if line["message"] == "call"]
+
+    def left_out(self, name: str, work: Callable[[], Any]) -> bool:
+        """Whether a call that is made meanwhile, and that succeeds, says that `name` did not go to the provider."""
+        before = len(self.calls())
+        work()
+        lines = [line for line in self.calls()[before:] if line["status"] == 200]
+        return any(name in line.get("dropped", "").split(", ") for line in lines)
 
 
 def weather(city: str) -> str:
@@ -122,19 +135,18 @@ def gateway() -> Iterator[Gateway]:
     """`prx serve` before `prx demo --serve`, on free ports, with a configuration of its own."""
     dialects = sys.argv[1:] or [*BASES]
     with tempfile.TemporaryDirectory() as folder, _demo(folder) as upstream:
-        config, port = Path(folder, "config.toml"), _free_port()
+        config, port, log = Path(folder, "config.toml"), _free_port(), Path(folder, "log")
         config.write_text(_config(upstream, dialects))
         url = f"http://127.0.0.1:{port}"
-        arguments = ["serve", "--config", str(config), "--port", str(port)]
+        arguments = ["serve", "--config", str(config), "--port", str(port), "--log-level", "info"]
         with _running(arguments, folder) as process:
-            _wait(url, process, Path(folder, "log"))
-            yield Gateway(
-                url, KEY, {each: f"{each}-demo/words" for each in dialects}, {each: each for each in dialects}
-            )
+            _wait(url, process, log)
+            names = {each: f"{each}-demo/words" for each in dialects}
+            yield Gateway(url, KEY, names, {each: each for each in dialects}, log)
 
 
 def _config(upstream: str, dialects: list[str]) -> str:
-    rows = [f'[serve]\nkeys = ["{KEY}"]\n']
+    rows = [f'[serve]\nkeys = ["{KEY}"]\nlog_format = "json"\n']
     for dialect in dialects:
         url = upstream + BASES[dialect]
         rows.append(

@@ -1,6 +1,6 @@
 """Clients in JavaScript before the gateway: each script in this folder that ends in .mjs.
 
-NODE_CLIENTS=FOLDER python tests/judges/gateway/node.py [DIALECT…]     (npm install openai ai @ai-sdk/openai @ai-sdk/anthropic zod)
+NODE_CLIENTS=FOLDER python tests/judges/gateway/node.py [DIALECT…]     (npm install openai @anthropic-ai/sdk ai @ai-sdk/openai @ai-sdk/anthropic zod)
 """
 
 from __future__ import annotations

@@ -41,8 +41,10 @@ with common.gateway() as gateway:
 
     def streamed(model: str) -> Any:
         client = instructor.from_openai(open_ai, mode=instructor.Mode.TOOLS)
-        asked = user(PERSON_BY_TOOL % "Person")
+        asked = user(PERSON_BY_TOOL % "PartialPerson")  # what it calls the tool here
         found = [*client.create_partial(model=model, messages=asked, response_model=Person)]
+        # One without anything, and one for each piece of the arguments: two of the dialects give arguments in one piece.
+        same(len(found), 2 if model.startswith(("gemini", "ollama")) else 5)
         return same(found[-1].model_dump(), ADA)
 
     def structured(model: str) -> Any:

@@ -1,4 +1,7 @@
-"""The command `llm` before the gateway."""
+"""The command `llm` before the gateway.
+
+A question starts the command anew, which imports a large SDK: seconds each, and minutes for all of them on a busy machine.
+"""
 
 from __future__ import annotations
 
