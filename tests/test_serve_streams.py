@@ -8,7 +8,7 @@ import json
 import time
 
 import pytest
-from helpers.byte_server import DONE, RawServer, stream
+from helpers.byte_server import DONE, RawServer, response, stream
 from test_serve import own, provider  # noqa: F401 - a fixture
 
 from prx.core import overlay
@@ -405,3 +405,26 @@ def test_every_event_has_a_space_behind_its_field(own):  # noqa: F811
     text = asked(own, [*pieces, DONE]).text
     assert "".join(each["choices"][0]["delta"].get("content") or "" for each in events_of(text)) == "ab"
     assert "data:{" not in text
+
+
+def test_a_provider_that_streams_nothing_is_asked_for_a_whole_answer(own, tmp_path):  # noqa: F811
+    refused = {
+        "error": {
+            "message": "Streaming is not supported for this model",
+            "param": "stream",
+            "code": "unsupported_value",
+        }
+    }
+    whole = {
+        **CALLED,
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "all"}, "finish_reason": "stop"}],
+    }
+    with RawServer(response(400, refused), response(200, whole)) as server:
+        mine = f"{{spec: 1, id: mine, extends: openai-chat, base_url: '{server.url}', auth: {{style: none}}, fallbacks: {{no_stream: {{enabled: true}}}}}}"
+        (tmp_path / "files").mkdir()
+        (tmp_path / "files" / "mine.yaml").write_text(mine)
+        answer = own("", "--providers", tmp_path / "files").chat("mine/words", stream=True)
+        asked = [request["body"] for request in server.requests]
+    assert [body.get("stream") for body in asked] == [True, None]
+    assert "".join(each["choices"][0]["delta"].get("content") or "" for each in events_of(answer.text)) == "all"
+    assert answer.headers["x-prx-fallbacks"] == "no_stream"

@@ -210,7 +210,8 @@ class _Attempt:
             left_out = {name.removeprefix(PART) for name in applied}
             call = call._replace(params={name: value for name, value in call.params.items() if name not in left_out})
         swapped = kind.falls_back and kind.is_chat and not spec.can("stream" if call.stream else "whole")
-        self.call = call._replace(stream=not call.stream) if swapped else call
+        # A body that came from a caller asks for the stream itself, so it cannot be sent as it came then.
+        self.call = call._replace(stream=not call.stream, given=None) if swapped else call
         self.sent = self.begun = self.emitted = False
 
     def flow(self) -> Flow:
