@@ -365,3 +365,17 @@ def test_an_error_has_the_dialects_form(name):
 def woven_until_error(name, said):
     weaver = Weaver(FACES[name], {}, IDENTITY)
     return weaver.feed([Delta("a")], Reply) + weaver.fail(said)
+
+
+@pytest.mark.parametrize(("key", "kind"), [("inlineData", "mimeType"), ("inline_data", "mime_type")])
+@pytest.mark.parametrize(
+    ("mime", "part"),
+    [
+        ("image/png", {"type": "image_url", "image_url": {"url": "data:image/png;base64,QQ=="}}),
+        ("audio/wav", {"type": "input_audio", "input_audio": {"data": "QQ==", "format": "wav"}}),
+        ("application/pdf", {"type": "file", "file": {"file_data": "data:application/pdf;base64,QQ=="}}),
+    ],
+)
+def test_what_is_sent_along_is_what_its_type_says_in_both_spellings(key, kind, mime, part):
+    body = {"contents": [{"role": "user", "parts": [{"text": "look"}, {key: {kind: mime, "data": "QQ=="}}]}]}
+    assert accept(FACES["gemini"], body, {"model": "m"}).messages[0]["content"][1] == part

@@ -428,3 +428,12 @@ def test_a_provider_that_streams_nothing_is_asked_for_a_whole_answer(own, tmp_pa
     assert [body.get("stream") for body in asked] == [True, None]
     assert "".join(each["choices"][0]["delta"].get("content") or "" for each in events_of(answer.text)) == "all"
     assert answer.headers["x-prx-fallbacks"] == "no_stream"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_providers_own_code_of_an_error_is_told(own, stream):  # noqa: F811
+    refused = {"error": {"message": "too long", "type": "invalid_request_error", "code": "context_length_exceeded"}}
+    with RawServer(response(400, refused)) as server:
+        answer = own(provider("raw", server.url)).chat("raw/words", stream=stream)
+    error = json.loads(answer.text)["error"]
+    assert (answer.status, error["kind"], error["code"]) == (400, "overflow", "context_length_exceeded")

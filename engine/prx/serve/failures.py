@@ -14,6 +14,9 @@ _STATUS = {
 }  # fmt: skip
 
 
+_LONGEST_CODE = 100  # a longer one is no word
+
+
 class RefusedError(Exception):
     """A request that is answered with an error of the service itself. kind: as of an Error, or permission, too_large, overloaded.
 
@@ -50,11 +53,17 @@ def said(error: Error | RefusedError) -> dict[str, Any]:
             "code": error.code or None,
         }
     else:
-        facts = {"provider": error.provider or None, "retryable": error.retryable, "code": None}
+        facts = {"provider": error.provider or None, "retryable": error.retryable, "code": _code(error)}
     return {
         **facts, "message": str(error.args[0]), "kind": _kind_of(error), "status": status_of(error),
         "retry_after": _seconds(error.retry_after), "param": None,
     }  # fmt: skip
+
+
+def _code(error: Error) -> str | int | None:
+    """The provider's own word for it: programs look at some, such as context_length_exceeded."""
+    code = error.view.get("code")
+    return code if type(code) is int or (isinstance(code, str) and 0 < len(code) <= _LONGEST_CODE) else None
 
 
 def _seconds(value: float | None) -> float | int | None:
