@@ -79,7 +79,7 @@ class Relay(AsyncStream):
             self.requests += 1
             self.dialect, self.fallbacks, self.reads_plainly = ask.dialect, ask.fallbacks, ask.reads_plainly
             self.framing, self._framer, self._max_event = "", None, ask.limits.max_event
-            self._events, self._now, self._unread = [], b"", deque()
+            self._events, self._now, self._unread, self._tail = [], b"", deque(), b""
         if type(ask) is Read and self._face is not None and self.dialect == self._face.id:
             return self._next_event(ask, deadline)
         return super()._done(ask, deadline)
