@@ -141,25 +141,23 @@ class Session:
 
     def begin_chat(self, options: Options, *, stream: bool) -> Run:
         """The Run of a chat, whole or streamed. Raises ConfigError, or SpecError for a provider's file with faults."""
+        return self._planned(kinds.CHAT, partial(self.plan, stream=stream), options)
+
+    def _planned(self, kind: kinds.CallKind, plan: Callable[[Options], tuple[Account, Call]], options: Options) -> Run:
+        """The Run of what is planned; where a route has several targets, of one after the other."""
         if self.accounts.config.balanced:
             route = self.current().route_with_targets(options.model)
             if route is not None:
-                return self._in_turn(route, options, stream=stream)
-        account, call = self.plan(options, stream=stream)
-        return self._run(kinds.CHAT, account, call, options)
+                return self._in_turn(route, options, lambda to_ref: self._run(kind, *plan(to_ref), to_ref))
+        return self._run(kind, *plan(options), options)
 
-    def _in_turn(self, route: Route, options: Options, *, stream: bool, kind: str = "") -> Run:
-        """The Run of a chat, or of a call of another kind, for a route with several targets. Its limits are those of each target."""
+    def _in_turn(self, route: Route, options: Options, begin: Callable[[Options], Run]) -> Run:
+        """The Run for a route with several targets. begin: makes that of one target, whose limits are its own."""
         from prx.accounts.targets import FALLS  # both were imported when the client was made, see _LATE
         from prx.core.targets import Attempt, first_answer
 
         def attempt(ref: ModelRef) -> Attempt:
-            to_ref = options._replace(model=ref)
-            if kind:
-                run = self.begin_kind(kind, to_ref)
-            else:
-                account, call = self.plan(to_ref, stream=stream)
-                run = self._run(kinds.CHAT, account, call, options)
+            run = begin(options._replace(model=ref))
             self.balance.began(ref)
 
             def ended(result: Any) -> None:
@@ -201,12 +199,7 @@ class Session:
         """The Run of a call that is no chat. Raises ConfigError or SpecError."""
         with OPENING:
             from prx.core import kind_answers  # imported by the first call of this kind: most programs only chat
-
-            route = self.current().route_with_targets(options.model) if self.accounts.config.balanced else None
-        if route is not None:
-            return self._in_turn(route, options, stream=False, kind=kind)
-        account, call = self.plan_kind(kind, options)
-        return self._run(kind_answers.KINDS[kind], account, call, options)
+        return self._planned(kind_answers.KINDS[kind], partial(self.plan_kind, kind), options)
 
     def begin_models(self, options: Options) -> Run:
         """The Run for a provider's list of models; `options.model` names the provider. Raises ConfigError or SpecError."""
@@ -220,35 +213,32 @@ class Session:
     def _run(self, kind: kinds.CallKind, account: Account, call: Call, options: Options) -> Run:
         settings = account.settings
         retries = settings.retries if options.retries is None else arguments.retries(options.retries)
-        remembered = account.memory.get(call.model, ()) if kind.is_chat else ()
+        remembered = account.memory.get(call.model, ()) if kind.fallbacks == "all" else ()
         policy = Policy(retries, arguments.fallbacks(options.fallbacks), remembered, _new_id, random.random)
         timeout = settings.timeout if options.timeout is None else options.timeout
         deadline = options.deadline
         if deadline is None:
             deadline = settings.deadline or account.definition.spec(call.model).transport.total
-        flow = exchange if kind.is_chat else import_module("prx.core.kind_answers").flow  # imported with the kind
         return Run(
-            flow(account.definition, call, account.target, policy, kind),
+            (kind.flow or exchange)(account.definition, call, account.target, policy, kind),
             account.network,
             arguments.seconds("timeout", timeout),
             arguments.seconds("deadline", deadline),
-            partial(self._ended if kind.is_chat else self._kind_ended, account, call.model),
+            partial(self._ended, kind, account, call.model),
         )
 
-    def _ended(self, account: Account, model: str, result: Any) -> None:
-        """The call has ended: remember the fallbacks that worked, forget those that did not, and add a hint to an error."""
-        if isinstance(result, Reply):
-            account.remember(model, result.fallbacks)
+    def _ended(self, kind: kinds.CallKind, account: Account, model: str, result: Any) -> None:
+        """The call has ended: remember the fallbacks that worked, forget those that did not, and add a hint to an error.
+
+        Of a call that is no chat none are remembered: they are few, and differ from those of chats.
+        """
         if isinstance(result, Error):
-            account.forget(model, result.fallbacks)
+            if kind.fallbacks == "all":
+                account.forget(model, result.fallbacks)
             with contextlib.suppress(OSError):  # too many files are open: the error has no hint then
                 advise(result, account, self.accounts.catalog)
-
-    def _kind_ended(self, account: Account, _model: str, result: Any) -> None:
-        """A call that is no chat has ended. Its fallbacks are not remembered: they are few, and differ from those of chats."""
-        if isinstance(result, Error):
-            with contextlib.suppress(OSError):
-                advise(result, account, self.accounts.catalog)
+        elif kind.fallbacks == "all" and isinstance(result, Reply):
+            account.remember(model, result.fallbacks)
 
     # -------------------------------------------------------------- state
 

@@ -106,7 +106,7 @@ def exchange(variants: Variants, call: Call, target: Target, policy: Policy, kin
     spec = variants.spec(call.model)
     if policy.fallbacks:
         _refuse_unknown(spec, policy.fallbacks)
-    applied = _from_the_start(variants, call, policy) if policy.remembered and kind.falls_back else ()
+    applied = _from_the_start(variants, call, policy) if policy.remembered and kind.fallbacks else ()
     learned = 0
     retries = spec.retry.times if policy.retries is None else policy.retries
     failures: list[Error] = []
@@ -126,7 +126,7 @@ def exchange(variants: Variants, call: Call, target: Target, policy: Policy, kin
             failures.append(error.with_traceback(None))  # its frames would hold the connection during the next attempts
             if not run.sent or run.emitted:
                 raise _reported(error, None if run.begun else cause, failures, run) from None
-            name = _fallback(run, applied, error, learned) if kind.falls_back else None
+            name = _fallback(run, applied, error, learned) if kind.fallbacks else None
             if name is not None:
                 cause, applied = cause or error, (*applied, name)
                 learned += spec.fallback_rows[name].words is not None
@@ -166,7 +166,7 @@ def _fallback(run: _Attempt, applied: tuple[str, ...], error: Error, learned: in
     spec, policy = run.spec, run.policy
     for row in spec.fallbacks:
         left = {name for name in row.names if policy.allows(row, name) and name not in applied}
-        concerns = run.kind.is_chat or row.leaves_out is not None
+        concerns = run.kind.fallbacks == "all" or row.leaves_out is not None
         usable = left and concerns and (not row.needs or spec.can(row.needs))
         usable = usable and (row.words is None or learned < _MAX_LEARNED)
         if usable and fault.holds(row, error, spec):
@@ -206,10 +206,10 @@ class _Attempt:
     ) -> None:
         self.kind, self.spec, self.target, self.policy, self.applied = kind, spec, target, policy, applied
         self.as_pieces = call.stream
-        if not kind.is_chat and applied:
+        if kind.fallbacks == "parameters" and applied:
             left_out = {name.removeprefix(PART) for name in applied}
             call = call._replace(params={name: value for name, value in call.params.items() if name not in left_out})
-        swapped = kind.falls_back and kind.is_chat and not spec.can("stream" if call.stream else "whole")
+        swapped = kind.fallbacks == "all" and not spec.can("stream" if call.stream else "whole")
         # A body that came from a caller asks for the stream itself, so it cannot be sent as it came then.
         self.call = call._replace(stream=not call.stream, given=None) if swapped else call
         self.sent = self.begun = self.emitted = False

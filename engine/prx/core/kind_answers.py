@@ -67,10 +67,9 @@ class KindReader(BodyReader):
         return self.kind in _TEXT and not self.media_type.startswith("text/") and data.lstrip()[:1] == b"{"
 
     def _read(self, text: str) -> None:
-        self.body, safe = redact_json(text, self.target.secrets)
-        if not isinstance(self.body, dict | list):
-            self.fail("the answer is not JSON", safe)
         self.body = parsed(text)
+        if not isinstance(self.body, dict | list):
+            self.fail("the answer is not JSON", redact_json(text, self.target.secrets)[1])
         (error,) = fault.safely(self.spec.errors.detect.run, self.body, self.spec)
         if error:
             body, safe = redact_json(text, self.target.secrets)
@@ -259,12 +258,6 @@ _MAKE: Mapping[str, Callable[[KindReader, bytes], Any]] = {
     "moderate": _moderation, "count_tokens": _count, "complete": _completion,
 }  # fmt: skip
 
-KINDS: Mapping[str, CallKind] = {
-    name: CallKind(name, partial(build_kind, name), partial(KindReader, name), falls_back=True, is_chat=False)
-    for name in KINDS_OF_CALLS
-}
-
-
 # ------------------------------------------------------------------ more inputs than one request takes
 
 
@@ -309,3 +302,9 @@ def _sum(counts: Sequence[Usage | None]) -> Usage | None:
         return None
     columns = zip(*known, strict=True)
     return Usage(*(None if None in column else sum(column) for column in columns))
+
+
+KINDS: Mapping[str, CallKind] = {
+    name: CallKind(name, partial(build_kind, name), partial(KindReader, name), "parameters", flow)
+    for name in KINDS_OF_CALLS
+}

@@ -53,15 +53,15 @@ class CallKind(Record):
 
     build          makes its request
     reader         makes the reader of its answer; its last argument makes ids
-    falls_back     whether the fallbacks of the provider's file apply to it
-    is_chat        whether all of them do; to a call that is no chat only those that leave out a parameter
+    fallbacks      which of the provider's file apply to it: "all", "parameters" (those that leave one out), or ""
+    flow           of all its requests, where one call may take several; otherwise core.exchange's
     """
 
     name: str
     build: Callable[[Spec, Call, Target], HttpRequest]
     reader: Callable[[Spec, Call, Target, Head, Callable[[], str]], AnswerReader]
-    falls_back: bool
-    is_chat: bool = True
+    fallbacks: str = ""
+    flow: Callable[..., Any] | None = None
 
 
 class BodyReader:
@@ -144,6 +144,6 @@ def _lists(value: Any, depth: int) -> Iterator[list[dict[str, Any]]]:
             yield from _lists(inner, depth - 1)
 
 
-CHAT = CallKind("chat", build, Decoder, falls_back=True)
-MODELS = CallKind("models", build_models, NamesReader, falls_back=False)
-PASSED = CallKind("passed", build_passed, BodyReader, falls_back=False)
+CHAT = CallKind("chat", build, Decoder, "all")
+MODELS = CallKind("models", build_models, NamesReader)
+PASSED = CallKind("passed", build_passed, BodyReader)
