@@ -12,7 +12,7 @@ from helpers.driver_without_io import holds
 
 from prx import resources
 from prx.chat import Delta, Reply, ToolCallDelta, Usage
-from prx.core.inbound import accept, find, fitting
+from prx.core.inbound import Routes, accept, fitting
 from prx.core.weave import Identity, Weaver
 from prx.errors import CapabilityError
 from prx.lang.compiled import Expressions
@@ -28,7 +28,7 @@ def view(case, serve):
     """What comes of a case: each part of it is looked at on its own."""
     face = compile_face("mine", serve, Expressions())
     method, _, path = case.get("request", "POST /talk").partition(" ")
-    found = find([face], method, path)
+    found = Routes([face]).find(method, path)
     unasked = bool(face.unasked and face.unasked({"usage": {"n": 1}, "asked": {}}))
     seen = {
         "unasked": unasked,

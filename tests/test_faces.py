@@ -15,7 +15,7 @@ from helpers.recordings import CASSETTES
 from hypothesis import given
 
 from prx.chat import Call, Delta, Reply, Usage
-from prx.core.inbound import accept, find, fitting
+from prx.core.inbound import Routes, accept, fitting
 from prx.core.request import build_body
 from prx.core.weave import Identity, Weaver
 from prx.errors import CapabilityError, Error
@@ -344,7 +344,7 @@ def test_the_list_of_models_has_the_form_of_the_library_that_asks():
         ("anthropic-version", "anthropic-messages"),
         ("x-goog-api-key", "gemini"),
     ):
-        assert find(FACES.values(), "GET", "/v1/models", {header: ""} if header else {}).face.id == name
+        assert Routes(FACES.values()).find("GET", "/v1/models", {header: ""} if header else {}).face.id == name
 
 
 @pytest.mark.parametrize("name", [*FACES])

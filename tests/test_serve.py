@@ -19,7 +19,7 @@ from helpers.served import CALLER, PROVIDER, Service, begun, command, provider, 
 from judges.dialects import Emulator
 
 from prx.accounts.config import CallerKey
-from prx.core.inbound import find
+from prx.core.inbound import Routes
 from prx.serve.callers import ANYBODY, Caller, Callers, is_own_name
 from prx.spec.loader import Loader
 
@@ -143,7 +143,7 @@ def test_bodies_are_handed_on_within_a_dialect(own):
         providers = [face.id for face in faces if any(entrance.use == "pass" for entrance in face.entrances)]
         running = own("".join(provider(f"to-{name}", server.url, name) for name in providers))
         for path, (body, answer) in PASSED.items():
-            found = find(faces, "POST", path)
+            found = Routes(faces).find("POST", path)
             other = next(name for name in providers if name != found.face.id)
             got = running.post(path, {"model": f"to-{found.face.id}/words", **body, "strange": [1]})
             assert (path, got.status, json.loads(got.text)) == (path, 200, {**answer, "odd": 1})

@@ -45,6 +45,9 @@ def read_json(text: str, decode: Callable[[str], Any] = _decode) -> Any:
     return value
 
 
+compact = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode  # the JSON text of a value, without spaces
+
+
 def _finite(digits: str) -> float:
     number = float(digits)
     if not isfinite(number):

@@ -36,16 +36,6 @@ class Found(Record):
     path: Mapping[str, Any]
 
 
-def find(
-    faces: Iterable[Face], method: str, path: str, headers: Mapping[str, str] = NONE, query: Mapping[str, str] = NONE
-) -> Found | None:
-    """The first route that fits a request, of a face whose header is there before those that need none; or None.
-
-    path: percent-encoded. headers: by names in lower case
-    """
-    return Routes(faces).find(method, path, headers, query)
-
-
 class Routes:
     """The routes of faces, put in order once for many requests: those of one fixed path are looked up by it."""
 
@@ -57,8 +47,13 @@ class Routes:
             same = self._open if "{model}" in entrance.at else self._fixed.setdefault(entrance.at, [])
             same.append((face, entrance))
 
-    def find(self, method: str, path: str, headers: Mapping[str, str], query: Mapping[str, str]) -> Found | None:
-        """As the function `find`."""
+    def find(
+        self, method: str, path: str, headers: Mapping[str, str] = NONE, query: Mapping[str, str] = NONE
+    ) -> Found | None:
+        """The first route that fits a request, of a face whose header is there before those that need none; or None.
+
+        path: percent-encoded. headers: by names in lower case
+        """
         at = f"{method} {path}"
         fixed = ((face, entrance, None) for face, entrance in self._fixed.get(at, ()))
         named = ((face, entrance, _pattern(entrance.at).fullmatch(at)) for face, entrance in self._open)

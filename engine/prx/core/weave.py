@@ -7,12 +7,11 @@ waits until the arguments of the open call are complete.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from prx.chat import Delta, Reply, ToolCallDelta, Usage, plain
-from prx.json_text import read_finite
+from prx.json_text import compact, read_finite
 from prx.lang.template import Template
 from prx.record import Record
 from prx.spec.face import Face
@@ -23,7 +22,6 @@ MEDIA_TYPES = {
     "ndjson": "application/x-ndjson",
     "json_array": "application/json",
 }
-_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 _MARK = "\ue000piece\ue001"  # stands for a piece of text while the event around it is rendered
 _NUMBER = 7_000_000_000_000_007  # the same for the number of an event
 
@@ -99,6 +97,11 @@ class Weaver:
         self._so_far = lambda: reply
         return b"".join(self._ending(reply))
 
+    @property
+    def done(self) -> bytes:
+        """The mark behind the last event, b"" where the dialect has none."""
+        return f"data: {self.face.done}\n\n".encode() if self.face.done else b""
+
     def values(self, deltas: Iterable[Delta], so_far: Callable[[], Reply]) -> list[tuple[dict[str, Any], int]]:
         """The events as `feed` gives them, each as a value, of which `framed` makes bytes, and with the index of the tool call
         that it belongs to, -1 for none.
@@ -132,7 +135,7 @@ class Weaver:
 
     def framed(self, event: Mapping[str, Any]) -> bytes:
         """The bytes of an event, with no number added."""
-        text = _encode(event)
+        text = compact(event)
         if self._framing == "ndjson":
             return f"{text}\n".encode()
         name = f"event: {event[self.face.event_name]}\n" if self.face.event_name else ""
@@ -184,8 +187,8 @@ class Weaver:
             return
         if self._framing == "json_array":
             yield b"]"
-        elif self.face.done:
-            yield f"data: {self.face.done}\n\n".encode()
+        else:
+            yield self.done
 
     # -------------------------------------------------------------- blocks
 
@@ -237,7 +240,7 @@ class Weaver:
         if not self._mould:
             yield from self._written(templates, {**block, "piece": text})
             return
-        yield self._mould % {b"piece": _encode(text).encode(), b"number": self._events}
+        yield self._mould % {b"piece": compact(text).encode(), b"number": self._events}
         self._events += 1
 
     def _moulded(self, templates: tuple[Template, ...], block: Mapping[str, Any]) -> bytes:
@@ -248,7 +251,7 @@ class Weaver:
         if event is None:
             return b""
         text = self._bytes(self._numbered(event, _NUMBER)).replace(b"%", b"%%")
-        mark = _encode(_MARK).encode()
+        mark = compact(_MARK).encode()
         if text.count(mark) != 1 or _MARK.encode() in text.replace(mark, b""):
             return b""
         return text.replace(mark, b"%(piece)b").replace(str(_NUMBER).encode(), b"%(number)d")
@@ -281,7 +284,7 @@ class Weaver:
     def _as_object(self, block: dict[str, Any]) -> Iterator[Any]:
         """The one piece of arguments that came as a text."""
         if block.pop("free_form", False):
-            written = {**block, "piece": _encode({"input": block["arguments"]})}
+            written = {**block, "piece": compact({"input": block["arguments"]})}
             yield from self._written(self.face.steps["piece", "tool_call"], written)
 
     def _replay(self, number: int) -> Any:
@@ -317,7 +320,7 @@ class Weaver:
 
     def _bytes(self, event: Mapping[str, Any]) -> bytes:
         if self._framing == "json_array":
-            return f"{',' if self._events else ''}{_encode(event)}\n".encode()
+            return f"{',' if self._events else ''}{compact(event)}\n".encode()
         return self.framed(event)
 
     def _ended(self, reply: Reply) -> dict[str, Any]:

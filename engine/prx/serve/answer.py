@@ -179,7 +179,7 @@ class Answer:
         relay = self._relay = Relay(session.begin_passed(self._options()), self._app.client)
         data = await relay.whole()
         await self._request.reply(200, data, self._headers(relay, ""))
-        self._request.told.bodies["answer"] = data.decode("utf-8", "replace")
+        self._request.told.bodies["answer"] = data
         self._note(200)
 
     async def _whole(self) -> None:

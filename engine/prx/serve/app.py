@@ -107,12 +107,14 @@ class App(Service):
         found = self.routes.find(request.method, request.path, request.headers, query)
         if found is not None:
             return found
-        methods = [
-            method for method in ("GET", "POST") if self.routes.find(method, request.path, request.headers, query)
-        ]
-        if methods:
-            request.shape = self.routes.find(methods[0], request.path, request.headers, query)
-            raise RefusedError(405, "bad_request", f"{request.method} is not possible here", allow=", ".join(methods))
+        others = {
+            method: shape
+            for method in ("GET", "POST")
+            if (shape := self.routes.find(method, request.path, request.headers, query)) is not None
+        }
+        if others:
+            request.shape = next(iter(others.values()))
+            raise RefusedError(405, "bad_request", f"{request.method} is not possible here", allow=", ".join(others))
         raise RefusedError(404, "not_found", f"nothing is served at {request.path[:100]}")
 
     async def _refuse(self, request: Request, error: Error | RefusedError, found: Found | None) -> None:

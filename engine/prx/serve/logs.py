@@ -42,7 +42,7 @@ class Told:
         facts = {name: self.facts[name] for name in _ORDER if name in self.facts}
         if mask is not None:
             known = mask()
-            facts |= {name: _shown(known.value(body)) for name, body in self.bodies.items()}
+            facts |= {name: _shown(known.value(_read(body))) for name, body in self.bodies.items()}
         _LOG.info("call", extra={"facts": facts})
 
 
@@ -50,6 +50,10 @@ _ORDER = (
     "request_id", "asked", "caller", "face", "model", "provider", "status", "error", "attempts", "fallbacks", "dropped",
     "seconds", "first_token_seconds", "input_tokens", "output_tokens", "left",
 )  # fmt: skip
+
+
+def _read(body: Any) -> Any:
+    return body.decode("utf-8", "replace") if isinstance(body, bytes) else body
 
 
 def _shown(body: Any) -> str:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from prx.chat import Delta, Reply
 from prx.core import overlay
 from prx.core.weave import Weaver
-from prx.json_text import parsed
+from prx.json_text import compact, parsed
 from prx.serve.relay import ENDS, Heard, Relay
 from prx.spec.face import Face
 
 _PLAIN = b"data: "  # how an event begins that has no name; not all readers know it without the space
-_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 class Writer(Protocol):
@@ -68,7 +66,7 @@ class Verbatim:
         return b"".join(self._passed(each) for each in heard if each.event)
 
     def end(self, reply: Reply) -> bytes:
-        return f"data: {self._face.done}\n\n".encode() if self._face.done and not self._done_seen else b""
+        return b"" if self._done_seen else self._weaver.done
 
     def fail(self, error: Mapping[str, Any]) -> bytes:
         return self.feed(self._relay.before_error()) + self._weaver.fail(error, self._relay.so_far())
@@ -148,8 +146,7 @@ class Joined:
             fits = {key: each for key, each in left.items() if key in value or key not in known}
             left = {key: each for key, each in left.items() if key not in fits}
             out.append(self._bytes(overlay.over(fits, value)))
-        done = f"data: {self._face.done}\n\n".encode() if self._face.done else b""
-        return b"".join(out) + done
+        return b"".join((*out, self._weaver.done))
 
     def fail(self, error: Mapping[str, Any]) -> bytes:
         return self.feed(self._relay.before_error()) + self._weaver.fail(error)
@@ -209,7 +206,7 @@ def _only_text(deltas: list[Delta]) -> tuple[str, str]:
 
 
 def _json(text: str) -> bytes:
-    return _encode(text).encode()
+    return compact(text).encode()
 
 
 def value_of(event: bytes) -> dict[str, Any]:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import quote
 
 from prx.core.inbound import Found
-from prx.json_text import read_finite
+from prx.json_text import compact, read_finite
 from prx.serve.failures import RefusedError
 from prx.serve.logs import Told
 
 Message = MutableMapping[str, Any]
 _BYTES_A_SECOND = 10_000  # a line so slow is a line, and not somebody who holds a connection open
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")  # a character written as two of these is whole, one alone is none
-_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 def _in_header(value: str) -> bytes:
@@ -26,12 +24,12 @@ def _in_header(value: str) -> bytes:
 
 
 def json_bytes(value: Any) -> bytes:
-    return _encode(value).encode("utf-8", "surrogatepass")
+    return compact(value).encode("utf-8", "surrogatepass")
 
 
 def _is_unicode(value: Any) -> bool:
     try:
-        _encode(value).encode()
+        compact(value).encode()
     except UnicodeEncodeError:
         return False
     return True
