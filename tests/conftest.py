@@ -12,8 +12,11 @@ sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import pytest  # noqa: E402
+from helpers.served import services  # noqa: E402
 from hypothesis import settings  # noqa: E402
 from judges.dialects import Emulator  # noqa: E402
+
+from prx.emulator.server import Emulator as OwnEmulator  # noqa: E402
 
 # The same examples on every machine, in every run: a red test is somebody's change and not somebody's luck. What has
 # not been thought of is looked for by tests/fuzz. .ci/run takes --hypothesis-profile=settled: 40 of each kind.
@@ -50,6 +53,20 @@ def emulator():
         {"models": ["words", "words-reasoner", "words-responses"], "only_at": {"words-responses": "/responses"}}
     ) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def upstream():
+    """A provider behind services, of one model."""
+    with OwnEmulator({"models": ["words"]}) as running:
+        yield running
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Starts services with configurations of their own."""
+    with services(tmp_path) as start:
+        yield start
 
 
 if (

@@ -60,20 +60,6 @@ def service(tmp_path_factory, upstream):
     assert not [key for key in (CALLER, PROVIDER, "wrong-key") if key in said]
 
 
-@pytest.fixture
-def own(tmp_path):
-    """Starts services with configurations of their own."""
-    started = []
-
-    def start(config, *arguments):
-        started.append(Service(tmp_path, config, *arguments))
-        return started[-1]
-
-    yield start
-    for running in started:
-        running.stop()
-
-
 # ------------------------------------------------------------------ faces
 
 

@@ -15,31 +15,11 @@ import pytest
 from helpers.byte_server import DONE, RawServer, delta, stream
 from helpers.served import Service, begun, provider, until
 
-from prx.emulator.server import Emulator
 from prx.serve import App
 from prx.serve.drain import IDLE
 
 SLOWLY = [piece for number in range(20) for piece in (delta(str(number)), 0.1)]
 BODY = json.dumps({"model": "up/words", "messages": [{"role": "user", "content": "hi"}]})
-
-
-@pytest.fixture(scope="module")
-def upstream():
-    with Emulator({"models": ["words"]}) as running:
-        yield running
-
-
-@pytest.fixture
-def own(tmp_path):
-    started = []
-
-    def start(config, *arguments):
-        started.append(Service(tmp_path, config, *arguments))
-        return started[-1]
-
-    yield start
-    for running in started:
-        running.stop()
 
 
 def asked(connection, method="POST", path="/v1/chat/completions", body=BODY):

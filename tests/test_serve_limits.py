@@ -22,32 +22,7 @@ import uvicorn
 from helpers.byte_server import DONE, HANG, RawServer, delta, own_authority, response, stream
 from helpers.served import CALLER, PROVIDER, Service, begun, command, provider, until
 
-from prx.emulator.server import Emulator
 from prx.serve.drain import Draining
-
-
-@pytest.fixture(scope="module")
-def upstream():
-    with Emulator({"models": ["words"]}) as running:
-        yield running
-
-
-@pytest.fixture
-def own(tmp_path):
-    """Starts services with configurations of their own."""
-    started = []
-
-    def start(config, *arguments, **env):
-        folder = tmp_path / str(len(started))
-        folder.mkdir()
-        started.append(Service(folder, config, *arguments, **env))
-        return started[-1]
-
-    yield start
-    for running in started:
-        running.stop()
-        assert "Traceback" not in running.log.read_text()
-
 
 # ------------------------------------------------------------------ several workers
 

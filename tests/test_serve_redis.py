@@ -14,9 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from helpers.byte_server import HANG, RawServer, delta, response, stream
-from helpers.served import Service, begun, command, provider, until
-
-from prx.emulator.server import Emulator
+from helpers.served import begun, command, provider, services, until
 
 pytestmark = pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
 PASSWORD = "redis-password-8c1d"
@@ -57,28 +55,10 @@ def redis(tmp_path):
     server.stop()
 
 
-@pytest.fixture(scope="module")
-def upstream():
-    with Emulator({"models": ["words"]}) as running:
-        yield running
-
-
 @pytest.fixture
 def own(tmp_path):
-    started = []
-
-    def start(config, *arguments, **env):
-        folder = tmp_path / f"service-{len(started)}"
-        folder.mkdir()
-        started.append(Service(folder, config, *arguments, **env))
-        return started[-1]
-
-    yield start
-    for running in started:
-        running.stop()
-        said = running.log.read_text()
-        assert "Traceback" not in said
-        assert PASSWORD not in said
+    with services(tmp_path, never=("Traceback", PASSWORD)) as start:
+        yield start
 
 
 def limited(url, rate=6, **serve):

@@ -9,7 +9,7 @@ import time
 
 import pytest
 from helpers.byte_server import DONE, RawServer, response, stream
-from test_serve import own, provider  # noqa: F401 - a fixture
+from helpers.served import provider
 
 from prx.core import overlay
 from prx.serve.writes import JoinedWrites
@@ -31,14 +31,14 @@ def events_of(text):
     return [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
 
 
-def asked(own, pieces, *, dialect="openai-chat", also=None, more=""):  # noqa: F811
+def asked(own, pieces, *, dialect="openai-chat", also=None, more=""):
     with RawServer(stream(*pieces)) as server:
         answer = own(provider("raw", server.url, dialect) + more).chat("raw/words", stream=True, also=also or {})
     assert answer.status == 200, answer.text
     return answer
 
 
-def test_unknown_keys_go_through(own):  # noqa: F811
+def test_unknown_keys_go_through(own):
     pieces = [
         chunk({"role": "assistant", "content": ""}, system_fingerprint="fp"),
         chunk({"content": "one "}, choice={"logprobs": {"content": [{"token": "one"}]}}),
@@ -74,7 +74,7 @@ def test_unknown_keys_go_through(own):  # noqa: F811
     assert answer.text.count("[DONE]") == 1
 
 
-def test_counts_that_were_not_asked_for_stay_behind(own):  # noqa: F811
+def test_counts_that_were_not_asked_for_stay_behind(own):
     counts = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
     pieces = [
         chunk({"content": "a"}, usage=counts),
@@ -88,7 +88,7 @@ def test_counts_that_were_not_asked_for_stay_behind(own):  # noqa: F811
 
 
 @pytest.mark.parametrize("space", ["", " "])
-def test_an_event_that_is_right_passes_byte_by_byte(own, space):  # noqa: F811
+def test_an_event_that_is_right_passes_byte_by_byte(own, space):
     """And one that is not is put right, also between others that are."""
     good = [
         json.dumps(
@@ -130,7 +130,7 @@ END = [
 BODY = {"model": "raw/words", "max_tokens": 50, "messages": [{"role": "user", "content": "hi"}], "stream": True}
 
 
-def test_blocks_of_a_kind_that_nobody_knows_go_through_at_once(own):  # noqa: F811
+def test_blocks_of_a_kind_that_nobody_knows_go_through_at_once(own):
     with RawServer(stream(*MESSAGES, 1.5, *END)) as server:
         running = own(provider("raw", server.url, "anthropic-messages"))
         began = time.monotonic()
@@ -145,7 +145,7 @@ def test_blocks_of_a_kind_that_nobody_knows_go_through_at_once(own):  # noqa: F8
     assert text == b"".join((*MESSAGES, *END))
 
 
-def test_a_file_with_a_reading_of_its_own_is_written_anew(own, tmp_path):  # noqa: F811
+def test_a_file_with_a_reading_of_its_own_is_written_anew(own, tmp_path):
     with RawServer(stream(*MESSAGES, *END)) as server:
         mine = f"{{spec: 1, id: mine, extends: anthropic-messages, base_url: '{server.url}', auth: {{style: none}}, stream: {{events: {{message_stop: {{end: '@'}}}}}}}}"
         (tmp_path / "files").mkdir()
@@ -156,7 +156,7 @@ def test_a_file_with_a_reading_of_its_own_is_written_anew(own, tmp_path):  # noq
     assert ("Looking." in text, "message_stop" in text) == (True, True)
 
 
-def test_events_without_their_numbers_and_a_last_one_without_blocks_are_completed(own):  # noqa: F811
+def test_events_without_their_numbers_and_a_last_one_without_blocks_are_completed(own):
     response = {"id": "r", "object": "response", "status": "in_progress", "model": "m", "output": []}
     item = {
         "type": "message",
@@ -206,7 +206,7 @@ LATE = [
 
 
 @pytest.mark.parametrize("pieces", [WAITS, TOGETHER, LATE], ids=["waits", "together", "late"])
-def test_unknown_keys_of_a_tool_call_stay_with_it(own, pieces):  # noqa: F811
+def test_unknown_keys_of_a_tool_call_stay_with_it(own, pieces):
     answer = asked(own, [*pieces, chunk({}, "tool_calls"), DONE])
     deltas = [each["choices"][0]["delta"] for each in events_of(answer.text)]
     rows = [row for delta in deltas for row in delta.get("tool_calls", ())]
@@ -220,7 +220,7 @@ def test_unknown_keys_of_a_tool_call_stay_with_it(own, pieces):  # noqa: F811
 
 @pytest.mark.parametrize("arguments", ["[" * 50_000, '{"a": NaN}', '{"a": 1e999}'])
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/api/chat"])
-def test_arguments_that_are_no_json_end_no_answer(own, path, arguments):  # noqa: F811
+def test_arguments_that_are_no_json_end_no_answer(own, path, arguments):
     calls = [{"index": 0, "id": "a", "function": {"name": "f", "arguments": arguments}}]
     more = [{"index": 1, "id": "b", "function": {"name": "g", "arguments": "{}"}}]
     pieces = [chunk({"tool_calls": calls}), chunk({"tool_calls": more}), chunk({}, "tool_calls"), DONE]
@@ -242,7 +242,7 @@ def test_arguments_that_are_no_json_end_no_answer(own, path, arguments):  # noqa
 
 
 @pytest.mark.parametrize("half", [b'event: ping\ndata: {"type"', b'event: content_block_delta\ndata: {"type": "co'])
-def test_half_an_event_is_not_handed_on(own, half):  # noqa: F811
+def test_half_an_event_is_not_handed_on(own, half):
     said = [
         {"type": "message_start", "message": {"id": "a", "type": "message", "role": "assistant", "content": []}},
         {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
@@ -257,7 +257,7 @@ def test_half_an_event_is_not_handed_on(own, half):  # noqa: F811
     assert events[-1]["type"] == "error"
 
 
-def test_an_event_of_no_known_kind_stays_as_it_came(own):  # noqa: F811
+def test_an_event_of_no_known_kind_stays_as_it_came(own):
     said = [
         {"type": "response.created", "response": {"id": "r", "status": "in_progress", "output": []}},
         {"odd": 1},
@@ -273,7 +273,7 @@ def test_an_event_of_no_known_kind_stays_as_it_came(own):  # noqa: F811
     assert [each.get("sequence_number") for each in events] == [0, None, 2, 3]
 
 
-def test_citations_go_through(own):  # noqa: F811
+def test_citations_go_through(own):
     cited = {"start": 0, "end": 3, "text": "Hi.", "sources": [{"type": "document", "id": "d"}]}
     counts = {"input_tokens": 1, "output_tokens": 1}
     rows = [
@@ -383,7 +383,7 @@ def test_a_head_goes_out_with_what_follows_it_at_once_and_alone_after_that():
     assert written.closed
 
 
-def test_an_error_behind_the_last_line_is_never_handed_on(own):  # noqa: F811
+def test_an_error_behind_the_last_line_is_never_handed_on(own):
     with RawServer(stream(chunk({"content": "a"}), b'{"error": {"message": "out of memory"}}')) as server:
         answer = own(provider("raw", server.url)).chat("raw/words", stream=True)
     *said, last = events_of(answer.text)
@@ -391,13 +391,13 @@ def test_an_error_behind_the_last_line_is_never_handed_on(own):  # noqa: F811
     assert [each for each in said if "error" in each] == []
 
 
-def test_a_last_event_without_its_line_end_counts(own):  # noqa: F811
+def test_a_last_event_without_its_line_end_counts(own):
     with RawServer(stream(*MESSAGES[:3], *END[:2], END[2].rstrip())) as server:
         text = own(provider("raw", server.url, "anthropic-messages")).post("/v1/messages", BODY).text
     assert [each["type"] for each in events_of(text)][-1] == "message_stop"
 
 
-def test_every_event_has_a_space_behind_its_field(own):  # noqa: F811
+def test_every_event_has_a_space_behind_its_field(own):
     pieces = [
         piece.replace(b"data: ", b"data:")
         for piece in (chunk({"content": "a"}), chunk({"content": "b"}), chunk({}, "stop"))
@@ -407,7 +407,7 @@ def test_every_event_has_a_space_behind_its_field(own):  # noqa: F811
     assert "data:{" not in text
 
 
-def test_a_provider_that_streams_nothing_is_asked_for_a_whole_answer(own, tmp_path):  # noqa: F811
+def test_a_provider_that_streams_nothing_is_asked_for_a_whole_answer(own, tmp_path):
     refused = {
         "error": {
             "message": "Streaming is not supported for this model",
@@ -431,7 +431,7 @@ def test_a_provider_that_streams_nothing_is_asked_for_a_whole_answer(own, tmp_pa
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_the_providers_own_code_of_an_error_is_told(own, stream):  # noqa: F811
+def test_the_providers_own_code_of_an_error_is_told(own, stream):
     refused = {"error": {"message": "too long", "type": "invalid_request_error", "code": "context_length_exceeded"}}
     with RawServer(response(400, refused)) as server:
         answer = own(provider("raw", server.url)).chat("raw/words", stream=stream)

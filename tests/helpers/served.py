@@ -83,6 +83,24 @@ class Service:
                 self.process.kill()
 
 
+@contextlib.contextmanager
+def services(folder, *, never=("Traceback",)):
+    """Gives what starts services with configurations of their own; they are stopped at the end. never: what no log may have."""
+    started = []
+
+    def start(config, *arguments, **env):
+        own = folder / f"service-{len(started)}"
+        own.mkdir()
+        started.append(Service(own, config, *arguments, **env))
+        return started[-1]
+
+    yield start
+    for running in started:
+        running.stop()
+        said = running.log.read_text()
+        assert not [text for text in never if text in said], said
+
+
 def provider(name, url, dialect="openai-chat"):
     return f'[providers.{name}]\nextends = "{dialect}"\napi_url = "{url}"\napi_key = "${{UP_KEY}}"\nretries = 0\nmodel = "words"\n'
 

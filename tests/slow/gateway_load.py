@@ -21,9 +21,11 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 import click
+import outcomes
 from answers import Answer
 from faults import FAULTS, REFUSED
 from gateway import FACES, KEY, PROVIDER_KEY, Asked, BrokenError, Connection, Events, Gateway, free_port
+from outcomes import STALE
 from serving import Process
 from watching import Violations, say, settled
 
@@ -64,7 +66,6 @@ STATUS = {
     "connection": {502}, "truncated": {502}, "protocol": {502}, "timeout": {504}, "rate_limit": {429}, "server": {500, 502, 503},
     "bad_request": {400}, "auth": {401}, "not_found": {404},
 }  # fmt: skip
-STALE, MOST_STALE = "stale", 0.01  # a kept connection was closed in the moment in which the last attempt took it
 TOKEN = re.compile(rb"\bt[0-9a-f]{16}\b")
 PATIENCE = 30.0  # seconds beyond which no call may take
 FEW = 16  # descriptors by which two quiet moments may differ: connections to the server that are kept
@@ -350,7 +351,7 @@ async def judged(gateway, server, files, violations, asked):
     counted, took = load.calls - made, time.monotonic() - began
     judge_end(gateway, files, violations)
     judge_leaks(gateway, server, violations, looks, quiet, seconds)
-    judge_outcomes(load, violations)
+    outcomes.judge(load, violations)
     table(load)
     waited = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in looks.waited.items())
     say(f"the longest standstill of each process: {waited}")
@@ -392,20 +393,8 @@ def judge_leaks(gateway, server, violations, looks, quiet, seconds):
     )
 
 
-def judge_outcomes(load, violations):
-    violations.must(load.calls > 0, "no call was made")
-    stale = sum(counts[STALE] for counts in load.outcomes.values())
-    violations.must(stale <= 1 + MOST_STALE * load.calls, f"{stale} of {load.calls} calls got a stale connection")
-    good = load.outcomes["none"]["success"]
-    violations.must(good > load.calls / 2, f"only {good} of {load.calls} calls succeeded at once")
-
-
 def table(load):
-    """Injected fault -> what became of the calls."""
-    for fault in ["none", *FAULTS]:
-        counts = load.outcomes[fault]
-        found = ", ".join(f"{outcome} {count}" for outcome, count in sorted(counts.items()))
-        say(f"{fault:28}{sum(counts.values()):7}  {found or 'not drawn'}")
+    outcomes.table(load)
     say("left: " + ", ".join(f"{how} {count}" for how, count in load.left.items() if how))
     say("faces: " + ", ".join(f"{name} {kind} {count}" for (name, kind), count in sorted(load.faces.items())))
 

@@ -18,8 +18,10 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 import click
+import outcomes
 from answers import TOOL, Answer
 from faults import FAULTS, REFUSED
+from outcomes import STALE
 from serving import Process
 from watching import Sampler, Violations, blocks, files, resident, say, settled, sockets, threads
 
@@ -34,8 +36,6 @@ retry: {{times: 2, wait: 0.02, max_wait: 0.5}}
 """
 KEY = "sk-load-0123456789abcdef"
 FAULTY = 0.05
-STALE = "stale"  # a kept connection was closed in the very moment in which the last attempt took it
-MOST_STALE = 0.01  # part of the calls
 FEW = 8  # sockets beyond one a thread
 MOST_BLOCKS = 0.5  # allocations that a call may leave behind: less than one, for what is cached is not a call's
 MOST_BYTES = 16 << 20  # by which memory may differ between the middle and the end: allocators keep what they had
@@ -190,7 +190,7 @@ def main(seconds, number, timeout, seed):
         client.close()
         judge_leaks(violations, before, sampler, number, counted, seconds)
     judge_server(violations, load, seen)
-    table(load)
+    outcomes.table(load)
     say(f"{load.calls} calls, {counted / took:.0f} a second, the longest {load.slowest:.1f} s; the server saw {seen}")
     raise SystemExit(violations.report())
 
@@ -220,19 +220,7 @@ def judge_leaks(violations, before, sampler, number, counted, seconds):
 
 def judge_server(violations, load, seen):
     violations.must(seen["most_attempts"] <= 3, f"the server saw {seen['most_attempts']} requests for one call")
-    violations.must(load.calls > 0, "no call was made")
-    stale = sum(counts[STALE] for counts in load.outcomes.values())
-    violations.must(stale <= 1 + MOST_STALE * load.calls, f"{stale} of {load.calls} calls got a stale connection")
-    good = load.outcomes["none"]["success"]
-    violations.must(good > load.calls / 2, f"only {good} of {load.calls} calls succeeded at once")
-
-
-def table(load):
-    """Injected fault -> what became of the calls."""
-    for fault in ["none", *FAULTS]:
-        counts = load.outcomes[fault]
-        found = ", ".join(f"{outcome} {count}" for outcome, count in sorted(counts.items()))
-        say(f"{fault:28}{sum(counts.values()):7}  {found or 'not drawn'}")
+    outcomes.judge(load, violations)
 
 
 if __name__ == "__main__":
