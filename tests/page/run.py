@@ -776,30 +776,39 @@ def pictures(desk):
     desk.browser.send("Emulation.setEmulatedVisionDeficiency", type="none")
 
 
+def holds(function, desk, folder, ours):
+    """Whether a check holds: it raises nothing, and its page has no errors and asks for nothing but what begins as one of `ours`."""
+    name, browser = function.__name__.replace("_", " "), desk.browser
+    browser.errors.clear()
+    browser.requests.clear()
+    started = time.perf_counter()
+    try:
+        function(desk)
+        equal(browser.errors, [])
+        equal([url for url in browser.requests if not url.startswith(ours)], [])
+        say(f"ok    {name} ({time.perf_counter() - started:.1f} s)")
+    except Exception:
+        say(f"FAIL  {name}\n{traceback.format_exc(limit=-3)}")
+        browser.picture(folder / f"failed-{function.__name__}.png")
+        return False
+    return True
+
+
+def summed_up(results, folder):
+    """Say how many checks hold; gives the exit code."""
+    say(f"{sum(results)} of {len(results)} hold; pictures in {folder}")
+    return 0 if all(results) else 1
+
+
 def main(folder):
     folder.mkdir(parents=True, exist_ok=True)
-    failed = 0
+    ours = ("about:blank", folder.resolve().as_uri(), "data:image/svg+xml,")
     with Browser() as browser:
         desk = Desk(browser, folder)
-        for function in CHECKS:
-            name = function.__name__.replace("_", " ")
-            browser.errors.clear()
-            browser.requests.clear()
-            started = time.perf_counter()
-            try:
-                function(desk)
-                equal(browser.errors, [])
-                ours = ("about:blank", folder.resolve().as_uri(), "data:image/svg+xml,")
-                equal([url for url in browser.requests if not url.startswith(ours)], [])
-                say(f"ok    {name} ({time.perf_counter() - started:.1f} s)")
-            except Exception:
-                failed += 1
-                say(f"FAIL  {name}\n{traceback.format_exc(limit=-2)}")
-                browser.picture(folder / f"failed-{function.__name__}.png")
+        results = [holds(function, desk, folder, ours) for function in CHECKS]
         for what, value in desk.told.items():
             say(f"      {what}: {value}")
-    say(f"{len(CHECKS) - failed} of {len(CHECKS)} hold; pictures in {folder}")
-    return 1 if failed else 0
+    return summed_up(results, folder)
 
 
 if __name__ == "__main__":

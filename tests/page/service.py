@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -20,7 +19,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1] / "engine")]
 from browser import Browser  # noqa: E402
 from helpers.byte_server import DONE, RawServer, delta, response, stream  # noqa: E402
 from helpers.served import CALLER, Service, begun, provider  # noqa: E402
-from run import PHONE, contrast, equal, say  # noqa: E402
+from run import PHONE, contrast, equal, holds, summed_up  # noqa: E402
 
 from prx.emulator.server import Emulator  # noqa: E402
 
@@ -408,32 +407,15 @@ def its_headers_let_nothing_else_through(desk):
 
 def main(folder):
     folder.mkdir(parents=True, exist_ok=True)
-    failed = 0
+    ours = ("about:", "http://127.0.0.1:", "data:image/svg")
+    results = []
     with Browser() as browser, Emulator({"models": ["words"], "key": "sk-provider-key-77b1"}) as up:
         for function in CHECKS:
-            name = function.__name__.replace("_", " ")
             desk = Desk(browser, folder, up.url)
-            browser.errors.clear()
-            browser.requests.clear()
-            started = time.perf_counter()
-            try:
-                function(desk)
-                equal(browser.errors, [])
-                away = [
-                    url
-                    for url in browser.requests
-                    if not url.startswith(("about:", "http://127.0.0.1:", "data:image/svg"))
-                ]
-                equal(away, [])
-                say(f"ok    {name} ({time.perf_counter() - started:.1f} s)")
-            except Exception:
-                failed += 1
-                say(f"FAIL  {name}\n{traceback.format_exc(limit=-3)}")
-                browser.picture(folder / f"failed-{function.__name__}.png")
+            results.append(holds(function, desk, folder, ours))
             browser.open("about:blank")
             desk.services.close()
-    say(f"{len(CHECKS) - failed} of {len(CHECKS)} hold; pictures in {folder}")
-    return 1 if failed else 0
+    return summed_up(results, folder)
 
 
 if __name__ == "__main__":
