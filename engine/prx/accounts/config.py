@@ -51,6 +51,11 @@ class Target(Record):
     weight: float = 1
 
 
+def is_pattern(name: str) -> bool:
+    """Whether a name may fit several models."""
+    return not set("*?[").isdisjoint(name)
+
+
 class Route(Record):
     """[[model_routes]]; see the schema."""
 
@@ -71,7 +76,7 @@ class Route(Record):
         if self.model is not None:
             return self.model.replace("{name}", name)
         prefix = self.pattern.removesuffix("*")
-        literal = prefix.endswith("/") and prefix.count("/") == 1 and not set("*?[") & set(prefix)
+        literal = prefix.endswith("/") and prefix.count("/") == 1 and not is_pattern(prefix)
         return name.removeprefix(prefix) if literal else name
 
 

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from prx.accounts.config import expand
+from prx.accounts.config import expand, is_pattern
 from prx.aclient import AsyncClient
 from prx.core.inbound import Routes
 from prx.errors import ConfigError
@@ -117,7 +117,7 @@ class Service:
     def names(self) -> list[str]:
         """The models that are served: every route with a fixed name, and every provider's own model."""
         config = self.client.config
-        routes = [route.pattern for route in config.routes if not set("*?[") & set(route.pattern)]
+        routes = [route.pattern for route in config.routes if not is_pattern(route.pattern)]
         models = [f"{name}/{row.model}" for name, row in config.providers.items() if row.model]
         default = [f"{config.provider}/{config.model}"] if config.provider and config.model else []
         return [*dict.fromkeys([*routes, *default, *models])]

@@ -141,7 +141,7 @@ class Shared:
 
     async def _asked(self, script: str, key: str, *arguments: Any) -> Any:
         """The answer of a script; None where Redis does not answer, at once where it did not before."""
-        return await self._tried(lambda: self._redis.eval(script, 1, key, *arguments)) if self.is_up else None
+        return await self._tried(lambda: self._eval(script, key, *arguments)) if self.is_up else None
 
     # -------------------------------------------------------------- in the background
 

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from itertools import pairwise
 from typing import Any
 
-from prx.accounts.config import Route
+from prx.accounts.config import Route, is_pattern
 from prx.errors import Error
 from prx.serve.callers import Caller
 from prx.serve.service import Service
@@ -92,7 +92,7 @@ def _models(app: Service) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "pattern": bool(set("*?[") & set(name)),
+            "pattern": is_pattern(name),
             "default": name == default,
             **(_route(routes[name]) if name in routes else {"targets": [], "policy": "", "cooldown": 0}),
         }
