@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import time
+import weakref
 
 import pytest
 from helpers.byte_server import DONE, RawServer, response, stream
 from helpers.served import provider
 
 from prx.core import overlay
+from prx.serve import answer
+from prx.serve.app import App
 from prx.serve.writes import JoinedWrites
 from prx.spec import written
 
@@ -437,3 +441,51 @@ def test_the_providers_own_code_of_an_error_is_told(own, stream):
         answer = own(provider("raw", server.url)).chat("raw/words", stream=stream)
     error = json.loads(answer.text)["error"]
     assert (answer.status, error["kind"], error["code"]) == (400, "overflow", "context_length_exceeded")
+
+
+def test_a_call_that_is_over_leaves_nothing_for_the_garbage_collector(tmp_path, monkeypatch):
+    """A stream may be long: what holds itself stays until Python looks through everything."""
+    made = []
+
+    class Watched(answer.Relay):
+        def __init__(self, *args):
+            super().__init__(*args)
+            made.append(weakref.ref(self))
+
+    monkeypatch.setattr(answer, "Relay", Watched)
+    body = json.dumps({"model": "raw/words", "messages": [{"role": "user", "content": "hi"}], "stream": True}).encode()
+    headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "query_string": b"", "headers": headers}
+
+    async def call(app):
+        messages, sent = iter([{"type": "http.request", "body": body}]), []
+
+        async def receive():
+            return next(messages, None) or await asyncio.Event().wait()
+
+        async def send(message):
+            sent.append(message)
+
+        await app(scope, receive, send)
+        return sent
+
+    async def calls(config):
+        app = App(config=config, env={"HOME": str(tmp_path)})
+        await call(app)
+        gc.collect()
+        gc.disable()
+        try:
+            sent = await call(app)
+            await asyncio.sleep(0)
+            return sent, [each() for each in made]
+        finally:
+            gc.enable()
+            await app.client.aclose()
+
+    (tmp_path / "config.toml").write_text(provider("raw", "URL").replace("${UP_KEY}", "sk"))
+    with RawServer(stream(chunk({"content": "a"}), chunk({"content": "b"}), chunk({}, "stop"), DONE)) as server:
+        file = tmp_path / "config.toml"
+        file.write_text(file.read_text().replace("URL", server.url))
+        sent, left = asyncio.run(calls(str(file)))
+    assert sent[0]["status"] == 200
+    assert left == [None, None]

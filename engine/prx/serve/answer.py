@@ -211,6 +211,7 @@ class Answer:
         finally:
             if pings is not None:
                 pings.cancel()
+            relay.idle = None  # it holds this call, which holds the relay
             relay.stop()
 
     async def _handed_on(self, relay: Relay) -> None:
