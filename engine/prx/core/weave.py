@@ -51,6 +51,9 @@ class Weaver:
         self._blocks: list[dict[str, Any]] = []
         self._open: dict[str, Any] | None = None
         self._mould: bytes | None = None
+        self._pieces: list[
+            str
+        ] = []  # of the open block's text, which is made of them when it is read: adding each takes quadratic time
         self._waiting: list[tuple[str, int, str, ToolCallDelta | None]] = []
         self._calls: dict[int, dict[str, Any]] = {}
         self._events = 0
@@ -122,7 +125,7 @@ class Weaver:
         block = self._open
         if block is None or block["kind"] != kind or self._waiting:
             return False
-        block["text"] += text
+        self._pieces.append(text)
         self._events += 1
         return True
 
@@ -150,6 +153,7 @@ class Weaver:
     def fail(self, error: Mapping[str, Any], so_far: Reply | None = None) -> bytes:
         """The event of an error after which nothing else comes, and no mark of an end. so_far: the answer, if it is not woven."""
         self._as_values = False
+        self._join()
         self._view |= {"blocks": self._blocks_of(so_far) if so_far else [{**block} for block in self._blocks]}
         view = {"error": self._named(error), "finish_reason": "failed"}
         written = b"".join(self._written(self.face.error, view))
@@ -233,11 +237,16 @@ class Weaver:
         """The events of a piece. They differ in the piece alone, so they are rendered once for each block."""
         block = self._open
         assert block is not None
-        block["arguments" if block["kind"] == "tool_call" else "text"] += text
+        if block["kind"] == "tool_call":
+            block["arguments"] += text
+        else:
+            self._pieces.append(text)
         templates = self.face.steps["piece", block["kind"]]
         if self._mould is None and not self._as_values:
+            self._join()
             self._mould = self._moulded(templates, block)
         if not self._mould:
+            self._join()
             yield from self._written(templates, {**block, "piece": text})
             return
         yield self._mould % {b"piece": compact(text).encode(), b"number": self._events}
@@ -256,7 +265,14 @@ class Weaver:
             return b""
         return text.replace(mark, b"%(piece)b").replace(str(_NUMBER).encode(), b"%(number)d")
 
+    def _join(self) -> None:
+        """Give the open block the text of its pieces."""
+        if self._open is not None and self._pieces:
+            self._open["text"] += "".join(self._pieces)
+        self._pieces = []
+
     def _closed(self) -> Iterator[Any]:
+        self._join()
         block, self._open = self._open, None
         if block is None:
             return
