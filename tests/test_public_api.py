@@ -67,7 +67,7 @@ def test_the_contract():
             "params",
         ]
     for client in (prx.Client, prx.AsyncClient):
-        assert list(inspect.signature(client).parameters) == ["config", "providers", "env", "watch"]
+        assert list(inspect.signature(client).parameters) == ["config", "providers", "env", "watch", "on_event"]
     reply = prx.Reply()
     for name in (
         "content", "reasoning", "tool_calls", "finish_reason", "usage", "model", "provider", "streamed", "content_source", "fallbacks",

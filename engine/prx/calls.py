@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from prx.accounts.account import Account
 from prx.accounts.choose import Accounts, ModelRef
@@ -17,6 +17,9 @@ from prx.errors import ConfigError, TruncatedError, sealed
 from prx.session import Options, Run, Session
 from prx.spec.files import Reload
 from prx.spec.loader import Loader
+
+if TYPE_CHECKING:
+    from prx.events import Hook
 
 ReplyT = TypeVar("ReplyT")
 StreamT = TypeVar("StreamT")
@@ -46,6 +49,7 @@ class Calls(ABC, Generic[ReplyT, StreamT, NamesT, RowsT]):
         env: Mapping[str, str] | None = None,
         *,
         watch: bool = False,
+        on_event: Hook | Sequence[Hook] | None = None,
     ) -> None:
         """Read the configuration; no request is sent.
 
@@ -53,9 +57,11 @@ class Calls(ABC, Generic[ReplyT, StreamT, NamesT, RowsT]):
         providers   further folder(s) of provider files; they replace files of the same name in all other folders
         env         mapping to use in place of os.environ
         watch       look for changed, new and removed files at each call, and reload them
+        on_event    a function, or several, called with each event of each call: see prx.events. It is called within the call
+                    and on its thread, so it should be quick; an exception of it is logged once and changes nothing
         Raises ConfigError for a configuration with faults.
         """
-        self._session = Session(config, providers, env, watch=watch)
+        self._session = Session(config, providers, env, watch=watch, on_event=on_event)
         self._prepare()
 
     @property

@@ -195,6 +195,8 @@ class Stream(Progress):
                 self._watchdog.cancel(self._guard)
             if self._response is not None:
                 self._response.close(complete=self._result is not None)
+            if self._result is None:
+                self._asked.flow.close()  # a stream that was closed early: its hooks are told now, not when it is freed
 
     def _pump(self) -> Generator[Any, None, None]:
         answer: Any = None

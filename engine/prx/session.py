@@ -36,6 +36,8 @@ from prx.spec.loader import Loader
 from prx.spec.model import Limits
 
 if TYPE_CHECKING:
+    from prx.events import Hook
+    from prx.hooks import Hooks
     from prx.reload import Watch
 
 Network = tuple[
@@ -95,7 +97,9 @@ class Session:
         env: Mapping[str, str] | None,
         *,
         watch: bool = False,
+        on_event: Hook | Sequence[Hook] | None = None,
     ) -> None:
+        self.hooks = _hooks(on_event) if on_event is not None else None
         self.env: Mapping[str, str] = os.environ if env is None else env
         self._source = config
         folders = configuration.folders(providers, self.env)
@@ -145,11 +149,20 @@ class Session:
 
     def _planned(self, kind: kinds.CallKind, plan: Callable[[Options], tuple[Account, Call]], options: Options) -> Run:
         """The Run of what is planned; where a route has several targets, of one after the other."""
-        if self.accounts.config.balanced:
-            route = self.current().route_with_targets(options.model)
-            if route is not None:
-                return self._in_turn(route, options, lambda to_ref: self._run(kind, *plan(to_ref), to_ref))
-        return self._run(kind, *plan(options), options)
+        route = self.current().route_with_targets(options.model) if self.accounts.config.balanced else None
+        if route is not None:
+            run = self._in_turn(route, options, lambda to_ref: self._run(kind, *plan(to_ref), to_ref))
+        else:
+            run = self._run(kind, *plan(options), options)
+        return run if self.hooks is None else self._told(run, kind, options)
+
+    def _told(self, run: Run, kind: kinds.CallKind, options: Options) -> Run:
+        """The Run, of which the hooks are told what happens in it."""
+        assert self.hooks is not None
+        asked = options.model
+        model = f"{asked.provider}/{asked.model}" if isinstance(asked, ModelRef) else asked or ""
+        stated = {"messages": options.messages, "tools": options.tools, "inputs": options.inputs}
+        return run._replace(flow=self.hooks.told(run.flow, kind.name, model, stated))
 
     def _in_turn(self, route: Route, options: Options, begin: Callable[[Options], Run]) -> Run:
         """The Run for a route with several targets. begin: makes that of one target, whose limits are its own."""
@@ -165,7 +178,9 @@ class Session:
                 self.balance.ended(ref, result.kind if isinstance(result, Error) else None, route.cooldown)
 
             def adapt(send: Send) -> Send:
-                return send._replace(limits=run.limits(send.limits), network=run.network)
+                return send._replace(
+                    limits=run.limits(send.limits), network=run.network, target=f"{ref.provider}/{ref.model}"
+                )
 
             return Attempt(run.flow, adapt, ended)
 
@@ -177,7 +192,8 @@ class Session:
         route = self.current().route_with_targets(options.model)
         ref = self.balance.order(route)[0] if route is not None else options.model
         account, call = self.plan(options._replace(model=ref), stream=False)
-        return self._run(kinds.PASSED, account, call, options)
+        run = self._run(kinds.PASSED, account, call, options)
+        return run if self.hooks is None else self._told(run, kinds.PASSED, options)
 
     def plan_kind(self, kind: str, options: Options) -> tuple[Account, Call]:
         """(account, call) of a call that is no chat. Raises ConfigError or SpecError."""
@@ -208,7 +224,8 @@ class Session:
             name = options.model or accounts.config.provider or ""
             account = accounts.get(name.provider if isinstance(name, ModelRef) else name)
         run = self._run(kinds.MODELS, account, Call("", ()), options)
-        return run if run.deadline is not None else run._replace(deadline=_LIST_SECONDS)
+        run = run if run.deadline is not None else run._replace(deadline=_LIST_SECONDS)
+        return run if self.hooks is None else self._told(run, kinds.MODELS, options)
 
     def _run(self, kind: kinds.CallKind, account: Account, call: Call, options: Options) -> Run:
         settings = account.settings
@@ -263,6 +280,12 @@ class Session:
             self.accounts = Accounts(config, catalog, self.env, old)
         self.problems = changes.problems
         return changes
+
+
+def _hooks(on_event: Hook | Sequence[Hook]) -> Hooks | None:
+    with OPENING:
+        from prx.hooks import hooks  # most programs have none
+    return hooks(on_event)
 
 
 def _watch(places: Sequence[Path]) -> Watch:

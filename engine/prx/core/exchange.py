@@ -35,7 +35,12 @@ _MAX_LEARNED = 4  # fallbacks of one call that an error itself has named
 
 
 class Send(Record, often=True):
-    """dialect, fallbacks: of the request. network: as in session.Run, where it is not the call's own. reads_plainly: as in Spec."""
+    """dialect, fallbacks: of the request. network: as in session.Run, where it is not the call's own. reads_plainly: as in Spec.
+
+    attempt   that it is of; for those who tell of it
+    after     the error that it follows, or None
+    target    of a route with several: the one that it goes to
+    """
 
     request: HttpRequest
     limits: Limits
@@ -43,6 +48,9 @@ class Send(Record, often=True):
     fallbacks: tuple[str, ...] = ()
     network: Any = None
     reads_plainly: bool = False
+    attempt: Any = None
+    after: Error | None = None
+    target: str = ""
 
 
 class Read:
@@ -50,7 +58,10 @@ class Read:
 
 
 class Wait(Record):
+    """error: why another attempt is to be made."""
+
     seconds: float
+    error: Error | None = None
 
 
 class Emit:
@@ -115,6 +126,7 @@ def exchange(variants: Variants, call: Call, target: Target, policy: Policy, kin
     while True:
         spec = variants.spec(call.model, applied) if applied else spec
         run = _Attempt(kind, spec, call, target, policy, applied)
+        run.after = failures[-1] if failures else None
         try:
             with OPENING:
                 reply = yield from run.flow()
@@ -182,7 +194,7 @@ def _pause(spec: Spec, error: Error, retried: int, policy: Policy) -> Generator[
     asked = error.retry_after or 0.0
     if not error.retryable or asked > spec.retry.max_wait:
         return False
-    return bool((yield Wait(max(seconds, asked))))
+    return bool((yield Wait(max(seconds, asked), error)))
 
 
 def _reported(error: Error, cause: Error | None, failures: list[Error], run: _Attempt) -> Error:
@@ -199,7 +211,10 @@ class _Attempt:
 
     call        as it is sent: without stream, or with it, where the provider offers nothing else
     as_pieces   whether the caller wants the answer as it arrives
+    after       the error of the attempt before it, or None
     """
+
+    after: Error | None = None
 
     def __init__(
         self, kind: CallKind, spec: Spec, call: Call, target: Target, policy: Policy, applied: tuple[str, ...]
@@ -218,7 +233,10 @@ class _Attempt:
         request = self.kind.build(self.spec, self.call, self.target)
         self.sent = True
         spec = self.spec
-        head: Head = yield Send(request, spec.transport, spec.dialect, self.applied, reads_plainly=spec.reads_plainly)
+        head: Head = yield Send(
+            request, spec.transport, spec.dialect, self.applied,
+            reads_plainly=spec.reads_plainly, attempt=self, after=self.after,
+        )  # fmt: skip
         if not 200 <= head.status < 300:
             body = yield from self._error_body()
             safe = head._replace(

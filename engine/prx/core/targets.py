@@ -25,7 +25,7 @@ def first_answer(attempts: Iterable[Attempt], falls: Callable[[Error], bool]) ->
     failed: Error | None = None
     sent = 0
     for attempt in attempts:
-        asked = _Asked(attempt)
+        asked = _Asked(attempt, failed)
         try:
             return (yield from asked.flow())
         except Error as error:
@@ -39,8 +39,9 @@ def first_answer(attempts: Iterable[Attempt], falls: Callable[[Error], bool]) ->
 
 
 class _Asked:
-    def __init__(self, attempt: Attempt) -> None:
-        self._attempt = attempt
+    def __init__(self, attempt: Attempt, after: Error | None) -> None:
+        """after: the error of the target before it."""
+        self._attempt, self._after = attempt, after
         self.emitted = False
 
     def flow(self) -> Flow:
@@ -67,8 +68,12 @@ class _Asked:
                 self.emitted = self.emitted or type(ask) is Emit
                 answer = failed = None
                 try:
-                    answer = yield self._attempt.adapt(ask) if type(ask) is Send else ask
+                    answer = yield self._adapted(ask) if type(ask) is Send else ask
                 except Error as error:
                     failed = error
         finally:
             flow.close()
+
+    def _adapted(self, send: Send) -> Send:
+        changed = self._attempt.adapt(send)
+        return changed if send.after is not None or self._after is None else changed._replace(after=self._after)
