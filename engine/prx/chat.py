@@ -6,9 +6,10 @@ to make a value takes a quarter of the time of a Record, to import the class ten
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 from prx.record import Record
 
@@ -75,6 +76,10 @@ class Part(NamedTuple):
     call: ToolCall | None = None
     replay: Mapping[str, Any] = NONE
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The default of `replay` can be neither pickled nor copied: a copy takes it from the class again.
+        return type(self), (*self[:3], dict(self.replay)) if self.replay else tuple(self[:3])
+
 
 class Reply(Record, often=True):
     """A finished answer.
@@ -109,6 +114,25 @@ class Reply(Record, often=True):
 
     def __str__(self) -> str:
         return self.content
+
+    def to_dict(self, *, raw: bool = False) -> dict[str, Any]:
+        """The fields in JSON's types, for a file or another program. raw: also the body, or the events, as they came."""
+        from copy import deepcopy  # not needed by a call
+
+        return deepcopy({name: plain(getattr(self, name)) for name in self._fields if raw or name != "raw"})
+
+    def copy(self, **changes: Any) -> Self:
+        """A copy whose message and raw may be changed without changing this reply. changes: new values of fields."""
+        from copy import deepcopy
+
+        return deepcopy(self)._replace(**changes)
+
+    def _repr_markdown_(self) -> str:
+        """What a notebook shows: the reasoning as a quotation, the text as it is, calls as code."""
+        thought = self.reasoning if self.reasoning and self.content_source == "content" else ""
+        quoted = "\n".join(f"> {line}".rstrip() for line in thought.splitlines())
+        calls = [_fenced(f"{call.name}({call.arguments})") for call in self.tool_calls]
+        return "\n\n".join(filter(None, [quoted, self.content, self.refusal, *calls]))
 
     def __repr__(self) -> str:
         parts = [f"{self.provider}/{self.model}", repr(_shorten(self.content))]
@@ -193,6 +217,12 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     return [plain(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def _fenced(text: str) -> str:
+    """A text as a block of code in Markdown; the fence is longer than any in the text."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}\n{text}\n{fence}"
 
 
 def _shorten(text: str, limit: int = 60) -> str:

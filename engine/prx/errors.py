@@ -95,6 +95,10 @@ class Error(Exception):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.summary()!r}, retryable={self.retryable})"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What fallback conditions look at has the request's call and the answer's headers, which no other process needs.
+        return type(self), (self.message,), {**self.__dict__, "view": {}}
+
 
 class ConfigError(Error):
     kind = "config"
