@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from prx.accounts.choose import ModelRef
 from prx.chat import NO_EXTRA, Extra, Message
 from prx.errors import ConfigError
+from prx.text import one_slip
 from prx.wire import FRAMING, header_fault
 
 LONGEST = 1_000_000  # seconds, 11 days; sockets accept at most 24
@@ -84,6 +86,31 @@ def params(given: Mapping[str, Any]) -> Mapping[str, Any]:
         if name in _TAKEN:
             raise ConfigError(f"{name!r} is not a parameter of a call: {_TAKEN[name]}")
     return {name: plain(value) for name, value in given.items() if name not in EXTRA}
+
+
+# The options of a call that are prx's own: no provider is sent them.
+_OWN = ("timeout", "deadline", "retries", "fallbacks", "tool_choice", "extra_body", "extra_headers", "extra_query")
+# {name that other libraries use for one of them, and no provider's API as a parameter: prx's own name}
+_ELSEWHERE = {"retry": "retries", "maxretries": "retries", "requesttimeout": "timeout", "fallback": "fallbacks"}
+
+
+def refuse_near_misses(given: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a parameter whose name is nearly that of an option of prx: it would be sent to the provider."""
+    for name in given:
+        own = _meant(name)
+        if own:
+            raise ConfigError(
+                f"{name!r} is not an option of a call; did you mean {own!r}?",
+                hint=f"If the provider has a parameter of this name: extra_body={{{name!r}: …}}.",
+            )
+
+
+@lru_cache(maxsize=512)  # the same few names come in every call
+def _meant(name: str) -> str:
+    """The option of prx that a name is nearly the name of, or ""."""
+    word = name.lower().replace("_", "").replace("-", "")
+    near = (own for own in _OWN if one_slip(word, own.replace("_", "")))
+    return "" if name in _OWN else _ELSEWHERE.get(word) or next(near, "")
 
 
 # As in the OpenAI SDK: added to the request unchanged.

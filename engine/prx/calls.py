@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from prx.accounts.account import Account
 from prx.accounts.choose import Accounts, ModelRef
 from prx.accounts.config import Config
-from prx.arguments import Messages
+from prx.arguments import Messages, refuse_near_misses
 from prx.chat import NONE, Call, Reply
 from prx.errors import ConfigError, TruncatedError, sealed
 from prx.session import Options, Run, Session
@@ -116,6 +116,8 @@ class Calls(ABC, Generic[ReplyT, StreamT, NamesT, RowsT]):
                     extra_headers, extra_query: mappings that go into the request as they are
         Raises Error.
         """
+        if params:
+            refuse_near_misses(params)
         return self._chat(Options(messages, model, tools, tool_choice, timeout, deadline, retries, fallbacks, params))
 
     @sealed
@@ -136,6 +138,8 @@ class Calls(ABC, Generic[ReplyT, StreamT, NamesT, RowsT]):
 
         Raises Error, here or while the stream is read.
         """
+        if params:
+            refuse_near_misses(params)
         options = Options(messages, model, tools, tool_choice, timeout, deadline, retries, fallbacks, params)
         return self._stream(self._session.begin_chat(options, stream=True))
 
@@ -286,6 +290,7 @@ class KindCalls(ABC, Generic[EmbeddingsT, RankingT, ImagesT, SpeechT, Transcript
         self, kind: str, model: Model, inputs: Mapping[str, Any], params: dict[str, Any], change: Any = None,
         messages: Any = None, tools: Any = None,
     ) -> Any:  # fmt: skip
+        refuse_near_misses(params)
         limits = {name: params.pop(name, None) for name in _LIMITS}
         options = Options(messages, model, tools, params=params, inputs=inputs, **limits)
         return self._changed(self._session.begin_kind(kind, options), change)

@@ -66,6 +66,11 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[min(near)[1]]!r}?" if near else ""
 
 
+def one_slip(word: str, other: str) -> bool:
+    """Whether one letter at most is missing, too many, wrong, or in its neighbour's place."""
+    return abs(len(word) - len(other)) <= 1 and _slips(word, other) <= 1
+
+
 def _slips(word: str, other: str) -> int:
     """How many letters are missing, too many, wrong, or changed places with the next one."""
     before: list[int] = []
