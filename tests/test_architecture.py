@@ -31,7 +31,7 @@ from prx.spec.read import read_quickly
 ENGINE = Path(__file__).parents[1] / "engine" / "prx"
 FILES = sorted(ENGINE.rglob("*.py"))
 FLOORS = {
-    "errors": 0, "chat": 0, "wire": 0, "spellings": 0, "mask": 0, "record": 0, "forks": 0, "text": 0, "secret": 0, "json_text": 0, "urls": 0, "resources": 0, "events": 0,
+    "errors": 0, "chat": 0, "wire": 0, "spellings": 0, "mask": 0, "record": 0, "forks": 0, "text": 0, "secret": 0, "json_text": 0, "urls": 0, "resources": 0, "events": 0, "log_lines": 0,
     "lang": 1,
     "spec": 2,
     "core": 3,

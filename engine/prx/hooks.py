@@ -18,9 +18,9 @@ _COROUTINE = (
 _numbers = itertools.count(1)
 
 
-def hooks(on_event: Hook | Sequence[Hook] | None) -> Hooks | None:
-    """The hooks that a client was given, None where it was given none. Raises ConfigError."""
-    given = (on_event,) if callable(on_event) else tuple(on_event or ())
+def hooks(on_event: Hook | Sequence[Hook] | None, others: Sequence[Hook] = ()) -> Hooks | None:
+    """The hooks that a client was given, and others; None where there are none. Raises ConfigError."""
+    given = (*others, *((on_event,) if callable(on_event) else tuple(on_event or ())))
     for hook in given:
         function = hook if hasattr(hook, "__code__") else getattr(hook, "__call__", None)  # noqa: B004 - its code is wanted
         if not callable(hook):

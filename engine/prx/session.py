@@ -46,6 +46,8 @@ Network = tuple[
 # Modules that only some calls need, imported when a client is made, so that `import prx` stays cheap and no call imports:
 # in a call too many files may be open, and an interrupt in an import leaves half a module or a held lock.
 _LATE = ("email.utils", "sseclient", "prx.core.framing", "prx.core.repeats", "prx.accounts.targets", "prx.core.targets")
+# Hooks of every client that is made from now on. A command fills it for -v: some make their clients deep within.
+EVERYWHERE: list[Hook] = []
 _LIST_SECONDS = 60.0  # the longest time for a list of models where nothing else limits it
 
 
@@ -99,7 +101,7 @@ class Session:
         watch: bool = False,
         on_event: Hook | Sequence[Hook] | None = None,
     ) -> None:
-        self.hooks = _hooks(on_event) if on_event is not None else None
+        self.hooks = _hooks(on_event) if on_event is not None or EVERYWHERE else None
         self.env: Mapping[str, str] = os.environ if env is None else env
         self._source = config
         folders = configuration.folders(providers, self.env)
@@ -282,10 +284,10 @@ class Session:
         return changes
 
 
-def _hooks(on_event: Hook | Sequence[Hook]) -> Hooks | None:
+def _hooks(on_event: Hook | Sequence[Hook] | None) -> Hooks | None:
     with OPENING:
         from prx.hooks import hooks  # most programs have none
-    return hooks(on_event)
+    return hooks(on_event, EVERYWHERE)
 
 
 def _watch(places: Sequence[Path]) -> Watch:

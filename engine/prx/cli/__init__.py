@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from prx.cli import output
+from prx.cli import output, verbosity
 from prx.errors import Error
 
 # Which file each command is in. Only that of the command that was asked for is imported: all take half as long as a call.
@@ -35,7 +35,7 @@ class _Commands(click.Group):
         if cmd_name not in _FILES:
             return None
         command: click.Command = getattr(import_module(f"prx.cli.{_FILES[cmd_name]}"), cmd_name)
-        return command
+        return verbosity.added(command)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -17,7 +17,7 @@ import click
 
 from prx import checks
 from prx.accounts import config as configuration
-from prx.cli import options, output
+from prx.cli import options, output, verbosity
 from prx.errors import ConfigError
 
 _NEEDED = ("uvicorn", "prometheus_client")
@@ -35,11 +35,13 @@ _LEVELS = ("debug", "info", "warning", "error")
     type=click.Choice(_LEVELS),
     help="The least that is logged, or $PRX_LOG; warning without either. At info, a line for each call.",
 )
+@click.option("-v", "--verbose", count=True, help=f"{verbosity.LINES} It sets --log-level, too.")
+@click.option("--log-json", is_flag=True, help="The log as JSON, in place of what the configuration says.")
 @options.settings
 @click.pass_context
 def serve(
-    ctx: click.Context, host: str | None, port: int | None, workers: int, check: bool, log_level: str | None,
-    config: str | None, folders: tuple[str, ...],
+    ctx: click.Context, host: str | None, port: int | None, workers: int, check: bool, log_level: str | None, verbose: int,
+    log_json: bool, config: str | None, folders: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Serve every provider behind one port, in the dialects that programs speak.
 
@@ -53,31 +55,39 @@ def serve(
         )
     from prx.serve import App, logs, tls
 
-    level = log_level or _level_of_environment()
-    app = App(config=config, providers=list(folders))
+    wanted = verbosity.level(verbose, as_json=False) if verbose else ""
+    level = log_level or wanted or _level_of_environment()
+    client: dict[str, Any] = {
+        "config": config,
+        "providers": list(folders),
+        **({"on_event": logs.log_event} if verbose else {}),
+    }
+    app = App(**client)
     output.watch(app.client.session)
     settings = app.settings
-    logs.set_up(level, settings.log_format, app.mask)
+    form = "json" if log_json else settings.log_format
+    logs.set_up(level, form, app.mask)
     at, number = host or settings.host, settings.port if port is None else port
     if check:
         ctx.exit(_say_what(app, at, number, _faults_of_files(config, folders)))
     _refuse_open(at, settings.keys)
     tls.context(settings)  # each process reads it anew; here it is one sentence, before anything runs
-    ctx.exit(_run(app, at, number, workers, level, {"config": config, "providers": list(folders)}))
+    ctx.exit(_run(app, at, number, workers, (level, form), client))
 
 
-def _run(app: Any, host: str, port: int, workers: int, level: str, client: dict[str, Any]) -> int:
+def _run(app: Any, host: str, port: int, workers: int, log: tuple[str, str], client: dict[str, Any]) -> int:
+    """log: its level and its form."""
     from prx.serve import process
 
     process.check_port(host, port)
     told = f"serving at {_address(app, host, port)}, where a browser shows what is served"
-    if app.settings.log_format == "text":
+    if log[1] == "text":
         output.note(f"{told}; Ctrl-C ends it")
     else:  # who reads the log line by line, reads no other
         logging.getLogger("prx.serve").info(told)
     if workers == 1:
         return process.serve(app, host, port)
-    return process.serve_in(workers, client, host, port, level)
+    return process.serve_in(workers, client, host, port, log)
 
 
 def _address(app: Any, host: str, port: int) -> str:

@@ -20,7 +20,7 @@ from prx.core.inbound import Found
 from prx.errors import Error
 from prx.mask import Mask
 from prx.secret import Secret
-from prx.serve import page
+from prx.serve import logs, page
 from prx.serve.answer import Answer
 from prx.serve.callers import Caller, is_own_name, key_in
 from prx.serve.failures import RefusedError, said, status_of
@@ -68,6 +68,7 @@ class App(Service):
     async def _http(self, request: Request) -> None:
         given = request.headers.get("x-request-id", "")
         request.id = given if _SOUND_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+        logs.request_id.set(request.id)
         request.ends_connection = lambda: self.draining
         found: Found | None = None
         began = time.monotonic()

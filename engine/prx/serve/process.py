@@ -149,13 +149,14 @@ def _config(host: str, port: int, app: App) -> uvicorn.Config:
 class _Worker:
     """What each process of several runs. It is pickled: it makes its own application."""
 
-    def __init__(self, options: dict[str, Any], host: str, port: int, level: str, count: int) -> None:
-        self.options, self.host, self.port, self.level, self.count = options, host, port, level, count
+    def __init__(self, options: dict[str, Any], host: str, port: int, log: tuple[str, str], count: int) -> None:
+        """log: its level and its form."""
+        self.options, self.host, self.port, self.log, self.count = options, host, port, log, count
 
     def __call__(self, listening: socket.socket) -> None:
         try:
             app = App(**self.options)
-            logs.set_up(self.level, app.settings.log_format, app.mask)
+            logs.set_up(*self.log, app.mask)
             app.workers = self.count
             server = Server.of(app, self.host, self.port)
         except Error as error:  # a file has become a broken one since the first start; there are more tries
@@ -222,10 +223,10 @@ class Processes:
                 os.kill(process.pid, number)
 
 
-def serve_in(workers: int, options: dict[str, Any], host: str, port: int, level: str) -> int:
+def serve_in(workers: int, options: dict[str, Any], host: str, port: int, log: tuple[str, str]) -> int:
     """Serve in so many processes, which share a port, until a signal ends them; gives the exit code."""
     listening = uvicorn.Config("", host=host, port=port, log_config=None).bind_socket()
     with tempfile.TemporaryDirectory(prefix="prx-metrics-") as folder:
         os.environ[FOLDER] = folder  # the processes inherit it
-        Processes(workers, _Worker(options, host, port, level, workers), listening).run()
+        Processes(workers, _Worker(options, host, port, log, workers), listening).run()
     return 0
