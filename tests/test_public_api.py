@@ -64,6 +64,7 @@ def test_the_contract():
             "deadline",
             "retries",
             "fallbacks",
+            *(["repair"] if method.__name__ == "chat" else []),
             "params",
         ]
     for client in (prx.Client, prx.AsyncClient):
@@ -71,7 +72,7 @@ def test_the_contract():
     reply = prx.Reply()
     for name in (
         "content", "reasoning", "tool_calls", "finish_reason", "usage", "model", "provider", "streamed", "content_source", "fallbacks",
-        "request_id", "message", "refusal", "parts", "raw",
+        "request_id", "message", "refusal", "parts", "raw", "attempts", "parsed",
     ):  # fmt: skip
         assert hasattr(reply, name)
     assert prx.Delta._fields == ("content", "reasoning", "tool_calls", "finish_reason", "usage", "refusal", "replay")

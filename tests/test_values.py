@@ -78,7 +78,7 @@ def test_a_reply_as_json():
     assert written["tool_calls"] == [{"id": "call_1", "name": "add", "arguments": '{"a": 1}'}]
     assert written["parts"][0]["replay"] == {"signature": ["s"]}
     assert REPLY.to_dict(raw=True)["raw"] == {"a": [1]}
-    assert prx.Reply.__annotations__.keys() - written.keys() == {"raw"}
+    assert prx.Reply.__annotations__.keys() - written.keys() == {"raw", "parsed"}
     written["message"]["tool_calls"].clear()
     assert REPLY.message["tool_calls"]
 

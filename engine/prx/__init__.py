@@ -30,6 +30,7 @@ from prx.errors import (
     ServerError,
     SpecError,
     TruncatedError,
+    UnfitReplyError,
 )
 from prx.spec.files import Reload
 
@@ -73,6 +74,7 @@ __all__ = (
     "ToolCallDelta",
     "Transcript",
     "TruncatedError",
+    "UnfitReplyError",
     "Usage",
 )
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Literal, Self
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from prx import forks
-from prx.calls import Calls, KindCalls, Progress, closed_early
-from prx.chat import Delta, Reply
+from prx.arguments import Messages
+from prx.calls import Calls, KindCalls, Model, Progress, closed_early
+from prx.chat import Delta, ParsedT, Reply
 from prx.core.exchange import Ask, Emit, Read, Send, Wait
 from prx.core.kind_results import Embeddings, Images, Moderation, Ranking, Speech, Transcript
 from prx.errors import ConfigError, Error, frameless, sealed_coroutine
@@ -43,6 +44,34 @@ class AsyncClient(
     """
 
     _playback: AsyncHttp | None = None  # used in place of the network where recordings are played
+
+    if (
+        TYPE_CHECKING
+    ):  # `chat` and `stream` as in Calls; with a class as response_format, what they give is of this class
+
+        @overload
+        def chat(
+            self, messages: Messages, model: Model = None, *, response_format: type[ParsedT], **options: Any
+        ) -> Coroutine[Any, Any, Reply[ParsedT]]: ...
+        @overload
+        def chat(
+            self, messages: Messages, model: Model = None, *, tools: Sequence[Mapping[str, Any]] | None = None, tool_choice: Any = None,
+            timeout: float | None = None, deadline: float | None = None, retries: int | None = None,
+            fallbacks: Sequence[str] | None = None, repair: bool | int = False, **params: Any,
+        ) -> Coroutine[Any, Any, Reply]: ...  # fmt: skip
+        def chat(self, *args: Any, **options: Any) -> Any: ...
+
+        @overload
+        def stream(
+            self, messages: Messages, model: Model = None, *, response_format: type[ParsedT], **options: Any
+        ) -> AsyncStream[ParsedT]: ...
+        @overload
+        def stream(
+            self, messages: Messages, model: Model = None, *, tools: Sequence[Mapping[str, Any]] | None = None, tool_choice: Any = None,
+            timeout: float | None = None, deadline: float | None = None, retries: int | None = None,
+            fallbacks: Sequence[str] | None = None, **params: Any,
+        ) -> AsyncStream: ...  # fmt: skip
+        def stream(self, *args: Any, **options: Any) -> Any: ...
 
     def _prepare(self) -> None:
         self._https: dict[Network, AsyncHttp] = {}
@@ -134,7 +163,7 @@ class AsyncClient(
         return self._loop is not None and not self._loop.is_closed() and self._made_in == forks.generation
 
 
-class AsyncStream(Progress):
+class AsyncStream(Progress[ParsedT]):
     """The pieces of an answer, as they arrive: an asynchronous iterator of Delta, and a context manager.
 
     The request is sent on `async with`, or when the first piece is read. Leaving it early closes the connection, which

@@ -89,7 +89,17 @@ def params(given: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 # The options of a call that are prx's own: no provider is sent them.
-_OWN = ("timeout", "deadline", "retries", "fallbacks", "tool_choice", "extra_body", "extra_headers", "extra_query")
+_OWN = (
+    "timeout",
+    "deadline",
+    "retries",
+    "fallbacks",
+    "repair",
+    "tool_choice",
+    "extra_body",
+    "extra_headers",
+    "extra_query",
+)
 # {name that other libraries use for one of them, and no provider's API as a parameter: prx's own name}
 _ELSEWHERE = {"retry": "retries", "maxretries": "retries", "requesttimeout": "timeout", "fallback": "fallbacks"}
 

@@ -12,7 +12,7 @@ from prx.accounts.account import Account
 from prx.accounts.choose import Accounts, ModelRef
 from prx.accounts.config import Config
 from prx.arguments import Messages, refuse_near_misses
-from prx.chat import NONE, Call, Reply
+from prx.chat import NONE, Call, ParsedT, Reply
 from prx.errors import ConfigError, TruncatedError, sealed
 from prx.session import Options, Run, Session
 from prx.spec.files import Reload
@@ -101,6 +101,7 @@ class Calls(ABC, Generic[ReplyT, StreamT, NamesT, RowsT]):
         deadline: float | None = None,
         retries: int | None = None,
         fallbacks: Sequence[str] | None = None,
+        repair: bool | int = False,
         **params: Any,
     ) -> ReplyT:
         """One whole answer, a Reply.
@@ -112,13 +113,18 @@ class Calls(ABC, Generic[ReplyT, StreamT, NamesT, RowsT]):
         retries     attempts beyond the first
         fallbacks   None = the provider's; () = none; names = only those, such as "responses", "without_temperature", or
                     "without_parameter" for all of that row
+        repair      where response_format is a class: how often to ask again if the answer is no instance of it (True: once)
         params      OpenAI's names: temperature, max_tokens, stop, response_format, reasoning_effort, …; and extra_body,
-                    extra_headers, extra_query: mappings that go into the request as they are
+                    extra_headers, extra_query: mappings that go into the request as they are. response_format may be a
+                    dataclass, a TypedDict or a class of pydantic: `reply.parsed` is an instance of it then
         Raises Error.
         """
         if params:
             refuse_near_misses(params)
-        return self._chat(Options(messages, model, tools, tool_choice, timeout, deadline, retries, fallbacks, params))
+        options = Options(
+            messages, model, tools, tool_choice, timeout, deadline, retries, fallbacks, params, repair=repair
+        )
+        return self._chat(options)
 
     @sealed
     def stream(
@@ -140,6 +146,8 @@ class Calls(ABC, Generic[ReplyT, StreamT, NamesT, RowsT]):
         """
         if params:
             refuse_near_misses(params)
+            if "repair" in params:
+                raise ConfigError("a stream cannot ask again: its pieces are with you already; use chat")
         options = Options(messages, model, tools, tool_choice, timeout, deadline, retries, fallbacks, params)
         return self._stream(self._session.begin_chat(options, stream=True))
 
@@ -328,7 +336,7 @@ def read_file(file: Any) -> Any:
         raise ConfigError(f"{file}: cannot be read: {error.strerror or error}") from None
 
 
-class Progress:
+class Progress(Generic[ParsedT]):
     """The result of a stream.
 
     reply     the Reply, after the end of the stream; before it, and where there is none, raises ConfigError
@@ -336,20 +344,20 @@ class Progress:
     """
 
     _result: Any = None
-    _so_far: Callable[[], Reply] = Reply
+    _so_far: Callable[[], Reply[ParsedT]] = Reply
 
     @property
-    def reply(self) -> Reply:
+    def reply(self) -> Reply[ParsedT]:
         if self._result is None:
             raise ConfigError(
                 "the stream has no reply: it has not ended yet, or ended with an error, or was closed",
                 hint="Read it to its end first; stream.partial has what has arrived so far.",
             )
-        reply: Reply = self._result
+        reply: Reply[ParsedT] = self._result
         return reply
 
     @property
-    def partial(self) -> Reply:
+    def partial(self) -> Reply[ParsedT]:
         return self._result or self._so_far()
 
 

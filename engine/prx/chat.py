@@ -9,9 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Self
 
 from prx.record import Record
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar  # for its default, which typing has since Python 3.13
+
+    ParsedT = TypeVar("ParsedT", default=Any)
+else:
+    from typing import TypeVar
+
+    ParsedT = TypeVar("ParsedT")
 
 Message = dict[str, Any]
 NONE: Mapping[Any, Any] = MappingProxyType({})
@@ -81,7 +90,7 @@ class Part(NamedTuple):
         return type(self), (*self[:3], dict(self.replay)) if self.replay else tuple(self[:3])
 
 
-class Reply(Record, often=True):
+class Reply(Record, Generic[ParsedT], often=True):
     """A finished answer.
 
     content         the text; "" where there is none
@@ -94,6 +103,8 @@ class Reply(Record, often=True):
     refusal         the text of a refusal; content is empty then
     parts           the blocks of the answer in their order; content, reasoning and tool_calls are views of them
     raw             the parsed body; of a stream, its events other than plain text (the newest 1,000)
+    attempts        requests that were sent for it, those that failed included
+    parsed          where response_format was a class: an instance of it, or None beside tool calls
     """
 
     content: str = ""
@@ -111,15 +122,18 @@ class Reply(Record, often=True):
     refusal: str | None = None
     parts: tuple[Part, ...] = ()
     raw: Any = None
+    attempts: int = 1
+    parsed: ParsedT = None  # type: ignore[assignment]  # no class was named
 
     def __str__(self) -> str:
         return self.content
 
     def to_dict(self, *, raw: bool = False) -> dict[str, Any]:
-        """The fields in JSON's types, for a file or another program. raw: also the body, or the events, as they came."""
+        """The fields in JSON's types, without `parsed`, of which `content` is the JSON. raw: also what came, as it came."""
         from copy import deepcopy  # not needed by a call
 
-        return deepcopy({name: plain(getattr(self, name)) for name in self._fields if raw or name != "raw"})
+        left_out = ("parsed",) if raw else ("parsed", "raw")
+        return deepcopy({name: plain(getattr(self, name)) for name in self._fields if name not in left_out})
 
     def copy(self, **changes: Any) -> Self:
         """A copy whose message and raw may be changed without changing this reply. changes: new values of fields."""

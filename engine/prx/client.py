@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from threading import get_ident
 from types import GeneratorType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, overload
 
 from prx import forks
-from prx.calls import Calls, KindCalls, Progress, closed_early
-from prx.chat import Delta, Reply
+from prx.arguments import Messages
+from prx.calls import Calls, KindCalls, Model, Progress, closed_early
+from prx.chat import Delta, ParsedT, Reply
 from prx.core.exchange import Ask, Emit, Read, Send, Wait
 from prx.errors import OPENING, ConfigError, Error, frameless
 from prx.session import Network, Options, Run
@@ -32,6 +33,34 @@ class Client(
     """Calls any provider of its catalogue. Safe to share between threads."""
 
     _playback: Http | None = None  # used in place of the network by conformance, see conformance.run
+
+    if (
+        TYPE_CHECKING
+    ):  # `chat` and `stream` as in Calls; with a class as response_format, what they give is of this class
+
+        @overload
+        def chat(
+            self, messages: Messages, model: Model = None, *, response_format: type[ParsedT], **options: Any
+        ) -> Reply[ParsedT]: ...
+        @overload
+        def chat(
+            self, messages: Messages, model: Model = None, *, tools: Sequence[Mapping[str, Any]] | None = None, tool_choice: Any = None,
+            timeout: float | None = None, deadline: float | None = None, retries: int | None = None,
+            fallbacks: Sequence[str] | None = None, repair: bool | int = False, **params: Any,
+        ) -> Reply: ...  # fmt: skip
+        def chat(self, *args: Any, **options: Any) -> Any: ...
+
+        @overload
+        def stream(
+            self, messages: Messages, model: Model = None, *, response_format: type[ParsedT], **options: Any
+        ) -> Stream[ParsedT]: ...
+        @overload
+        def stream(
+            self, messages: Messages, model: Model = None, *, tools: Sequence[Mapping[str, Any]] | None = None, tool_choice: Any = None,
+            timeout: float | None = None, deadline: float | None = None, retries: int | None = None,
+            fallbacks: Sequence[str] | None = None, **params: Any,
+        ) -> Stream: ...  # fmt: skip
+        def stream(self, *args: Any, **options: Any) -> Any: ...
 
     def _prepare(self) -> None:
         with OPENING:  # imported when a client is made, not in a call: see session._LATE
@@ -94,7 +123,7 @@ class Client(
         return http
 
 
-class Stream(Progress):
+class Stream(Progress[ParsedT]):
     """The pieces of an answer, as they arrive: an iterator of Delta and a context manager.
 
     The request is sent on `with`, or when the first piece is read. Leaving the `with` early closes the connection, which

@@ -16,6 +16,7 @@
     ├─ ProviderTimeoutError   timeout
     ├─ ProviderConnectionError connection
     ├─ ProtocolError          protocol        the answer is not as the provider's file describes it
+    │  └─ UnfitReplyError     protocol        the answer is not of the class that response_format named
     └─ TruncatedError         truncated       the answer was cut off
 
 prx raises no exceptions of other libraries: each is translated into one of these.
@@ -162,6 +163,10 @@ class ProviderConnectionError(Error):
 
 class ProtocolError(Error):
     kind = "protocol"
+
+
+class UnfitReplyError(ProtocolError):
+    """An answer that came as it should, and that is no instance of the class that response_format named. partial: the reply."""
 
 
 class TruncatedError(Error):

@@ -20,6 +20,7 @@ class Record:
     _needed: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls, *, often: bool = False) -> None:
+        super().__init_subclass__()
         cls._fields = (*cls._fields, *cls.__annotations__)
         cls._known = frozenset(cls._fields)
         cls._needed = frozenset(name for name in cls._fields if not hasattr(cls, name))

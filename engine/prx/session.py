@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from prx import arguments, forks
@@ -65,6 +66,7 @@ class Options(Record, often=True):
     params: Mapping[str, Any] = NONE
     fit: Callable[[Account, Call], Call] | None = None  # changes the call for the account that it goes to
     inputs: Mapping[str, Any] = NONE  # arguments of a call that is no chat
+    repair: bool | int = False
 
 
 class Run(Record, often=True):
@@ -147,7 +149,11 @@ class Session:
 
     def begin_chat(self, options: Options, *, stream: bool) -> Run:
         """The Run of a chat, whole or streamed. Raises ConfigError, or SpecError for a provider's file with faults."""
-        return self._planned(kinds.CHAT, partial(self.plan, stream=stream), options)
+        form = options.params.get("response_format")
+        kind = kinds.CHAT
+        if options.repair or type(form) not in _AS_SENT:
+            kind, options = _typed(form, options)
+        return self._planned(kind, partial(self.plan, stream=stream), options)
 
     def _planned(self, kind: kinds.CallKind, plan: Callable[[Options], tuple[Account, Call]], options: Options) -> Run:
         """The Run of what is planned; where a route has several targets, of one after the other."""
@@ -288,6 +294,21 @@ def _hooks(on_event: Hook | Sequence[Hook] | None) -> Hooks | None:
     with OPENING:
         from prx.hooks import hooks  # most programs have none
     return hooks(on_event, EVERYWHERE)
+
+
+_AS_SENT = (dict, NoneType, str)  # types of response_format that most calls have, and that are sent as they are
+
+
+def _typed(form: Any, options: Options) -> tuple[kinds.CallKind, Options]:
+    """(the kind of call, its options) for a response_format that is a class. Raises ConfigError."""
+    if form is None or isinstance(form, str | Mapping):
+        if options.repair:
+            raise ConfigError("repair is of use only where response_format is a class: prx checks the answer then")
+        return kinds.CHAT, options
+    with OPENING:
+        from prx.typed.answer import answer_form, kind_of  # most programs name no class
+    wanted = answer_form(form, options.repair)
+    return kind_of(wanted), options._replace(params={**options.params, "response_format": wanted.sent})
 
 
 def _watch(places: Sequence[Path]) -> Watch:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
-from typing import Any, assert_type
+from typing import Any, TypedDict, assert_type
 
 import prx
 
@@ -84,3 +85,33 @@ async def other_kinds_asynchronously(client: prx.AsyncClient) -> None:
     assert_type(await client.moderate("a"), prx.Moderation)
     assert_type(await client.count_tokens("hi"), int)
     assert_type(await client.complete("a"), prx.Reply)
+
+
+@dataclasses.dataclass
+class Person:
+    name: str
+
+
+class Row(TypedDict):
+    name: str
+
+
+def typed(client: prx.Client) -> None:
+    reply = client.chat("hi", "a/b", response_format=Person, repair=True, timeout=3)
+    assert_type(reply, prx.Reply[Person])
+    assert_type(reply.parsed.name, str)
+    assert_type(client.chat("hi", response_format=Row).parsed, Row)
+    with client.stream("hi", response_format=Person) as pieces:
+        assert_type(pieces, prx.Stream[Person])
+    assert_type(pieces.reply.parsed, Person)
+    assert_type(client.chat("hi", response_format={"type": "json_object"}).parsed, Any)
+    assert_type(reply.to_dict(), dict[str, Any])
+    assert_type(reply.copy(content="x"), prx.Reply[Person])
+
+
+async def typed_asynchronously(client: prx.AsyncClient) -> None:
+    assert_type((await client.chat("hi", response_format=Person)).parsed, Person)
+    async with client.stream("hi", response_format=Person) as pieces:
+        assert_type(pieces, prx.AsyncStream[Person])
+    assert_type(pieces.reply.parsed, Person)
+    assert_type(await client.chat("hi", repair=False), prx.Reply)

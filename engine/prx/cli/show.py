@@ -152,7 +152,7 @@ def as_json(
             for _ in deltas:
                 pass
         reply = deltas.reply
-    output.print_json(plain(reply))
+    output.print_json(reply.to_dict(raw=True))
     return reply
 
 
