@@ -9,6 +9,7 @@ only subclasses of prx.Error. No provider is built into the code: each one is a 
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from prx.chat import Delta, Message, Part, Reply, ToolCall, ToolCallDelta, Usage
@@ -29,6 +30,7 @@ from prx.errors import (
     RateLimitError,
     ServerError,
     SpecError,
+    TooManyTurnsError,
     TruncatedError,
     UnfitReplyError,
 )
@@ -37,6 +39,8 @@ from prx.spec.files import Reload
 if TYPE_CHECKING:
     from prx.aclient import AsyncClient, AsyncStream
     from prx.core.kind_results import Embeddings, Image, Images, Moderation, Ranked, Ranking, Speech, Transcript
+    from prx.toolruns import ToolRun
+    from prx.typed.tool import Tool, tool
 
 __all__ = (
     "AsyncClient",
@@ -70,25 +74,32 @@ __all__ = (
     "SpecError",
     "Speech",
     "Stream",
+    "TooManyTurnsError",
+    "Tool",
     "ToolCall",
     "ToolCallDelta",
+    "ToolRun",
     "Transcript",
     "TruncatedError",
     "UnfitReplyError",
     "Usage",
+    "tool",
 )
 
-_RESULTS = ("Embeddings", "Image", "Images", "Moderation", "Ranked", "Ranking", "Speech", "Transcript")
+# {name: the module that is imported when it is first named}: asyncio takes longer to import than the rest of prx, and most
+# programs use one of the two clients, chat only, and run no tools.
+_LATE = {
+    **dict.fromkeys(("AsyncClient", "AsyncStream"), "prx.aclient"),
+    **dict.fromkeys(
+        ("Embeddings", "Image", "Images", "Moderation", "Ranked", "Ranking", "Speech", "Transcript"),
+        "prx.core.kind_results",
+    ),
+    **dict.fromkeys(("Tool", "tool"), "prx.typed.tool"),
+    "ToolRun": "prx.toolruns",
+}
 
 
 def __getattr__(name: str) -> Any:
-    # asyncio takes longer to import than the rest of prx, and most programs use one of the two clients.
-    if name in ("AsyncClient", "AsyncStream"):
-        from prx import aclient
-
-        return getattr(aclient, name)
-    if name in _RESULTS:
-        from prx.core import kind_results  # of calls that are no chats, which most programs do not make
-
-        return getattr(kind_results, name)
-    raise AttributeError(f"module 'prx' has no attribute {name!r}")
+    if name not in _LATE:
+        raise AttributeError(f"module 'prx' has no attribute {name!r}")
+    return getattr(import_module(_LATE[name]), name)

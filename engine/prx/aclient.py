@@ -14,10 +14,13 @@ from prx.calls import Calls, KindCalls, Model, Progress, closed_early
 from prx.chat import Delta, ParsedT, Reply
 from prx.core.exchange import Ask, Emit, Read, Send, Wait
 from prx.core.kind_results import Embeddings, Images, Moderation, Ranking, Speech, Transcript
-from prx.errors import ConfigError, Error, frameless, sealed_coroutine
+from prx.errors import OPENING, ConfigError, Error, frameless, sealed_coroutine
 from prx.session import Network, Options, Run
 from prx.transport.asynchronous import AsyncHttp, AsyncResponse, Deadline
 from prx.wire import Head
+
+if TYPE_CHECKING:
+    from prx.toolruns import ToolLoop, ToolRun
 
 
 class AsyncClient(
@@ -26,6 +29,7 @@ class AsyncClient(
         "AsyncStream",
         Coroutine[Any, Any, list[str]],
         Coroutine[Any, Any, list[dict[str, Any]]],
+        Coroutine[Any, Any, "ToolRun"],
     ],
     KindCalls[
         Coroutine[Any, Any, Embeddings],
@@ -112,6 +116,23 @@ class AsyncClient(
         self.check_loop()
         result = await AsyncStream(run, self).whole()
         return change(result) if change else result
+
+    @sealed_coroutine
+    async def _run_tools(self, loop: ToolLoop, chat: Callable[..., Coroutine[Any, Any, Reply]]) -> ToolRun:
+        with OPENING:
+            from prx.toolruns import AskModel, call_tools_async
+        steps = loop.steps()
+        answer: Any = None
+        while True:
+            try:
+                step = steps.send(answer)
+            except StopIteration as stop:
+                run: ToolRun = stop.value
+                return run
+            if isinstance(step, AskModel):
+                answer = await chat(step.messages, tool_choice=step.tool_choice)
+            else:
+                answer = await call_tools_async(loop, step.calls)
 
     @sealed_coroutine
     async def _models(self, options: Options) -> list[str]:

@@ -65,7 +65,8 @@ def tools(given: Any) -> tuple[dict[str, Any], ...]:
     listed = given if isinstance(given, Sequence) and not isinstance(given, str) else () if given is None else None
     if listed is None or not all(isinstance(tool, Mapping) and _named(tool) for tool in listed):
         raise ConfigError(
-            'tools must be a list of definitions such as {"type": "function", "function": {"name": …, "parameters": {…}}}'
+            'tools must be a list of definitions such as {"type": "function", "function": {"name": …, "parameters": {…}}}',
+            hint="A function becomes one with prx.tool(function).",
         )
     return tuple(plain(tool) for tool in listed)
 

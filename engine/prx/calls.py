@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -13,13 +14,14 @@ from prx.accounts.choose import Accounts, ModelRef
 from prx.accounts.config import Config
 from prx.arguments import Messages, refuse_near_misses
 from prx.chat import NONE, Call, ParsedT, Reply
-from prx.errors import ConfigError, TruncatedError, sealed
+from prx.errors import OPENING, ConfigError, TruncatedError, sealed
 from prx.session import Options, Run, Session
 from prx.spec.files import Reload
 from prx.spec.loader import Loader
 
 if TYPE_CHECKING:
     from prx.events import Hook
+    from prx.toolruns import OnCall, ToolLoop
 
 ReplyT = TypeVar("ReplyT")
 StreamT = TypeVar("StreamT")
@@ -32,13 +34,14 @@ SpeechT = TypeVar("SpeechT")
 TranscriptT = TypeVar("TranscriptT")
 ModerationT = TypeVar("ModerationT")
 CountT = TypeVar("CountT")
+ToolRunT = TypeVar("ToolRunT")
 
 Model = str | ModelRef | None
 File = str | Path | tuple[str, bytes]
 _LIMITS = ("timeout", "deadline", "retries", "fallbacks")
 
 
-class Calls(ABC, Generic[ReplyT, StreamT, NamesT, RowsT]):
+class Calls(ABC, Generic[ReplyT, StreamT, NamesT, RowsT, ToolRunT]):
     """The public methods of a client."""
 
     @sealed
@@ -152,6 +155,35 @@ class Calls(ABC, Generic[ReplyT, StreamT, NamesT, RowsT]):
         return self._stream(self._session.begin_chat(options, stream=True))
 
     @sealed
+    def run_tools(
+        self,
+        messages: Messages,
+        model: str | ModelRef | None = None,
+        *,
+        tools: Sequence[Mapping[str, Any]],
+        tool_choice: Any = None,
+        max_turns: int = 10,
+        on_call: OnCall | None = None,
+        raise_errors: bool = False,
+        **options: Any,
+    ) -> ToolRunT:
+        """A ToolRun: chats, with the calls that the model makes and their results, until it answers.
+
+        tools         made by prx.tool; a definition without a function ends the run where the model calls it, see `pending`
+        tool_choice   of the first turn; one that demands a call does so in this turn alone
+        max_turns     how often the model may be asked
+        on_call       called with a ToolCall and its arguments before a tool is; a text that it returns is the result in place of
+                      the tool's. Of an AsyncClient it may be a coroutine function
+        raise_errors  an exception of a tool ends the run; otherwise the model is told of it
+        options       as of `chat`, for each turn
+        Raises TooManyTurnsError, and Error as `chat` does.
+        """
+        with OPENING:
+            from prx.toolruns import ToolLoop  # most programs run no tools
+        loop = ToolLoop(messages, tools, tool_choice, max_turns, on_call, raise_errors=raise_errors)
+        return self._run_tools(loop, partial(self.chat, model=model, tools=tools, **options))
+
+    @sealed
     def models(self, provider: str | None = None, *, timeout: float | None = 20.0) -> NamesT:
         """The provider's own list of its models, as names.
 
@@ -195,6 +227,10 @@ class Calls(ABC, Generic[ReplyT, StreamT, NamesT, RowsT]):
 
     @abstractmethod
     def _chat(self, options: Options) -> ReplyT: ...
+
+    @abstractmethod
+    def _run_tools(self, loop: ToolLoop, chat: Callable[..., ReplyT]) -> ToolRunT:
+        """Do what the loop asks for. chat: all but the messages and the tool_choice are set."""
 
     @abstractmethod
     def _models(self, options: Options) -> NamesT: ...

@@ -19,6 +19,7 @@ from prx.session import Network, Options, Run
 
 if TYPE_CHECKING:
     from prx.core.kind_results import Embeddings, Images, Moderation, Ranking, Speech, Transcript  # noqa: F401 - in texts
+    from prx.toolruns import ToolLoop, ToolRun
     from prx.transport.blocking import Http
     from prx.transport.response import Response
     from prx.transport.watchdog import Guard, Watchdog
@@ -27,7 +28,7 @@ _START_SECONDS = 1.0  # the longest time between the first step of a stream in a
 
 
 class Client(
-    Calls[Reply, "Stream", list[str], list[dict[str, Any]]],
+    Calls[Reply, "Stream", list[str], list[dict[str, Any]], "ToolRun"],
     KindCalls["Embeddings", "Ranking", "Images", "Speech", "Transcript", "Moderation", int, Reply],
 ):
     """Calls any provider of its catalogue. Safe to share between threads."""
@@ -96,6 +97,23 @@ class Client(
     def _changed(self, run: Run, change: Callable[[Any], Any] | None) -> Any:
         result = self._whole(run)
         return change(result) if change else result
+
+    def _run_tools(self, loop: ToolLoop, chat: Callable[..., Reply]) -> ToolRun:
+        with OPENING:
+            from prx.toolruns import AskModel, call_tool
+        loop.refuse_coroutines()
+        steps = loop.steps()
+        answer: Any = None
+        while True:
+            try:
+                step = steps.send(answer)
+            except StopIteration as stop:
+                run: ToolRun = stop.value
+                return run
+            if isinstance(step, AskModel):
+                answer = chat(step.messages, tool_choice=step.tool_choice)
+            else:
+                answer = [call_tool(loop, pending) for pending in step.calls]
 
     def _models(self, options: Options) -> list[str]:
         return [row["id"] for row in self._model_rows(options)]

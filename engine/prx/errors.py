@@ -11,6 +11,7 @@
     ├─ BadRequestError        bad_request
     ├─ NotFoundError          not_found
     ├─ OverflowedError        overflow        context too long, or an answer beyond prx's limits
+    │  └─ TooManyTurnsError   overflow        a model still calls tools after the last turn of a run
     ├─ ContentFilterError     content_filter
     ├─ ServerError            server
     ├─ ProviderTimeoutError   timeout
@@ -140,6 +141,12 @@ class NotFoundError(Error):
 
 class OverflowedError(Error):
     kind = "overflow"
+
+
+class TooManyTurnsError(OverflowedError):
+    """A run of tools that was ended. messages: the conversation; partial: its last reply, whose calls were not made."""
+
+    messages: list[dict[str, Any]] = []  # noqa: RUF012 - the run that ends sets its own
 
 
 class ContentFilterError(Error):

@@ -115,3 +115,27 @@ async def typed_asynchronously(client: prx.AsyncClient) -> None:
         assert_type(pieces, prx.AsyncStream[Person])
     assert_type(pieces.reply.parsed, Person)
     assert_type(await client.chat("hi", repair=False), prx.Reply)
+
+
+@prx.tool
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+@prx.tool(name="minus", strict=True)
+def subtract(a: int, b: int) -> int:
+    return a - b
+
+
+def seen(call: prx.ToolCall, arguments: dict[str, Any]) -> str | None:
+    return "no" if call.name == "add" and arguments["a"] else None
+
+
+async def running_tools(client: prx.Client, other: prx.AsyncClient) -> None:
+    assert_type(add, prx.Tool)
+    assert_type(subtract, prx.Tool)
+    client.chat("hi", tools=[add, {"type": "function"}])
+    done = client.run_tools("hi", "a/b", tools=[add], max_turns=3, on_call=seen, deadline=3)
+    assert_type(done, prx.ToolRun)
+    assert_type(done.messages, list[prx.Message])
+    assert_type(await other.run_tools("hi", tools=[add]), prx.ToolRun)
