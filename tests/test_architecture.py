@@ -124,7 +124,7 @@ def test_no_import_goes_in_a_circle():
 ORDER = {
     "lang": ("tree", "own", "functions", "runtime", "codegen", "bounds", "query", "compiled", "template"),
     "spec": (
-        "document", "files", "owned", "accept", "schema", "resolve", "read", "model", "compile", "definition", "faults",
+        "document", "files", "owned", "accept", "schema", "resolve", "read", "model", "compile", "definition", "credentials", "faults",
         "written", "face", "check", "cache", "index", "catalog", "loader", "origins",
     ),
 }  # fmt: skip
@@ -145,8 +145,11 @@ PURE = {
     "struct",
     "__future__",
     "collections",
+    "cryptography",
     "dataclasses",
+    "datetime",
     "email",
+    "fnmatch",
     "functools",
     "hashlib",
     "itertools",
@@ -244,6 +247,8 @@ def test_the_schemas_keys_are_the_specs_fields():
     assert fields(model.Spec) == top
     for definition, cls, also in (
         ("auth", model.Auth, set()),
+        ("jwt", model.Jwt, set()),
+        ("token", model.TokenForm, set()),
         ("parameter", model.Parameter, {"name"}),
         ("name_form", model.NameForm, set()),
         ("schemas", model.Schemas, set()),
@@ -258,6 +263,8 @@ def test_the_schemas_keys_are_the_specs_fields():
     assert fields(model.Request) - {"body_source", "expressions"} | {"body"} == set(
         at("$defs", "request", "properties")
     )
+    in_answer = {*model.FOUND_IN_TOKEN, *fields(model.TokenAnswer)} - {"found"}
+    assert in_answer == set(at("$defs", "token_answer", "properties"))
     found = set(model.FOUND)
     whole = set(at("$defs", "response", "properties"))
     assert whole == (found - {"block", "final", "end", "whole", "whole_calls", "server_calls"}) | fields(
@@ -287,7 +294,7 @@ def test_the_schemas_keys_are_the_specs_fields():
 
 
 BLOCKS = {
-    "auth": model.Auth, "parameter": model.Parameter, "request": model.Request, "response": model.Response, "stream": model.Stream,
+    "auth": model.Auth, "jwt": model.Jwt, "token": model.TokenForm, "token_answer": model.TokenAnswer, "parameter": model.Parameter, "request": model.Request, "response": model.Response, "stream": model.Stream,
     "name_form": model.NameForm, "schema_form": model.SchemaForm,
     "rule": model.Rule, "fallback": model.Fallback, "retry": model.Retry, "transport": model.Limits, "models": model.Models,
     "served_route": Entrance, "call_form": model.CallForm,

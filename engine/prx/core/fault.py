@@ -67,7 +67,7 @@ def classify(spec: Spec, call: Call, head: Head, body: Any, text: str, stage: St
         message = body
     names = [*texts(safely(spec.errors.refused.run, text if body is None else body, spec))]
     full, wrapped_codes = _unwrapped(spec, message, reason, names)
-    full = clean(full or _excerpt(text, head))
+    full = clean(full or excerpt(text, head))
     searched = [full if message or wrapped_codes else text[:_MAX_MESSAGE], _text(code), _text(type_), *wrapped_codes]
     status = head.status if stage == "status" else _status(status_in_body) or _status(code) or 200
     view = {
@@ -216,7 +216,8 @@ def _text(value: Any) -> str:
     return text.strip()[:_MAX_MESSAGE]
 
 
-def _excerpt(text: str, head: Head) -> str:
+def excerpt(text: str, head: Head) -> str:
+    """What a body without a message of its own says, in short."""
     kind = head.headers.get("content-type", "")
     if "html" in kind or text.lstrip()[:1] == "<":
         return f"answered with a web page instead of JSON: {' '.join(text.split())[:200]}"

@@ -52,22 +52,10 @@ def _own(
             f"{value['id']!r} is not the file's name; rename the file to {value['id']}.yaml, or write id: {path.stem}",
             code="id",
         )
-    base_url = value.get("base_url")
-    strange = isinstance(base_url, str) and has_strange_variable(
-        base_url
-    )  # spec/faults.py has this fault; the text cannot be checked as a URL
-    if isinstance(base_url, str) and not strange and not any(problem.path == "base_url" for problem in known):
-        try:
-            filled = fill(base_url, dict.fromkeys(variable_names(base_url), "x"))
-            # A variable at the beginning may stand for the scheme, too.
-            urls.check_url(f"https://{filled}" if base_url.startswith("${") else filled)
-        except ConfigError as error:
-            yield document.problem(("base_url",), " ".join(str(error).splitlines()), code="url")
-    for name in variable_names(str(base_url or "")):
-        if _SECRET_LIKE.search(name):
-            yield document.problem(
-                ("base_url",), f"${{{name}}} looks like a secret, and URLs are logged; use auth for keys", code="url"
-            )
+    yield from _of_url(document, ("base_url",), value.get("base_url"), known)
+    token = value["auth"].get("token") if isinstance(value.get("auth"), dict) else None
+    if isinstance(token, dict):
+        yield from _of_url(document, ("auth", "token", "url"), token.get("url"), known)
     if value.get("serve") and path.parent.name != "_dialects":
         yield document.problem(
             ("serve",), "belongs in a dialect's file, in a folder _dialects: a provider is not asked"
@@ -79,6 +67,24 @@ def _own(
             base_path(base)
         except SpecError as error:
             yield document.problem(("extends",), error.message.removeprefix("extends: "), code="extends")
+
+
+def _of_url(document: Document, keys: Keys, url: Any, known: Sequence[Problem]) -> Iterator[Problem]:
+    if not isinstance(url, str):
+        return
+    # spec/faults.py has the fault of a strange variable; such a text cannot be checked as a URL.
+    if not has_strange_variable(url) and not any(problem.path == dotted(keys) for problem in known):
+        try:
+            filled = fill(url, dict.fromkeys(variable_names(url), "x"))
+            # A variable at the beginning may stand for the scheme, too.
+            urls.check_url(f"https://{filled}" if url.startswith("${") else filled)
+        except ConfigError as error:
+            yield document.problem(keys, " ".join(str(error).splitlines()), code="url")
+    for name in variable_names(url):
+        if _SECRET_LIKE.search(name):
+            yield document.problem(
+                keys, f"${{{name}}} looks like a secret, and URLs are logged; use auth for keys", code="url"
+            )
 
 
 def _unfounded(document: Document, known: Sequence[Problem]) -> Iterator[Problem]:

@@ -33,7 +33,7 @@ def compile_spec(raw: Mapping[str, Any], expressions: Expressions | None = None)
         raw,
         name=raw.get("name") or raw["id"],
         dialect=raw.get("dialect") or raw["id"],
-        auth=_auth(raw.get("auth", {})),
+        auth=_auth(raw.get("auth", {}), query),
         request=_request(raw.get("request", {}), expressions, query),
         response=_response(raw, query),
         stream=_stream(raw, query),
@@ -66,6 +66,7 @@ def queries(spec: Spec) -> Iterator[Query]:
     readers: tuple[model.Reader, ...] = (spec.response, spec.stream, *spec.stream.events.values())
     for reader in readers:
         yield from (reader.found, reader.tool_call, reader.call_replay, reader.tokens, reader.replay)
+    yield from ([spec.auth.token.answer.found] if spec.auth.token else [])
     yield from (spec.response.answer, spec.errors.detect, spec.errors.found, spec.errors.refused, spec.models.list)
     yield from ([spec.stream.kind] if spec.stream.kind else [])
     yield from (row.when for row in spec.request.fill if row.when)
@@ -76,15 +77,28 @@ def queries(spec: Spec) -> Iterator[Query]:
     yield Query(spec.request.expressions, ("deviations",), spec.deviations)
 
 
-def _auth(block: Mapping[str, Any]) -> model.Auth:
-    style, env = block.get("style", model.Auth.style), block.get("env", ())
+def _auth(block: Mapping[str, Any], query: _MakeQuery) -> model.Auth:
+    style, credential, token = block.get("style", model.Auth.style), block.get("credential", ()), block.get("token")
     return _record(
         model.Auth,
         block,
         name=_HEADER.get(style) or block.get("name", ""),
         template=block.get("template") or _TEMPLATE.get(style, "{api_key}"),
-        env=(env,) if isinstance(env, str) else tuple(env),
+        env=_names(block.get("env", ())),
+        credential=credential if isinstance(credential, Mapping) else _names(credential),
+        jwt=_record(model.Jwt, block["jwt"]) if block.get("jwt") else None,
+        token=_token(token, query) if token else None,
     )
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _token(block: Mapping[str, Any], query: _MakeQuery) -> model.TokenForm:
+    answer = block.get("answer", {})
+    found = query(("auth", "token", "answer"), answer, model.FOUND_IN_TOKEN)
+    return _record(model.TokenForm, block, answer=_record(model.TokenAnswer, answer, found=found))
 
 
 def _request(block: Mapping[str, Any], expressions: Expressions, query: _MakeQuery) -> model.Request:

@@ -46,6 +46,7 @@ class Found(NamedTuple):
 FOUND = Found._fields[1:]  # the keys of `response` and `stream`; `detect` is a key of `errors`
 CALL = ("index", "item", "id", "name", "arguments", "free_form")
 TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "reasoning_tokens")
+FOUND_IN_TOKEN = ("token", "expires_in", "expires_at", "base_url", "message")  # of the answer of an exchange
 FAULT = ("message", "reason", "code", "type", "status", "retry_after")
 # The names that the formulas of a request's body can read.
 VIEW = (
@@ -118,14 +119,52 @@ def _any_of(alternatives: str | Sequence[str]) -> str:
     return alternatives[0] if len(alternatives) == 1 else " || ".join(f"({item})" for item in alternatives)
 
 
+class Jwt(Record):
+    """The JSON Web Token that a credential signs; see the schema."""
+
+    claims: Mapping[str, Any] = NONE
+    key: str = ""
+    header: Mapping[str, str] = NONE
+    lasts: float = 3600
+
+
+class TokenAnswer(Record):
+    """What the answer of an exchange has; see the schema. found: gives the values of FOUND_IN_TOKEN."""
+
+    found: Query
+    unit: str = "s"
+
+
+class TokenForm(Record):
+    """How a credential is exchanged for a token; see the schema."""
+
+    answer: TokenAnswer
+    url: str = ""
+    method: str = "POST"
+    basic: str = ""
+    headers: Mapping[str, str] = NONE
+    form: Mapping[str, str] | None = None
+    json: Mapping[str, Any] | None = None
+    lasts: float = 300
+    hosts: tuple[str, ...] = ()
+    sent: Mapping[str, str] = NONE
+
+
 class Auth(Record):
-    """How a key is sent. name, template: those of the style, unless the file has others."""
+    """How a key is sent. name, template: those of the style, unless the file has others.
+
+    credential  {part: environment variable}, or the variables of which the first that is set counts; see the schema
+    """
 
     name: str
     template: str
     style: str = "bearer"
     env: tuple[str, ...] = ()
     required: bool = False
+    credential: Mapping[str, str] | tuple[str, ...] = ()
+    sign: str = ""
+    jwt: Jwt | None = None
+    token: TokenForm | None = None
 
 
 class Parameter(Record):
