@@ -8,6 +8,7 @@ from pathlib import Path
 
 from prx import resources
 from prx.errors import SpecError
+from prx.record import Record
 from prx.spec.cache import store_of
 from prx.spec.definition import Entry
 from prx.spec.files import DIALECTS, SUFFIXES, Files
@@ -16,6 +17,13 @@ from prx.spec.resolve import Raw
 from prx.text import nearest
 
 _MOST_REMEMBERED = 4096
+
+
+class Exchange(Record):
+    """Where a file sends its credential, "" for nowhere, and the further hosts to which it sends the token."""
+
+    url: str = ""
+    hosts: tuple[str, ...] = ()
 
 
 class Catalog:
@@ -91,12 +99,28 @@ class Catalog:
 
     @cached_property
     def claims(self) -> Mapping[str, Sequence[str]]:
-        """{environment variable in capitals: base URLs of the packaged files that name it for their key}."""
+        """{environment variable in capitals: base URLs of the packaged files that name it for their key or credential}."""
         claims: dict[str, list[str]] = {}
         for _, raw in self._packaged():
-            for name in key_names(raw):
+            for name in (*key_names(raw), *credential_names(raw)):
                 claims.setdefault(name.upper(), []).append(raw.get("base_url", ""))
         return claims
+
+    @cached_property
+    def exchanges(self) -> Mapping[str, Sequence[Exchange]]:
+        """{environment variable in capitals: the exchanges of the packaged files that name it for their credential}."""
+        found: dict[str, list[Exchange]] = {}
+        for _, raw in self._packaged():
+            for name in credential_names(raw):
+                found.setdefault(name.upper(), []).append(exchange_of(raw))
+        return found
+
+    @cached_property
+    def homes_of_exchanges(self) -> Mapping[str, Exchange]:
+        """{id or alias of a packaged provider: its exchange}."""
+        rows = [(path.stem, raw) for path, raw in self._packaged()]
+        aliases = {alias: exchange_of(raw) for _, raw in rows for alias in raw.get("aliases") or ()}
+        return aliases | {name: exchange_of(raw) for name, raw in rows}
 
     @cached_property
     def homes(self) -> Mapping[str, str]:
@@ -178,6 +202,27 @@ def key_names(raw: Raw) -> list[str]:
     """The environment variables that a file's mapping names for its key."""
     names = (raw.get("auth") or {}).get("env") or []
     return [names] if isinstance(names, str) else list(names)
+
+
+def credential_names(raw: Raw) -> list[str]:
+    """The environment variables that a file's mapping names for its credential."""
+    names = (raw.get("auth") or {}).get("credential") or []
+    return [names] if isinstance(names, str) else [*(names.values() if isinstance(names, Mapping) else names)]
+
+
+def has_key(raw: Raw, env: Mapping[str, str]) -> bool:
+    """Whether the environment has a file's key, or all of its credential."""
+    credential = credential_names(raw)
+    enough = all if isinstance((raw.get("auth") or {}).get("credential"), Mapping) else any
+    return any(env.get(name) for name in key_names(raw)) or (
+        bool(credential) and enough(env.get(name) for name in credential)
+    )
+
+
+def exchange_of(raw: Raw) -> Exchange:
+    """The exchange that a file's mapping describes."""
+    token = (raw.get("auth") or {}).get("token") or {}
+    return Exchange(token.get("url") or "", tuple(token.get("hosts") or ()))
 
 
 def extends_in(of: Path | None) -> str:

@@ -1,0 +1,101 @@
+"""The token of an account: got before its first call, kept until shortly before its end, got anew where it is refused.
+
+All calls of an account that need a token at once wait for one exchange. An exchange that failed is not tried again for some
+seconds: the calls of that time fail with the same error.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Generator
+from typing import Any
+
+from prx.core import token as tokens
+from prx.core.exchange import Ask, Once
+from prx.core.token import Credential, Token
+from prx.errors import Error
+from prx.secret import Secret
+from prx.spec.model import Spec
+from prx.wire import HttpRequest, Target
+
+_REST = 5.0  # seconds in which no further exchange is tried, after one that failed
+
+
+class TokenSource:
+    """Gives the Target of an account with a token in it.
+
+    shown   the target for what is only shown: with a stand-in for the token
+    """
+
+    def __init__(
+        self, spec: Spec, credential: Credential, target: Target, new_id: Callable[[], str] = lambda: str(uuid.uuid4())
+    ) -> None:
+        self._spec, self.credential, self._target, self._new_id = spec, credential, target, new_id
+        self._token: Token | None = None
+        self._failed: tuple[float, Error] | None = None  # until when the error counts
+
+    @property
+    def secrets(self) -> list[Secret]:
+        """All that must not be shown."""
+        return [*self.credential.secrets, *([self._token.value] if self._token else [])]
+
+    def shown(self) -> HttpRequest | None:
+        """The request of the exchange, with its secrets masked; None where nothing is sent for a token."""
+        return tokens.shown_request(self._spec, self.credential) if self.credential.url else None
+
+    def obtain(self, now: float) -> Generator[Ask, Any, Target]:
+        """The flow that gives the Target. now: the time, in seconds since 1970. Raises Error where there is no token."""
+        token = self._token
+        if token is None or now >= token.early:
+            token = yield from self._renewed(token, now)
+        return self._filled(token)
+
+    def refused(self, target: Target) -> bool:
+        """The provider has refused the token of this target. Gives whether another one can be got."""
+        if self._token is not None and self._holds(target, self._token):
+            self._token = None
+        return True
+
+    def _renewed(self, token: Token | None, now: float) -> Generator[Ask, Any, Token]:
+        """Another token, or the one that there is while it still holds and no other can be got."""
+        holds = token is not None and now < token.until
+        if self._failed is not None and now < self._failed[0]:
+            if token is not None and holds:
+                return token
+            raise _again(self._failed[1])
+        try:
+            got: Token = yield Once(self, lambda: self._exchange(now))
+        except Error as error:
+            if token is not None and holds:
+                return token
+            raise _again(error) from None
+        return got
+
+    def _exchange(self, now: float) -> Generator[Ask, Any, Token]:
+        if self._token is not None and now < self._token.early:
+            return self._token  # another call has got it meanwhile
+        try:
+            self._token = yield from tokens.obtain(self._spec, self.credential, now, self._new_id)
+        except Error as error:
+            self._failed = now + max(_REST, error.retry_after or 0.0), _again(error)
+            raise
+        self._failed = None
+        return self._token
+
+    def _filled(self, token: Token) -> Target:
+        (name, place), *_ = self._target.auth.items()
+        return self._target._replace(
+            auth={name: token.value.within(place.template)}, base_url=token.base_url or self._target.base_url
+        )
+
+    @staticmethod
+    def _holds(target: Target, token: Token) -> bool:
+        return any(secret.within("{api_key}") == token.value for secret in target.auth.values())
+
+
+def _again(error: Error) -> Error:
+    """The same error for another call: what a call adds to its error is its own."""
+    return type(error)(
+        error.message, status=error.status, retryable=error.retryable, retry_after=error.retry_after,
+        provider=error.provider, hint=error.hint,
+    )  # fmt: skip
