@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import builtins
+import contextlib
 import copy
 import json
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from helpers import data_files
 from helpers.driver_without_io import definition, holds
+from helpers.token_server import TokenServer
 from test_vocabulary import remove, schema_keys
 
 import prx
+from prx import session
 from prx.core import token as tokens
 from prx.core.exchange import Read, Send
 from prx.secret import Secret
@@ -277,3 +283,276 @@ def test_what_is_shown_of_an_exchange_has_no_secret():
         assert "secret-1" not in text
         assert "all-of-it" not in text
         assert "got-this-token" not in text
+
+
+# ------------------------------------------------------------------ calls, over a real loopback
+
+SECRET = "client-secret-0123456789"
+ENV = {"MINE_ID": "client-1", "MINE_SECRET": SECRET}
+FILE = """spec: 1
+id: mine
+extends: openai-chat
+base_url: {url}/v1
+auth:
+  env: MINE_KEY
+  required: true
+  credential: {{client_id: MINE_ID, client_secret: MINE_SECRET}}
+  token:
+    url: {url}/token
+    form: {{grant_type: client_credentials, client_id: '{{client_id}}', client_secret: '{{client_secret}}'}}
+    answer: {{token: access_token, expires_in: expires_in, message: error}}
+{more}"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    def made(server, more="", name="mine", text=FILE):
+        (tmp_path / f"{name}.yaml").write_text(text.format(url=getattr(server, "url", server), more=more))
+        return tmp_path
+
+    return made
+
+
+def test_a_credential_of_the_environment_becomes_a_token(folder):
+    with TokenServer() as server, prx.Client({}, folder(server), env=ENV) as api:
+        assert [api.chat("hi", "mine/m").content for _ in range(3)] == ["hello"] * 3
+        assert api.models("mine") == ["m"]
+        with api.stream("hi", "mine/m") as stream:
+            assert "".join(delta.content or "" for delta in stream) == "hello"
+        ((method, path, headers, body),) = server.exchanges
+        assert (method, path, headers["content-type"]) == ("POST", "/token", "application/x-www-form-urlencoded")
+        assert body == f"grant_type=client_credentials&client_id=client-1&client_secret={SECRET}"
+        assert {call[2]["authorization"] for call in server.calls} == {"Bearer token-made-by-loopback-1"}
+        assert SECRET not in str(server.calls)
+
+
+def test_where_a_credential_comes_from(folder):
+    """From the environment all of it; from the configuration a JSON object. A key that is ready is sent as it is."""
+    with TokenServer() as server:
+        server.valid.add("ready")
+        place = folder(server)
+
+        def sent(env, **table):
+            server.exchanges.clear()
+            prx.Client({"providers": {"mine": table}}, place, env=env).chat("hi", "mine/m")
+            return [body.rpartition("=")[2] for *_, body in server.exchanges]
+
+        assert sent(ENV) == [SECRET]
+        assert sent({"MINE_KEY": "ready", **ENV}) == []
+        assert sent({}, api_key="ready") == []
+        parts = json.dumps({"client_id": "other", "client_secret": "other-secret-1"})
+        assert sent(ENV, api_key=parts) == ["other-secret-1"]
+        assert sent({"S": "third-secret-1"}, api_key='{"client_id": "a", "client_secret": "${S}"}') == [
+            "third-secret-1"
+        ]
+        with pytest.raises(prx.ConfigError, match="MINE_SECRET is not set; a token is made of MINE_ID and MINE_SECRET"):
+            sent({"MINE_ID": "client-1"})
+        with pytest.raises(prx.ConfigError, match="no API key"):
+            sent({})
+        text = FILE.replace("{{client_id: MINE_ID, client_secret: MINE_SECRET}}", "[MINE_ONE, MINE_TWO]")
+        place = folder(server, text=text.replace("'{{client_id}}'", "'{{api_key}}'"))
+        assert sent({"MINE_TWO": '{"client_secret": "of-a-json-1"}'}) == ["of-a-json-1"]
+        with pytest.raises(prx.ConfigError, match="the credential has no part 'client_secret'"):
+            sent({"MINE_ONE": "text"})
+
+
+SENT = [
+    ({"style": "bearer"}, "authorization", "Bearer {}"),
+    ({"style": "x-api-key"}, "x-api-key", "{}"),
+    ({"style": "custom", "name": "x-token"}, "x-token", "{}"),
+    ({"style": "custom", "name": "authorization", "template": "Token {api_key}"}, "authorization", "Token {}"),
+    ({"style": "query", "name": "access_token"}, "?access_token", "{}"),
+    ({"style": "none"}, "", ""),
+]
+
+
+@pytest.mark.parametrize(("form", "place", "text"), SENT, ids=lambda value: str(value)[:40])
+def test_a_token_may_travel_otherwise(form, place, text, folder):
+    """A key goes into one header, and a token into another."""
+    more = f"    sent: {json.dumps(form)}\n"
+    with TokenServer() as server:
+        file = FILE.replace("auth:\n", "auth:\n  style: custom\n  name: api-key\n")
+        with pytest.raises(prx.Error) if text != "Bearer {}" else contextlib.nullcontext():
+            prx.Client({}, folder(server, more, text=file), env=ENV).chat("hi", "mine/m", retries=0)
+        _, path, headers, _ = server.calls[-1]
+        token = f"token-made-by-loopback-{len(server.exchanges)}"
+        if place.startswith("?"):
+            assert path.endswith(f"{place}={token}")
+        elif place:
+            assert headers[place] == text.format(token)
+        assert "api-key" not in headers
+        assert (token in str(server.calls)) is bool(place)
+
+
+def test_a_token_that_the_provider_refuses_is_got_anew_once(folder):
+    with TokenServer() as server, prx.Client({}, folder(server), env=ENV) as api:
+        api.chat("hi", "mine/m")
+        api.accounts.get("mine").source._got = 0.0  # it is older than a moment
+        server.valid.clear()
+        assert api.chat("hi", "mine/m").content == "hello"
+        assert (len(server.exchanges), len(server.calls)) == (2, 3)
+
+
+def test_a_provider_that_refuses_every_token_is_not_asked_forever(folder):
+    with TokenServer() as server, prx.Client({}, folder(server), env=ENV) as api:
+        server.valid = set_of_nothing()
+        for _ in range(5):
+            with pytest.raises(prx.AuthError, match="401: the token is not valid") as caught:
+                api.chat("hi", "mine/m")
+        assert caught.value.attempts == 1
+        assert (len(server.exchanges), len(server.calls)) == (1, 5)
+
+
+class set_of_nothing(set):  # noqa: N801 - a set, for one test
+    """Takes nothing in."""
+
+    def add(self, _):
+        pass
+
+
+class Clock:
+    """In place of the time of a session."""
+
+    def __init__(self):
+        self.now = 1_000_000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    made = Clock()
+    monkeypatch.setattr(session, "time", SimpleNamespace(time=made))
+    return made
+
+
+def test_a_token_is_got_anew_shortly_before_its_end(folder, clock):
+    with TokenServer(lasts=3600) as server, prx.Client({}, folder(server), env=ENV) as api:
+        for past, exchanges in ((0, 1), (3539, 1), (3541, 2), (3541 + 3539, 2), (20_000, 3)):
+            clock.now = 1_000_000.0 + past
+            api.chat("hi", "mine/m")
+            assert len(server.exchanges) == exchanges, past
+
+
+def test_a_token_that_still_holds_is_used_where_no_other_can_be_got(folder, clock):
+    with TokenServer(lasts=3600) as server, prx.Client({}, folder(server), env=ENV) as api:
+        api.chat("hi", "mine/m")
+        server.answer = (400, {}, b'{"error": "down"}')
+        clock.now += 3550
+        assert api.chat("hi", "mine/m").content == "hello"
+        assert api.chat("hi", "mine/m").content == "hello"
+        assert len(server.exchanges) == 2, "it is not asked at every call"
+        clock.now += 60
+        with pytest.raises(prx.AuthError, match="was refused: down"):
+            api.chat("hi", "mine/m")
+
+
+def test_a_thousand_calls_across_an_end_make_one_exchange(folder, clock):
+    async def main(server, place):
+        async with prx.AsyncClient({}, place, env=ENV) as api:
+            await api.chat("hi", "mine/m")
+            clock.now += 3590
+            replies = await asyncio.gather(*(api.chat("hi", "mine/m") for _ in range(1000)))
+            return [reply.content for reply in replies]
+
+    with TokenServer(pause=0.05) as server:
+        assert asyncio.run(main(server, folder(server))) == ["hello"] * 1000
+        assert len(server.exchanges) == 2
+        assert {call[2]["authorization"] for call in server.calls[1:]} == {"Bearer token-made-by-loopback-2"}
+
+
+def in_threads(count, work):
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(lambda _: work(), range(count)))
+
+
+def test_fifty_threads_across_an_end_make_one_exchange(folder, clock):
+    with TokenServer(pause=0.2) as server, prx.Client({}, folder(server), env=ENV) as api:
+        api.chat("hi", "mine/m")
+        clock.now += 3590
+        assert in_threads(50, lambda: api.chat("hi", "mine/m").content) == ["hello"] * 50
+        assert len(server.exchanges) == 2
+
+
+def said(call):
+    try:
+        return call()
+    except prx.Error as error:
+        return error
+
+
+REFUSED = (401, {}, json.dumps({"error": f"invalid_client, secret {SECRET}"}).encode())
+SENTENCE = "mine: 401: the exchange of the key at {}/token was refused: invalid_client, secret ***\nThe provider was not called. Is the credential right, and still in force?"
+
+
+def test_a_refused_exchange_is_one_error_in_every_call(folder):
+    with TokenServer(answer=REFUSED, pause=0.2) as server, prx.Client({}, folder(server), env=ENV) as api:
+        errors = in_threads(50, lambda: said(lambda: api.chat("hi", "mine/m")))
+        errors += [said(lambda: api.chat("hi", "mine/m")) for _ in range(10)]
+        assert {str(error) for error in errors} == {SENTENCE.format(server.url)}
+        assert {type(error) for error in errors} == {prx.AuthError}
+        assert len({id(error) for error in errors}) == 60, "each call has an error of its own"
+        assert (len(server.exchanges), server.calls) == (1, [])
+
+
+def test_a_refused_exchange_is_one_error_in_every_asynchronous_call(folder):
+    async def main(place):
+        async with prx.AsyncClient({}, place, env=ENV) as api:
+            return await asyncio.gather(*(api.chat("hi", "mine/m") for _ in range(1000)), return_exceptions=True)
+
+    with TokenServer(answer=REFUSED, pause=0.05) as server:
+        errors = asyncio.run(main(folder(server)))
+        assert {str(error) for error in errors} == {SENTENCE.format(server.url)}
+        assert (len(server.exchanges), server.calls) == (1, [])
+
+
+def test_a_refused_exchange_is_tried_again_after_a_while(folder, clock):
+    with TokenServer(answer=REFUSED) as server, prx.Client({}, folder(server), env=ENV) as api:
+        assert isinstance(said(lambda: api.chat("hi", "mine/m")), prx.AuthError)
+        server.answer = None
+        assert isinstance(said(lambda: api.chat("hi", "mine/m")), prx.AuthError)
+        clock.now += 6
+        assert api.chat("hi", "mine/m").content == "hello"
+
+
+def test_an_endpoint_that_fails_for_a_moment_is_asked_again(folder):
+    answers = iter([(503, {}, b"{}"), (503, {}, b"{}"), None])
+    with TokenServer(answer=lambda: next(answers)) as server:
+        place = folder(server, "retry: {wait: 0.01}\n")
+        assert prx.Client({}, place, env=ENV).chat("hi", "mine/m").content == "hello"
+        assert len(server.exchanges) == 3
+    with pytest.raises(
+        prx.ProviderConnectionError, match=r"the exchange of the key at http://127\.0\.0\.1:\d+/token: "
+    ) as caught:
+        prx.Client({}, place, env=ENV).chat("hi", "mine/m", retries=1)
+    assert len(caught.value.history) == 2
+
+
+def test_a_deadline_holds_while_a_call_waits_for_a_token(folder):
+    with TokenServer(pause=1.0) as server, prx.Client({}, folder(server), env=ENV) as api:
+        with ThreadPoolExecutor(2) as pool:
+            slow = pool.submit(lambda: said(lambda: api.chat("hi", "mine/m", deadline=0.3)))
+            time.sleep(0.1)
+            patient = pool.submit(lambda: said(lambda: api.chat("hi", "mine/m")))
+            quick = said(lambda: api.chat("hi", "mine/m", deadline=0.1))
+            assert isinstance(quick, prx.ProviderTimeoutError)
+            assert isinstance(slow.result(), prx.ProviderTimeoutError)
+            assert patient.result().content == "hello", "it does not fail with the one that has begun the exchange"
+
+
+def test_a_cancelled_call_takes_no_other_down(folder):
+    async def main(place):
+        async with prx.AsyncClient({}, place, env=ENV) as api:
+            first = asyncio.create_task(api.chat("hi", "mine/m"))
+            await asyncio.sleep(0.05)
+            second = asyncio.create_task(api.chat("hi", "mine/m"))
+            await asyncio.sleep(0.05)
+            first.cancel()
+            timed = await asyncio.gather(api.chat("hi", "mine/m", deadline=0.05), return_exceptions=True)
+            return (await second).content, timed[0], first.cancelled()
+
+    with TokenServer(pause=0.4) as server:
+        content, timed, cancelled = asyncio.run(main(folder(server)))
+        assert (content, cancelled, len(server.exchanges)) == ("hello", True, 1)
+        assert isinstance(timed, prx.ProviderTimeoutError)

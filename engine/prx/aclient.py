@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from prx import forks
 from prx.arguments import Messages
 from prx.calls import Calls, KindCalls, Model, Progress, closed_early
 from prx.chat import Delta, ParsedT, Reply
-from prx.core.exchange import Ask, Emit, Read, Send, Wait
+from prx.core.exchange import Ask, Emit, Once, Read, Send, Wait
 from prx.core.kind_results import Embeddings, Images, Moderation, Ranking, Speech, Transcript
-from prx.errors import OPENING, ConfigError, Error, frameless, sealed_coroutine
+from prx.errors import OPENING, ConfigError, Error, ProviderTimeoutError, frameless, sealed_coroutine
 from prx.session import Network, Options, Run
 from prx.transport.asynchronous import AsyncHttp, AsyncResponse, Deadline
 from prx.wire import Head
@@ -83,6 +85,7 @@ class AsyncClient(
         self._made_in = forks.generation  # the process of its loop, once it has one
         self._streams: weakref.WeakSet[AsyncStream] = weakref.WeakSet()  # weak: one without a user is closed
         self.whole: set[AsyncStream] = set()  # the streams behind chat and models
+        self._running: dict[Any, asyncio.Task[Any]] = {}  # flows that run once for all calls that need their result
 
     async def aclose(self) -> None:
         """Close every connection. Running calls of other tasks, and streams that are being read, end with an Error.
@@ -148,6 +151,28 @@ class AsyncClient(
         stream = AsyncStream(run, self)
         self._streams.add(stream)
         return stream
+
+    async def once(self, ask: Once, asked: Run, deadline: Deadline) -> Any:
+        """The result of a flow that runs once for all calls that ask for it meanwhile: in a task of its own, so that it goes on
+        where the call that has begun it is cancelled.
+        """
+        task = self._running.get(ask.key)
+        if task is None:
+            stream = AsyncStream(Run(ask.begin(), asked.network, asked.timeout, None, lambda _: None), self)
+            task = self._running[ask.key] = asyncio.get_running_loop().create_task(stream.whole())
+            task.add_done_callback(partial(self._ran, ask.key))
+        try:
+            await deadline.within(math.inf, partial(asyncio.wait, [task]))
+        except TimeoutError:
+            if deadline.stopped:
+                raise closed_early() from None
+            raise ProviderTimeoutError("the deadline passed while waiting for a key") from None
+        return task.result()
+
+    def _ran(self, key: Any, task: asyncio.Task[Any]) -> None:
+        self._running.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # looked at: asyncio would log it where all who waited have gone
 
     def http(self, network: Network) -> AsyncHttp:
         """The transport for all accounts with these network settings, made at the first call."""
@@ -301,6 +326,8 @@ class AsyncStream(Progress[ParsedT]):
             if deadline.stopped:
                 raise closed_early()
             return self._response.read()
+        if type(ask) is Once:
+            return self._client.once(ask, self._run, deadline)
         return deadline.wait(ask.seconds) if type(ask) is Wait else self._send(ask, deadline)  # type: ignore[arg-type]
 
     async def _send(self, ask: Send, deadline: Deadline) -> Head:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -13,8 +14,8 @@ from prx import forks
 from prx.arguments import Messages
 from prx.calls import Calls, KindCalls, Model, Progress, closed_early
 from prx.chat import Delta, ParsedT, Reply
-from prx.core.exchange import Ask, Emit, Read, Send, Wait
-from prx.errors import OPENING, ConfigError, Error, frameless
+from prx.core.exchange import Ask, Emit, Once, Read, Send, Wait
+from prx.errors import OPENING, ConfigError, Error, ProviderTimeoutError, frameless
 from prx.session import Network, Options, Run
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from prx.transport.response import Response
     from prx.transport.watchdog import Guard, Watchdog
 
+_LOOK = 0.01  # seconds between two looks at whether another call has got what this one needs, too
 _START_SECONDS = 1.0  # the longest time between the first step of a stream in another thread and its guard
 
 
@@ -71,6 +73,7 @@ class Client(
         self._https: dict[Network, Http] = {}
         self._watchdog = Watchdog()
         self._lock = threading.Lock()
+        self._running: dict[Any, _Running] = {}
         forks.register(self)
 
     def close(self) -> None:
@@ -83,6 +86,7 @@ class Client(
     def unlock(self) -> None:
         """In the child of a fork: a lock that another thread of the parent holds would never be released."""
         self._lock = threading.Lock()
+        self._running = {}
 
     def __enter__(self) -> Self:
         return self
@@ -129,7 +133,44 @@ class Client(
         return stream.reply
 
     def _stream(self, run: Run) -> Stream:
-        return Stream(run, self._http(run.network), self._watchdog, self._http)
+        return Stream(run, self._http(run.network), self._watchdog, self._http, self._once)
+
+    def _once(self, ask: Once, asked: Run, guard: Guard) -> Any:
+        """The result of a flow that runs once for all calls that ask for it meanwhile: in the first one's thread. Where that
+        call is stopped or comes to its deadline, the next one begins it anew.
+        """
+        while True:
+            with self._lock:
+                running = self._running.get(ask.key)
+                if running is None:
+                    own = self._running[ask.key] = _Running()
+            if running is None:
+                return self._lead(own, ask, asked, guard)
+            while not running.over:
+                if not guard.wait(_LOOK):
+                    raise (
+                        closed_early()
+                        if guard.stopped
+                        else ProviderTimeoutError("the deadline passed while waiting for a key")
+                    )
+            if not running.given_up:
+                return running.outcome()
+
+    def _lead(self, running: _Running, ask: Once, asked: Run, guard: Guard) -> Any:
+        left = None if guard.remaining == math.inf else max(0.0, guard.remaining)
+        try:
+            running.result = self._whole(Run(ask.begin(), asked.network, asked.timeout, left, lambda _: None))
+        except Error as error:
+            running.given_up = guard.fired or guard.remaining <= 0
+            running.error = error
+        except BaseException:
+            running.given_up = True
+            raise
+        finally:
+            with self._lock:
+                self._running.pop(ask.key, None)
+            running.over = True
+        return running.outcome()
 
     def _http(self, network: Network) -> Http:
         """The transport for all accounts with these network settings, made at the first call."""
@@ -141,6 +182,19 @@ class Client(
         return http
 
 
+class _Running:
+    """A flow that one call runs, and for which others wait. given_up: that call has ended first, which says nothing of it."""
+
+    over = given_up = False
+    result: Any = None
+    error: Error | None = None
+
+    def outcome(self) -> Any:
+        if self.error is not None:
+            raise self.error
+        return self.result
+
+
 class Stream(Progress[ParsedT]):
     """The pieces of an answer, as they arrive: an iterator of Delta and a context manager.
 
@@ -148,9 +202,12 @@ class Stream(Progress[ParsedT]):
     stops the provider. `reply` is set after the end, `partial` at any time.
     """
 
-    def __init__(self, run: Run, http: Http, watchdog: Watchdog, others: Callable[[Network], Http]) -> None:
-        """others: gives the transport of a request that has a network of its own."""
-        self._asked, self._http, self._watchdog, self._others = run, http, watchdog, others
+    def __init__(
+        self, run: Run, http: Http, watchdog: Watchdog, others: Callable[[Network], Http],
+        once: Callable[[Once, Run, Guard], Any],
+    ) -> None:  # fmt: skip
+        """others: gives the transport of a request that has a network of its own; once: does what an Once asks for."""
+        self._asked, self._http, self._watchdog, self._others, self._once = run, http, watchdog, others, once
         self._response: Response | None = None
         self._guard: Guard | None = None
         self._deltas: GeneratorType[Any, None, None] = self._run()
@@ -278,6 +335,9 @@ class Stream(Progress[ParsedT]):
         if type(ask) is Wait:
             assert self._guard is not None
             return self._guard.wait(ask.seconds)
+        if type(ask) is Once:
+            assert self._guard is not None
+            return self._once(ask, self._asked, self._guard)
         assert type(ask) is Send
         if self._response is not None:
             self._response.close(complete=True)

@@ -87,6 +87,30 @@ class Secret:
         return (LostSecret, ())  # a pickled key is a key in a file
 
 
+class AwaitedSecret(Secret):
+    """Stands where a call will have a key that is got when the call is made: it prints as one, and is never sent."""
+
+    __slots__ = ()
+
+    def __init__(self, template: str = "{api_key}") -> None:
+        super().__init__("", template)
+
+    def within(self, template: str) -> Secret:
+        return AwaitedSecret(template)
+
+    def reveal(self) -> str:
+        raise ConfigError("this key is got when a call is made; it is not known yet")
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AwaitedSecret) and str(self) == str(other)
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+
 class LostSecret(Secret):
     """A key after pickling, which does not store it. `reveal` raises ConfigError, so it is never sent."""
 

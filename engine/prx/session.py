@@ -10,6 +10,7 @@ import logging
 import os
 import random
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
@@ -26,6 +27,7 @@ from prx.accounts.hints import advise
 from prx.chat import NONE, Call, Reply
 from prx.core import kinds
 from prx.core.exchange import Flow, Policy, Send, exchange
+from prx.core.keyed import with_key
 from prx.core.messages import expand_images
 from prx.errors import OPENING, ConfigError, Error
 from prx.images import Locator
@@ -35,6 +37,7 @@ from prx.spec.cache import cache_folder
 from prx.spec.files import Files, Reload
 from prx.spec.loader import Loader
 from prx.spec.model import Limits
+from prx.wire import Target
 
 if TYPE_CHECKING:
     from prx.events import Hook
@@ -245,12 +248,24 @@ class Session:
         if deadline is None:
             deadline = settings.deadline or account.definition.spec(call.model).transport.total
         return Run(
-            (kind.flow or exchange)(account.definition, call, account.target, policy, kind),
+            self._flow(kind, account, call, policy),
             account.network,
             arguments.seconds("timeout", timeout),
             arguments.seconds("deadline", deadline),
             partial(self._ended, kind, account, call.model),
         )
+
+    @staticmethod
+    def _flow(kind: kinds.CallKind, account: Account, call: Call, policy: Policy) -> Flow:
+        """The flow of a call; of an account whose key has to be got, with the flow that gets it before."""
+
+        def begin(target: Target) -> Flow:
+            flow: Flow = (kind.flow or exchange)(account.definition, call, target, policy, kind)
+            return flow
+
+        if account.source is None:
+            return begin(account.target)
+        return with_key(account.source, begin, time.time, account.definition.spec(call.model), policy)
 
     def _ended(self, kind: kinds.CallKind, account: Account, model: str, result: Any) -> None:
         """The call has ended: remember the fallbacks that worked, forget those that did not, and add a hint to an error.

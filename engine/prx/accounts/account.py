@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from prx.accounts import keys
+from prx.accounts import credentials, keys
 from prx.accounts.config import Route, Settings, expand
 from prx.accounts.keys import Asked, Way
+from prx.accounts.tokens import TokenSource
 from prx.errors import ConfigError, sealed
 from prx.record import Record
-from prx.secret import Secret
+from prx.secret import AwaitedSecret, Secret
 from prx.spec.catalog import Catalog
 from prx.spec.definition import Definition
 from prx.spec.files import data_of
@@ -30,6 +31,7 @@ class Account(Record):
     network   (URL of its proxy, which may have a password; path of its PEM file of certificate authorities), "" for none
     memory    fallbacks that worked, by model
     route     the route of the configuration that chose it, or None
+    source    gives the target of a call, where its key is a token that has to be got; `target` only shows it then
     """
 
     definition: Definition
@@ -38,6 +40,12 @@ class Account(Record):
     network: tuple[Secret, str]
     memory: dict[str, tuple[str, ...]]
     route: Route | None = None
+    source: TokenSource | None = None
+
+    @property
+    def secrets(self) -> list[Secret]:
+        """All that must not be shown of its calls."""
+        return [*self.target.secrets, *(self.source.secrets if self.source else [])]
 
     @property
     def id(self) -> str:
@@ -69,7 +77,8 @@ class Account(Record):
         return self._made_of() == other._made_of()
 
     def _made_of(self) -> tuple[Any, ...]:
-        return self.definition.source_files, self.definition.raw, self.settings, self.target, self.network
+        credential = self.source and self.source.credential
+        return self.definition.source_files, self.definition.raw, self.settings, self.target, self.network, credential
 
 
 @sealed
@@ -88,18 +97,41 @@ def open_account(definition: Definition, asked: Asked, env: Env, catalog: Catalo
     way = Way(definition, base_url, env, catalog)
     if spec.retired and (not asked.url or way.at(spec.base_url)):
         raise ConfigError(f"was {spec.retired}", provider=definition.id, hint="Nothing was sent.")
-    return Account(definition, asked.settings, _target(asked, way), _network(asked.settings, env), {}, asked.route)
-
-
-def _target(asked: Asked, way: Way) -> Target:
-    spec = way.definition.spec()
     trusted = not asked.url or way.at(spec.base_url)
+    credential = credentials.credential(asked, way, keys.configured(asked, way), trusted=trusted)
+    if credential is not None and spec.auth.token and not asked.settings.auth_style:
+        way = way._replace(definition=definition.with_overlay(_travelling(spec.auth.token.sent)))
+    target = _target(asked, way, trusted=trusted, exchanged=credential is not None)
+    network, source = _network(asked.settings, env), None
+    if credential is not None:
+        target = target._replace(unsent=(*target.unsent, *credential.secrets))
+        source = TokenSource(way.definition.spec(), credential, target, network)
+    return Account(way.definition, asked.settings, target, network, {}, asked.route, source)
+
+
+def _travelling(form: Mapping[str, str]) -> dict[str, Any]:
+    """The keys of the provider's file that say how a token travels, where it differs from a key."""
+    return {"auth": {key: form.get(key) for key in ("style", "name", "template")}} if form else {}
+
+
+def _target(asked: Asked, way: Way, *, trusted: bool, exchanged: bool) -> Target:
+    """The target of an account. exchanged: its key is a token, which has to be got."""
+    spec = way.definition.spec()
     configured = keys.configured(asked, way)
     usable = keys.usable(asked, way, configured, trusted=trusted)
+    if exchanged:
+        return _as_target(asked, way, usable, configured, {spec.auth.name: AwaitedSecret(spec.auth.template)})
     key = configured.key.reveal() or next((usable[name].strip() for name in spec.auth.env if name in usable), "")
     if not key and spec.auth.required and spec.auth.style != "none":
         raise ConfigError("no API key", provider=way.definition.id, hint=keys.to_set(asked, way))
     auth = {spec.auth.name: Secret(key, spec.auth.template)} if key and spec.auth.style != "none" else {}
+    return _as_target(asked, way, usable, configured, auth)
+
+
+def _as_target(
+    asked: Asked, way: Way, usable: Mapping[str, str], configured: keys.Configured, auth: Mapping[str, Secret]
+) -> Target:
+    spec = way.definition.spec()
     return Target(
         provider=way.definition.id,
         base_url=way.base_url,

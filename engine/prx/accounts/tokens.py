@@ -24,14 +24,18 @@ _REST = 5.0  # seconds in which no further exchange is tried, after one that fai
 class TokenSource:
     """Gives the Target of an account with a token in it.
 
-    shown   the target for what is only shown: with a stand-in for the token
+    target    without the token
+    network   of the requests, as in session.Run
     """
 
     def __init__(
-        self, spec: Spec, credential: Credential, target: Target, new_id: Callable[[], str] = lambda: str(uuid.uuid4())
-    ) -> None:
+        self, spec: Spec, credential: Credential, target: Target, network: Any = None,
+        new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
+    ) -> None:  # fmt: skip
+        self._network = network
         self._spec, self.credential, self._target, self._new_id = spec, credential, target, new_id
         self._token: Token | None = None
+        self._got = self._now = 0.0  # when the token was got; the latest time that is known
         self._failed: tuple[float, Error] | None = None  # until when the error counts
 
     @property
@@ -45,15 +49,20 @@ class TokenSource:
 
     def obtain(self, now: float) -> Generator[Ask, Any, Target]:
         """The flow that gives the Target. now: the time, in seconds since 1970. Raises Error where there is no token."""
-        token = self._token
+        self._now, token = now, self._token
         if token is None or now >= token.early:
             token = yield from self._renewed(token, now)
         return self._filled(token)
 
     def refused(self, target: Target) -> bool:
-        """The provider has refused the token of this target. Gives whether another one can be got."""
-        if self._token is not None and self._holds(target, self._token):
-            self._token = None
+        """The provider has refused the token of this target. Gives whether another one may be better: one that is got anew, or
+        that another call has got meanwhile. A new one that is refused was no better.
+        """
+        if self._token is None or not self._holds(target, self._token):
+            return True
+        if self._now - self._got < _REST:
+            return False
+        self._token = None
         return True
 
     def _renewed(self, token: Token | None, now: float) -> Generator[Ask, Any, Token]:
@@ -75,18 +84,17 @@ class TokenSource:
         if self._token is not None and now < self._token.early:
             return self._token  # another call has got it meanwhile
         try:
-            self._token = yield from tokens.obtain(self._spec, self.credential, now, self._new_id)
+            self._token = yield from tokens.obtain(self._spec, self.credential, now, self._new_id, self._network)
         except Error as error:
-            self._failed = now + max(_REST, error.retry_after or 0.0), _again(error)
+            rest = error.retry_after or (0.0 if error.retryable else _REST)
+            self._failed = now + rest, _again(error)
             raise
-        self._failed = None
+        self._failed, self._got = None, now
         return self._token
 
     def _filled(self, token: Token) -> Target:
-        (name, place), *_ = self._target.auth.items()
-        return self._target._replace(
-            auth={name: token.value.within(place.template)}, base_url=token.base_url or self._target.base_url
-        )
+        auth = {name: Secret(token.value.reveal(), self._spec.auth.template) for name in self._target.auth}
+        return self._target._replace(auth=auth, base_url=token.base_url or self._target.base_url)
 
     @staticmethod
     def _holds(target: Target, token: Token) -> bool:

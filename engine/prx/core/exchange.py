@@ -5,6 +5,7 @@ It yields one of these to its driver, which does the I/O and sends the result in
     READ                    result: bytes of its body, b"" at the end
     Wait(seconds)           result: True, or False where the deadline comes first
     Emit(deltas)            no result; the deltas are for the caller
+    Once(key, begin)        result: that of the flow, which runs once for all calls that ask for this key meanwhile
 and returns the result of the call: of a chat, the Reply. A driver throws the transport's errors into it. All exceptions
 that it raises are Errors.
 
@@ -75,8 +76,15 @@ class Emit:
         self.deltas, self.so_far = deltas, so_far
 
 
+class Once(Record):
+    """key: what the flow is for; begin: gives the flow, which has no output; its error is that of all who wait for it."""
+
+    key: Any
+    begin: Callable[[], Flow]
+
+
 READ = Read()
-Ask = Send | Read | Wait | Emit
+Ask = Send | Read | Wait | Emit | Once
 Flow = Generator[Ask, Any, Any]
 
 
@@ -142,7 +150,7 @@ def exchange(variants: Variants, call: Call, target: Target, policy: Policy, kin
             if name is not None:
                 cause, applied = cause or error, (*applied, name)
                 learned += spec.fallback_rows[name].words is not None
-            elif retried < retries and (yield from _pause(spec, error, retried, policy)):
+            elif retried < retries and (yield from pause(spec, error, retried, policy)):
                 retried += 1
             else:
                 raise _reported(error, None if run.begun else cause, failures, run) from None
@@ -188,7 +196,7 @@ def _fallback(run: _Attempt, applied: tuple[str, ...], error: Error, learned: in
     return None
 
 
-def _pause(spec: Spec, error: Error, retried: int, policy: Policy) -> Generator[Ask, bool, bool]:
+def pause(spec: Spec, error: Error, retried: int, policy: Policy) -> Generator[Ask, bool, bool]:
     """Wait before the next attempt; False where the error is not retryable, or the deadline comes before the attempt."""
     seconds = min(spec.retry.wait * 2**retried, spec.retry.max_wait) * (0.5 + policy.chance() / 2)
     asked = error.retry_after or 0.0

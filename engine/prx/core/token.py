@@ -25,12 +25,13 @@ from prx.json_text import parsed
 from prx.record import Record
 from prx.secret import MASK, Secret, redact
 from prx.spec.credentials import FRESH, PLACE, SIGNED, WHOLE
-from prx.spec.model import Spec
+from prx.spec.model import Limits, Spec
 from prx.text import clean
 from prx.wire import Head, HttpRequest
 
 _MAX_ANSWER = 1 << 20
 _MAX_MESSAGE = 500
+_LONGEST = 60.0  # seconds for an answer: it has no model behind it
 _EARLY = 60.0  # seconds before its end at which a token is renewed, or a tenth of its life where that is less
 _OPEN = re.compile(r"(^|_)(id|uri|url|email|domain|type|scope|host|region)$")  # names of parts that are no secrets
 # Kinds of error by the status of a refused exchange; 4xx and 5xx stand for the rest.
@@ -166,8 +167,8 @@ def _request(spec: Spec, credential: Credential, filling: _Filling) -> HttpReque
 Got = Generator[Ask, Any, Token]
 
 
-def obtain(spec: Spec, credential: Credential, now: float, new_id: Callable[[], str]) -> Got:
-    """The flow of one exchange. now: the time, in seconds since 1970; new_id: makes ids as UUIDs are."""
+def obtain(spec: Spec, credential: Credential, now: float, new_id: Callable[[], str], network: Any = None) -> Got:
+    """The flow of one exchange. now: the time, in seconds since 1970; new_id: makes ids as UUIDs are; network: as in Send."""
     auth, jwt = spec.auth, ""
     if auth.sign and auth.jwt is not None:
         jwt = _signed(spec, credential, now)
@@ -176,12 +177,17 @@ def obtain(spec: Spec, credential: Credential, now: float, new_id: Callable[[], 
     secrets = [Secret(jwt), *credential.secrets]
     request = exchange_request(spec, credential, new_id, jwt)
     try:
-        head: Head = yield Send(request, spec.transport)
+        head: Head = yield Send(request, _limits(spec), network=network)
         body = yield from _body()
     except Error as error:
         error.message = f"{_at(credential)}: {error.message}"
         raise fault.without_keys(error, secrets).with_traceback(None) from None
     return _token(spec, credential, _Answer(head, body, secrets), now)
+
+
+def _limits(spec: Spec) -> Limits:
+    limits = spec.transport
+    return limits._replace(first_byte=min(limits.first_byte, _LONGEST), idle=min(limits.idle, _LONGEST))
 
 
 def _signed(spec: Spec, credential: Credential, now: float) -> str:
