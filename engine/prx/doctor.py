@@ -16,7 +16,7 @@ from prx.accounts.choose import ModelRef
 from prx.client import Client
 from prx.core.request import endpoint_url
 from prx.errors import CapabilityError, Error, NotFoundError
-from prx.spec.catalog import key_names
+from prx.spec.catalog import has_key
 from prx.spec.definition import Entry
 from prx.spec.document import printable
 from prx.spec.model import Spec
@@ -79,7 +79,7 @@ def configured(client: Client) -> list[str]:
 
 def _has_key(client: Client, entry: Entry) -> bool:
     raw = client.catalog.glance(entry)
-    return not raw.get("retired") and any(client.env.get(name) for name in key_names(raw))
+    return not raw.get("retired") and has_key(raw, client.env)
 
 
 def examine(client: Client, name: str, *, chat: bool) -> Examination:
@@ -94,6 +94,8 @@ def examine(client: Client, name: str, *, chat: bool) -> Examination:
     url = endpoint_url(account.target.base_url, spec.endpoints.get("chat", ""), account.target.endpoints)
     examination.add("url", "ok", url)
     examination.add("key", "ok", _key(account))
+    if account.source is not None and (exchange := account.source.shown()):
+        examination.add("token", "ok", exchange)
     model = _model(client, name, account)
     _rules(examination, account.definition.spec(model), model)
     known = _models(client, name, examination)

@@ -7,7 +7,7 @@ of the model, the messages and the parameters as they were given. What a rule ch
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ from prx.core.request import build, build_body
 from prx.errors import CapabilityError, Error
 from prx.record import Record
 from prx.spec.compile import compile_spec
+from prx.spec.credentials import templates
 from prx.spec.definition import Definition
 from prx.spec.document import Document, Keys, dotted
-from prx.spec.model import MESSAGE_CHANGES, Limits, Retry, Spec
+from prx.spec.model import MESSAGE_CHANGES, Auth, Limits, Retry, Spec
 from prx.spec.origins import Origins, Place
 from prx.text import variable_names
 from prx.wire import HttpRequest
@@ -259,7 +260,14 @@ class _Explainer:
             yield reason if reason.place or configured else reason._replace(rule=_DEFAULT)
 
     def _key(self) -> Iterator[Reason]:
-        route = self.account.route
+        route, source = self.account.route, self.account.source
+        if source is not None:
+            exchange = source.shown()
+            yield self._reason(
+                f"a token, by {exchange}" if exchange else "a token that is signed",
+                "auth",
+                "token" if exchange else "sign",
+            )
         if not self.account.target.auth:
             yield self._reason("no key is sent", "auth")
         elif route and route.api_key is not None:
@@ -267,6 +275,10 @@ class _Explainer:
         elif self.account.settings.api_key is not None and (configured := self._configured("api_key")):
             names = variable_names(self.account.settings.api_key.reveal())
             yield configured._replace(what=f"the variable {names[0]}" if names else "written in config.toml")
+        elif source is not None:
+            names = [*_variables(self.spec.auth)]
+            found = [name for name in names if self.env.get(name, "").strip()]
+            yield self._reason(f"its credential: {', '.join(found or names)}", "auth", "credential")
         else:
             name = next((name for name in self.spec.auth.env if self.env.get(name, "").strip()), "")
             what = f"the variable {name}" if name else f"the variable {self.spec.auth.env[0]}, which is not set"
@@ -276,8 +288,16 @@ class _Explainer:
 def stand_ins(definition: Definition) -> dict[str, str]:
     """A stand-in for each variable that a provider may need, so that its call can be explained where they are not set."""
     spec = definition.spec()
-    in_url = {name: name for name in variable_names(spec.base_url)}
-    return in_url | dict.fromkeys([*spec.auth.env[:1], *named(definition.raw)], _NOT_SET)
+    token = spec.auth.token
+    in_url = {name: name for name in variable_names(spec.base_url + (token.url if token else ""))}
+    in_templates = [name for _, text in templates(spec.auth) for name in variable_names(text)]
+    key = spec.auth.env[:1] or _variables(spec.auth)
+    return in_url | dict.fromkeys([*key, *named(definition.raw), *in_templates], _NOT_SET)
+
+
+def _variables(auth: Auth) -> Iterable[str]:
+    """The environment variables of a credential."""
+    return auth.credential.values() if isinstance(auth.credential, Mapping) else auth.credential
 
 
 def _left_out(raw: Mapping[str, Any], keys: Keys) -> dict[str, Any]:

@@ -48,6 +48,11 @@ class Account(Record):
         return [*self.target.secrets, *(self.source.secrets if self.source else [])]
 
     @property
+    def token_url(self) -> str:
+        """Where its tokens are got, "" where it needs none."""
+        return self.source.credential.url if self.source else ""
+
+    @property
     def id(self) -> str:
         return self.definition.id
 

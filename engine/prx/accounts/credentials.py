@@ -7,6 +7,7 @@ packaged gets what belongs to a packaged provider only if it has that provider's
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NoReturn
 
 from prx.accounts import keys
 from prx.accounts.keys import Asked, Configured, Way
@@ -29,6 +30,8 @@ def credential(asked: Asked, way: Way, given: Configured, *, trusted: bool) -> C
     auth = way.definition.spec().auth
     if not (auth.token or auth.sign):
         return None
+    if given.key and asked.settings.auth_style:
+        return None  # the table says how its key travels: it is a key, and sent as it is
     if given.key:
         parts = _parts(given.key.reveal(), auth)
         # At an api_url of one's own, a text is a key of the server there; a JSON object can only be a credential.
@@ -70,7 +73,8 @@ def _of_environment(asked: Asked, way: Way, auth: Auth) -> dict[str, str] | None
     if not found:
         return None
     if not isinstance(auth.credential, Mapping):
-        return _parts(next(iter(found.values())), auth)
+        name, text = next(iter(found.items()))
+        return _parts(text, auth) or _refuse_text(way, name)
     missing = [name for part, name in rows.items() if part not in found]
     if missing:
         raise ConfigError(
@@ -80,6 +84,14 @@ def _of_environment(asked: Asked, way: Way, auth: Auth) -> dict[str, str] | None
             hint=f"Set all of them, or {keys.in_config(asked, way, 'api_key', _as_toml(rows))} in config.toml.",
         )
     return found
+
+
+def _refuse_text(way: Way, name: str) -> NoReturn:
+    raise ConfigError(
+        f"{name} holds no JSON object, and a token is made of the parts of one",
+        provider=way.definition.id,
+        hint="Its value has to be the JSON itself, not the path of a file.",
+    )
 
 
 def _as_toml(rows: Mapping[str, str]) -> str:

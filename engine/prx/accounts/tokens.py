@@ -16,7 +16,7 @@ from prx.core.token import Credential, Token
 from prx.errors import Error
 from prx.secret import Secret
 from prx.spec.model import Spec
-from prx.wire import HttpRequest, Target
+from prx.wire import Target
 
 _REST = 5.0  # seconds in which no further exchange is tried, after one that failed
 
@@ -43,9 +43,25 @@ class TokenSource:
         """All that must not be shown."""
         return [*self.credential.secrets, *([self._token.value] if self._token else [])]
 
-    def shown(self) -> HttpRequest | None:
-        """The request of the exchange, with its secrets masked; None where nothing is sent for a token."""
-        return tokens.shown_request(self._spec, self.credential) if self.credential.url else None
+    def shown(self) -> str:
+        """The request of the exchange in a line, with its secrets masked; "" where nothing is sent for a token."""
+        if not self.credential.url:
+            return ""
+        request = tokens.shown_request(self._spec, self.credential)
+        body = bytes(request.body).decode()
+        own = {name: text for name, text in request.headers.items() if name not in tokens.USUAL}
+        return " · ".join(
+            [
+                f"{request.method} {request.url}",
+                *(f"{name}: {text}" for name, text in own.items()),
+                *([body] if body else []),
+            ]
+        )
+
+    @property
+    def held(self) -> Target:
+        """The target with the token that was got last; without one, as `target`."""
+        return self._filled(self._token) if self._token else self._target
 
     def obtain(self, now: float) -> Generator[Ask, Any, Target]:
         """The flow that gives the Target. now: the time, in seconds since 1970. Raises Error where there is no token."""

@@ -46,7 +46,7 @@ def guard(key: str) -> str:
 def mask() -> Mask:
     """A Mask of all keys that this process may have sent."""
     accounts = [account for client in _clients for account in tuple(client.accounts.opened.values())]
-    return Mask([*_keys, *(secret for account in accounts for secret in account.target.secrets)])
+    return Mask([*_keys, *(secret for account in accounts for secret in account.secrets)])
 
 
 def safe(text: str) -> str:

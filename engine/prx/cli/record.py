@@ -58,7 +58,9 @@ def record(
     spec = definition.spec()
     wanted = cases.named(only)
     folders_there = [known for known in reversed(catalog.folders[1:]) if known.is_dir()]
-    key = options.key(key_env) or (_own_key(provider, url, folders_there) if emulated is None else "")
+    key, is_token = options.key(key_env), False
+    if not key and emulated is None:
+        key, is_token = _own_key(provider, url, folders_there)
     source = _server(spec, url, key) if emulated is None else _emulated(spec, emulated, catalog)
     kind: Kind = "emulated" if emulated is not None else "server" if url else "live"
     says = "prx's own emulator; no word here is the provider's" if emulated is not None else what or spec.name
@@ -69,7 +71,7 @@ def record(
         evidence = Evidence(kind, says, datetime.now(UTC).date().isoformat(), shown, asked)
         chosen = [case for case in wanted if case.fits(definition.spec(asked))]
         paths = [folder / spec.id / f"{case.name}.yaml" for case in chosen]
-        target = Asked(provider, run.connect(provider, real, key, folders_there), evidence, real)
+        target = Asked(provider, run.connect(provider, real, key, folders_there, is_token=is_token), evidence, real)
         results = [run.record(case, target, path) for case, path in zip(chosen, paths, strict=True)]
     for result in results:
         outcome = "recorded" if result.evidence else "not recorded; an earlier recording is kept"
@@ -81,16 +83,20 @@ def record(
         raise click.exceptions.Exit(1)
 
 
-def _own_key(provider: str, url: str | None, folders: list[Path]) -> str:
-    """The key from the environment that a call of this provider would send to the URL. Raises ConfigError."""
+def _own_key(provider: str, url: str | None, folders: list[Path]) -> tuple[str, bool]:
+    """The key from the environment that a call of this provider would send to the URL, and whether it is a token that was
+    got for it. Raises Error.
+    """
     settings = {provider: {"api_url": url}} if url else {}
     try:
         with Client({"providers": settings}, folders) as client:
-            auth = client.accounts.get(provider).target.auth
+            account = run.with_token(client, provider)
+            target = account.target if account.source is None else account.source.held
     except ConfigError as error:
         error.hint = "Give the server's URL with --url, and the variable of its key with --key-env NAME."
         raise
-    return next((value.within("{api_key}").reveal() for value in auth.values()), "")
+    key = next((value.within("{api_key}").reveal() for value in target.auth.values()), "")
+    return output.guard(key), account.source is not None
 
 
 Source = tuple[str, str, str, str]  # (base URL, the base URL as it is written in recordings, key, model)

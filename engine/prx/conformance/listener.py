@@ -25,7 +25,9 @@ class Listener:
     rows: the exchanges that were completed, without keys
     """
 
-    def __init__(self, http: Http, mask: Mask, limiter: Limiter) -> None:
+    def __init__(self, http: Http, mask: Mask, limiter: Limiter, unheard: str = "") -> None:
+        """unheard: the URL whose requests are not kept, "" for none."""
+        self._unheard = unheard
         self._http, self._mask, self._limiter = http, mask, limiter
         self.rows: list[Row] = []
 
@@ -38,6 +40,8 @@ class Listener:
 
     def keep(self, request: HttpRequest, head: Head, body: bytes) -> None:
         """Add an exchange to the rows."""
+        if request.url == self._unheard:
+            return
         plain = {name: value for name, value in request.headers.items() if isinstance(value, str)}
         keyed = {name: str(value) for name, value in request.headers.items() if isinstance(value, Secret)}
         answer = Interaction(request.method, request.full_url(), None, head.status, head.headers, body)

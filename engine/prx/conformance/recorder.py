@@ -37,21 +37,27 @@ class Serializer:
         return text
 
 
-def recorder(secrets: Iterable[Secret], *, real: str, shown: str, evidence: Callable[[], Evidence]) -> Any:
+def recorder(
+    secrets: Callable[[], Iterable[Secret]], *, real: str, shown: str, evidence: Callable[[], Evidence], unrecorded: str = "",
+) -> Any:  # fmt: skip
     """A vcr.VCR that writes the readable format.
 
-    secrets      are masked wherever they occur
+    secrets      gives what is masked wherever it occurs
+    unrecorded   a URL whose requests are left out, "" for none
     real, shown  a base URL, and how it is written (an emulator's port changes from run to run); "" for no change
     """
-    mask = Mask(secrets)
 
     def masked_request(request: Any) -> Any:
+        if request.uri == unrecorded:
+            return None  # vcrpy leaves it out, and its response
+        mask = Mask(secrets())
         request.uri = mask.text(_shown(request.uri, real, shown))
         request.headers = cassette.request_headers(request.headers, mask)
         request.body = request.body and cassette.without_keys(request.body, mask)
         return request
 
     def masked_response(response: dict[str, Any]) -> dict[str, Any]:
+        mask = Mask(secrets())
         headers = cassette.response_headers({name: values[0] for name, values in response["headers"].items()}, mask)
         body = cassette.without_keys(response["body"]["string"], mask)
         return {**response, "headers": {name: [value] for name, value in headers.items()}, "body": {"string": body}}

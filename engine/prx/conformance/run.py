@@ -18,6 +18,7 @@ from prx.conformance.limiter import Limiter
 from prx.conformance.listener import Listener
 from prx.errors import ConfigError, ProtocolError, sealed
 from prx.mask import Mask
+from prx.session import Run
 from prx.spec.model import Spec
 from prx.transport.playback import Playback
 
@@ -81,13 +82,28 @@ class Asked:
     limiter: Limiter = field(default_factory=Limiter)
 
 
-def connect(provider: str, url: str, key: str, folders: list[Path]) -> Callable[[bool], Client]:
-    """A function that makes clients of a provider, from whether the key should be wrong. url: "" for the file's own."""
+def connect(
+    provider: str, url: str, key: str, folders: list[Path], *, is_token: bool = False
+) -> Callable[[bool], Client]:
+    """A function that makes clients of a provider, from whether the key should be wrong. url: "" for the file's own. The key
+    is sent as it is; is_token: it is what the provider's auth.token gives.
+    """
+
+    def made(settings: dict[str, str]) -> Client:
+        return Client(config={"providers": {provider: settings}}, providers=list(folders), env={})
 
     @sealed
     def client(wrong: bool) -> Client:
         settings = {"api_key": WRONG_KEY if wrong else key, **({"api_url": url} if url else {})}
-        return Client(config={"providers": {provider: settings}}, providers=list(folders), env={})
+        first = made(settings)
+        auth = first.accounts.definition(provider).spec().auth
+        if not (auth.token or auth.sign):
+            return first
+        first.close()
+        # With auth_style nothing is exchanged.
+        own = {"style": auth.style, "name": auth.name, "template": auth.template}
+        form = auth.token.sent if is_token and auth.token and auth.token.sent else own
+        return made(settings | {f"auth_{name}": text for name, text in form.items() if text})
 
     return client
 
@@ -96,14 +112,21 @@ def record(case: Case, asked: Asked, path: Path) -> Result:
     """Run a case against the server, and write the exchanges to `path`, unless there were none."""
     started = time.monotonic()
     client = asked.client(case.key == "wrong")
-    secrets = client.accounts.get(asked.provider).target.secrets
+    account = with_token(client, asked.provider)
+    secrets = account.secrets
     model = Mask(secrets).text(asked.evidence.model)  # it may come from the server's list, where a key may occur
     failures: list[str] = []
 
     def evidence() -> Evidence:
         return replace(asked.evidence, model=model, passed=not failures)
 
-    recorder = _recorder()(secrets, real=asked.real, shown=asked.evidence.base_url, evidence=evidence)
+    recorder = _recorder()(
+        lambda: account.secrets,
+        unrecorded=account.token_url,
+        real=asked.real,
+        shown=asked.evidence.base_url,
+        evidence=evidence,
+    )
     fresh = path.with_suffix(".new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -117,17 +140,28 @@ def record(case: Case, asked: Asked, path: Path) -> Result:
         return _unanswered(asked, case, "nothing was recorded", seen, started)
     fresh.replace(path)
     recording = cassette.load(path)
-    return _judged(case, spec, asked.provider, seen, recording.evidence, recording.exchanges, started, Mask(secrets))
+    return _judged(
+        case, spec, asked.provider, seen, recording.evidence, recording.exchanges, started, Mask(account.secrets)
+    )
+
+
+def with_token(client: Client, provider: str) -> Account:
+    """The account of a provider. A token that its calls need is got now, since the exchange is no part of what is recorded."""
+    account = client.accounts.get(provider)
+    if account.source is not None:
+        flow = account.source.obtain(time.time())
+        client._whole(Run(flow, account.network, None, None, lambda _: None))  # noqa: SLF001 - as in _ask_through
+    return account
 
 
 def live(case: Case, asked: Asked) -> Result:
     """Run a case against the server, without recording it."""
     started = time.monotonic()
     client = asked.client(case.key == "wrong")
-    account = client.accounts.get(asked.provider)
-    mask = Mask(account.target.secrets)
+    account = with_token(client, asked.provider)
+    mask = Mask(account.secrets)
     with client:
-        listener = Listener(client._http(account.network), mask, asked.limiter)  # noqa: SLF001 - see _ask_through
+        listener = Listener(client._http(account.network), mask, asked.limiter, account.token_url)  # noqa: SLF001 - see _ask_through
         _ask_through(client, listener)
         spec, seen = _played(case, client, asked.provider, asked.evidence.model, asked.retries)
     exchanges = json.loads(json.dumps(listener.rows))
@@ -146,7 +180,7 @@ def replay(case: Case, provider: str, path: Path, folders: list[Path]) -> Result
     client = connect(provider, recording.evidence.base_url, PLAYED_KEY, folders)(case.key == "wrong")
     account = client.accounts.get(provider)
     evidence = _completed(recording.evidence, account, path)
-    mask = Mask([*account.target.secrets, *recording.secrets])
+    mask = Mask([*account.secrets, *recording.secrets])
     playback = Playback(recording.interactions, mask, str(path))
     with client:
         _ask_through(client, playback)

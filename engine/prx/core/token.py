@@ -29,6 +29,7 @@ from prx.spec.model import Limits, Spec
 from prx.text import clean
 from prx.wire import Head, HttpRequest
 
+USUAL = ("user-agent", "accept", "accept-encoding", "content-type")  # headers of every exchange
 _MAX_ANSWER = 1 << 20
 _MAX_MESSAGE = 500
 _LONGEST = 60.0  # seconds for an answer: it has no model behind it

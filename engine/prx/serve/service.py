@@ -109,7 +109,7 @@ class Service:
         opened = tuple(self.client.accounts.opened.values())
         own = [*self.callers.secrets] if self.callers is not None else []
         own += self.shared.secrets if self.shared is not None else []
-        return [*own, *(secret for account in opened for secret in account.target.secrets)]
+        return [*own, *(secret for account in opened for secret in account.secrets)]
 
     def mask(self) -> Mask:
         return Mask(self.secrets())

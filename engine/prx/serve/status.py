@@ -18,7 +18,7 @@ from prx.accounts.config import Route, is_pattern
 from prx.errors import Error
 from prx.serve.callers import Caller
 from prx.serve.service import Service
-from prx.spec.catalog import key_names
+from prx.spec.catalog import has_key
 
 _MOST_CALLS = 50  # that are shown as running: the oldest
 _DURATION, _FIRST = "gen_ai_server_request_duration_seconds", "gen_ai_server_time_to_first_token_seconds"
@@ -127,10 +127,10 @@ def _with_a_key(app: Service) -> Iterator[str]:
     catalog = app.client.session.current().catalog
     for entry in catalog.entries():
         try:
-            names = key_names(catalog.glance(entry))
+            keyed = has_key(catalog.glance(entry), app.client.env)
         except Error:  # a broken file; `prx check` says what is wrong with it
             continue
-        if any(app.client.env.get(name) for name in names):
+        if keyed:
             yield entry.id
 
 

@@ -207,7 +207,8 @@ def key_names(raw: Raw) -> list[str]:
 def credential_names(raw: Raw) -> list[str]:
     """The environment variables that a file's mapping names for its credential."""
     names = (raw.get("auth") or {}).get("credential") or []
-    return [names] if isinstance(names, str) else [*(names.values() if isinstance(names, Mapping) else names)]
+    rows = [names] if isinstance(names, str) else names.values() if isinstance(names, Mapping) else names
+    return [name for name in rows if isinstance(name, str)]
 
 
 def has_key(raw: Raw, env: Mapping[str, str]) -> bool:
