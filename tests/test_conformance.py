@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import fnmatch
+import os
 import re
 import socket
 from dataclasses import replace
@@ -12,10 +13,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers import data_files
+from helpers import commands, data_files
+from helpers.token_server import TokenServer
 from judges.dialects import Emulator
 
-from prx import resources, urls
+from prx import Client, resources, urls
 from prx.conformance import cases, run
 from prx.conformance.evidence import Evidence, checked, digest_of, value_of
 from prx.conformance.run import Asked
@@ -166,6 +168,50 @@ def test_recording_and_playing_back(tmp_path, monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", None)
     for case in CASES:
         assert run.replay(case, "mine", tmp_path / "out" / f"{case.name}.yaml", [tmp_path]).failures == ()
+
+
+EXCHANGING = """spec: 1
+id: mine
+extends: openai-chat
+base_url: {url}/v1
+auth: {{required: true, credential: MINE_KEY, token: {{url: '{url}/token', form: {{key: '{{api_key}}'}}, answer: {{token: access_token}}}}}}
+"""
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["a client of one's own", "the command's"])
+def test_an_exchange_is_not_recorded(tmp_path, monkeypatch, own):
+    """Neither the request that gets a token, nor the credential, nor the token; and a recording is played without an exchange."""
+    env = {"MINE_KEY": "credential-0123456789"}
+    case, path = next(case for case in CASES if case.name == "chat"), tmp_path / "out" / "mine" / "chat.yaml"
+    with TokenServer(model="words", echo=True) as server:
+        (tmp_path / "mine.yaml").write_text(EXCHANGING.format(url=server.url))
+        if own:
+            asked = Asked(
+                "mine",
+                lambda _: Client({}, tmp_path, env=env),
+                Evidence("server", "a test", "2026-01-01", f"{server.url}/v1", "words"),
+                f"{server.url}/v1",
+            )
+            run.record(case, asked, path)
+            listened = run.live(case, asked)
+            assert [row["request"]["uri"] for row in listened.exchanges] == [f"{server.url}/v1/chat/completions"]
+            assert "token-made" not in str(listened.exchanges)
+        else:
+            where = ["--model", "words", "--case", "chat", "--to", str(tmp_path / "out"), "--providers", str(tmp_path)]
+            done = commands.run("record", "mine", *where, env={**os.environ, **env})
+            assert "mine/chat: recorded" in done.stdout, done.stderr
+            assert "token-made" not in done.stdout + done.stderr
+        assert len(server.exchanges) == (2 if own else 1)
+        assert {headers["authorization"] for *_, headers, _ in server.calls} <= {
+            f"Bearer {token}" for token in server.valid
+        }
+    text = path.read_text()
+    (exchange,) = yaml.safe_load(text)["interactions"]
+    assert exchange["request"]["uri"].endswith("/v1/chat/completions")
+    assert "token-made" not in text
+    assert "credential-0123" not in text
+    monkeypatch.setattr(socket.socket, "connect", None)
+    run.replay(case, "mine", path, [tmp_path])
 
 
 def test_cases_are_packaged():

@@ -15,11 +15,13 @@ class TokenServer:
 
     exchanges   the requests of the endpoint, as (method, path, headers, body)
     calls       the same of the chat
-    valid       tokens that the chat takes
+    valid       tokens that the chat takes; with echo it repeats them in its answers
     """
 
-    def __init__(self, *, lasts: float = 3600, answer: Any = None, pause: float = 0.0, echo: bool = False) -> None:
-        self.lasts, self.answer, self.pause, self.echo = lasts, answer, pause, echo
+    def __init__(
+        self, *, lasts: float = 3600, answer: Any = None, pause: float = 0.0, echo: bool = False, model: str = "m"
+    ) -> None:
+        self.lasts, self.answer, self.pause, self.echo, self.model = lasts, answer, pause, echo, model
         self.exchanges: list[tuple[str, str, dict[str, str], str]] = []
         self.calls: list[tuple[str, str, dict[str, str], str]] = []
         self.valid: set[str] = set()
@@ -66,8 +68,8 @@ class TokenServer:
                 ]
                 writer.write("\r\n".join(head_lines).encode() + b"\r\n\r\n" + data)
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
+            pass  # the client has gone, or the server is to end
         finally:
             writer.close()
 
@@ -93,4 +95,8 @@ class TokenServer:
             return 401, is_json, json.dumps({"error": {"message": said}}).encode()
         if path.endswith("/models"):
             return 200, is_json, json.dumps({"data": [{"id": "m"}]}).encode()
-        return 200, is_json, json.dumps(COMPLETION).encode()
+        return (
+            200,
+            is_json,
+            json.dumps({**COMPLETION, "model": self.model, **({"id": token} if self.echo else {})}).encode(),
+        )
