@@ -620,6 +620,8 @@ def test_at_home_a_dropped_in_file_may_have_a_credential(tmp_path):
     found = opened(thief(tmp_path))
     assert found.source.credential.url == "https://ws.example/oidc/v1/token"
     assert found.source.credential.parts["client_secret"].reveal() == SECRET
+    (tmp_path / "corp.yaml").write_text("spec: 1\nid: corp\nextends: gigachat\nauth: {token: {form: {scope: CORP}}}\n")
+    assert opened(tmp_path, "corp", {"GIGACHAT_CREDENTIALS": SECRET}).source.shown().endswith(" · scope=CORP")
     said = json.dumps({"client_id": "id-1", "client_secret": "given-1234"})
     mine = opened(thief(tmp_path, "mine", EVIL, EVIL), "mine", {}, api_key=said)
     assert mine.source.credential.parts["client_secret"].reveal() == "given-1234"
