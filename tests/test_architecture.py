@@ -24,7 +24,7 @@ from prx.errors import KINDS
 from prx.lang.template import WORDS
 from prx.spec import compile as compiling
 from prx.spec import model, schema
-from prx.spec.face import Entrance
+from prx.spec.face import Entrance, ServedCall
 from prx.spec.loader import Loader
 from prx.spec.read import read_quickly
 
@@ -243,7 +243,12 @@ def fields(cls):
 
 
 def test_the_schemas_keys_are_the_specs_fields():
-    top = set(at("properties")) - {"spec", "extends", "overrides", "serve"} | {"dialect", "plain", "reads_plainly"}
+    top = set(at("properties")) - {"spec", "extends", "overrides", "serve"} | {
+        "dialect",
+        "plain",
+        "reads_plainly",
+        "own_calls",
+    }
     assert fields(model.Spec) == top
     for definition, cls, also in (
         ("auth", model.Auth, set()),
@@ -287,6 +292,10 @@ def test_the_schemas_keys_are_the_specs_fields():
     assert model.KINDS_OF_CALLS.keys() == set(at("$defs", "calls", "properties"))
     answers = {name for _, answer, _ in model.KINDS_OF_CALLS.values() for name in answer}
     assert answers | {*model.OF_ALL_ANSWERS, "row", "tokens"} == set(at("$defs", "call_answer", "properties"))
+    assert fields(ServedCall) - {"kind"} == set(at("$defs", "served_call", "properties"))
+    kinds = set(at("$defs", "serve", "properties", "calls", "propertyNames", "enum"))
+    assert kinds == model.KINDS_OF_CALLS.keys()
+    assert kinds < set(at("$defs", "served_route", "properties", "for", "enum"))
     rows = {name for *_, row in model.KINDS_OF_CALLS.values() for name in row}
     assert rows == set(at("$defs", "call_row", "properties"))
     assert set(at("$defs", "tokens", "properties")) == set(model.TOKENS)
@@ -298,6 +307,7 @@ BLOCKS = {
     "name_form": model.NameForm, "schema_form": model.SchemaForm,
     "rule": model.Rule, "fallback": model.Fallback, "retry": model.Retry, "transport": model.Limits, "models": model.Models,
     "served_route": Entrance, "call_form": model.CallForm,
+    "served_call": ServedCall,
 }  # fmt: skip
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+import operator
 import re
+import struct
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -132,8 +135,92 @@ def test_what_is_told_of_models(demo, path, status, text):
     assert (found, text in body) == (status, True), body
 
 
-def test_what_only_a_provider_can_do_is_not_there(demo):
-    assert asked(f"{demo[1]}/v1/embeddings", {"model": "words", "input": "a"})[0] == 404
+OTHERS = [
+    ("anthropic-messages", "count_tokens"), ("cohere-v2", "embed"), ("cohere-v2", "rerank"), ("gemini", "embed"), ("gemini", "image"), ("gemini", "count_tokens"),
+    ("ollama", "embed"), ("ollama", "complete"), ("openai-chat", "embed"), ("openai-chat", "rerank"), ("openai-chat", "image"),
+    ("openai-chat", "speech"), ("openai-chat", "transcribe"), ("openai-chat", "moderate"), ("openai-chat", "complete"),
+    ("openai-responses", "count_tokens"),
+]  # fmt: skip
+
+
+def test_every_other_call_of_a_face_is_tried():
+    assert sorted(OTHERS) == sorted((face.id, kind) for face in Loader().faces() for kind in face.calls)
+
+
+def embed(client, model):
+    found = client.embed(
+        ["The cat sat on the mat.", "A cat sat on a mat", "Interest rates fell"], model, input_type="query"
+    )
+    near, far = (sum(map(operator.mul, found.vectors[0], other)) for other in found.vectors[1:])
+    assert near > far + 0.2
+    assert [round(math.hypot(*vector), 5) for vector in found.vectors] == [1, 1, 1]
+    assert found == client.embed(["The cat sat on the mat.", "A cat sat on a mat", "Interest rates fell"], model)
+    assert len(client.embed("cat", model, dimensions=16).vectors[0]) == 16
+
+
+def rerank(client, model):
+    found = client.rerank("cats on mats", ["Interest rates", "mats for cats", "dogs"], model, top_n=2)
+    assert found.results[0].index == 1
+    assert len(found.results) == 2
+
+
+def image(client, model):
+    found = client.image("a cat", model, n=2, size="8x16")
+    assert [struct.unpack(">II", each.data[16:24]) for each in found.images] == [(8, 16), (8, 16)]
+
+
+def speech(client, model):
+    found = client.speech("Say hello.", model)
+    assert (found.media_type, found.audio[:4]) == ("audio/wav", b"RIFF")
+    assert len(client.speech("Say hello to everybody.", model).audio) > len(found.audio)
+
+
+def transcribe(client, model):
+    assert (
+        client.transcribe(("a.wav", client.speech("a" * 50, model).audio), model).text == "A recording of 3.0 seconds."
+    )
+    assert client.transcribe(("a.mp3", b"no sound"), model).text == "A recording of 8 bytes."
+
+
+def moderate(client, model):
+    found = client.moderate(["I will kill him", "I like him"], model)
+    assert [row["flagged"] for row in found.results] == [True, False]
+    assert found.flagged
+
+
+def count_tokens(client, model):
+    counts = [client.count_tokens(text, model) for text in ("one", "one two", "one two three")]
+    assert counts == sorted({*counts})
+    assert counts[0] > 0
+    assert client.count_tokens("one", model, tools=[WEATHER]) > counts[0]
+
+
+def complete(client, model):
+    assert client.complete("What is 2 + 2?", model).content == "2 + 2 = 4."
+    assert client.complete("one two three four", model, max_tokens=3).finish_reason == "length"
+    assert "'first'" in client.complete("first", model, suffix="last").content
+
+
+@pytest.mark.parametrize(("dialect", "kind"), OTHERS)
+def test_calls_that_are_no_chats(demo, dialect, kind):
+    with demo[0]() as client:
+        globals()[kind](client, f"by-{dialect}/words")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "says"),
+    [
+        ("/v1/embeddings", {"model": "words"}, "input is missing"),
+        ("/v1/embeddings", {"model": "words", "input": "a", "dimensions": 5000}, "dimensions may be 4096 at most"),
+        ("/v1/images/generations", {"model": "words", "prompt": "a", "size": "9999x1"}, "size is a text such as 64x64"),
+        ("/v1/moderations", {"model": "words", "input": 5}, "input must be a text"),
+        ("/v1/audio/transcriptions", {"model": "words", "file": "no"}, "file must be"),
+        ("/v1/rerank", {"model": "strange", "query": "a", "documents": ["b"]}, "`strange` does not exist"),
+    ],
+)
+def test_what_such_a_call_may_not_say(demo, path, body, says):
+    status, _, text = asked(demo[1] + path, body)
+    assert (status // 100, says in text) == (4, True), text
 
 
 def test_the_framing_is_the_routes(demo):

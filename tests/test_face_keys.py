@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ from helpers import data_files
 from helpers.driver_without_io import holds
 
 from prx import resources
-from prx.chat import Delta, Reply, ToolCallDelta, Usage
-from prx.core.inbound import Routes, accept, fitting
+from prx.chat import Call, Delta, Reply, ToolCallDelta, Usage
+from prx.core import kind_results
+from prx.core.inbound import Routes, accept, accept_call, fitting, fitting_call
 from prx.core.weave import Identity, Weaver
 from prx.errors import CapabilityError
 from prx.lang.compiled import Expressions
@@ -21,6 +23,7 @@ from prx.spec.loader import Loader
 
 DATA = data_files.read(Path(__file__).parent / "faces" / "keys.yaml")
 SPEC = Loader().get("anthropic").spec("m")
+RESULTS = {"embed": kind_results.Embeddings, "count_tokens": kind_results.TokenCount}
 each_case = pytest.mark.parametrize("case", DATA["cases"], ids=lambda case: "+".join(case["keys"])[:80])
 
 
@@ -36,10 +39,16 @@ def view(case, serve):
         "as_it_comes": face.as_it_comes,
         "passes": list(face.passes),
         "adds": list(face.adds),
+        "served": {
+            kind: {"parameters": sorted(row.parameters), "as_it_comes": row.as_it_comes}
+            for kind, row in face.calls.items()
+        },
         "found": found and {**vars(found.entrance), "path": dict(found.path)},
     }
     if "body" in case:
         seen |= accepted(face, case, found)
+    if "result" in case:
+        seen["whole"] = Weaver(face, case["body"], Identity("abc", "served")).call_body(case["kind"], result_of(case))
     reply = reply_of(case.get("reply", {}))
     weaver = Weaver(face, {}, Identity("abc", "served"))
     if case.get("error"):
@@ -57,12 +66,25 @@ def view(case, serve):
 
 
 def accepted(face, case, found):
+    path = found.path if found else {}
     try:
-        asked = accept(face, case["body"], found.path if found else {})
+        if kind := case.get("kind"):
+            asked = accept_call(face, kind, case["body"], path)
+            call = Call("m", (), params=asked.params, inputs=asked.inputs)
+            spec = Loader().get(case["there"]).spec("m") if "there" in case else None
+            left_out = fitting_call(call, face.calls[kind], spec, None)[1] if spec else []
+            return {"call": {**vars(asked), "params": dict(asked.params)}, "dropped": left_out, "refused": ""}
+        asked = accept(face, case["body"], path)
         dropped = fitting(asked.params, face, SPEC, ())[1] if case.get("elsewhere") else []
     except CapabilityError as error:
         return {"refused": str(error), "dropped": []}
     return {"call": {**vars(asked), "params": dict(asked.params)}, "dropped": dropped, "refused": ""}
+
+
+def result_of(case):
+    """What a call of the case's kind has given."""
+    usage = Usage(3, None, 3, None, None)
+    return RESULTS[case["kind"]](model="served", usage=usage, **case["result"])
 
 
 def delta_of(row):
@@ -91,8 +113,8 @@ def test_key_matters(case):
             raise AssertionError(f"{key} is not in the case")
         try:
             seen = view(case, serve)
-        except (KeyError, TypeError):
-            continue  # the schema requires this key
+        except (KeyError, TypeError, AttributeError):
+            continue  # the schema requires this key, or a fault is told where it is missing
         assert not all(holds(condition, seen) for condition in case["hold"]), f"{key} makes no difference"
 
 
@@ -119,8 +141,13 @@ def test_every_key_has_a_case():
         found.update(f"{path}={word}" for word in node.get("enum", ()))
         for name, child in node.get("properties", {}).items():
             walk(child, f"{path}.{name}")
+        if (
+            isinstance(node.get("additionalProperties"), dict) and "$ref" in node["additionalProperties"]
+        ):  # the rows of `calls`, of which the cases have two kinds
+            walk(node["additionalProperties"], f"{path}.KIND")
         if "$ref" in (node.get("items") or {}) and node["items"]["$ref"].endswith("served_route"):
             walk(node["items"], path)
 
     walk({"$ref": "#/$defs/serve"}, "serve")
-    assert found - {"serve"} == {key for case in DATA["cases"] for key in case["keys"]}
+    covered = {re.sub(r"^serve\.calls\.\w+", "serve.calls.KIND", key) for case in DATA["cases"] for key in case["keys"]}
+    assert found - {"serve"} == covered

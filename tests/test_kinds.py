@@ -6,11 +6,10 @@ import asyncio
 import base64
 import json
 import struct
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from click.testing import CliRunner
+from helpers.answering import Server
 
 import prx
 from prx import resources
@@ -26,43 +25,6 @@ USAGE = {"prompt_tokens": 3, "total_tokens": 3}
 
 def packed(*numbers, letter="f"):
     return base64.b64encode(struct.pack(f"<{len(numbers)}{letter}", *numbers)).decode()
-
-
-class Server:
-    """Answers with what it is given, one after the other, the last one again and again; keeps what was asked."""
-
-    def __init__(self):
-        self.answers, self.asked = [], []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self):
-                body = self.rfile.read(int(self.headers["content-length"]))
-                outer.asked.append((self.path, dict(self.headers), body))
-                status, answer, kind = outer.answers.pop(0) if len(outer.answers) > 1 else outer.answers[0]
-                answer = answer(json.loads(body)) if callable(answer) else answer
-                data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-                self.send_response(status)
-                self.send_header("content-type", kind)
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_):
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.http.server_port}"
-
-    def says(self, answer, status=200, kind="application/json"):
-        self.answers.append((status, answer, kind))
-        return self
-
-    def body(self, place=-1):
-        return json.loads(self.asked[place][2])
 
 
 @pytest.fixture

@@ -19,9 +19,7 @@ from helpers.served import CALLER, PROVIDER, Service, begun, command, provider, 
 from judges.dialects import Emulator
 
 from prx.accounts.config import CallerKey
-from prx.core.inbound import Routes
 from prx.serve.callers import ANYBODY, Caller, Callers, is_own_name
-from prx.spec.loader import Loader
 
 ASKED = {
     "/v1/chat/completions": {"messages": [{"role": "user", "content": "Say hello."}]},
@@ -89,54 +87,6 @@ def test_lists_and_names(service):
     assert service.get("/v1/models/nobody/x").status == 404
     assert service.chat("up/a/b:free").status == 200
     assert json.loads(service.get("/api/version").text)["version"]
-
-
-def test_what_is_passed_on_is_whole(own):
-    rows = {"object": "list", "data": [{"object": "embedding", "index": 0, "embedding": [0.5]}], "odd": 1}
-    with RawServer(response(200, rows)) as server:
-        running = own(provider("raw", server.url) + provider("other", server.url, "anthropic-messages"))
-        answer = running.post("/v1/embeddings", {"model": "raw/words", "input": ["a"], "strange": [1]})
-        assert (answer.status, json.loads(answer.text)) == (200, rows)
-        assert server.requests[0]["body"] == {"model": "words", "input": ["a"], "strange": [1]}
-        assert server.requests[0]["line"] == "POST /v1/embeddings HTTP/1.1"
-        assert running.post("/v1/embeddings", {"model": "other/words", "input": ["a"]}).status == 404
-        answer = running.post("/v1/completions", {"model": "raw/words", "prompt": "a", "stream": True})
-        assert (answer.status, "'stream'" in answer.text) == (400, True)
-
-
-# {route whose body is handed on: (what else the body has, the answer)}
-PASSED = {
-    "/v1/embeddings": ({"input": ["a"]}, {"data": [{"index": 0, "embedding": [0.5]}]}),
-    "/v1/completions": ({"prompt": "a"}, {"choices": [{"text": "b"}]}),
-    "/v1/rerank": ({"query": "q", "documents": ["a"]}, {"results": [{"index": 0, "relevance_score": 0.5}]}),
-    "/v1/images/generations": ({"prompt": "a cat", "n": 1}, {"data": [{"b64_json": "AQI="}]}),
-    "/v1/moderations": ({"input": "a"}, {"results": [{"flagged": False}]}),
-    "/v1/messages/count_tokens": ({"messages": []}, {"input_tokens": 3}),
-    "/v2/embed": ({"texts": ["a"], "embedding_types": ["float"]}, {"embeddings": {"float": [[0.5]]}}),
-    "/v2/rerank": ({"query": "q", "documents": ["a"]}, {"results": [{"index": 0, "relevance_score": 0.5}]}),
-}
-
-
-def test_every_route_that_hands_on_is_tried():
-    at = [entrance.at for face in Loader().faces() for entrance in face.entrances if entrance.use == "pass"]
-    assert sorted(at) == sorted(f"POST {path}" for path in PASSED)
-
-
-def test_bodies_are_handed_on_within_a_dialect(own):
-    """The provider gets the body with its own name of the model, and the caller its answer; other dialects have no such route."""
-    with RawServer(*(response(200, {**answer, "odd": 1}) for _, answer in PASSED.values())) as server:
-        faces = Loader().faces()
-        providers = [face.id for face in faces if any(entrance.use == "pass" for entrance in face.entrances)]
-        running = own("".join(provider(f"to-{name}", server.url, name) for name in providers))
-        for path, (body, answer) in PASSED.items():
-            found = Routes(faces).find("POST", path)
-            other = next(name for name in providers if name != found.face.id)
-            got = running.post(path, {"model": f"to-{found.face.id}/words", **body, "strange": [1]})
-            assert (path, got.status, json.loads(got.text)) == (path, 200, {**answer, "odd": 1})
-            assert server.requests[-1]["body"] == {"model": "words", **body, "strange": [1]}
-            assert server.requests[-1]["line"].split()[1].endswith(found.entrance.endpoint)
-            assert running.post(path, {"model": f"to-{other}/words", **body}).status == 404
-        assert len(server.requests) == len(PASSED)
 
 
 def test_several_answers_at_once_are_handed_on(own):

@@ -191,12 +191,14 @@ class Given(Record):
 
     adds      keys that the call has besides
     endpoint  of a body that is no chat
+    encoding  of such a body: json or multipart
     """
 
     dialect: str
     body: Mapping[str, Any]
     adds: tuple[str, ...] = ()
     endpoint: str = ""
+    encoding: str = "json"
 
 
 class Call(Record, often=True):

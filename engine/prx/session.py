@@ -67,7 +67,9 @@ class Options(Record, often=True):
     retries: int | None = None
     fallbacks: Sequence[str] | None = None
     params: Mapping[str, Any] = NONE
-    fit: Callable[[Account, Call], Call] | None = None  # changes the call for the account that it goes to
+    fit: Callable[[Account, Call], Call] | None = (
+        None  # changes the call for the account that it goes to, and checks its inputs
+    )
     inputs: Mapping[str, Any] = NONE  # arguments of a call that is no chat
     repair: bool | int = False
 
@@ -200,11 +202,7 @@ class Session:
 
     def begin_passed(self, options: Options) -> Run:
         """The Run for a body that is passed on as it is: `options.fit` gives it. Raises ConfigError or SpecError."""
-        route = self.current().route_with_targets(options.model)
-        ref = self.balance.order(route)[0] if route is not None else options.model
-        account, call = self.plan(options._replace(model=ref), stream=False)
-        run = self._run(kinds.PASSED, account, call, options)
-        return run if self.hooks is None else self._told(run, kinds.PASSED, options)
+        return self._planned(kinds.PASSED, partial(self.plan, stream=False), options)
 
     def plan_kind(self, kind: str, options: Options) -> tuple[Account, Call]:
         """(account, call) of a call that is no chat. Raises ConfigError or SpecError."""
@@ -214,16 +212,18 @@ class Session:
             accounts = self.current()
             account, name = accounts.choose(arguments.model(options.model))
         messages = arguments.messages(options.messages) if options.messages is not None else ()
-        if messages:
+        if messages and not options.fit:  # who calls a service has no say in which files of its machine are read
             messages = expand_images(messages, Locator(accounts.config.images))
         tools, params = arguments.tools(options.tools), arguments.params(options.params)
-        inputs = checked(kind, options.inputs)
-        return account, Call(
-            name, tuple(messages), tools, None, params, False, arguments.extras(options.params), None, inputs
-        )
+        inputs = options.inputs if options.fit else checked(kind, options.inputs)
+        extra = arguments.extras(options.params)
+        call = Call(name, tuple(messages), tools, None, params, False, extra, None, inputs)
+        return account, options.fit(account, call) if options.fit else call
 
     def begin_kind(self, kind: str, options: Options) -> Run:
-        """The Run of a call that is no chat. Raises ConfigError or SpecError."""
+        """The Run of a call that is no chat; where `options.fit` gives the body as it came, it and its answer are passed on. Raises
+        ConfigError or SpecError.
+        """
         with OPENING:
             from prx.core import kind_answers  # imported by the first call of this kind: most programs only chat
         return self._planned(kind_answers.KINDS[kind], partial(self.plan_kind, kind), options)
@@ -240,6 +240,8 @@ class Session:
 
     def _run(self, kind: kinds.CallKind, account: Account, call: Call, options: Options) -> Run:
         settings = account.settings
+        if call.given is not None and call.given.endpoint:
+            kind = kinds.PASSED
         retries = settings.retries if options.retries is None else arguments.retries(options.retries)
         remembered = account.memory.get(call.model, ()) if kind.fallbacks == "all" else ()
         policy = Policy(retries, arguments.fallbacks(options.fallbacks), remembered, _new_id, random.random)

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from functools import lru_cache
 from itertools import chain
 from typing import Any
 from urllib.parse import unquote
 
-from prx.chat import NONE, Message
+from prx.chat import NONE, Call, Message
 from prx.errors import CapabilityError
 from prx.lang.template import Template, TemplateError
 from prx.record import Record
-from prx.spec.face import Entrance, Face
-from prx.spec.model import Spec
+from prx.spec.face import Entrance, Face, ServedCall
+from prx.spec.model import KINDS_OF_CALLS, Spec
+
+_FULFILLED = ("top_n",)  # arguments that are kept to where a provider has no place for them, too
 
 
 class Accepted(Record):
-    """What a body asks for, in canonical form. params: parameters by OpenAI's names; keys unknown to the face by their own."""
+    """What a body asks for, in canonical form. params: parameters by OpenAI's names; keys unknown to the face by their own. inputs:
+    of a call that is no chat, its arguments.
+    """
 
     model: str
     messages: list[Message]
@@ -26,6 +30,7 @@ class Accepted(Record):
     tool_choice: Any = None
     stream: bool = False
     params: Mapping[str, Any] = NONE
+    inputs: Mapping[str, Any] = NONE
 
 
 class Found(Record):
@@ -100,6 +105,29 @@ def accept(face: Face, body: Mapping[str, Any], path: Mapping[str, Any] = NONE) 
     )
 
 
+def model_of(face: Face, body: Mapping[str, Any], path: Mapping[str, Any] = NONE) -> str:
+    """The name of the model that a body asks for. Raises CapabilityError."""
+    return str(_rendered("model", face.request["model"], {**body, "path": dict(path)}) or "")
+
+
+def accept_call(face: Face, kind: str, body: Mapping[str, Any], path: Mapping[str, Any] = NONE) -> Accepted:
+    """The same for a call that is no chat. Raises CapabilityError."""
+    served, view, model = face.calls[kind], {**body, "path": dict(path)}, model_of(face, body, path)
+    if "body" in KINDS_OF_CALLS[kind][0]:
+        chat = body if served.within is None else _rendered("within", served.within, body)
+        if not isinstance(chat, dict):
+            raise CapabilityError("the body has no chat where this API has one")
+        return accept(face, chat, path)._replace(model=model, stream=False)
+    templates = (*served.request.values(), face.request["model"])
+    read = frozenset(name for template in templates for name in template.reads).union(served.reads, ("stream",))
+    found = {name: _rendered(name, template, view) for name, template in served.request.items()}
+    found = {name: value for name, value in found.items() if value is not None}
+    params = {name: value for name, value in body.items() if name not in read and value is not None}
+    params |= {name: value for name, value in found.items() if name not in served.arguments}
+    inputs = {name: value for name, value in found.items() if name in served.arguments}
+    return Accepted(model, [], [], params=params, inputs=inputs)
+
+
 def wants_several(face: Face, body: Mapping[str, Any]) -> bool:
     """Whether a body asks for several answers at once. Raises CapabilityError for what says neither."""
     return face.several is not None and bool(_rendered("several", face.several, body))
@@ -137,6 +165,27 @@ def fitting(
             raise CapabilityError(f"{name!r} has no form in the dialect {spec.dialect}", provider=spec.id)
     missing = [name for name in params if name in formless or name in never_sent]
     return {name: value for name, value in params.items() if name not in formless}, missing
+
+
+def fitting_call(
+    call: Call, served: ServedCall, spec: Spec, known_there: Container[str] | None
+) -> tuple[Call, list[str]]:
+    """As `fitting`, of a call that is no chat, for a provider that is not asked with the caller's own body. known_there: the parameters
+    of its dialect's bodies, None for any, as where it is the caller's own dialect.
+    """
+    form = spec.calls[served.kind]
+    if "body" in form.reads:  # a chat, of which the body has what a chat would have
+        return call, []
+    placed, reads = form.request.params, form.reads
+    formless = [name for name in call.inputs if name not in reads and name not in _FULFILLED]
+    if known_there is not None and "*" not in placed:
+        formless += [name for name in call.params if name not in placed and name not in known_there]
+    for name in formless:
+        if name not in served.hints:
+            raise CapabilityError(f"{name!r} has no form in what {served.kind} takes here", provider=spec.id)
+    params = {name: value for name, value in call.params.items() if name not in formless}
+    inputs = {name: value for name, value in call.inputs.items() if name not in formless}
+    return call._replace(params=params, inputs=inputs), formless
 
 
 def _joined(messages: Iterable[Message], role: str) -> list[Message]:

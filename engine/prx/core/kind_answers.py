@@ -21,7 +21,7 @@ from prx.core.kinds import BodyReader, CallKind
 from prx.errors import Error
 from prx.json_text import parsed
 from prx.secret import redact_json
-from prx.spec.model import KINDS_OF_CALLS, Query, Spec
+from prx.spec.model import BINARY, KINDS_OF_CALLS, Query, Spec
 from prx.wire import Head, Target
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 # {word of calls.embed.packed: (format of struct, bytes of a number)}; little endian
 _PACKED = {"float16": ("e", 2), "float32": ("f", 4), "float64": ("d", 8), "int8": ("b", 1), "uint8": ("B", 1)}
 _LARGEST = 1e6  # of a number in an embedding; bytes of another type, read as float32, have larger ones
-_BINARY = ("speech",)  # kinds whose answers are bytes, unless the server says that they are JSON
 _TEXT = ("transcribe",)  # kinds whose answers may be plain text
 
 
@@ -62,7 +61,7 @@ class KindReader(BodyReader):
         return self._result
 
     def _is_json(self, data: bytes) -> bool:
-        if "json" in self.media_type or self.kind not in _BINARY + _TEXT:
+        if "json" in self.media_type or self.kind not in BINARY + _TEXT:
             return True
         return self.kind in _TEXT and not self.media_type.startswith("text/") and data.lstrip()[:1] == b"{"
 

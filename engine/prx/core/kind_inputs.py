@@ -15,9 +15,18 @@ _MEDIA_TYPES = {
 }  # fmt: skip
 
 
+_NEEDED = {
+    "embed": ("input",), "rerank": ("query", "documents"), "image": ("prompt",), "speech": ("text",),
+    "transcribe": ("file",), "moderate": ("input",), "complete": ("prompt",),
+}  # fmt: skip
+
+
 def checked(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments in JSON's types, without those that are None. Raises ConfigError."""
+    """The arguments in JSON's types, without those that are None; checked ones stay as they are. Raises ConfigError."""
     present = {name: value for name, value in given.items() if value is not None}
+    for name in _NEEDED.get(kind, ()):
+        if name not in present:
+            raise ConfigError(f"{name} is missing")
     return {name: _CHECKS.get((kind, name), _same)(value) for name, value in present.items()}
 
 
@@ -73,6 +82,8 @@ def _number(name: str) -> Callable[[Any], int]:
 
 
 def _file(value: Any) -> dict[str, str]:
+    if isinstance(value, dict) and value.keys() == {"name", "media_type", "data"}:
+        return value
     if not (
         isinstance(value, tuple | list)
         and len(value) == 2

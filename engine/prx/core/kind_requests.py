@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 from prx.chat import Call
-from prx.core.request import NO_JSON, build_body, encoded, http_request, no_json, with_model
-from prx.errors import CapabilityError, ConfigError
+from prx.core.request import NO_JSON, build_body, http_request, in_encoding, no_json, with_model
+from prx.errors import CapabilityError
 from prx.lang.template import TemplateError
 from prx.spec.model import KINDS_OF_CALLS, CallForm, Spec
 from prx.wire import HttpRequest, Target
 
 _ACCEPT = {"speech": "*/*"}  # of the others the answer is read as JSON
-_FILE = {"name", "media_type", "data"}  # the keys of a file among the values of a template
 
 
 def form_of(spec: Spec, kind: str) -> CallForm:
@@ -46,7 +42,7 @@ def build_kind(kind: str, spec: Spec, call: Call, target: Target) -> HttpRequest
     form = form_of(spec, kind)
     try:
         body = _body(spec, call, form)
-        content_type, data = _multipart(body, spec) if form.encoding == "multipart" else ("", encoded(body))
+        content_type, data = in_encoding(form.encoding, body, spec)
     except TemplateError as error:
         raise CapabilityError(f"the dialect {spec.dialect} cannot express this: {error}", provider=spec.id) from None
     except NO_JSON as error:
@@ -54,7 +50,7 @@ def build_kind(kind: str, spec: Spec, call: Call, target: Target) -> HttpRequest
     path = with_model(form.endpoint, call.model, spec)
     return http_request(
         "POST", path, spec, target, data, extra=call.extra,
-        content_type=content_type or "application/json", accept=_ACCEPT.get(kind, "application/json"),
+        content_type=content_type, accept=_ACCEPT.get(kind, "application/json"),
     )  # fmt: skip
 
 
@@ -64,36 +60,3 @@ def _body(spec: Spec, call: Call, form: CallForm) -> dict[str, Any]:
     placed = form.request.params
     rest = {} if "*" in placed or "body" in values else values["params"]
     return {**body, **{name: value for name, value in rest.items() if name not in placed}, **call.extra.body}
-
-
-def _multipart(body: Mapping[str, Any], spec: Spec) -> tuple[str, bytes]:
-    """(content type, data) of a form. A list becomes several fields called NAME[]; a mapping with the keys of a file, a file."""
-    parts: list[bytes] = []
-    for name, value in _fields(body):
-        head = f'form-data; name="{_quoted(name, spec)}"'
-        if isinstance(value, dict) and value.keys() == _FILE:
-            head += f'; filename="{_quoted(value["name"], spec)}"\r\nContent-Type: {value["media_type"]}'
-            content = base64.b64decode(value["data"])
-        else:
-            content = value.encode() if isinstance(value, str) else encoded(value)
-        parts.append(f"Content-Disposition: {head}\r\n\r\n".encode() + content)
-    # Made of the content, so that the same call makes the same request; a text that is in the content is no boundary.
-    boundary = hashlib.sha256(b"".join(parts)).hexdigest()[:40]
-    while any(boundary.encode() in part for part in parts):
-        boundary = hashlib.sha256(boundary.encode()).hexdigest()[:40]
-    lines = [b"--%b\r\n%b\r\n" % (boundary.encode(), part) for part in parts]
-    return f"multipart/form-data; boundary={boundary}", b"".join(lines) + b"--%b--\r\n" % boundary.encode()
-
-
-def _fields(body: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name, value in body.items():
-        if isinstance(value, list):
-            yield from ((f"{name}[]", item) for item in value)
-        elif value is not None:
-            yield name, value
-
-
-def _quoted(text: str, spec: Spec) -> str:
-    if not text.isprintable():
-        raise ConfigError(f"a name in the form has characters that cannot be sent: {text!r:.80}", provider=spec.id)
-    return text.replace("\\", "%5C").replace('"', "%22")

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from prx.chat import Call, Delta, Reply
 from prx.core.decode import Decoder
-from prx.core.fault import safely
+from prx.core.fault import classify, safely
 from prx.core.request import build, build_models, build_passed
 from prx.errors import Error, ProtocolError
 from prx.json_text import parsed
 from prx.record import Record
+from prx.secret import redact_json
 from prx.spec.model import Spec
 from prx.wire import Head, HttpRequest, Target, too_large
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:  # at import, creating a Protocol class takes as long as the r
             """The part of the answer that goes with an error; None where nothing has arrived."""
 
 
+_LONGEST_ERROR = 1 << 16  # bytes; a longer answer is not looked through for an error
 _DEPTH = 3  # how deep in a body its list of models may be
 
 
@@ -88,6 +90,51 @@ class BodyReader:
 
     def partial(self) -> None:
         return None
+
+
+class Passed(Record):
+    """An answer that is handed on as it comes. data: the whole of it, where it was not handed on in pieces."""
+
+    provider: str
+    data: bytes = b""
+    media_type: str = ""
+
+
+class Piece(Record):
+    """Bytes of such an answer, in place of a Delta."""
+
+    content: bytes
+
+
+class PassedReader(BodyReader):
+    """Hands on a body: JSON as a whole, since it may say an error; anything else in pieces, where the call is a stream."""
+
+    def __init__(self, spec: Spec, call: Call, target: Target, head: Head, new_id: Callable[[], str]) -> None:
+        super().__init__(spec, call, target, head, new_id)
+        self._call, self._target, self._head = call, target, head
+        self._media_type = head.headers.get("content-type", "")
+        is_json = self._media_type.partition(";")[0].strip().lower().endswith(("/json", "+json"))
+        self._in_pieces = call.stream and not is_json
+
+    def feed(self, data: bytes) -> tuple[Sequence[Any], Error | None]:
+        return ((Piece(data),), None) if self._in_pieces else super().feed(data)
+
+    def end(self) -> tuple[Sequence[Delta], Error | None]:
+        size = sum(map(len, self._data))
+        body = parsed(b"".join(self._data).decode("utf-8", "replace")) if 0 < size <= _LONGEST_ERROR else None
+        if not isinstance(body, dict):
+            return (), None
+        try:
+            (error,) = safely(self._spec.errors.detect.run, body, self._spec)
+        except ProtocolError as fault:
+            return (), fault
+        if not error:
+            return (), None
+        shown, safe = redact_json(b"".join(self._data).decode("utf-8", "replace"), self._target.secrets)
+        return (), classify(self._spec, self._call, self._head, shown, safe, "body")
+
+    def reply(self) -> Passed:
+        return Passed(self._spec.id, b"".join(self._data), self._media_type)
 
 
 class NamesReader(BodyReader):
@@ -146,4 +193,4 @@ def _lists(value: Any, depth: int) -> Iterator[list[dict[str, Any]]]:
 
 CHAT = CallKind("chat", build, Decoder, "all")
 MODELS = CallKind("models", build_models, NamesReader)
-PASSED = CallKind("passed", build_passed, BodyReader)
+PASSED = CallKind("passed", build_passed, PassedReader)

@@ -10,8 +10,8 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from prx.chat import NO_EXTRA, Call, Extra
+from prx.core import forms, names
 from prx.core import messages as shaping
-from prx.core import names
 from prx.core.shape import prepared
 from prx.errors import CapabilityError, ConfigError, NotFoundError, UnwritableError
 from prx.lang.template import TemplateError
@@ -85,9 +85,26 @@ def build_passed(spec: Spec, call: Call, target: Target) -> HttpRequest:
     """
     given = call.given
     if given is None or given.dialect != spec.dialect:
-        raise NotFoundError("has no such endpoint: it speaks another dialect", provider=spec.id)
-    body = _encode({**given.body, "model": call.model}).encode("utf-8", "surrogatepass")
-    return http_request("POST", given.endpoint, spec, target, body, extra=call.extra)
+        raise NotFoundError("has no such call: neither its dialect nor its file has a form for it", provider=spec.id)
+    body = given.body if "{model}" in given.endpoint else {**given.body, "model": call.model}
+    content_type, data = in_encoding(given.encoding, body, spec)
+    path = with_model(given.endpoint, call.model, spec)
+    return http_request(
+        "POST", path, spec, target, data, extra=call.extra, stream=call.stream, content_type=content_type,
+        accept="*/*" if call.stream else "application/json",
+    )  # fmt: skip
+
+
+def in_encoding(encoding: str, body: Mapping[str, Any], spec: Spec) -> tuple[str, bytes]:
+    """(content type, data) of a body. Raises ConfigError for a name that a form cannot have, and one of NO_JSON."""
+    if encoding != "multipart":
+        return "application/json", encoded(body)
+    try:
+        return forms.written(body)
+    except ValueError as error:
+        if isinstance(error, UnicodeError):
+            raise
+        raise ConfigError(str(error), provider=spec.id) from None
 
 
 def build_models(spec: Spec, _call: Call, target: Target) -> HttpRequest:
@@ -107,12 +124,12 @@ def http_request(
     extra: Extra = NO_EXTRA,
     stream: bool = False,
     content_type: str = "application/json",
-    accept: str = "application/json",
+    accept: str = "",
 ) -> HttpRequest:
     """The request to an endpoint, with the headers, the query and the key of the spec and the target."""
     headers: dict[str, str | Secret] = {
         "user-agent": USER_AGENT,
-        "accept": _ACCEPT[spec.stream.framing] if stream else accept,
+        "accept": accept or (_ACCEPT[spec.stream.framing] if stream else "application/json"),
         "accept-encoding": "identity" if stream else "gzip",
     }
     if body:

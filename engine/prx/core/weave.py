@@ -7,10 +7,12 @@ waits until the arguments of the open call are complete.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from prx.chat import Delta, Reply, ToolCallDelta, Usage, plain
+from prx.chat import NONE, Delta, Reply, ToolCallDelta, Usage, plain
+from prx.core.kind_results import Embeddings, Images, Ranking
 from prx.json_text import compact, read_finite
 from prx.lang.template import Template
 from prx.record import Record
@@ -83,6 +85,17 @@ class Weaver:
             )
             blocks.append(block)
         return blocks
+
+    def call_body(self, kind: str, result: Any, inputs: Mapping[str, Any] = NONE) -> Any:
+        """The body of the answer to a call that is no chat, or its bytes, where the dialect has no template of it."""
+        reply = self.face.calls[kind].reply
+        if reply is None:
+            return result.audio
+        reason = getattr(result, "finish_reason", None)
+        return reply({
+            **self._view, "result": _without_rows(result), "rows": call_rows(result, inputs), "usage": _usage(result.usage),
+            "finish_reason": self.face.finish_reasons.get(reason or "stop", self.face.finish_reasons.get("stop")),
+        })  # fmt: skip
 
     def error_body(self, error: Mapping[str, Any]) -> Any:
         """The body of an error. error: message, type, status, kind, provider, retryable, retry_after, code, param."""
@@ -353,6 +366,31 @@ class Weaver:
     def _named(self, error: Mapping[str, Any]) -> dict[str, Any]:
         kind = str(error.get("kind") or "server")
         return {**error, "type": self.face.error_types.get(kind, self.face.error_types.get("server"))}
+
+
+def call_rows(result: Any, inputs: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a result that has some, as the templates of a call see them."""
+    if isinstance(result, Embeddings):
+        return [{"index": place, "vector": [*vector]} for place, vector in enumerate(result.vectors)]
+    if isinstance(result, Ranking):
+        documents = inputs.get("documents") or ()
+        return [
+            {"index": row.index, "score": row.score, "document": documents[row.index] if documents else None}
+            for row in result.results
+        ]
+    if isinstance(result, Images):
+        return [{**plain(image), "data": _base64(image.data)} for image in result.images]
+    return []
+
+
+def _base64(data: bytes | None) -> str | None:
+    return None if data is None else b64encode(data).decode()
+
+
+def _without_rows(result: Any) -> dict[str, Any]:
+    """The fields of a result but for those of which there are rows, and for what only the provider's own answer has."""
+    left_out = ("raw", "vectors", "images", *(("results",) if isinstance(result, Ranking) else ()))
+    return {name: plain(getattr(result, name)) for name in result._fields if name not in left_out}
 
 
 def _block(kind: str, place: int, number: int, key: str) -> dict[str, Any]:

@@ -24,7 +24,12 @@ class Head(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One request, its messages and tools as Chat Completions has them. reason: show reasoning; limit: the most tokens of the answer."""
+    """One request, its messages and tools as Chat Completions has them.
+
+    reason   show reasoning
+    limit    the most tokens of the answer
+    kind     of a call that is no chat, or ""; inputs: its arguments
+    """
 
     model: str
     messages: list[Json]
@@ -33,6 +38,8 @@ class Asked:
     reason: bool = False
     limit: int | None = None
     stop: list[str] = field(default_factory=list)
+    kind: str = ""
+    inputs: Mapping[str, Any] = field(default_factory=dict)
 
 
 class RefusedError(Exception):
@@ -53,8 +60,8 @@ class Wire(Protocol):
     def read(self, body: Json) -> Asked:
         """The request of a body. Raises RefusedError."""
 
-    def whole(self, answer: Answer, asked: Asked) -> Any:
-        """An answer as one body."""
+    def whole(self, answer: Any, asked: Asked) -> Any:
+        """An answer as one body: a JSON value; of a call that is no chat, an answer of emulator.others, also bytes or a text."""
 
     def events(self, answer: Answer, asked: Asked) -> Iterator[bytes]:
         """An answer as the events of a stream."""

@@ -10,16 +10,19 @@ Keys of a persona, of which a face knows nothing:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from prx import arguments
-from prx.core.inbound import Accepted, Found, Routes, accept
+from prx.core.inbound import Accepted, Found, Routes, accept, accept_call
+from prx.core.kind_inputs import checked
 from prx.core.weave import MEDIA_TYPES, Identity, Weaver
 from prx.emulator.brain import Answer, deltas_of, reply_of
 from prx.emulator.common import Asked, Head, Json, Persona, RefusedError
 from prx.errors import CapabilityError, ConfigError
 from prx.spec.face import Face, compile_face, faults
 from prx.spec.loader import Loader
+from prx.spec.model import KINDS_OF_CALLS
 
 # 2026-01-01; constant, so that recordings can be compared.
 _CREATED, _CREATED_TEXT = 1767225600, "2026-01-01T00:00:00Z"
@@ -91,7 +94,8 @@ class Spoken:
         self._found, self._face, self._persona = found, found.face, persona
         self._body: Json = {}
         self._framing = found.entrance.framing or found.face.framing
-        self.asks = found.entrance.use == "chat"
+        self._kind = found.entrance.use if found.entrance.use in found.face.calls else ""
+        self.asks = bool(self._kind) or found.entrance.use == "chat"
         self.media = MEDIA_TYPES[self._framing]
 
     def read(self, body: Json) -> Asked:
@@ -100,15 +104,24 @@ class Spoken:
             if body.get(name):
                 raise RefusedError("request", sentence)
         try:
-            accepted = accept(self._face, body, self._found.path)
-            arguments.messages(accepted.messages)
+            accepted = self._accepted(body)
+            if not self._kind or "body" in KINDS_OF_CALLS[self._kind][0]:
+                arguments.messages(accepted.messages)
             arguments.params(accepted.params)
             arguments.tools(accepted.tools)
         except (CapabilityError, ConfigError) as error:
             raise RefusedError("request", error.message) from None
-        return _asked(accepted)
+        return replace(_asked(accepted), kind=self._kind, inputs=accepted.inputs)
 
-    def whole(self, answer: Answer, asked: Asked) -> Any:
+    def _accepted(self, body: Json) -> Accepted:
+        if not self._kind:
+            return accept(self._face, body, self._found.path)
+        accepted = accept_call(self._face, self._kind, body, self._found.path)
+        return accepted._replace(inputs=checked(self._kind, accepted.inputs))
+
+    def whole(self, answer: Any, asked: Asked) -> Any:
+        if asked.kind:
+            return self._weaver(asked.model).call_body(asked.kind, answer, asked.inputs)
         return self._weaver(asked.model).body(reply_of(answer, asked.model))
 
     def events(self, answer: Answer, asked: Asked) -> Iterator[bytes]:

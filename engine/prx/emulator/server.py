@@ -23,8 +23,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import parse_qsl
 
-from prx.emulator import gate
-from prx.emulator.brain import Answer, answer
+from prx.core import forms
+from prx.emulator import gate, others
+from prx.emulator.brain import answer
 from prx.emulator.common import Asked, Find, Head, Persona, RefusedError, Wire
 from prx.emulator.faces import Faces
 from prx.json_text import parsed
@@ -178,12 +179,9 @@ class _Handler(BaseHTTPRequestHandler):
         return list(self.persona.get("models", ["words"]))
 
     def _post(self, wire: Wire, head: Head) -> None:
-        try:
-            body = parsed(self.body.decode())
-        except UnicodeDecodeError:
-            body = None
+        body = self._body()
         if not isinstance(body, dict):
-            raise RefusedError("request", "the body is not a JSON object")
+            raise RefusedError("request", "the body is neither a JSON object nor a form")
         asked, found = self._understood(wire, body)
         if asked.model not in self._names():
             raise RefusedError("model", f"The model `{asked.model}` does not exist", "model_not_found", asked.model)
@@ -195,9 +193,19 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._json(200, wire.whole(found, asked))
 
-    def _understood(self, wire: Wire, body: dict[str, Any]) -> tuple[Asked, Answer]:
+    def _body(self) -> Any:
+        """The body as a value: JSON, or the fields of a form; None for neither."""
+        kind = self.headers.get("content-type", "")
+        try:
+            return forms.read(kind, self.body) if kind.startswith("multipart/") else parsed(self.body.decode())
+        except ValueError:
+            return None
+
+    def _understood(self, wire: Wire, body: dict[str, Any]) -> tuple[Asked, Any]:
         try:
             asked = wire.read(body)
+            if asked.kind:
+                return asked, others.answer(asked)
             found = answer(asked.messages, asked.tools, reason=asked.reason, limit=asked.limit, stop=asked.stop)
         except (
             TypeError,
@@ -211,9 +219,9 @@ class _Handler(BaseHTTPRequestHandler):
     # -------------------------------------------------------------- HTTP
 
     def _json(self, status: int, value: Any) -> None:
-        data = json.dumps(value, ensure_ascii=False).encode(errors="replace")
+        media_type, data = _written(value)
         self.send_response(status)
-        self.send_header("content-type", "application/json")
+        self.send_header("content-type", media_type)
         self.send_header("content-length", str(len(data)))
         self.send_header("x-request-id", "req_1")
         if self.close_connection:
@@ -232,6 +240,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
             time.sleep(self.persona.get("delay", 0))
         self.wfile.write(b"0\r\n\r\n")
+
+
+def _written(value: Any) -> tuple[str, bytes]:
+    """(media type, data) of a body: audio is bytes, and a transcript may be a text."""
+    if isinstance(value, bytes):
+        return others.AUDIO, value
+    if isinstance(value, str):
+        return "text/plain; charset=utf-8", value.encode(errors="replace")
+    return "application/json", json.dumps(value, ensure_ascii=False).encode(errors="replace")
 
 
 def _nothing_at(head: Head) -> RefusedError:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import re
+import struct
+from binascii import b2a_base64
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from types import NoneType
@@ -110,6 +112,16 @@ def without_prefix(text: str | None, prefix: str) -> str | None:
 def like(text: str | None, *patterns: str) -> bool:
     """Whether the text matches one of the glob patterns: * for any characters, [0-5] for one of these."""
     return any(isinstance(pattern, str) and fnmatchcase(text or "", pattern) for pattern in patterns)
+
+
+@_own(_ANY)
+def packed(numbers: Any) -> str | None:
+    """Base64 of a list of numbers, each as four bytes (float32, the lowest byte first); null for anything else."""
+    try:
+        data = struct.pack(f"<{len(numbers)}f", *numbers) if isinstance(numbers, list) else None
+    except (struct.error, OverflowError):
+        return None
+    return None if data is None else b2a_base64(data, newline=False).decode()
 
 
 @_own(_ANY)

@@ -13,11 +13,12 @@ from prx import arguments
 from prx.accounts.account import Account
 from prx.chat import Call, Extra, Given, Reply
 from prx.core import overlay
-from prx.core.inbound import Accepted, Found, accept, fitting, wants_several
+from prx.core.inbound import Accepted, Found, accept, fitting, model_of, wants_several
 from prx.core.weave import MEDIA_TYPES, Identity, Weaver
 from prx.errors import CapabilityError, ConfigError, Error
 from prx.serve.callers import Caller
 from prx.serve.failures import RefusedError, said
+from prx.serve.other import OtherCall, written
 from prx.serve.relay import Heard, Relay
 from prx.serve.service import Service
 from prx.serve.streams import Writer, writer
@@ -40,6 +41,7 @@ class Answer:
         self.began = self._last_sent = time.monotonic()
         self._asked = Accepted("", [], [])
         self._several = False
+        self._call: OtherCall | None = None
         self._dropped: list[str] = []
         self._relay: Relay | None = None
         self._writer: Writer | None = None
@@ -70,15 +72,8 @@ class Answer:
         for name in arguments.EXTRA:
             if name in self._body:
                 raise RefusedError(400, "bad_request", f"{name!r} is not a key of this API")
-        if self._found.entrance.use == "pass" and self._body.get("stream"):
-            raise RefusedError(400, "capability", "'stream' is not possible here: the answer is passed on as a whole")
         try:
-            self._asked = accept(self.face, self._body, self._found.path)
-            self._several = wants_several(self.face, self._body)
-            if self._found.entrance.use == "chat":
-                arguments.messages(self._asked.messages)
-                arguments.params(self._asked.params)
-                arguments.tools(self._asked.tools)
+            self._accept()
         except (CapabilityError, ConfigError) as error:
             raise RefusedError(
                 400, "capability" if error.kind == "capability" else "bad_request", error.message
@@ -88,6 +83,19 @@ class Answer:
         if not caller.may_ask(self.model):
             raise RefusedError(403, "permission", f"this key may not ask for {self.model[:100]!r}")
         self._refuse_unknown()
+
+    def _accept(self) -> None:
+        """Read what is asked. Raises CapabilityError and ConfigError."""
+        face, use, body, path = self.face, self._found.entrance.use, self._body, self._found.path
+        if use != "chat":
+            self._asked = Accepted(model_of(face, body, path), [], [])
+            self._call = OtherCall(face, use, body, path) if use in face.calls else None
+            return
+        self._asked = accept(face, body, path)
+        self._several = wants_several(face, body)
+        arguments.messages(self._asked.messages)
+        arguments.params(self._asked.params)
+        arguments.tools(self._asked.tools)
 
     def _refuse_unknown(self) -> None:
         """Raise for a model that leads nowhere."""
@@ -102,6 +110,8 @@ class Answer:
 
     def _options(self) -> Options:
         asked = self._asked
+        if self._call is not None:
+            return Options(model=self.model or None, fit=self._fit)
         return Options(
             messages=asked.messages or "-",
             model=self.model or None,
@@ -114,13 +124,17 @@ class Answer:
     def _fit(self, account: Account, call: Call) -> Call:
         """The call for the provider that it goes to: what has no form in its dialect is taken off, or refused."""
         spec, face = account.definition.spec(call.model), self.face
-        entrance = self._found.entrance
         headers = {name: self._request.headers[name] for name in _TRACE if name in self._request.headers}
         self._dropped = []
-        given = Given(face.id, self._body, face.adds, entrance.endpoint)
         if spec.dialect == face.id:
             headers |= {name: self._request.headers[name] for name in face.passes if name in self._request.headers}
-        elif entrance.use == "chat":
+        if self._call is not None:
+            call, self._dropped = self._call.fit(
+                spec, call, self._found.entrance.endpoint, {each.id: each for each in self._app.faces}
+            )
+            return call._replace(extra=Extra(headers=headers))
+        given = Given(face.id, self._body, face.adds, self._found.entrance.endpoint)
+        if spec.dialect != face.id and self._found.entrance.use == "chat":
             there = next((other for other in self._app.faces if other.id == spec.dialect), None)
             params, self._dropped = fitting(call.params, face, spec, there.keys if there is not None else None)
             call = call._replace(params=params, tools=self._tools(call))
@@ -162,8 +176,8 @@ class Answer:
 
     async def _driven(self) -> None:
         try:
-            if self._found.entrance.use == "pass":
-                await self._passed()
+            if self._found.entrance.use != "chat":
+                await self._other()
             elif self._asked.stream:
                 await self._streamed()
             else:
@@ -174,13 +188,36 @@ class Answer:
                 raise
             # Headers have gone out with a ping, or output has: what is left is the event of an error.
 
-    async def _passed(self) -> None:
-        session = self._app.client.session
-        relay = self._relay = Relay(session.begin_passed(self._options()), self._app.client)
-        data = await relay.whole()
-        await self._request.reply(200, data, self._headers(relay, ""))
-        self._request.told.bodies["answer"] = data
-        self._note(200)
+    async def _other(self) -> None:
+        """A call that is no chat: its answer is handed on in pieces, handed on as a whole, or written anew."""
+        session, use = self._app.client.session, self._found.entrance.use
+        run = session.begin_passed(self._options()) if self._call is None else session.begin_kind(use, self._options())
+        relay = self._relay = Relay(run, self._app.client)
+        try:
+            heard = await relay.more()
+            while heard:
+                await self._send(_bytes_of(heard), relay)
+                heard = await relay.more()
+        except Error as error:
+            if self._request.started and self.face.framing == "sse" and self._media_type(relay) == "text/event-stream":
+                await self._request.send(self._failed(error), more=False)
+            raise  # of other answers the end never comes, so that nobody takes what has come for the whole
+        finally:
+            relay.stop()
+        result = relay.reply
+        known = result if isinstance(result, Reply) else Reply(provider=result.provider, usage=_usage_of(result))
+        if self._request.started:
+            await self._request.send(b"", more=False)
+        else:
+            data, media_type = written(self._call, self._weaver(_model_of(result)), result)
+            await self._request.reply(200, data, {"content-type": media_type, **self._headers(relay, known.provider)})
+            if "json" in media_type:
+                self._request.told.bodies["answer"] = data
+        self._note(200, reply=known)
+
+    @staticmethod
+    def _media_type(relay: Relay) -> str:
+        return str(relay.so_far().media_type).partition(";")[0].strip().lower()
 
     async def _whole(self) -> None:
         session = self._app.client.session
@@ -250,7 +287,9 @@ class Answer:
         await self._request.send(data, more=more)
 
     async def _start(self, relay: Relay, provider: str) -> None:
-        headers = {"content-type": MEDIA_TYPES[self._framing], **_STREAM, **self._headers(relay, provider)}
+        own = self._found.entrance.use == "chat"
+        media_type = MEDIA_TYPES[self._framing] if own else relay.so_far().media_type or "application/octet-stream"
+        headers = {"content-type": media_type, **_STREAM, **self._headers(relay, provider)}
         await self._request.start(200, headers)
 
     def _failed(self, error: Error) -> bytes:
@@ -301,7 +340,7 @@ class Answer:
         first = self._first - self.began if self._first is not None else None
         kind = error.kind if error is not None else "cancelled" if status == 499 else ""
         known = reply or (self._relay.partial if self._relay is not None else Reply())
-        known = known if isinstance(known, Reply) else Reply()  # what is passed on is read by nobody
+        known = known if isinstance(known, Reply) else Reply()  # what is handed on in pieces is read by nobody
         provider = known.provider or (error.provider if error is not None else "")
         usage = reply.usage if reply is not None else None
         self._app.metrics.called(self._found.entrance.use, provider, self.model, kind, took, first, usage)
@@ -328,6 +367,20 @@ class Answer:
         calls = [{"name": call.name, "arguments": call.arguments} for call in known.tool_calls]
         if shown or calls:
             told.bodies["answer"] = shown | ({"tool_calls": calls} if calls else {})
+
+
+def _bytes_of(heard: list[Heard]) -> bytes:
+    """What is handed on in pieces: each Delta is a Piece."""
+    pieces: list[Any] = [piece.content for each in heard for piece in each.deltas]
+    return b"".join(pieces)
+
+
+def _usage_of(result: Any) -> Any:
+    return getattr(result, "usage", None)
+
+
+def _model_of(result: Any) -> str:
+    return str(getattr(result, "model", ""))
 
 
 def _listed(names: list[str]) -> str:

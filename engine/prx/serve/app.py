@@ -27,6 +27,7 @@ from prx.serve.failures import RefusedError, said, status_of
 from prx.serve.service import Service
 from prx.serve.status import status
 from prx.serve.wire import Body, LeftError, Request, json_bytes
+from prx.spec.model import KINDS_OF_CALLS
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -206,7 +207,7 @@ class App(Service):
     async def _face(self, request: Request, found: Found) -> None:
         caller = self._caller(request)
         use = found.entrance.use
-        if use in ("chat", "pass"):
+        if use in ("chat", "pass") or use in found.face.calls:
             await self._call(request, found, caller)
             return
         names = [name for name in self.names() if caller.may_ask(name)]
@@ -220,8 +221,7 @@ class App(Service):
 
     async def _call(self, request: Request, found: Found, caller: Caller) -> None:
         self._refuse_more(len(self.running) < self.settings.max_calls)
-        settings = self.settings
-        request.told.bodies["request"] = body = await Body(request, settings.max_body, settings.receive_timeout).json()
+        body = await self._body(request, found)
         answer = Answer(self, request, found, body)
         answer.check(caller)
         async with self._place():
@@ -234,6 +234,20 @@ class App(Service):
             finally:
                 self.running.discard(answer)
                 self.metrics.runs(len(self.running))
+
+    async def _body(self, request: Request, found: Found) -> dict[str, Any]:
+        """The body of a call: JSON, or a form where the call has a file. Raises RefusedError."""
+        settings, use = self.settings, found.entrance.use
+        read = Body(request, settings.max_body, settings.receive_timeout)
+        if request.media_type != "multipart/form-data" or "file" not in KINDS_OF_CALLS.get(use, ((),))[0]:
+            request.told.bodies["request"] = body = await read.json()
+            return body
+        if "origin" in request.headers and not (self.callers and self.callers.all):
+            # Any web page may send a form to any address, and would otherwise make calls by a browser of this machine.
+            raise RefusedError(403, "permission", "a form from a web page is not taken; set keys to serve web pages")
+        body = await read.form()
+        request.told.bodies["request"] = {name: value for name, value in body.items() if not isinstance(value, dict)}
+        return body
 
     @staticmethod
     def _refuse_more(has_room: bool) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import quote
 
+from prx.core import forms
 from prx.core.inbound import Found
 from prx.json_text import compact, read_finite
 from prx.serve.failures import RefusedError
@@ -74,6 +75,11 @@ class Request:
         request.head_size = len(request.method) + len(path) + len(request.query) + lines
         return request
 
+    @property
+    def media_type(self) -> str:
+        """Of the body, in lower case, without parameters."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
     async def start(self, status: int, headers: Mapping[str, str]) -> None:
         self.started, self.status = True, status
         rows = {"x-request-id": self.id, **headers, **({"connection": "close"} if self.ends_connection() else {})}
@@ -111,9 +117,16 @@ class Body:
         """seconds: until it must be here; what has come makes it longer, see _BYTES_A_SECOND."""
         self._request, self._limit, self._seconds = request, limit, seconds
 
+    async def form(self) -> dict[str, Any]:
+        """The fields of a form as a mapping, its files with their data in base64. Raises RefusedError."""
+        try:
+            return forms.read(self._request.headers.get("content-type", ""), await self._read())
+        except ValueError as error:
+            raise RefusedError(400, "bad_request", f"the form cannot be read: {error}") from None
+
     async def json(self) -> dict[str, Any]:
         """The body as a mapping. Raises RefusedError."""
-        kind = self._request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        kind = self._request.media_type
         if kind != "application/json" and not kind.endswith("+json"):
             raise RefusedError(
                 415, "bad_request", "the body must be JSON, with the header content-type: application/json"

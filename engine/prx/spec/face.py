@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +15,7 @@ from prx.record import Record
 from prx.spec import written
 from prx.spec.document import Keys
 from prx.spec.faults import Fault
+from prx.spec.model import BINARY, KINDS_OF_CALLS
 from prx.text import nearest
 
 KINDS = ("reasoning", "text", "refusal", "tool_call")  # of blocks, as in prx.chat.Part
@@ -23,6 +24,8 @@ MOMENTS = ("open", "piece", "close")  # of a block in a stream
 _OF_REQUEST = ("model", "stream", "messages", "tools", "tool_choice")
 # Names that the formulas of an answer can read: of the whole answer, and, where a block is written, of that block.
 ANSWER = ("answer", "asked", "reply", "message", "blocks", "usage", "finish_reason", "error", "names")
+# Of the answer to a call that is no chat.
+OF_CALL = ("answer", "asked", "result", "rows", "usage", "finish_reason")
 BLOCK = ("kind", "place", "number", "key", "text", "piece", "id", "name", "arguments", "input", "replay", "hidden")
 _OF_EVENTS = {"unasked": "unasked", "several": "as_it_comes"}  # {field of Face: its key of `stream`}
 _MOST_NESTED = 20  # shapes within shapes
@@ -34,7 +37,7 @@ class Entrance(Record):
     stream   the answer is a stream whatever the body says
     header   name of a header that has to be there
     query    a parameter of the URL that has to be there, as name=value
-    endpoint path at the provider, of what is passed on
+    endpoint path at the provider, where the provider's file does not say it
     framing  of the stream, where it is another than the face's
     """
 
@@ -47,11 +50,42 @@ class Entrance(Record):
     framing: str = ""
 
 
+class ServedCall(Record):
+    """How a call that is no chat is understood and answered; see the schema.
+
+    request  {argument or parameter: its template}
+    """
+
+    kind: str
+    request: Mapping[str, Template] = NONE
+    within: Template | None = None
+    same_name: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
+    as_it_comes: bool = True
+    reply: Template | None = None
+
+    @property
+    def arguments(self) -> frozenset[str]:
+        """Those names of `request` that are arguments of the kind."""
+        return frozenset(self.request).intersection(KINDS_OF_CALLS[self.kind][0])
+
+    @property
+    def parameters(self) -> frozenset[str]:
+        """The parameters that bodies of this dialect have."""
+        return frozenset((*self.request, *self.same_name)) - self.arguments
+
+    def templates(self) -> Iterator[Template]:
+        yield from self.request.values()
+        yield from (template for template in (self.within, self.reply) if template is not None)
+
+
 class Face(Record):
     """How a dialect is spoken to its callers; see `serve` in the schema. Templates are compiled at first use.
 
     request      {part of the call: its template}; formulas read the body's keys, and `path`
     parameters   {parameter of the call: its template}
+    calls        {kind of a call that is no chat: how it is served}
     steps        {(moment, kind of block): templates of events}
     written      the keys of its events, as a tree: a mapping of keys, a list with one such tree, or None
     error_types  {kind of Error: the dialect's word}
@@ -70,6 +104,7 @@ class Face(Record):
     error: tuple[Template, ...] = ()
     steps: Mapping[tuple[str, str], tuple[Template, ...]] = NONE
     operations: Mapping[str, Template] = NONE
+    calls: Mapping[str, ServedCall] = NONE
     written: Any = None
     unasked: Template | None = None
     several: Template | None = None
@@ -107,6 +142,8 @@ class Face(Record):
         yield from (template for template in (self.unasked, self.several) if template is not None)
         for events in self.steps.values():
             yield from events
+        for call in self.calls.values():
+            yield from call.templates()
 
 
 def compile_face(name: str, serve: Mapping[str, Any], expressions: Expressions) -> Face:
@@ -134,12 +171,24 @@ def compile_face(name: str, serve: Mapping[str, Any], expressions: Expressions) 
             for moment in MOMENTS
             for kind in KINDS
         },
+        "calls": {kind: _call(kind, row, template) for kind, row in serve.get("calls", {}).items()},
         "operations": {key: template(serve[key], key) for key in OPERATIONS if key in serve},
         **{name: template(stream[key], "stream", key, known=()) for name, key in _OF_EVENTS.items() if key in stream},
         "written": written.keys(expanded(stream, shapes), MOMENTS),
     }
     fields |= {moment: events(("stream", moment), stream.get(moment)) for moment in ("begin", "end", "error")}
     return Face(**fields, **_plain_keys(serve))
+
+
+def _call(kind: str, row: Mapping[str, Any], template: Callable[..., Template]) -> ServedCall:
+    path = ("calls", kind)
+    fields: dict[str, Any] = {key: tuple(row[key]) for key in ("same_name", "reads", "hints") if key in row}
+    fields |= {"as_it_comes": row["as_it_comes"]} if "as_it_comes" in row else {}
+    fields |= {"within": template(row["within"], *path, "within", known=())} if "within" in row else {}
+    fields |= {"reply": template(row["reply"], *path, "reply", known=OF_CALL)} if "reply" in row else {}
+    asked = row.get("request", {}).items()
+    request = {name: template(node, *path, "request", name, known=()) for name, node in asked}
+    return ServedCall(kind, request, **fields)
 
 
 def _plain_keys(serve: Mapping[str, Any]) -> dict[str, Any]:
@@ -178,6 +227,9 @@ def faults(name: str, serve: Mapping[str, Any], expressions: Expressions) -> Ite
     yield from _unknown_shapes(serve, serve.get("shapes", {}), ("serve",))
     yield from _of_routes(serve)
     yield from _of_streams(serve)
+    for kind, row in serve.get("calls", {}).items():
+        if "reply" not in row and kind not in BINARY:
+            yield ("serve", "calls", kind), "needs `reply`: how its answer is written", None
     stream = serve.get("stream", {})
     for moment in MOMENTS:
         by_kind = stream.get(moment, {})
@@ -196,6 +248,8 @@ def _of_routes(serve: Mapping[str, Any]) -> Iterator[Fault]:
         path, use = ("serve", "routes", place), route["for"]
         if use == "pass" and "endpoint" not in route:
             yield path, "needs `endpoint`: the path at the provider to which it is passed on", None
+        if use in KINDS_OF_CALLS and use not in serve.get("calls", {}):
+            yield path, f"needs `calls.{use}` beside `routes`: how its body is read, and its answer written", None
         if use in OPERATIONS and use not in serve:
             yield path, f"needs `{use}` beside `routes`: a template of the body that is given here", None
         for hole in re.findall(r"\{[^}]*\}", route["at"].replace("{model}", "", 1)):

@@ -64,6 +64,7 @@ KINDS_OF_CALLS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, 
     "complete": (("prompt", "suffix"), ("text", "finish_reason"), ()),
 }
 OF_ALL_ANSWERS = ("usage", "model")
+BINARY = ("speech",)  # kinds whose answers are bytes, unless the server says that they are JSON
 # The keys of `request` that change messages, in the order in which they are applied.
 MESSAGE_CHANGES = (
     "roles", "marks", "keys", "fill", "system", "tool_results", "blank_text", "content", "same_role", "insert", "prefill", "prefill_keys", "strip",
@@ -418,6 +419,11 @@ class CallForm(Record):
     encoding: str = "json"
     most: int | None = None
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """The names that its request reads, wherever in the template."""
+        return frozenset(name for formula in self.request.formulas.values() for name in formula.reads)
+
     @cached_property
     def request(self) -> Template:
         arguments = KINDS_OF_CALLS[self.kind][0]
@@ -474,6 +480,7 @@ class Spec(Record):
     dialect   the id of the dialect it speaks
     plain     whether it makes the same bodies of calls as its dialect's file does
     reads_plainly whether answers are read as its dialect's file says
+    own_calls kinds of call that are no chats which it asks or reads in another way than its dialect's file
     """
 
     id: str
@@ -501,6 +508,7 @@ class Spec(Record):
     deviations: Mapping[str, list[str]] = NONE
     plain: bool = False
     reads_plainly: bool = False
+    own_calls: tuple[str, ...] = ()
 
     @cached_property
     def fallback_rows(self) -> Mapping[str, Fallback]:
