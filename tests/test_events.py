@@ -218,7 +218,7 @@ def test_a_stream_that_is_left_has_an_end_at_once(kind, tmp_path):
         asking.stream(pieces=1)
         assert asking.names[-1] == "Ended"
     ended = asking.one(events.Ended)
-    assert (ended.error, ended.attempts, ended.finish_reason) == (telling.CLOSED, 1, None)
+    assert (ended.error, ended.attempts, ended.finish_reason) == (events.CLOSED, 1, None)
 
 
 def test_a_cancelled_call_has_an_end(tmp_path):
@@ -234,7 +234,7 @@ def test_a_cancelled_call_has_an_end(tmp_path):
                     await task
 
         asyncio.run(main())
-    assert asking.one(events.Ended).error == telling.CLOSED
+    assert asking.one(events.Ended).error == events.CLOSED
 
 
 def test_calls_are_told_apart(tmp_path):
@@ -386,7 +386,7 @@ def test_an_ask_that_is_not_known_is_handed_on_as_it_is():
         assert (yield READ) == b"data"
         return f"{answer}, {head.status}"
 
-    watched = telling.told(flow(), telling.Telling(told.append, lambda: 0.0, 1, "chat", "m", None))
+    watched = telling.told(flow(), telling.Telling(told.append, lambda: 0.0, 1, "chat", "m", {}, None))
     assert next(watched) is strange
     assert watched.send("an answer") is strange
     assert type(watched.throw(prx.ServerError("x"))) is exchange.Send
@@ -403,7 +403,7 @@ def test_a_bug_ends_the_call_too():
         raise KeyError("x")
 
     told = []
-    watched = telling.told(flow(), telling.Telling(told.append, lambda: 0.0, 1, "chat", "m", None))
+    watched = telling.told(flow(), telling.Telling(told.append, lambda: 0.0, 1, "chat", "m", {}, None))
     next(watched)
     with pytest.raises(KeyError):
         watched.send(b"")

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from prx.chat import Usage
+from prx.chat import NONE, Usage
 from prx.record import Record
 
 
@@ -32,11 +32,13 @@ class Began(CallEvent, often=True):
 
     kind      "chat", "embed", … ; "passed" for a body that `prx serve` passes on unread
     model     as it was asked for, "" for the default; of a list of models, the provider
+    numbers   those among the caller's parameters that are numbers, such as temperature
     content   {"messages": …, "tools": …, "inputs": …} as the caller gave them, or None
     """
 
     kind: str = ""
     model: str = ""
+    numbers: Mapping[str, float] = NONE
     content: Mapping[str, Any] | None = None
 
 
@@ -135,6 +137,7 @@ class Ended(CallEvent, often=True):
     fallbacks      in effect in the last one
     first_output   seconds from the beginning to the first piece, or None where the answer was no stream
     content        the result, or the error; or None
+    hide           masks the keys that this call has sent in a text: in `content` they are not masked
     """
 
     kind: str = ""
@@ -149,6 +152,8 @@ class Ended(CallEvent, often=True):
     fallbacks: tuple[str, ...] = ()
     first_output: float | None = None
     content: Any = None
+    hide: Callable[[str], str] = staticmethod(str)
 
 
+CLOSED = "closed"  # an `error` of Ended: the caller closed the stream, or was cancelled
 Hook = Callable[[Any], Any]

@@ -39,20 +39,23 @@ class Hooks:
     def __init__(self, given: Sequence[Hook]) -> None:
         from prx.core.telling import Telling, told  # a client without a hook does not need it
 
-        self._given = given
+        self.given = given
         self._said = False  # that one has raised
         self._telling, self._told = Telling, told
         self._content = any(getattr(hook, "wants_content", False) for hook in given)
 
-    def told(self, flow: Flow, kind: str, model: str, stated: Mapping[str, Any]) -> Flow:
+    def told(self, flow: Flow, kind: str, model: str, params: Mapping[str, Any], stated: Mapping[str, Any]) -> Flow:
         """The flow of a call, of which the hooks are told. stated: what the caller has stated in it."""
         content = stated if self._content else None
-        return self._told(flow, self._telling(self._tell, time.monotonic, next(_numbers), kind, model, content))
+        numbers = {name: value for name, value in params.items() if type(value) in (int, float)}
+        return self._told(
+            flow, self._telling(self._tell, time.monotonic, next(_numbers), kind, model, numbers, content)
+        )
 
     def _tell(self, event: Any) -> dict[str, str] | None:
         """Call the hooks; gives the headers that they want in the request."""
         added: dict[str, str] = {}
-        for hook in self._given:
+        for hook in self.given:
             told = event
             if (
                 self._content

@@ -175,7 +175,7 @@ class Session:
         asked = options.model
         model = f"{asked.provider}/{asked.model}" if isinstance(asked, ModelRef) else asked or ""
         stated = {"messages": options.messages, "tools": options.tools, "inputs": options.inputs}
-        return run._replace(flow=self.hooks.told(run.flow, kind.name, model, stated))
+        return run._replace(flow=self.hooks.told(run.flow, kind.name, model, options.params, stated))
 
     def _in_turn(self, route: Route, options: Options, begin: Callable[[Options], Run]) -> Run:
         """The Run for a route with several targets. begin: makes that of one target, whose limits are its own."""
@@ -281,6 +281,13 @@ class Session:
                 advise(result, account, self.accounts.catalog)
         elif kind.fallbacks == "all" and isinstance(result, Reply):
             account.remember(model, result.fallbacks)
+
+    def tell(self, hook: Hook) -> None:
+        """Tell another hook of the calls from now on, before those that are told already."""
+        earlier = self.hooks.given if self.hooks is not None else ()
+        with OPENING:
+            from prx.hooks import hooks
+        self.hooks = hooks((hook, *earlier))
 
     # -------------------------------------------------------------- state
 

@@ -117,6 +117,7 @@ class Serve(Record):
     tls_key: str | None = None
     log_format: str = "text"
     log_bodies: bool = False
+    otel: bool = False
     redis: Secret | None = None
 
 

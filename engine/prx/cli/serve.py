@@ -37,11 +37,14 @@ _LEVELS = ("debug", "info", "warning", "error")
 )
 @click.option("-v", "--verbose", count=True, help=f"{verbosity.LINES} It sets --log-level, too.")
 @click.option("--log-json", is_flag=True, help="The log as JSON, in place of what the configuration says.")
+@click.option(
+    "--otel", is_flag=True, help="Send spans and metrics of calls by OTLP, as serve.otel in the configuration."
+)
 @options.settings
 @click.pass_context
 def serve(
     ctx: click.Context, host: str | None, port: int | None, workers: int, check: bool, log_level: str | None, verbose: int,
-    log_json: bool, config: str | None, folders: tuple[str, ...],
+    log_json: bool, otel: bool, config: str | None, folders: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Serve every provider behind one port, in the dialects that programs speak.
 
@@ -61,6 +64,7 @@ def serve(
         "config": config,
         "providers": list(folders),
         **({"on_event": logs.log_event} if verbose else {}),
+        **({"otel": True} if otel else {}),
     }
     app = App(**client)
     output.watch(app.client.session)

@@ -10,11 +10,9 @@ from typing import Any
 
 from prx.core.exchange import Emit, Flow, Send, Wait
 from prx.errors import Error
-from prx.events import Began, Ended, FellBack, FirstOutput, Responded, Retried, Sent, ToolNamed
+from prx.events import CLOSED, Began, Ended, FellBack, FirstOutput, Responded, Retried, Sent, ToolNamed
 from prx.secret import Secret, redact
 from prx.wire import FRAMING, Head, HttpRequest, header_fault
-
-CLOSED = "closed"  # the caller closed the stream, or was cancelled
 
 
 class Telling:
@@ -23,15 +21,16 @@ class Telling:
     tell      is called with each event; gives headers for the request, or None
     clock     gives seconds, as time.monotonic
     number    of the call
+    numbers   see Began
     stated    what the caller has stated, where the events are to have it
     """
 
     def __init__(
         self, tell: Callable[[Any], Any], clock: Callable[[], float], number: int, kind: str, model: str,
-        stated: Mapping[str, Any] | None,
+        numbers: Mapping[str, float], stated: Mapping[str, Any] | None,
     ) -> None:  # fmt: skip
         self._tell, self._clock, self._number = tell, clock, number
-        self._kind, self._model, self._stated = kind, model, stated
+        self._kind, self._model, self._numbers, self._stated = kind, model, numbers, stated
         self._began = self._sent_at = 0.0
         self._attempts = 0
         self._send: Send | None = None  # the last one
@@ -39,10 +38,11 @@ class Telling:
         self._first: float | None = None
         self._request_id: str | None = None
         self._tools: set[Any] = set()  # indexes of those that have been told
+        self._secrets: list[Secret] = []  # of the accounts that were asked
 
     def begin(self) -> None:
         self._began = self._clock()
-        self._tell(Began(self._number, 0.0, self._kind, self._model, self._stated))
+        self._tell(Began(self._number, 0.0, self._kind, self._model, self._numbers, self._stated))
 
     def before(self, ask: Any) -> Any:
         """What the driver is to do in place of an ask."""
@@ -81,12 +81,13 @@ class Telling:
         self._send, self._waited = send, False
         self._attempts += 1
         attempt, request = send.attempt, send.request
+        self._secrets += attempt.target.secrets if attempt else ()
         kind, provider, model = (
             (attempt.kind.name, attempt.spec.id, attempt.call.model) if attempt else (self._kind, "", "")
         )
         added = self._tell(
             Sent(
-                self._number, self._past, self._attempts, kind, provider, model, method=request.method, url=self._url(send),
+                self._number, self._past, self._attempts, kind, provider, model, method=request.method, url=self._safe(request.url.partition("?")[0]),
                 dialect=send.dialect, stream=request.stream, fallbacks=send.fallbacks, headers=tuple(request.headers),
             )
         )  # fmt: skip
@@ -151,7 +152,7 @@ class Telling:
             Ended(
                 self._number, self._past, self._kind, error, status, provider, model, request_id=self._request_id,
                 attempts=self._attempts, first_output=self._first,
-                content=content if self._stated is not None else None, **known,
+                content=content if self._stated is not None else None, hide=self._safe, **known,
             )
         )  # fmt: skip
 
@@ -159,13 +160,8 @@ class Telling:
     def _past(self) -> float:
         return self._clock() - self._began
 
-    def _url(self, send: Send) -> str:
-        url = send.request.url.partition("?")[0]
-        return redact(url, send.attempt.target.secrets) if send.attempt is not None else url
-
     def _safe(self, text: str) -> str:
-        attempt = self._send.attempt if self._send is not None else None
-        return redact(text, attempt.target.secrets) if attempt is not None else text
+        return redact(text, self._secrets)
 
     def _words(self, error: Error) -> str | None:
         return error.message if self._stated is not None else None

@@ -48,7 +48,7 @@ class App(Service):
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         elif scope["type"] == "http":
-            await self._http(Request.of(scope, receive, send))
+            await self._traced(Request.of(scope, receive, send), scope.get("scheme", "http"))
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1003})
 
@@ -61,10 +61,21 @@ class App(Service):
                 await send({"type": "lifespan.startup.complete"})
             else:
                 await self.client.aclose()
+                if self.telemetry is not None:
+                    self.telemetry.close()
                 if self.shared is not None:
                     await self.shared.aclose()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
+
+    async def _traced(self, request: Request, scheme: str) -> None:
+        """Answer a request; where there is telemetry, within a span of its own, but for what a machine asks all the time."""
+        if self.telemetry is None or request.path in self._operations:
+            await self._http(request)
+            return
+        with self.telemetry.serving(request.method, scheme, request.path, request.headers) as answered:
+            await self._http(request)
+            answered(request.status, request.route)
 
     async def _http(self, request: Request) -> None:
         given = request.headers.get("x-request-id", "")
@@ -78,6 +89,7 @@ class App(Service):
             if not await self._operation(request):
                 found = self._found(request)
                 request.told.add(face=found.face.id, left=False)
+                request.route = found.entrance.at.partition(" ")[2]
                 await self._face(request, found)
         except RefusedError as error:
             await self._refuse(request, error, found)
@@ -141,13 +153,16 @@ class App(Service):
 
     # -------------------------------------------------------------- what people and machines look at
 
-    async def _operation(self, request: Request) -> bool:
-        """Answer a request that is for no face; gives whether it was one."""
-        answers: Mapping[str, Callable[[Request], Awaitable[None]]] = {
+    @property
+    def _operations(self) -> Mapping[str, Callable[[Request], Awaitable[None]]]:
+        return {
             "/health": self._health, "/ready": self._ready, "/metrics": self._metrics, "/status": self._status,
             "/": self._page,
         }  # fmt: skip
-        answer = answers.get(request.path)
+
+    async def _operation(self, request: Request) -> bool:
+        """Answer a request that is for no face; gives whether it was one."""
+        answer = self._operations.get(request.path)
         if answer is None or request.method not in ("GET", "HEAD"):
             return False
         await answer(request)

@@ -33,9 +33,12 @@ class Service:
     began     when the process began to serve, by time.monotonic
     """
 
-    def __init__(self, client: AsyncClient | None = None, **options: Any) -> None:
-        """options: as AsyncClient's, for the client that is made here. Raises ConfigError and SpecError."""
+    def __init__(self, client: AsyncClient | None = None, *, otel: Any = None, **options: Any) -> None:
+        """otel: a prx.otel.Telemetry, which is told of the calls; or True for one that exports, as serve.otel is.
+        options: as AsyncClient's, for the client that is made here. Raises ConfigError and SpecError.
+        """
         self.client = client or AsyncClient(**{"watch": True, **options})
+        self.telemetry = self._telemetry(otel)
         self.metrics = Metrics()
         self.running: set[Any] = set()
         self.draining = False
@@ -53,6 +56,23 @@ class Service:
         self.take_in()
         # Made of every packaged file, some seconds where there is no cache yet: the first call would hold up all others.
         _ = self.client.session.current().catalog.claims
+
+    def _telemetry(self, given: Any) -> Any:
+        """What makes spans of requests and calls, or None. Raises ConfigError."""
+        if given is None and self.settings.otel:
+            given = True
+        if given is True:
+            try:
+                from prx.otel import exporting
+            except ImportError:
+                raise ConfigError(
+                    "serve.otel needs OpenTelemetry, which is missing",
+                    hint="pip install 'prx-engine[otel]' brings it.",
+                ) from None
+            given = exporting()
+        if given:
+            self.client.session.tell(given)
+        return given or None
 
     # -------------------------------------------------------------- configuration
 

@@ -37,7 +37,9 @@ def _is_unicode(value: Any) -> bool:
 
 
 class Request:
-    """path: as it was sent, percent-encoded. headers: by names in lower case. shape: the face whose errors it gets."""
+    """path: as it was sent, percent-encoded. headers: by names in lower case. shape: the face whose errors it gets. route: the
+    path that it has come in by, with {model} for a name.
+    """
 
     def __init__(
         self, method: str, path: str, query: str, headers: Mapping[str, str], receive: Callable[[], Awaitable[Message]],
@@ -45,7 +47,7 @@ class Request:
     ) -> None:  # fmt: skip
         self.method, self.path, self.query, self.headers = method, path, query, headers
         self.receive, self._send = receive, send
-        self.id = ""
+        self.id = self.route = ""
         self.head_size = 0  # in bytes, about
         self.shape: Found | None = None
         self.started = False
