@@ -18,7 +18,7 @@ from prx.conformance.evidence import CAPABILITIES, kinds
 from prx.conformance.evidence import glance as evidence_at
 from prx.spec import schema
 from prx.spec.loader import Loader
-from prx.spec.model import Spec
+from prx.spec.model import KINDS_OF_CALLS, Spec
 from prx.spec.read import read_quickly
 
 HERE = Path(__file__).parent
@@ -215,7 +215,7 @@ def _counts(specs: dict[str, Spec], families: dict[str, list[str]]) -> list[str]
         f"{recorded} have recordings in `cassettes/`, each of which says whether the provider itself, a real server or our emulator",
         f"was recorded. The other {len(specs) - recorded} are documented only: what their files say was read, and nobody with a key has recorded it yet.",
         "",
-        "**known** is what was read about a capability, with the date of what was read: a name is a yes, *no* before it a no. What is not named differs",
+        "**known** is what was read about a capability or a kind of call, with the date of what was read: a name is a yes, *no* before it a no. What is not named differs",
         "from model to model, or nothing was found; prx then sends what is asked and reports what the provider says.",
         "",
     ]
@@ -231,12 +231,15 @@ def _provider_row(spec: Spec, docs: str) -> str:
     return f"| `{spec.id}` | {_cell(name)} | {spec.dialect} | {url} | {key or 'api_key'} | {_known(spec)} | {aliases} |"
 
 
+_CALLS = {f"calls.{kind}": kind for kind in KINDS_OF_CALLS}
+
+
 def _known(spec: Spec) -> str:
     """What the file's evidence says of capabilities, with its kind and its own date."""
     parts = []
     for row in spec.evidence:
-        names = [name for name in row.of if name in CAPABILITIES and row.model == "*"]
-        words = ", ".join(name if spec.can(name) else f"no {name}" for name in names)
+        names = [name for name in row.of if row.model == "*" and (name in CAPABILITIES or name in _CALLS)]
+        words = ", ".join(_CALLS.get(name) or (name if spec.can(name) else f"no {name}") for name in names)
         parts += [f"{words} ({row.kind}, {row.date})"] if names else []
     return "; ".join(parts)
 

@@ -287,8 +287,10 @@ def test_the_schemas_keys_are_the_specs_fields():
         "grows",
     }
     assert set(at("$defs", "errors", "properties")) == set(model.FAULT) | {"detect", "refused", "rules", "statuses"}
-    ours = {"kind", "expressions", "found", "row", "tokens", "request_source"}
-    assert fields(model.CallForm) - ours | {"request", "response"} == set(at("$defs", "call_form", "properties"))
+    ours = {"kind", "expressions", "found", "row", "tokens", "request_source", "query_source"}
+    assert fields(model.CallForm) - ours | {"request", "query", "response"} == set(
+        at("$defs", "call_form", "properties")
+    )
     assert model.KINDS_OF_CALLS.keys() == set(at("$defs", "calls", "properties"))
     answers = {name for _, answer, _ in model.KINDS_OF_CALLS.values() for name in answer}
     assert answers | {*model.OF_ALL_ANSWERS, "row", "tokens"} == set(at("$defs", "call_answer", "properties"))

@@ -18,7 +18,12 @@ BLOCKS = (
     "response",
     "response.row",
 )  # the keys of a form that have keys of their own; `tokens` is the block of response.tokens
-OF_SOME = {"embed": {"most", "packed"}, "moderate": {"most"}, "transcribe": {"encoding"}}
+OF_SOME = {
+    "embed": {"most", "most_tokens", "packed"},
+    "moderate": {"most", "most_tokens"},
+    "transcribe": {"encoding", "query"},
+    "speech": {"packed"},
+}
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case["kind"])
 
 
@@ -82,4 +87,4 @@ def test_no_key_of_the_schema_is_forgotten():
     keys |= {f"response.row.{key}" for key in defs["call_row"]["properties"]}
     assert keys == {key for case in CASES for key in keys_of(case["form"])}
     assert {*defs["calls"]["properties"]} == {case["kind"] for case in CASES}
-    assert set(defs["call_form"]["properties"]["encoding"]["enum"]) == {"json", "multipart"}
+    assert set(defs["call_form"]["properties"]["encoding"]["enum"]) == {"json", "multipart", "file"}

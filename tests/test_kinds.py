@@ -23,8 +23,8 @@ from prx.spec.read import read_quickly
 USAGE = {"prompt_tokens": 3, "total_tokens": 3}
 
 
-def packed(*numbers, letter="f"):
-    return base64.b64encode(struct.pack(f"<{len(numbers)}{letter}", *numbers)).decode()
+def packed(*numbers, letter="f", order="<"):
+    return base64.b64encode(struct.pack(f"{order}{len(numbers)}{letter}", *numbers)).decode()
 
 
 @pytest.fixture
@@ -85,6 +85,18 @@ def test_base64(server, client, asked, letter):
     assert client.embed("a", "compatible/m", **asked).vectors == ((1.0, -2.0),)
 
 
+@pytest.mark.parametrize("word", ["float16", "float32"])
+def test_base64_in_the_other_order_of_bytes(server, client, word):
+    server.says(rows(packed(1, -2, letter={"float16": "e", "float32": "f"}[word], order=">")))
+    assert client.embed("a", "compatible/m", embed_dtype=word, endianness="big").vectors == ((1.0, -2.0),)
+
+
+def test_base64_of_halves_of_float32(server, client):
+    halves = struct.pack("<2f", 1, -2)
+    server.says(rows(base64.b64encode(halves[2:4] + halves[6:8]).decode()))
+    assert client.embed("a", "compatible/m", embed_dtype="bfloat16").vectors == ((1.0, -2.0),)
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -116,8 +128,29 @@ def test_more_inputs_than_one_request_takes(server, client):
 
 def test_one_request_of_several_fails(server, client):
     server.says(lambda body: rows(*([1.0] for _ in body["input"]))).says({"error": {"message": "slow down"}}, 429)
-    with pytest.raises(prx.RateLimitError):
+    with pytest.raises(prx.RateLimitError) as raised:
         client.embed(["a"] * 2049, "compatible/m")
+    assert str(raised.value) == "compatible: 429: slow down (request 2 of 2; 2048 of 2049 inputs had been answered)"
+    assert raised.value.attempts == 2
+
+
+def test_more_tokens_than_one_request_takes(server, tmp_path):
+    """A text has no more tokens than bytes; a list of numbers has as many as it is long."""
+    (tmp_path / "own.yaml").write_text(
+        f"spec: 1\nid: own\nextends: openai-chat\nbase_url: {server.url}\ncalls: {{embed: {{most: 3, most_tokens: 4}}}}\n"
+    )
+    server.says(lambda body: rows(*([1.0] for _ in (body["input"] if body["input"] == ["a", "b", "c"] else "1"))))
+    with prx.Client(config={}, providers=[tmp_path], env={"HOME": str(tmp_path)}) as client:
+        got = client.embed(["aa", "ää", "abcdef", "a", "b", "c", "d", [1, 2, 3, 4]], "own/m")
+    assert [server.body(place)["input"] for place in range(6)] == [
+        "aa",
+        "ää",
+        "abcdef",
+        ["a", "b", "c"],
+        "d",
+        [1, 2, 3, 4],
+    ]
+    assert (len(got.vectors), got.attempts) == (8, 6)
 
 
 def test_an_error_is_typed_and_without_the_key(server, client):
@@ -301,7 +334,7 @@ def test_transcribe(server, client, tmp_path):
     boundary = headers["content-type"].removeprefix("multipart/form-data; boundary=").encode()
     parts = body.split(b"--" + boundary)
     assert parts[-1] == b"--\r\n"
-    assert b'name="file"; filename="a.wav"\r\nContent-Type: audio/wav\r\n\r\nRIFF\r\n--\r\n' in parts[2]
+    assert b'name="file"; filename="a.wav"\r\nContent-Type: audio/wav\r\n\r\nRIFF\r\n--\r\n' in parts[-2]
     assert sum(b'name="timestamp_granularities[]"' in part for part in parts) == 2
     server.answers = [(200, b"1\n00:00 --> 00:01\nhi\n", "text/plain; charset=utf-8")]
     assert client.transcribe(("a.wav", b"x"), "compatible/m").text.startswith("1\n")
@@ -343,6 +376,63 @@ def test_the_asynchronous_client(server, tmp_path):
     assert asyncio.run(main()).vectors == ((1.0,),)
 
 
+SPEAKS = """spec: 1
+id: own
+extends: json-http
+base_url: %s
+calls:
+  speech: {endpoint: '/speak/{voice}', query: {kind: =format}, request: {text: =text}, response: {audio: audio}}
+  transcribe: {endpoint: /hear, encoding: file, request: {file: =file}, response: {text: text}}
+  complete:
+    endpoint: {match: "suffix && 'fill'", cases: {fill: /fill}, else: =params.where}
+    request: {prompt: =prompt, suffix: =suffix}
+    response: {text: text}
+"""
+
+
+@pytest.fixture
+def own(server, tmp_path):
+    (tmp_path / "own.yaml").write_text(SPEAKS % server.url)
+    with prx.Client(config={}, providers=[tmp_path], env={"HOME": str(tmp_path)}) as client:
+        yield client
+
+
+def test_arguments_in_the_url(server, own):
+    server.says(b"sound", kind="audio/mpeg")
+    own.speech("hi", "own/m", voice="a/b?", format="mp3")
+    assert (server.asked[0][0], server.body()) == ("/speak/a%2Fb%3F?kind=mp3", {"text": "hi"})
+    own.speech("hi", "own/m", voice="v", format="mp3", extra_query={"kind": "wav"})
+    assert server.asked[1][0] == "/speak/v?kind=wav"
+    for voice in (None, "", "..", 3):
+        with pytest.raises(prx.ConfigError, match="voice must be a text that can stand in the URL"):
+            own.speech("hi", "own/m", voice=voice)
+    with pytest.raises(prx.ConfigError, match="not valid Unicode"):
+        own.speech("hi", "own/m", voice="v", format="\ud800")
+    assert len(server.asked) == 2
+
+
+def test_a_file_as_the_body(server, own):
+    server.says({"text": "hi"})
+    assert own.transcribe(("a.mp3", b"\x00\xff"), "own/m", smart=True, words=["a", 2], none=None).text == "hi"
+    path, headers, body = server.asked[0]
+    assert path == "/hear?smart=true&words=a&words=2"
+    assert (headers["content-type"], body) == ("audio/mpeg", b"\x00\xff")
+    with pytest.raises(prx.ConfigError, match="extra_body has no place"):
+        own.transcribe(("a.mp3", b"x"), "own/m", extra_body={"a": 1})
+
+
+def test_a_path_by_what_is_asked(server, own):
+    server.says({"text": "b"})
+    own.complete("a", "own/m", suffix="c", where="/go-on")
+    own.complete("a", "own/m", where="/go-on")
+    assert [(path, json.loads(body)) for path, _, body in server.asked] == [
+        ("/fill", {"prompt": "a", "suffix": "c"}),
+        ("/go-on", {"prompt": "a"}),
+    ]
+    with pytest.raises(prx.CapabilityError, match=r"calls\.complete\.endpoint gives no path for it, but None"):
+        own.complete("a", "own/m")
+
+
 # ------------------------------------------------------------------ files and the command line
 
 
@@ -370,6 +460,10 @@ def test_every_kind_has_a_form_in_a_packaged_dialect():
         ("{embed: {request: {a: =documents}}}", "documents"),
         ("{embed: {response: {vectors: 'a['}}}", "calls.embed.response.vectors"),
         ("{embedd: {endpoint: /x}}", "embed"),
+        ("{embed: {endpoint: x}}", "calls.embed.endpoint"),
+        ("{embed: {endpoint: '/x/{voice}'}}", "has no {voice} to put into the path; it has {model}, {input}"),
+        ("{embed: {endpoint: '=documents'}}", "documents"),
+        ("{embed: {query: {a: =documents}}}", "documents"),
     ],
 )
 def test_faults_of_a_file(tmp_path, calls, says):

@@ -176,7 +176,7 @@ def fitting_call(
     form = spec.calls[served.kind]
     if "body" in form.reads:  # a chat, of which the body has what a chat would have
         return call, []
-    placed, reads = form.request.params, form.reads
+    placed, reads = form.placed, form.reads
     formless = [name for name in call.inputs if name not in reads and name not in _FULFILLED]
     if known_there is not None and "*" not in placed:
         formless += [name for name in call.params if name not in placed and name not in known_there]

@@ -21,14 +21,15 @@ from prx.core.kinds import BodyReader, CallKind
 from prx.errors import Error
 from prx.json_text import parsed
 from prx.secret import redact_json
-from prx.spec.model import BINARY, KINDS_OF_CALLS, Query, Spec
+from prx.spec.model import BINARY, KINDS_OF_CALLS, CallForm, Query, Spec
 from prx.wire import Head, Target
 
 if TYPE_CHECKING:
     from prx.core.exchange import Variants
 
-# {word of calls.embed.packed: (format of struct, bytes of a number)}; little endian
+# {word of calls.embed.packed: (format of struct, bytes of a number)}; little endian, or big where "big " stands before the word
 _PACKED = {"float16": ("e", 2), "float32": ("f", 4), "float64": ("d", 8), "int8": ("b", 1), "uint8": ("B", 1)}
+_PACKED |= {"bfloat16": ("H", 2)}  # the upper half of a float32, of which struct knows nothing
 _LARGEST = 1e6  # of a number in an embedding; bytes of another type, read as float32, have larger ones
 _TEXT = ("transcribe",)  # kinds whose answers may be plain text
 
@@ -111,14 +112,21 @@ class KindReader(BodyReader):
         counts = [int(n) if isinstance(n, int | float) and not isinstance(n, bool) and n >= 0 else None for n in tokens]
         return Usage(*counts) if any(count is not None for count in counts) else None
 
-    def bytes_of(self, text: Any, what: str) -> bytes | None:
-        """The bytes of a base64 text, also one in a data: URL; None for no text."""
+    def packed(self) -> str:
+        """What the file's `packed` gives for the call, or an empty text."""
+        (word,) = fault.safely(self.form.packed.run, view(self.spec, self.call, self.form), self.spec)
+        return str(word or "")
+
+    def bytes_of(self, text: Any, what: str, packed: str = "") -> bytes | None:
+        """The bytes of a base64 text, also one in a data: URL; of one in hexadecimal where `packed` says hex; None for no text."""
         if not isinstance(text, str) or not text:
             return None
         try:
+            if packed == "hex":
+                return bytes.fromhex(text)
             return base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True)
         except (binascii.Error, ValueError):
-            self.fail(f"{what} is not base64", text[:60])
+            self.fail(f"{what} is not {packed or 'base64'}", text[:60])
 
 
 # ------------------------------------------------------------------ embeddings
@@ -131,8 +139,8 @@ def _embeddings(reader: KindReader, _data: bytes) -> kind_results.Embeddings:
     if not isinstance(found, list) or len(found) != wanted:
         count = len(found) if isinstance(found, list) else "no"
         reader.fail(f"the answer has {count} vectors for {wanted} inputs", str(reader.body))
-    (packed,) = fault.safely(reader.form.packed.run, view(reader.spec, reader.call, reader.form), reader.spec)
-    vectors = [_vector(reader, each, str(packed or "float32")) for each in found]
+    packed = reader.packed() or "float32" if any(isinstance(each, str) for each in found) else ""
+    vectors = [_vector(reader, each, packed) for each in found]
     order = reader.found["order"]
     if isinstance(order, list) and order != [*range(wanted)] and len(order) == wanted:
         if not all(isinstance(place, int) for place in order) or sorted(order) != [*range(wanted)]:
@@ -154,16 +162,24 @@ def _vector(reader: KindReader, value: Any, packed: str) -> tuple[float, ...]:
 
 
 def _unpacked(reader: KindReader, text: str, packed: str) -> tuple[float, ...]:
-    if packed not in _PACKED:
-        reader.fail(f"calls.embed.packed gives {packed!r}; known are {', '.join(_PACKED)}")
-    letter, size = _PACKED[packed]
+    word = packed.removeprefix("big ")
+    if word not in _PACKED:
+        reader.fail(f"calls.embed.packed gives {packed!r}; known are {', '.join(_PACKED)}, also with big in front")
+    letter, size = _PACKED[word]
     data = reader.bytes_of(text, "a vector") or b""
     wanted = reader.call.inputs.get("dimensions")
     fits = data and len(data) % size == 0 and wanted in (None, len(data) // size)
-    vector = tuple(map(float, struct.unpack(f"<{len(data) // size}{letter}", data))) if fits else ()
+    vector = _numbers(data, f"{'<' if word == packed else '>'}{len(data) // size}{letter}", word) if fits else ()
     if not vector or not all(math.isfinite(n) and abs(n) < _LARGEST for n in vector):
         reader.fail(f"a vector in base64 has {len(data)} bytes that are not {packed} numbers of the asked dimensions")
     return vector
+
+
+def _numbers(data: bytes, form: str, word: str) -> tuple[float, ...]:
+    numbers = struct.unpack(form, data)
+    if word == "bfloat16":
+        return struct.unpack(f"<{len(numbers)}f", struct.pack(f"<{len(numbers)}I", *(n << 16 for n in numbers)))
+    return tuple(map(float, numbers))
 
 
 # ------------------------------------------------------------------ the other kinds
@@ -171,8 +187,9 @@ def _unpacked(reader: KindReader, text: str, packed: str) -> tuple[float, ...]:
 
 def _ranking(reader: KindReader, _data: bytes) -> kind_results.Ranking:
     count, results = len(reader.call.inputs["documents"]), []
-    for row in reader.rows("results"):
-        index, score = row["index"], row["score"]
+    placed = "index" in reader.form.row.sources
+    for place, row in enumerate(reader.rows("results")):
+        index, score = row["index"] if placed else place, row["score"]
         if not isinstance(index, int) or not 0 <= index < count or not _is_number(score) or not math.isfinite(score):
             reader.fail(f"a result has no place among the {count} documents, or no score", str(reader.body))
         results.append(kind_results.Ranked(index, float(score)))
@@ -205,7 +222,7 @@ def _text(value: Any) -> str | None:
 
 def _speech(reader: KindReader, data: bytes) -> kind_results.Speech:
     if reader.body is not None:
-        data = reader.bytes_of(reader.found["audio"], "the audio") or b""
+        data = reader.bytes_of(reader.found["audio"], "the audio", reader.packed()) or b""
     if not data or (reader.body is None and reader.media_type.startswith("text/")):
         reader.fail("the answer has no audio", data[:200].decode("utf-8", "replace"))
     named = _text(reader.found.get("media_type")) or (reader.media_type if reader.body is None else None)
@@ -271,18 +288,53 @@ _SPLIT = {"embed": _Split("input", ("vectors",)), "moderate": _Split("input", ("
 
 
 def flow(variants: Variants, call: Call, target: Target, policy: Policy, kind: CallKind) -> Flow:
-    """The flow of a call. More inputs than `calls.KIND.most` go in several requests, one after the other; if one fails, all fail."""
+    """The flow of a call. Inputs beyond `calls.KIND.most` or `most_tokens` go in several requests, one after the other; if one fails, all fail."""
     split, form = _SPLIT.get(kind.name), variants.spec(call.model).calls.get(kind.name)
-    inputs = call.inputs.get(split.argument) if split else None
-    if split is None or form is None or not form.most or not isinstance(inputs, list) or len(inputs) <= form.most:
+    parts = _parts(call.inputs[split.argument], form) if split and form else []
+    if split is None or len(parts) < 2:
         return (yield from exchange(variants, call, target, policy, kind))
     made: list[Any] = []
-    for start in range(0, len(inputs), form.most):
-        part = {**call.inputs, split.argument: inputs[start : start + form.most]}
+    for part in parts:
         remembered = made[-1].fallbacks if made else policy.remembered
         turn = policy._replace(remembered=remembered)
-        made.append((yield from exchange(variants, call._replace(inputs=part), target, turn, kind)))
+        inputs = {**call.inputs, split.argument: part}
+        try:
+            made.append((yield from exchange(variants, call._replace(inputs=inputs), target, turn, kind)))
+        except Error as error:
+            _say_how_far(error, made, parts)
+            raise
     return _joined(made, split)
+
+
+def _say_how_far(error: Error, made: Sequence[Any], parts: Sequence[Sequence[Any]]) -> None:
+    """Say in the error of one request of several what the others had brought."""
+    error.attempts += sum(each.attempts for each in made)
+    before, done = error.summary(), sum(map(len, parts[: len(made)]))
+    whole = sum(map(len, parts))
+    error.message += f" (request {len(made) + 1} of {len(parts)}; {done} of {whole} inputs had been answered)"
+    error.history = tuple(error.summary() if line == before else line for line in error.history)
+
+
+def _parts(inputs: list[Any], form: CallForm) -> list[list[Any]]:
+    """The inputs of each request. One that alone has more than `most_tokens` goes alone."""
+    most, limit = form.most or len(inputs), form.most_tokens
+    parts: list[list[Any]] = []
+    room = 0
+    for each in inputs:
+        size = _most_tokens_of(each) if limit else 0
+        if not parts or len(parts[-1]) >= most or size > room:
+            parts.append([])
+            room = limit or 0
+        parts[-1].append(each)
+        room -= size
+    return parts
+
+
+def _most_tokens_of(given: Any) -> int:
+    """No fewer tokens than an input has: a token of a text has one byte at least. What is no text does not count."""
+    if isinstance(given, str):
+        return len(given.encode("utf-8", "replace"))
+    return len(given) if isinstance(given, list) else 0
 
 
 def _joined(made: Sequence[Any], split: _Split) -> Any:

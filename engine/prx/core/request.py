@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
@@ -123,6 +123,7 @@ def http_request(
     *,
     extra: Extra = NO_EXTRA,
     stream: bool = False,
+    query: Sequence[tuple[str, str]] = (),
     content_type: str = "application/json",
     accept: str = "",
 ) -> HttpRequest:
@@ -139,12 +140,13 @@ def http_request(
             headers[name.lower()] = _expanded(text, target, spec)
     headers.update(target.headers)
     auth, in_query = _auth(spec, target), spec.auth.style == "query"
-    if extra.headers or extra.query:
-        _refuse_key(spec, auth, extra.query if in_query else map(str.lower, extra.headers))
+    if extra.headers or extra.query or query:
+        _refuse_key(spec, auth, {*extra.query, *dict(query)} if in_query else map(str.lower, extra.headers))
         headers.update({name.lower(): text for name, text in extra.headers.items()})
     if not in_query:
         headers.update(auth)
     plain, secret = _query(spec, target, extra)
+    plain += [(name, text) for name, text in query if name not in extra.query]
     if in_query:
         secret.update(auth)
     url = endpoint_url(target.base_url, path, target.endpoints, tuple(plain))

@@ -54,8 +54,9 @@ class OtherCall:
         if form is None:  # refused when the request is built, so that the next target of a route may be asked
             return call._replace(given=Given("", {}, (), "/")), []
         same = spec.dialect == self.face.id
-        if same and self.served.as_it_comes and self.kind not in spec.own_calls:
-            given = Given(self.face.id, self.body, (), endpoint or form.endpoint, form.encoding)
+        path = endpoint or form.endpoint
+        if same and self.served.as_it_comes and self.kind not in spec.own_calls and isinstance(path, str):
+            given = Given(self.face.id, self.body, (), path, form.encoding)
             return call._replace(given=given, stream=self.wants_pieces), []
         if self._fault is not None:
             # A caller of the service has to mend its request.

@@ -91,7 +91,9 @@ def _unfounded(document: Document, known: Sequence[Problem]) -> Iterator[Problem
     """A fault for each evidence of a rule that the file does not have."""
     if any(problem.path.startswith(("evidence", "overrides")) for problem in known):
         return  # its form is wrong, which is a fault already
-    capabilities = list(schema.load("provider")["$defs"]["capabilities"]["properties"])
+    defined = schema.load("provider")["$defs"]
+    calls = [f"calls.{kind}" for kind in defined["calls"]["properties"]]  # also one whose row is the dialect's
+    capabilities = [*defined["capabilities"]["properties"], *calls]
     for place, row in enumerate(document.value.get("evidence") or ()):
         models = [each for each in document.value.get("overrides") or () if row.get("model") == each["model"]]
         if row.get("model") and not models:

@@ -57,7 +57,7 @@ def _record(cls: type[R], block: Mapping[str, Any], **compiled: Any) -> R:
 
 def texts(spec: Spec) -> set[str]:
     """The texts of all expressions that a spec may evaluate."""
-    templates = (spec.request.body, *(form.request for form in spec.calls.values()))
+    templates = (spec.request.body, *(each for form in spec.calls.values() for each in form.templates))
     return {text for query in queries(spec) for text in query.key}.union(*(each.formulas for each in templates))
 
 
@@ -129,6 +129,7 @@ def _call(raw: Mapping[str, Any], expressions: Expressions, query: _MakeQuery, k
         kind=kind,
         expressions=expressions,
         request_source=block.get("request"),
+        query_source=block.get("query"),
         found=query(path, answer, (*found, *model.OF_ALL_ANSWERS)),
         row=query((*path, "row"), answer.get("row", {}), row),
         tokens=query(("response", "tokens") if own is None else (*path, "tokens"), tokens, TOKENS),

@@ -47,9 +47,20 @@ def _of_call(form: model.CallForm, *, whole: bool) -> Iterator[Fault]:
         for name in given.keys() - names:
             where = (*at, "response", *path[2:], name)
             yield where, f"{form.kind} does not read this; it reads {', '.join(sorted(names))}", None
-    yield from form.request.problems
+    for template in form.templates:
+        yield from template.problems
+    yield from _strange_places(form)
     if form.request.growth > bounds.MAX_TEMPLATE:
         yield (*at, "request"), f"may repeat parts of a call more than {bounds.MAX_TEMPLATE} times in its result", None
+
+
+def _strange_places(form: model.CallForm) -> Iterator[Fault]:
+    """A fault for each {NAME} in the paths of a call that is no argument of its kind."""
+    known = ("model", *model.KINDS_OF_CALLS[form.kind][0])
+    for name in model.PLACE.findall(str(form.endpoint)):
+        if name not in known:
+            text = f"has no {{{name}}} to put into the path; it has {', '.join(f'{{{each}}}' for each in known)}"
+            yield ("calls", form.kind, "endpoint"), text, None
 
 
 def _missing(spec: Spec) -> Iterator[Fault]:

@@ -55,7 +55,7 @@ VIEW = (
 # Of each kind of call that is no chat: its arguments, what is found in its answer, and in each row of the answer's list.
 KINDS_OF_CALLS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
     "embed": (("input", "dimensions", "input_type", "rows"), ("vectors", "order"), ()),
-    "rerank": (("query", "documents", "top_n"), ("results",), ("index", "score")),
+    "rerank": (("query", "documents", "top_n", "rows"), ("results",), ("index", "score")),
     "image": (("prompt", "n", "size"), ("images", "media_type"), ("data", "url", "media_type", "revised_prompt")),
     "speech": (("text", "voice", "format"), ("audio", "media_type"), ()),
     "transcribe": (("file", "language"), ("text", "language", "duration", "segments"), ()),
@@ -65,6 +65,7 @@ KINDS_OF_CALLS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, 
 }
 OF_ALL_ANSWERS = ("usage", "model")
 BINARY = ("speech",)  # kinds whose answers are bytes, unless the server says that they are JSON
+PLACE = re.compile(r"\{(\w+)\}")  # of an argument, in the path of a call that is no chat
 # The keys of `request` that change messages, in the order in which they are applied.
 MESSAGE_CHANGES = (
     "roles", "marks", "keys", "fill", "system", "tool_results", "blank_text", "content", "same_role", "insert", "prefill", "prefill_keys", "strip",
@@ -406,6 +407,7 @@ class CallForm(Record):
 
     found   gives what KINDS_OF_CALLS has for the kind, and OF_ALL_ANSWERS
     row     gives the same for each row of a list in the answer
+    path    gives the endpoint, where it is no constant
     """
 
     kind: str
@@ -415,21 +417,42 @@ class CallForm(Record):
     row: Query
     tokens: Query
     packed: Query
-    endpoint: str = ""
+    endpoint: Any = ""
     encoding: str = "json"
+    query_source: Any = None
     most: int | None = None
+    most_tokens: int | None = None
 
     @property
     def reads(self) -> frozenset[str]:
-        """The names that its request reads, wherever in the template."""
-        return frozenset(name for formula in self.request.formulas.values() for name in formula.reads)
+        """The names that its request reads, wherever in the templates."""
+        formulas = [formula for template in self.templates for formula in template.formulas.values()]
+        return frozenset(name for formula in formulas for name in formula.reads).union(PLACE.findall(str(self.endpoint)))
+
+    @cached_property
+    def placed(self) -> frozenset[str]:
+        """The parameters that its request places, as Template.params."""
+        return frozenset(name for template in self.templates for name in template.params)
 
     @cached_property
     def request(self) -> Template:
+        return self._template(self.request_source, "request")
+
+    @cached_property
+    def query(self) -> Template:
+        return self._template(self.query_source or {}, "query")
+
+    @cached_property
+    def path(self) -> Template:
+        return self._template({"endpoint": self.endpoint})
+
+    @property
+    def templates(self) -> tuple[Template, ...]:
+        return self.request, self.query, self.path
+
+    def _template(self, source: Any, *key: str) -> Template:
         arguments = KINDS_OF_CALLS[self.kind][0]
-        return Template(
-            self.request_source, ("calls", self.kind, "request"), ("model", "params", *arguments), self.expressions
-        )
+        return Template(source, ("calls", self.kind, *key), ("model", "params", *arguments), self.expressions)
 
 
 class CallForms(Mapping[str, CallForm]):
