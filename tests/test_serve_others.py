@@ -105,10 +105,9 @@ def test_within_a_dialect_all_is_handed_on(service, upstream, path):
     status, headers, found = asked(service, path, f"{name}/m", body)
     assert (status, found, headers["x-prx-provider"]) == (200, {**answer, "more": 1}, name)
     assert upstream.body() == (body if "{model}" in path else {"model": "m", **body})
-    use = Routes(Loader().faces()).find("POST", path).entrance.use
-    assert upstream.asked[-1][0] == Loader().dialect_or_provider(PROVIDERS[name])["calls"][use]["endpoint"].replace(
-        "{model}", "m"
-    )
+    entrance = Routes(Loader().faces()).find("POST", path).entrance
+    calls = Loader().dialect_or_provider(PROVIDERS[name])["calls"]
+    assert upstream.asked[-1][0] == (entrance.endpoint or calls[entrance.use]["endpoint"]).replace("{model}", "m")
 
 
 def test_an_error_with_status_200_is_an_error(service, upstream):

@@ -427,7 +427,9 @@ class CallForm(Record):
     def reads(self) -> frozenset[str]:
         """The names that its request reads, wherever in the templates."""
         formulas = [formula for template in self.templates for formula in template.formulas.values()]
-        return frozenset(name for formula in formulas for name in formula.reads).union(PLACE.findall(str(self.endpoint)))
+        return frozenset(name for formula in formulas for name in formula.reads).union(
+            PLACE.findall(str(self.endpoint))
+        )
 
     @cached_property
     def placed(self) -> frozenset[str]:

@@ -34,7 +34,8 @@ _OWN_CALLS = (
     "own_calls"  # key of a resolved mapping: the kinds of call that it asks or reads in another way than its dialect
 )
 _NOT_BODY = ("headers", "query")  # keys of `request` that change no body
-_NOT_SHAPE = ("endpoint", "most")  # keys of a row of `calls` that change neither its bodies nor its answers
+# Keys of a row of `calls` that change neither its bodies nor its answers.
+_NOT_SHAPE = ("endpoint", "most", "most_tokens")
 _READING = ("response", "stream")
 
 
