@@ -560,6 +560,31 @@ def test_a_cancelled_call_takes_no_other_down(folder):
         assert isinstance(timed, prx.ProviderTimeoutError)
 
 
+def test_a_route_goes_on_where_a_target_gets_no_token(folder):
+    """And the requests of an exchange take the way that their account's requests take."""
+    with TokenServer(answer=REFUSED) as bad, TokenServer() as good:
+        folder(bad, name="bad", text=FILE.replace("id: mine", "id: bad"))
+        place = folder(good)
+        route = {"pattern": "any", "targets": [{"model": "bad/m"}, {"model": "mine/m"}]}
+        reply = prx.Client({"model_routes": [route]}, place, env=ENV).chat("hi", "any")
+        assert (reply.provider, len(bad.exchanges), len(good.exchanges)) == ("mine", 1, 1)
+        proxied = {"providers": {"mine": {"proxy": "http://127.0.0.1:9"}}, "model_routes": [route]}
+        with pytest.raises(prx.ProviderConnectionError, match="the exchange of the key at"):
+            prx.Client(proxied, place, env={**ENV, "NO_PROXY": ""}).chat("hi", "mine/m", retries=0)
+
+
+def test_a_reload_keeps_a_token_and_a_changed_credential_gets_another(folder, tmp_path):
+    config, env = tmp_path / "c.toml", {"S": "one-1234567"}
+    config.write_text('[providers.mine]\napi_key = \'{"client_id": "a", "client_secret": "${S}"}\'\n')
+    with TokenServer() as server:
+        api = prx.Client(config, folder(server), env=env)
+        for expected in (1, 1, 2):
+            api.chat("hi", "mine/m")
+            assert len(server.exchanges) == expected
+            api.reload()
+            env["S"] = "one-1234567" if expected == 1 and len(server.calls) == 1 else "two-1234567"
+
+
 # ------------------------------------------------------------------ who may have it
 
 PACKAGED = {"DATABRICKS_HOST": "ws.example", "DATABRICKS_CLIENT_ID": "id-1", "DATABRICKS_CLIENT_SECRET": SECRET}

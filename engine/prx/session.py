@@ -27,7 +27,6 @@ from prx.accounts.hints import advise
 from prx.chat import NONE, Call, Reply
 from prx.core import kinds
 from prx.core.exchange import Flow, Policy, Send, exchange
-from prx.core.keyed import with_key
 from prx.core.messages import expand_images
 from prx.errors import OPENING, ConfigError, Error
 from prx.images import Locator
@@ -267,6 +266,9 @@ class Session:
 
         if account.source is None:
             return begin(account.target)
+        with OPENING:
+            from prx.core.keyed import with_key  # imported here: few providers need it
+
         return with_key(account.source, begin, time.time, account.definition.spec(call.model), policy)
 
     def _ended(self, kind: kinds.CallKind, account: Account, model: str, result: Any) -> None:

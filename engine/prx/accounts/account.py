@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from prx.accounts import credentials, keys
+from prx.accounts import keys
 from prx.accounts.config import Route, Settings, expand
 from prx.accounts.keys import Asked, Way
-from prx.accounts.tokens import TokenSource
-from prx.errors import ConfigError, sealed
+from prx.errors import OPENING, ConfigError, sealed
 from prx.record import Record
 from prx.secret import AwaitedSecret, Secret
 from prx.spec.catalog import Catalog
@@ -21,6 +20,10 @@ from prx.spec.files import data_of
 from prx.text import MissingError, fill, variable_names
 from prx.urls import check_url
 from prx.wire import Target
+
+if TYPE_CHECKING:
+    from prx.accounts.tokens import TokenSource
+    from prx.core.token import Credential
 
 Env = Mapping[str, str]
 
@@ -103,14 +106,32 @@ def open_account(definition: Definition, asked: Asked, env: Env, catalog: Catalo
     if spec.retired and (not asked.url or way.at(spec.base_url)):
         raise ConfigError(f"was {spec.retired}", provider=definition.id, hint="Nothing was sent.")
     trusted = not asked.url or way.at(spec.base_url)
-    credential = credentials.credential(asked, way, keys.configured(asked, way), trusted=trusted)
-    if credential is not None and spec.auth.token and not asked.settings.auth_style:
-        way = way._replace(definition=definition.with_overlay(_travelling(spec.auth.token.sent)))
-    target = _target(asked, way, trusted=trusted, exchanged=credential is not None)
-    network, source = _network(asked.settings, env), None
+    credential = _credential(asked, way, trusted=trusted) if spec.auth.token or spec.auth.sign else None
     if credential is not None:
-        target = target._replace(unsent=(*target.unsent, *credential.secrets))
-        source = TokenSource(way.definition.spec(), credential, target, network)
+        return _with_source(asked, way, credential, trusted=trusted)
+    target = _target(asked, way, trusted=trusted)
+    return Account(definition, asked.settings, target, _network(asked.settings, env), {}, asked.route)
+
+
+def _credential(asked: Asked, way: Way, *, trusted: bool) -> Credential | None:
+    with OPENING:
+        from prx.accounts import credentials  # imported here, as those below: few providers exchange their key
+
+    return credentials.credential(asked, way, keys.configured(asked, way), trusted=trusted)
+
+
+def _with_source(asked: Asked, way: Way, credential: Credential, *, trusted: bool) -> Account:
+    """The account of a provider whose key is a token, which has to be got."""
+    with OPENING:
+        from prx.accounts.tokens import TokenSource
+
+    token = way.definition.spec().auth.token
+    if token is not None and not asked.settings.auth_style:
+        way = way._replace(definition=way.definition.with_overlay(_travelling(token.sent)))
+    target = _target(asked, way, trusted=trusted, exchanged=True)
+    target = target._replace(unsent=(*target.unsent, *credential.secrets))
+    network = _network(asked.settings, way.env)
+    source = TokenSource(way.definition.spec(), credential, target, network)
     return Account(way.definition, asked.settings, target, network, {}, asked.route, source)
 
 
@@ -119,7 +140,7 @@ def _travelling(form: Mapping[str, str]) -> dict[str, Any]:
     return {"auth": {key: form.get(key) for key in ("style", "name", "template")}} if form else {}
 
 
-def _target(asked: Asked, way: Way, *, trusted: bool, exchanged: bool) -> Target:
+def _target(asked: Asked, way: Way, *, trusted: bool, exchanged: bool = False) -> Target:
     """The target of an account. exchanged: its key is a token, which has to be got."""
     spec = way.definition.spec()
     configured = keys.configured(asked, way)

@@ -10,7 +10,6 @@ import base64
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from fnmatch import fnmatchcase
 from math import isfinite
 from typing import Any
@@ -275,6 +274,8 @@ def _date(value: Any) -> float | None:
 
 def _their_time(head: Head) -> float:
     """The time by the server's clock, with which the end of its tokens is written; by ours where it does not say."""
+    from email.utils import parsedate_to_datetime
+
     try:
         return parsedate_to_datetime(head.headers["date"]).timestamp()
     except (KeyError, TypeError, ValueError, OverflowError):
