@@ -191,6 +191,41 @@ def test_tools_are_named(kind, streamed, tmp_path):
 
 
 @both
+def test_tools_that_are_run(kind, tmp_path):
+    """One that gives something, one that raises an exception, one that nobody has."""
+
+    def weather(city: str) -> str:
+        return f"sunny in {city}"
+
+    def clock() -> str:
+        raise LookupError("no clock")
+
+    calls = [tool_call(0, name="weather", arguments='{"city": "Oslo"}'), tool_call(1, name="clock", arguments="{}"), tool_call(2, name="none", arguments="{}")]  # fmt: skip
+    body = {"choices": [{"index": 0, "message": {"tool_calls": calls}, "finish_reason": "tool_calls"}]}
+    with RawServer(response(200, body), response()) as server:
+        asking = Asking(kind, tmp_path, server.url)
+        tools = [prx.tool(weather), prx.tool(clock)]
+        if kind is prx.Client:
+            asking.client.run_tools("hi", "seen/m", tools=tools)
+        else:
+
+            async def main():
+                async with asking.client as client:
+                    await client.run_tools("hi", "seen/m", tools=tools)
+
+            asyncio.run(main())
+    started, returned = asking.of(events.ToolStarted), asking.of(events.ToolReturned)
+    assert [(event.name, event.id) for event in started] == [("weather", "c0"), ("clock", "c1")]
+    assert {(event.name, event.id, event.error) for event in returned} == {
+        ("weather", "c0", ""),
+        ("clock", "c1", "LookupError"),
+    }
+    assert {event.call for event in started} == {event.call for event in returned}
+    assert len({event.call for event in asking.told}) == 4  # two calls, two tools
+    assert "Oslo" not in repr(asking.told)
+
+
+@both
 def test_an_error(kind, tmp_path):
     with RawServer(response(401, {"error": {"message": f"wrong key {KEY}"}})) as server:
         asking = Asking(kind, tmp_path, server.url)

@@ -249,6 +249,43 @@ def test_other_kinds(tmp_path):
     assert call.attributes["gen_ai.usage.input_tokens"] == 2
 
 
+@both
+def test_a_tool_that_is_run(kind, tmp_path):
+    """With what it makes spans of itself below it, in both clients and also where it runs in a thread."""
+    watch = Watch()
+    tracer = watch.provider.get_tracer("program")
+
+    def weather(city: str) -> str:
+        with tracer.start_as_current_span("looked up"):
+            raise LookupError(city)
+
+    with RawServer(ANSWER, response()) as server, tracer.start_as_current_span("mine") as mine:
+        (tmp_path / "seen.yaml").write_text(FILE.format(url=server.url))
+        client = kind({}, tmp_path, env={}, on_event=watch.telemetry)
+        if kind is prx.Client:
+            client.run_tools("hi", "seen/m", tools=[prx.tool(weather)])
+        else:
+
+            async def main():
+                async with client:
+                    await client.run_tools("hi", "seen/m", tools=[prx.tool(weather)])
+
+            asyncio.run(main())
+    named = {span.name: span for span in watch.spans}
+    tool, inner = named["execute_tool weather"], named["looked up"]
+    assert (tool.kind, tool.parent.span_id) == (SpanKind.INTERNAL, mine.get_span_context().span_id)
+    assert dict(tool.attributes) == {
+        "gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "weather", "gen_ai.tool.type": "function",
+        "gen_ai.tool.call.id": "c1", "error.type": "LookupError",
+    }  # fmt: skip
+    assert inner.parent.span_id == tool.context.span_id
+    assert [span.name for span in watch.spans if span.parent and span.parent.span_id == mine.get_span_context().span_id] == [
+        "chat m", "execute_tool weather", "chat m",
+    ]  # fmt: skip
+    ((facts, count, _),) = watch.metrics["gen_ai.execute_tool.duration"]
+    assert (facts["error.type"], count) == ("LookupError", 1)
+
+
 # ------------------------------------------------------------------ the trace's context
 
 
@@ -398,7 +435,12 @@ def test_all_names_and_types_are_those_of_the_conventions(tmp_path):
             if not name.startswith("prx."):
                 assert type(value) is kinds[known[name]], name
                 seen.add(name)
-    assert known.keys() - seen == {"url.path", "url.scheme", "http.route"}  # of a service
+    assert known.keys() - seen == {
+        "url.path",
+        "url.scheme",
+        "http.route",
+        "gen_ai.tool.type",
+    }  # of a service and of tools
     for kind in ("chat m", "POST"):
         span = next(span for span in watch.spans if span.name == kind)
         assert {*CONVENTIONS["required"][kind]} <= span.attributes.keys()

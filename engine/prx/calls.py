@@ -181,6 +181,7 @@ class Calls(ABC, Generic[ReplyT, StreamT, NamesT, RowsT, ToolRunT]):
         with OPENING:
             from prx.toolruns import ToolLoop  # most programs run no tools
         loop = ToolLoop(messages, tools, tool_choice, max_turns, on_call, raise_errors=raise_errors)
+        loop.hooks = self._session.hooks
         return self._run_tools(loop, partial(self.chat, model=model, tools=tools, **options))
 
     @sealed

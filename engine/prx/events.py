@@ -2,6 +2,7 @@
 
     Began -> Sent -> Responded -> FirstOutput, ToolNamed … -> Ended
                   -> Retried or FellBack -> Sent -> …
+    ToolStarted -> ToolReturned, of a tool that `run_tools` runs, between its calls
 
 No record has a key in it, nor a word of the caller's or of the provider's answer: those stand in `content` alone, and for
 a hook that has an attribute `wants_content` which is true.
@@ -153,6 +154,21 @@ class Ended(CallEvent, often=True):
     first_output: float | None = None
     content: Any = None
     hide: Callable[[str], str] = staticmethod(str)
+
+
+class ToolStarted(CallEvent, often=True):
+    """A tool is about to be run. Its `call` is a number of its own. id: of the model's call."""
+
+    name: str = ""
+    id: str = ""
+
+
+class ToolReturned(CallEvent, often=True):
+    """The tool has been run. error: the name of the exception's class, or ""."""
+
+    name: str = ""
+    id: str = ""
+    error: str = ""
 
 
 CLOSED = "closed"  # an `error` of Ended: the caller closed the stream, or was cancelled

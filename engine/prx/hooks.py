@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from prx.core.exchange import Flow
 from prx.errors import ConfigError
-from prx.events import Hook
+from prx.events import Hook, ToolReturned, ToolStarted
 
 _COROUTINE = (
     0x80  # a flag of the code of an async function; `inspect`, which knows it as CO_COROUTINE, is slow to import
@@ -51,6 +52,20 @@ class Hooks:
         return self._told(
             flow, self._telling(self._tell, time.monotonic, next(_numbers), kind, model, numbers, content)
         )
+
+    @contextmanager
+    def tool(self, name: str, identity: str) -> Iterator[None]:
+        """A tool is run within it."""
+        number, began = next(_numbers), time.monotonic()
+        self._tell(ToolStarted(number, 0.0, name, identity))
+        error = ""
+        try:
+            yield
+        except BaseException as raised:
+            error = type(raised).__name__
+            raise
+        finally:
+            self._tell(ToolReturned(number, time.monotonic() - began, name, identity, error))
 
     def _tell(self, event: Any) -> dict[str, str] | None:
         """Call the hooks; gives the headers that they want in the request."""

@@ -11,7 +11,18 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from prx.events import Began, Ended, FellBack, FirstOutput, Responded, Retried, Sent, ToolNamed
+from prx.events import (
+    Began,
+    Ended,
+    FellBack,
+    FirstOutput,
+    Responded,
+    Retried,
+    Sent,
+    ToolNamed,
+    ToolReturned,
+    ToolStarted,
+)
 from prx.mask import Mask
 
 _LOG = logging.getLogger("prx.call")
@@ -27,6 +38,8 @@ _LINES: dict[type, tuple[int, str, tuple[str, ...], tuple[str, ...]]] = {
     FellBack: (logging.INFO, "fallback", ("attempt", "error", "status", "to", "target"), ()),
     FirstOutput: (logging.DEBUG, "first output", ("attempt",), ()),
     ToolNamed: (logging.DEBUG, "tool", ("name", "id"), ()),
+    ToolStarted: (logging.DEBUG, "tool starts", ("name", "id"), ()),
+    ToolReturned: (logging.INFO, "tool run", ("name", "id", "error"), ()),
     Ended: (
         logging.INFO, "end", ("kind", "error", "status", "provider", "model", "finish_reason", "attempts", "fallbacks",
         "first_output", "request_id"), (),

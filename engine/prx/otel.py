@@ -95,17 +95,54 @@ class Telemetry:
         self._tokens = meter.create_histogram(
             "gen_ai.client.token.usage", "{token}", "Tokens of a call", explicit_bucket_boundaries_advisory=_TOKENS
         )
+        self._tool_time = meter.create_histogram(
+            "gen_ai.execute_tool.duration", "s", "Time that a tool runs", explicit_bucket_boundaries_advisory=_SECONDS
+        )
         self._calls: dict[int, _Call] = {}
+        self._tools: dict[int, tuple[trace.Span, Any]] = {}
 
     def __call__(self, event: Any) -> Mapping[str, str] | None:
-        if isinstance(event, events.Began):
-            self._calls[event.call] = _Call(event)
+        alone = _ALONE.get(type(event))
+        if alone is not None:
+            alone(self, event)
             return None
         call = self._calls.get(event.call)
         look = _EVENTS.get(type(event))
         return look(self, call, event) if call is not None and look is not None else None
 
+    # -------------------------------------------------------------- a tool
+
+    def _tool_started(self, event: events.ToolStarted) -> None:
+        """Begin the span of a tool; what the tool itself makes spans of stands below it."""
+        facts = {
+            "gen_ai.operation.name": "execute_tool",
+            "gen_ai.tool.name": event.name,
+            "gen_ai.tool.type": "function",
+        }
+        named = {**facts, **({"gen_ai.tool.call.id": event.id} if event.id else {})}
+        span = self._tracer.start_span(f"execute_tool {event.name}", None, trace.SpanKind.INTERNAL, named)
+        self._tools[event.call] = span, contexts.attach(trace.set_span_in_context(span))
+
+    def _tool_returned(self, event: events.ToolReturned) -> None:
+        if event.call not in self._tools:  # it began before this hook was there
+            return
+        span, token = self._tools.pop(event.call)
+        contexts.detach(token)
+        facts = {
+            "gen_ai.operation.name": "execute_tool",
+            "gen_ai.tool.name": event.name,
+            "gen_ai.tool.type": "function",
+        }
+        if event.error:
+            facts["error.type"] = event.error
+            _fail(span, event.error)
+        span.end()
+        self._tool_time.record(event.seconds, facts, trace.set_span_in_context(span))
+
     # -------------------------------------------------------------- a call
+
+    def _began(self, event: events.Began) -> None:
+        self._calls[event.call] = _Call(event)
 
     def _begin(self, call: _Call, known: Mapping[str, Any]) -> trace.Span:
         """Begin the span of a call: with its first request, as a sampler looks at what is only known then."""
@@ -262,6 +299,11 @@ class Telemetry:
             span.end()
 
 
+# Those that are of no call that runs.
+_ALONE: dict[type, Callable[[Telemetry, Any], None]] = {
+    events.Began: Telemetry._began, events.ToolStarted: Telemetry._tool_started,  # noqa: SLF001
+    events.ToolReturned: Telemetry._tool_returned,  # noqa: SLF001 - of the class above
+}  # fmt: skip
 _EVENTS: dict[type, Callable[[Telemetry, _Call, Any], Any]] = {
     events.Sent: Telemetry._sent, events.Responded: Telemetry._responded, events.Retried: Telemetry._failed,  # noqa: SLF001
     events.FellBack: Telemetry._failed, events.FirstOutput: Telemetry._first_output,  # noqa: SLF001

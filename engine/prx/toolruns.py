@@ -11,7 +11,8 @@ import datetime as dt
 import enum
 import json
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 from prx import arguments
 from prx.chat import Message, Reply, ToolCall, Usage
@@ -19,6 +20,9 @@ from prx.errors import ConfigError, TooManyTurnsError
 from prx.record import Record
 from prx.typed.tool import Tool
 from prx.typed.values import UnfitValueError
+
+if TYPE_CHECKING:
+    from prx.hooks import Hooks
 
 OnCall = Callable[[ToolCall, dict[str, Any]], Any]
 _OPEN_CHOICES = (None, "auto", "none")
@@ -59,7 +63,9 @@ class PendingCall(Record):
 
 
 class ToolLoop:
-    """The conversation. Raises ConfigError for what cannot be run."""
+    """The conversation. Raises ConfigError for what cannot be run. hooks: of the client."""
+
+    hooks: Hooks | None = None
 
     def __init__(
         self, messages: Any, tools: Sequence[Mapping[str, Any]], tool_choice: Any, max_turns: int, on_call: OnCall | None, *, raise_errors: bool
@@ -117,6 +123,11 @@ class ToolLoop:
         return error
 
     # -------------------------------------------------------------- one call
+
+    def told(self, pending: PendingCall) -> AbstractContextManager[None]:
+        """The tool is run within it, so that hooks are told."""
+        call = pending.call
+        return self.hooks.tool(call.name, call.id) if self.hooks is not None else nullcontext()
 
     def begun(self, pending: PendingCall) -> tuple[Tool, dict[str, Any]] | str:
         """The tool and its arguments; or what to tell the model of a call that cannot be made."""
@@ -191,7 +202,8 @@ def call_tool(loop: ToolLoop, pending: PendingCall) -> str:
     if isinstance(instead, str):
         return instead
     try:
-        return text_of_result(tool.function(**given))
+        with loop.told(pending):
+            return text_of_result(tool.function(**given))
     except Exception as error:
         if loop.raise_errors:
             raise
@@ -230,8 +242,9 @@ async def _call_async(loop: ToolLoop, pending: PendingCall) -> str:
     if isinstance(instead, str):
         return instead
     try:
-        value = await tool.function(**given) if tool.is_async else await asyncio.to_thread(tool.function, **given)
-        return text_of_result(value)
+        with loop.told(pending):
+            value = await tool.function(**given) if tool.is_async else await asyncio.to_thread(tool.function, **given)
+            return text_of_result(value)
     except Exception as error:
         if loop.raise_errors:
             raise
