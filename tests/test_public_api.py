@@ -11,7 +11,7 @@ import prx
 
 LATE = {
     "AsyncClient", "AsyncStream", "Embeddings", "Image", "Images", "Moderation", "Ranked", "Ranking", "Speech", "Transcript",
-    "Tool", "ToolRun", "tool",
+    "BatchResult", "Tool", "ToolRun", "tool",
 }  # fmt: skip
 #  # what is imported when it is first named
 

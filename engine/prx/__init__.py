@@ -38,6 +38,7 @@ from prx.spec.files import Reload
 
 if TYPE_CHECKING:
     from prx.aclient import AsyncClient, AsyncStream
+    from prx.batch.results import BatchResult
     from prx.core.kind_results import Embeddings, Image, Images, Moderation, Ranked, Ranking, Speech, Transcript
     from prx.toolruns import ToolRun
     from prx.typed.tool import Tool, tool
@@ -47,6 +48,7 @@ __all__ = (
     "AsyncStream",
     "AuthError",
     "BadRequestError",
+    "BatchResult",
     "CapabilityError",
     "Client",
     "ConfigError",
@@ -96,6 +98,7 @@ _LATE = {
     ),
     **dict.fromkeys(("Tool", "tool"), "prx.typed.tool"),
     "ToolRun": "prx.toolruns",
+    "BatchResult": "prx.batch.results",
 }
 
 

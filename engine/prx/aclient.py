@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from prx import forks
 from prx.arguments import Messages
-from prx.calls import Calls, KindCalls, Model, Progress, closed_early
+from prx.calls import BatchCalls, Calls, KindCalls, Model, Progress, closed_early
 from prx.chat import Delta, ParsedT, Reply
 from prx.core.exchange import Ask, Emit, Once, Read, Send, Wait
 from prx.core.kind_results import Embeddings, Images, Moderation, Ranking, Speech, Transcript
@@ -22,6 +22,8 @@ from prx.transport.asynchronous import AsyncHttp, AsyncResponse, Deadline
 from prx.wire import Head
 
 if TYPE_CHECKING:
+    from prx.batch.rows import Terms
+    from prx.batch.stream import Results
     from prx.toolruns import ToolLoop, ToolRun
 
 
@@ -43,6 +45,7 @@ class AsyncClient(
         Coroutine[Any, Any, int],
         Coroutine[Any, Any, Reply],
     ],
+    BatchCalls["Results"],
 ):
     """Calls any provider of its catalogue, on one event loop: the one on which it is first used.
 
@@ -146,6 +149,18 @@ class AsyncClient(
         self.check_loop()
         rows: list[dict[str, Any]] = await AsyncStream(self._session.begin_models(options), self).whole()
         return rows
+
+    def _batch(self, rows: Any, terms: Terms) -> Results:
+        from prx.batch.pool import Pool
+        from prx.batch.stream import Results
+
+        self.check_loop()
+        return Results(Pool(self, terms), rows)
+
+    def finish(self, run: Run) -> Coroutine[Any, Any, Any]:
+        """What a call gives that was begun with the client's session; for programs that make their calls in their own way."""
+        self.check_loop()
+        return AsyncStream(run, self).whole()
 
     def _stream(self, run: Run) -> AsyncStream:
         stream = AsyncStream(run, self)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from prx.accounts.account import Account
 from prx.accounts.choose import Accounts, ModelRef
@@ -20,6 +20,7 @@ from prx.spec.files import Reload
 from prx.spec.loader import Loader
 
 if TYPE_CHECKING:
+    from prx.batch.rows import Terms
     from prx.events import Hook
     from prx.toolruns import OnCall, ToolLoop
 
@@ -35,6 +36,7 @@ TranscriptT = TypeVar("TranscriptT")
 ModerationT = TypeVar("ModerationT")
 CountT = TypeVar("CountT")
 ToolRunT = TypeVar("ToolRunT")
+ResultsT = TypeVar("ResultsT")
 
 Model = str | ModelRef | None
 File = str | Path | tuple[str, bytes]
@@ -66,6 +68,14 @@ class Calls(ABC, Generic[ReplyT, StreamT, NamesT, RowsT, ToolRunT]):
         """
         self._session = Session(config, providers, env, watch=watch, on_event=on_event)
         self._prepare()
+
+    @classmethod
+    def sharing(cls, session: Session) -> Self:
+        """A client of the same configuration, accounts and memory as another one, whose session this is."""
+        client = cls.__new__(cls)
+        client._session = session  # noqa: SLF001 - it is of this class
+        client._prepare()  # noqa: SLF001
+        return client
 
     @property
     def session(self) -> Session:
@@ -343,6 +353,60 @@ class KindCalls(ABC, Generic[EmbeddingsT, RankingT, ImagesT, SpeechT, Transcript
     @abstractmethod
     def _changed(self, run: Run, change: Any) -> Any:
         """What the run gives, or what `change` makes of it."""
+
+
+class BatchCalls(ABC, Generic[ResultsT]):
+    """Many calls."""
+
+    @sealed
+    def batch(
+        self,
+        rows: Any,
+        model: Model = None,
+        *,
+        kind: str = "chat",
+        prompt: str | None = None,
+        system: str | None = None,
+        in_flight: int = 32,
+        ordered: bool = True,
+        timeout: float | None = None,
+        deadline: float | None = None,
+        retries: int = 5,
+        patience: float = 3600.0,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        **params: Any,
+    ) -> ResultsT:
+        """An iterator with a BatchResult for each row, whose error is there in place of an exception.
+
+        rows       texts, or mappings with "prompt", "messages" or "input", and an "id" and parameters where wanted; a row is
+                   drawn only when there is room for it, so that there may be any number
+        kind       "chat", "embed" or "complete"
+        prompt     a template, such as "The mood of: {text}"; then a row is a mapping of columns. system: the same
+        in_flight  rows that are worked on at once, at most
+        ordered    results in the order of the rows; otherwise as they come
+        deadline   seconds for each attempt
+        retries    further attempts after an error that may pass; refusals for the rate are not counted
+        patience   seconds for which a row that is refused for the rate is asked again
+        requests_per_minute, tokens_per_minute   of each account, besides what the provider says
+        Raises ConfigError; and what drawing a row raises.
+        """
+        from prx.batch.rows import Template, Terms  # few programs have batches
+
+        templates = {
+            name: Template(text, name) if text is not None else None
+            for name, text in (("prompt", prompt), ("system", system))
+        }
+        per_minute = {"requests": requests_per_minute, "tokens": tokens_per_minute}
+        terms = Terms(
+            model, kind, **templates, params=params, in_flight=in_flight, ordered=ordered, timeout=timeout,
+            deadline=deadline, retries=retries, patience=patience, per_minute=per_minute,
+        )  # fmt: skip
+        terms.check()
+        return self._batch(rows, terms)
+
+    @abstractmethod
+    def _batch(self, rows: Any, terms: Terms) -> ResultsT: ...
 
 
 def _count(result: Any) -> int:

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any, Self, overload
 
 from prx import forks
 from prx.arguments import Messages
-from prx.calls import Calls, KindCalls, Model, Progress, closed_early
+from prx.calls import BatchCalls, Calls, KindCalls, Model, Progress, closed_early
 from prx.chat import Delta, ParsedT, Reply
 from prx.core.exchange import Ask, Emit, Once, Read, Send, Wait
 from prx.errors import OPENING, ConfigError, Error, ProviderTimeoutError, frameless
 from prx.session import Network, Options, Run
 
 if TYPE_CHECKING:
+    from prx.batch.results import BatchResult
+    from prx.batch.rows import Terms
     from prx.core.kind_results import Embeddings, Images, Moderation, Ranking, Speech, Transcript  # noqa: F401 - in texts
     from prx.toolruns import ToolLoop, ToolRun
     from prx.transport.blocking import Http
@@ -32,6 +34,7 @@ _START_SECONDS = 1.0  # the longest time between the first step of a stream in a
 class Client(
     Calls[Reply, "Stream", list[str], list[dict[str, Any]], "ToolRun"],
     KindCalls["Embeddings", "Ranking", "Images", "Speech", "Transcript", "Moderation", int, Reply],
+    BatchCalls["Iterator[BatchResult]"],
 ):
     """Calls any provider of its catalogue. Safe to share between threads."""
 
@@ -125,6 +128,11 @@ class Client(
     def _model_rows(self, options: Options) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = self._whole(self._session.begin_models(options))
         return rows
+
+    def _batch(self, rows: Any, terms: Terms) -> Iterator[BatchResult]:
+        with OPENING:
+            from prx.batch import blocking
+        return blocking.results(self._session, blocking.iterable(rows), terms)
 
     def _whole(self, run: Run) -> Any:
         stream = self._stream(run)

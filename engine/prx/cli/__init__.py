@@ -19,7 +19,7 @@ from prx.errors import Error
 
 # Which file each command is in. Only that of the command that was asked for is imported: all take half as long as a call.
 _FILES = {
-    "chat": "chat", "check": "check", "completion": "completion", "conformance": "conformance", "demo": "demo", "doctor": "doctor",
+    "batch": "batch", "chat": "chat", "check": "check", "completion": "completion", "conformance": "conformance", "demo": "demo", "doctor": "doctor",
     "complete": "kinds", "count": "kinds", "embed": "kinds", "image": "kinds", "moderate": "kinds", "rerank": "kinds", "speak": "kinds",
     "transcribe": "kinds",
     "log": "log", "explain": "explain", "diff": "diff",

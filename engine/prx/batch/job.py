@@ -1,0 +1,267 @@
+"""A batch from file to file: looks through the input, asks what has no result yet, keeps each result, writes the output.
+
+The output is made at the end, of the journal, which has every result from the moment it is there. A run that is stopped
+or killed leaves the journal, and another one goes on with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from itertools import islice, repeat
+from pathlib import Path
+from typing import Any
+
+from prx.batch import output
+from prx.batch.files import Source, form_of
+from prx.batch.journal import Journal
+from prx.batch.pool import Asynchronous, Figures, Pool
+from prx.batch.results import COLUMNS, BatchResult, Failure, Schemas, written
+from prx.batch.rows import Reader, Row, Terms
+from prx.batch.stream import Results
+from prx.chat import plain
+from prx.errors import ConfigError, Error
+from prx.json_text import compact
+from prx.mask import Mask
+from prx.record import Record
+from prx.session import Session
+
+_SYNC_SECONDS = 0.25  # between two writes to the disk itself
+_HOPELESS = ("auth", "quota", "config", "spec")  # kinds that every row would fail with, until something is changed
+_MOST_HOPELESS = 10  # such failures without any success; then the run ends, and they are not kept
+_LETTERS = 4  # a token, for an estimate
+_GOOD = b'"error":null}'  # the end of a result without an error, in all forms
+
+
+class Plan(Record):
+    """What a batch will take, before anything is sent. letters: of the prompts; most: tokens of answers, None without limits."""
+
+    rows: int
+    models: Mapping[str, int]
+    letters: int
+    most: int | None
+
+    @property
+    def prompt_tokens(self) -> int:
+        return self.letters // _LETTERS
+
+
+class Job:
+    """One batch. limit: only so many rows of the input."""
+
+    def __init__(self, source: Path, out: Path, terms: Terms, session: Session, limit: int | None = None) -> None:
+        """Raises ConfigError for files that cannot be used."""
+        self.source, self.out, self.terms, self.limit = Source(source), out, terms, limit
+        self.form = form_of(out)
+        self.journal_path = out.with_name(f"{out.name}.journal")
+        self._session = session
+        self._reader = Reader(session, terms)
+        self._mask = Mask(())
+        self.journal: Journal | None = None
+        if out.resolve() == source.resolve():
+            raise ConfigError(f"{out}: is the input as well", hint="Name another file for the output.")
+        if not out.parent.is_dir():
+            raise ConfigError(f"{out.parent}: there is no such folder")
+
+    # -------------------------------------------------------------- the input
+
+    def rows(self) -> Iterator[Row]:
+        """Every row of the input. Raises ConfigError with the place of the first fault."""
+        columns = self.source.columns
+        for index, (place, given) in enumerate(islice(self.source.rows(), self.limit)):
+            try:
+                row = self._reader.read(index, given)
+            except Error as error:
+                raise ConfigError(f"{place}: {error.message}", hint=error.hint) from None
+            yield row._replace(id=None) if columns is not None else row
+
+    def check(self) -> Plan:
+        """Look through the whole input before anything is sent. Raises ConfigError."""
+        self._check_columns()
+        models: Counter[Any] = Counter()
+        seen: set[int] = set()  # hashes of the ids: a million of them take a tenth of the memory
+        schemas, letters, most, rows = Schemas(), 0, 0, -1
+        unlimited = False
+        for rows, row in enumerate(self.rows()):  # noqa: B007 - its last value is needed
+            if row.id is not None:
+                if hash(row.id) in seen:
+                    self._refuse_repeated(row)
+                seen.add(hash(row.id))
+            if row.schema is not None:
+                schemas.validator(row.schema)
+            models[row.options.model] += 1
+            letters += row.size
+            limit = row.options.params.get("max_completion_tokens") or row.options.params.get("max_tokens")
+            unlimited = unlimited or (row.kind != "embed" and not isinstance(limit, int))
+            most += limit if isinstance(limit, int) else 0
+        accounts = [self._session.current().choose(model) for model in models]
+        self._mask = Mask(secret for account, _ in accounts for secret in account.target.auth.values())
+        names = {
+            f"{account.id}/{name}": count for (account, name), count in zip(accounts, models.values(), strict=True)
+        }
+        return Plan(rows + 1, names, letters, None if unlimited else most)
+
+    def _check_columns(self) -> None:
+        columns, terms = self.source.columns, self.terms
+        if columns is None:
+            return
+        for template in filter(None, (terms.prompt, terms.system)):
+            template.check(columns, str(self.source.path))
+        if terms.prompt is None:
+            raise ConfigError(
+                f"{self.source.path}: is a table, and which prompt its rows make is not said",
+                hint=f'Add --prompt "… {{column}} …"; it has the columns {", ".join(columns[:20])}.',
+            )
+        taken = next((name for name in columns if name in COLUMNS), None)
+        if taken is not None:
+            raise ConfigError(
+                f"{self.source.path}: a column is called {taken!r}, as one of the answer's", hint="Rename it."
+            )
+
+    def _refuse_repeated(self, second: Row) -> None:
+        """Raise ConfigError where two rows have the same id; two ids may have the same hash."""
+        rows = zip(islice(self.source.rows(), self.limit), self.rows(), strict=False)
+        places = [place for (place, _), row in islice(rows, second.index + 1) if row.id == second.id]
+        if len(places) > 1:
+            raise ConfigError(f"{places[1]}: the id {second.id!r:.100} is that of {places[0]}, too")
+
+    # -------------------------------------------------------------- the output
+
+    def open(self, plan: Plan, *, resume: bool, overwrite: bool) -> Journal:
+        """The journal of this run. Raises ConfigError where the output is there and nothing says what to do with it."""
+        begun = self.journal_path.exists()
+        if begun and not (resume or overwrite):
+            raise ConfigError(
+                f"{self.journal_path}: an earlier run was ended before it was done",
+                hint="--resume goes on with it, and --overwrite begins anew.",
+            )
+        if self.out.exists() and not (overwrite or begun):
+            raise ConfigError(f"{self.out}: is there already", hint="--overwrite replaces it; or name another file.")
+        about = {"input": {"sha256": self.source.digest(), "rows": plan.rows}, "settings": self._settings()}
+        self.journal = Journal(self.journal_path, about, plan.rows, resume=resume and begun)
+        return self.journal
+
+    def is_done(self) -> bool:
+        """Whether the output is there, and no run is under way."""
+        return self.out.exists() and not self.journal_path.exists()
+
+    def _settings(self) -> dict[str, Any]:
+        """What must be the same when a run is gone on with: all that makes the requests and the form of the results."""
+        terms = self.terms
+        templates = {
+            name: value.text
+            for name, value in (("prompt", terms.prompt), ("system", terms.system))
+            if value is not None
+        }
+        return {
+            "model": plain(terms.model), "kind": terms.kind, **templates, "parameters": dict(terms.params),
+            "limit": self.limit, "unordered": not terms.ordered, "form": "lines" if self.form == "jsonl" else "tables",
+        }  # fmt: skip
+
+    def write(self) -> Counter[str]:
+        """Make the output of the journal, and remove that; gives how many rows failed, by kind. Raises ConfigError."""
+        journal = self.journal
+        assert journal is not None
+        names, failed = self.source.columns, Counter[str]()
+        output.write(
+            self.out, self.form, ["id"] if names is None else names, self._pairs(journal, failed), self.source.schema
+        )
+        journal.remove()
+        return failed
+
+    def _pairs(self, journal: Journal, failed: Counter[str]) -> output.Pairs:
+        """The columns and the result of each row, in the order of the output. failed: counts the failures."""
+        tables = self.source.columns is not None
+        in_order, columns = self.terms.ordered, self._columns()
+        for index in range(len(journal.at)) if in_order else journal.order:
+            text = journal.text(index)
+            with_columns = tables and not in_order  # they are kept with the result then
+            found = {} if text.endswith(_GOOD) and not with_columns else json.loads(text)
+            if error := found.get("error"):
+                failed[error["kind"]] += 1
+            if with_columns:
+                yield found.pop("columns"), compact(found).encode()
+            else:
+                yield next(columns), text
+
+    def _columns(self) -> Iterator[Any]:
+        """The columns of each row of a table, in their order; of other rows None."""
+        if self.source.columns is not None:
+            return (given for _, given in self.source.rows())
+        return repeat(None)
+
+    # -------------------------------------------------------------- the run
+
+    async def run(self, client: Asynchronous, report: Callable[[Figures], None]) -> Figures:
+        """Ask every row that has no result. report: told of each result. Raises Error where no row can be answered."""
+        journal = self.journal
+        assert journal is not None
+        doubts = _Doubts(journal)
+
+        def ended(row: Row, result: BatchResult) -> None:
+            for each in doubts.sure(row, result):
+                self._keep(journal, pool, *each)
+
+        pool = Pool(client, self.terms._replace(ordered=False), lambda row: journal.begun(row.index), ended)
+        left = (row for row in self.rows() if not journal.at[row.index])
+        async with self._kept(journal), Results(pool, left) as results:
+            async for _ in results:
+                report(pool.figures)
+        for each in doubts.rest:
+            self._keep(journal, pool, *each)
+        return pool.figures
+
+    def _keep(self, journal: Journal, pool: Pool, row: Row, result: BatchResult) -> None:
+        dialect = pool.door(row.options.model).dialect if row.shape is not None else ""
+        found = written(row if self.form == "jsonl" else row._replace(shape=None), result, dialect)
+        if not self.terms.ordered and self.source.columns is not None:
+            found = {"columns": row.given, **found}
+        text = compact(found)
+        if self._mask.text(text) != text:
+            text = compact(self._mask.value(found))
+        journal.found(row.index, text)
+
+    @contextlib.asynccontextmanager
+    async def _kept(self, journal: Journal) -> AsyncIterator[None]:
+        """Have the disk itself take what was written, in groups, meanwhile and at the end."""
+
+        async def often() -> None:
+            while True:
+                await asyncio.sleep(_SYNC_SECONDS)
+                await asyncio.to_thread(journal.sync)
+
+        task = asyncio.create_task(often())
+        try:
+            yield
+        finally:
+            task.cancel()
+            journal.sync()
+
+
+class _Doubts:
+    """Failures that every row may have, until another row succeeds. rest: those of which this is not known yet."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._path = journal.path
+        self.rest: list[tuple[Row, BatchResult]] = []
+
+    def sure(self, row: Row, result: BatchResult) -> list[tuple[Row, BatchResult]]:
+        """What can be kept now. Raises ConfigError where there is no hope."""
+        error = result.error
+        if error is not None and error.kind in _HOPELESS:
+            self.rest.append((row, result))
+            if len(self.rest) >= _MOST_HOPELESS:
+                raise _hopeless(error, self._path)
+            return []
+        kept, self.rest = [*self.rest, (row, result)], []
+        return kept
+
+
+def _hopeless(error: Failure, path: Path) -> Error:
+    return ConfigError(
+        f"stopped, since {_MOST_HOPELESS} rows in a row failed, the last with {error}",
+        hint=f"Nothing of these is kept in {path}: put it right, and go on with --resume.",
+    )
