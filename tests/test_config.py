@@ -280,7 +280,7 @@ def test_what_asks_for_something_else_is_never_sent_as_it_stands(tmp_path, text,
         words = str(error)
     assert (f"config.toml:2:1: providers.groq.{key}" in words) is refused
     assert ("has a ${ that names no variable" in words) is ("${" in text)
-    assert ("prx runs no command" in words) is (text[0] == "!" and key == "api_key")
+    assert ("a command is written" in words) is (text[0] == "!" and key == "api_key")
     assert not refused or text not in words.replace("a ${ that", "").replace("$${", "").replace("${NAME}", "")
 
 

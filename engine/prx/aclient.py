@@ -14,7 +14,7 @@ from prx import forks
 from prx.arguments import Messages
 from prx.calls import BatchCalls, Calls, KindCalls, Model, Progress, closed_early
 from prx.chat import Delta, ParsedT, Reply
-from prx.core.exchange import Ask, Emit, Once, Read, Send, Wait
+from prx.core.exchange import Ask, Emit, Once, Outside, Read, Send, Wait
 from prx.core.kind_results import Embeddings, Images, Moderation, Ranking, Speech, Transcript
 from prx.errors import OPENING, ConfigError, Error, ProviderTimeoutError, frameless, sealed_coroutine
 from prx.session import Network, Options, Run
@@ -193,8 +193,8 @@ class AsyncClient(
         """The transport for all accounts with these network settings, made at the first call."""
         http = self._https.get(network) if self._playback is None else self._playback
         if http is None:
-            proxy, ca_file = network
-            http = self._https[network] = AsyncHttp(proxy.reveal(), ca_file, self.env)
+            proxy, ca_file, cert = network
+            http = self._https[network] = AsyncHttp(proxy.reveal(), ca_file, self.env, cert)
         return http
 
     def check_loop(self) -> None:
@@ -343,6 +343,8 @@ class AsyncStream(Progress[ParsedT]):
             return self._response.read()
         if type(ask) is Once:
             return self._client.once(ask, self._run, deadline)
+        if type(ask) is Outside:
+            return asyncio.to_thread(ask.function)
         return deadline.wait(ask.seconds) if type(ask) is Wait else self._send(ask, deadline)  # type: ignore[arg-type]
 
     async def _send(self, ask: Send, deadline: Deadline) -> Head:

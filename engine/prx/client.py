@@ -14,7 +14,7 @@ from prx import forks
 from prx.arguments import Messages
 from prx.calls import BatchCalls, Calls, KindCalls, Model, Progress, closed_early
 from prx.chat import Delta, ParsedT, Reply
-from prx.core.exchange import Ask, Emit, Once, Read, Send, Wait
+from prx.core.exchange import Ask, Emit, Once, Outside, Read, Send, Wait
 from prx.errors import OPENING, ConfigError, Error, ProviderTimeoutError, frameless
 from prx.session import Network, Options, Run
 
@@ -72,7 +72,7 @@ class Client(
         with OPENING:  # imported when a client is made, not in a call: see session._LATE
             from prx.transport.blocking import Http
             from prx.transport.watchdog import Watchdog
-        self._new_http: Callable[[str, str, Mapping[str, str]], Http] = Http
+        self._new_http: Callable[[str, str, Mapping[str, str], tuple[str, ...]], Http] = Http
         self._https: dict[Network, Http] = {}
         self._watchdog = Watchdog()
         self._lock = threading.Lock()
@@ -184,9 +184,9 @@ class Client(
         """The transport for all accounts with these network settings, made at the first call."""
         http = self._https.get(network) if self._playback is None else self._playback
         if http is None:
-            proxy, ca_file = network
+            proxy, ca_file, cert = network
             with self._lock:
-                http = self._https.setdefault(network, self._new_http(proxy.reveal(), ca_file, self.env))
+                http = self._https.setdefault(network, self._new_http(proxy.reveal(), ca_file, self.env, cert))
         return http
 
 
@@ -346,6 +346,8 @@ class Stream(Progress[ParsedT]):
         if type(ask) is Once:
             assert self._guard is not None
             return self._once(ask, self._asked, self._guard)
+        if type(ask) is Outside:
+            return ask.function()
         assert type(ask) is Send
         if self._response is not None:
             self._response.close(complete=True)

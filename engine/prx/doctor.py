@@ -94,8 +94,8 @@ def examine(client: Client, name: str, *, chat: bool) -> Examination:
     url = endpoint_url(account.target.base_url, spec.endpoints.get("chat", ""), account.target.endpoints)
     examination.add("url", "ok", url)
     examination.add("key", "ok", _key(account))
-    if account.source is not None and (exchange := account.source.shown()):
-        examination.add("token", "ok", exchange)
+    if account.source is not None and (way := account.source.shown()):
+        examination.add("token" if account.token_url else "from", "ok", way)
     model = _model(client, name, account)
     _rules(examination, account.definition.spec(model), model)
     known = _models(client, name, examination)

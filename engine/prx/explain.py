@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from prx.accounts.account import Account
+from prx.accounts.key_entries import KeySources
 from prx.accounts.keys import in_table, named
 from prx.accounts.toml import read
 from prx.chat import Call
@@ -261,7 +262,7 @@ class _Explainer:
 
     def _key(self) -> Iterator[Reason]:
         route, source = self.account.route, self.account.source
-        if source is not None:
+        if source is not None and not isinstance(source.made_of, KeySources):
             exchange = source.shown()
             yield self._reason(
                 f"a token, by {exchange}" if exchange else "a token that is signed",
@@ -273,6 +274,9 @@ class _Explainer:
         elif route and route.api_key is not None:
             yield Reason("the key of the route", "model_routes.api_key", self._of_route("api_key"))
         elif self.account.settings.api_key is not None and (configured := self._configured("api_key")):
+            if isinstance(self.account.settings.api_key, KeySources):
+                yield configured._replace(what=f"got from {source.shown() if source else ''}")
+                return
             names = variable_names(self.account.settings.api_key.reveal())
             yield configured._replace(what=f"the variable {names[0]}" if names else "written in config.toml")
         elif source is not None:

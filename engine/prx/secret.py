@@ -37,6 +37,10 @@ class Secret:
         filled = fill(text, {name: value.reveal() for name, value in values.items()})
         return Secret(filled) if variable_names(text) else filled
 
+    @property
+    def template(self) -> str:
+        return self._template
+
     def within(self, template: str) -> Secret:
         """The same key inside another text."""
         return self if template == self._template else Secret(self._value, template)

@@ -43,9 +43,9 @@ if TYPE_CHECKING:
     from prx.hooks import Hooks
     from prx.reload import Watch
 
-Network = tuple[
-    Secret, str
-]  # (URL of a proxy, which may have a password; path of a PEM file of authorities), "" for none
+# (URL of a proxy, which may have a password, "" for none; path of a PEM file of authorities, "" for the usual ones; paths of
+# the client certificate and of its key, () for none)
+Network = tuple[Secret, str, tuple[str, ...]]
 # Modules that only some calls need, imported when a client is made, so that `import prx` stays cheap and no call imports:
 # in a call too many files may be open, and an interrupt in an import leaves half a module or a held lock.
 _LATE = ("email.utils", "sseclient", "prx.core.framing", "prx.core.repeats", "prx.accounts.targets", "prx.core.targets")
@@ -197,7 +197,7 @@ class Session:
             return Attempt(run.flow, adapt, ended)
 
         flow = first_answer(map(attempt, self.balance.order(route)), lambda error: error.kind in FALLS)
-        return Run(flow, (Secret(""), ""), None, arguments.seconds("deadline", options.deadline), lambda _: None)
+        return Run(flow, (Secret(""), "", ()), None, arguments.seconds("deadline", options.deadline), lambda _: None)
 
     def begin_passed(self, options: Options) -> Run:
         """The Run for a body that is passed on as it is: `options.fit` gives it. Raises ConfigError or SpecError."""
@@ -260,16 +260,16 @@ class Session:
     def _flow(kind: kinds.CallKind, account: Account, call: Call, policy: Policy) -> Flow:
         """The flow of a call; of an account whose key has to be got, with the flow that gets it before."""
 
-        def begin(target: Target) -> Flow:
+        def begin(target: Target, policy: Policy) -> Flow:
             flow: Flow = (kind.flow or exchange)(account.definition, call, target, policy, kind)
             return flow
 
         if account.source is None:
-            return begin(account.target)
+            return begin(account.target, policy)
         with OPENING:
             from prx.core.keyed import with_key  # imported here: few providers need it
 
-        return with_key(account.source, begin, time.time, account.definition.spec(call.model), policy)
+        return with_key(account.source.for_call(), begin, time.time, account.definition.spec(call.model), policy)
 
     def _ended(self, kind: kinds.CallKind, account: Account, model: str, result: Any) -> None:
         """The call has ended: remember the fallbacks that worked, forget those that did not, and add a hint to an error.

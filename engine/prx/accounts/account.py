@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 from prx.accounts import keys
 from prx.accounts.config import Route, Settings, expand
+from prx.accounts.key_entries import KeySources
 from prx.accounts.keys import Asked, Way
 from prx.errors import OPENING, ConfigError, sealed
 from prx.record import Record
@@ -22,28 +23,30 @@ from prx.urls import check_url
 from prx.wire import Target
 
 if TYPE_CHECKING:
+    from prx.accounts.key_sources import KeySource
     from prx.accounts.tokens import TokenSource
     from prx.core.token import Credential
 
 Env = Mapping[str, str]
+_STANDS_IN = "key"  # for a key that is not known yet: too short to be masked, and never sent
 
 
 class Account(Record):
     """A provider that can be called.
 
-    network   (URL of its proxy, which may have a password; path of its PEM file of certificate authorities), "" for none
+    network   as in session.Network
     memory    fallbacks that worked, by model
     route     the route of the configuration that chose it, or None
-    source    gives the target of a call, where its key is a token that has to be got; `target` only shows it then
+    source    gives the target of a call, where its key has to be got; `target` only shows it then
     """
 
     definition: Definition
     settings: Settings
     target: Target
-    network: tuple[Secret, str]
+    network: tuple[Secret, str, tuple[str, ...]]
     memory: dict[str, tuple[str, ...]]
     route: Route | None = None
-    source: TokenSource | None = None
+    source: TokenSource | KeySource | None = None
 
     @property
     def secrets(self) -> list[Secret]:
@@ -53,7 +56,7 @@ class Account(Record):
     @property
     def token_url(self) -> str:
         """Where its tokens are got, "" where it needs none."""
-        return self.source.credential.url if self.source else ""
+        return self.source.token_url if self.source else ""
 
     @property
     def id(self) -> str:
@@ -85,13 +88,49 @@ class Account(Record):
         return self._made_of() == other._made_of()
 
     def _made_of(self) -> tuple[Any, ...]:
-        credential = self.source and self.source.credential
-        return self.definition.source_files, self.definition.raw, self.settings, self.target, self.network, credential
+        source = self.source and self.source.made_of
+        return self.definition.source_files, self.definition.raw, self.settings, self.target, self.network, source
 
 
 @sealed
 def open_account(definition: Definition, asked: Asked, env: Env, catalog: Catalog) -> Account:
     """The account of a provider, from its file, settings, route and environment. Raises ConfigError."""
+    found = _key_sources(asked)
+    if found is None:
+        return _opened(definition, asked, env, catalog)
+    sources, where = found
+    with OPENING:
+        from prx.accounts.key_sources import KeySource  # imported here: few have such a key
+
+    def open_with(key: Secret, literal: bool) -> Account:
+        text = key.reveal()
+        return _opened(definition, _with_text(asked, text.replace("${", "$${") if literal else text), env, catalog)
+
+    shown = _opened(definition, _with_text(asked, _STANDS_IN), env, catalog)
+    auth = {name: AwaitedSecret(value.template) for name, value in shown.target.auth.items()}
+    source = KeySource(sources, where, env, open_with)
+    return shown._replace(
+        target=shown.target._replace(auth=auth), settings=asked.settings, source=source, route=asked.route
+    )
+
+
+def _key_sources(asked: Asked) -> tuple[KeySources, str] | None:
+    """Where the key of a call is got, and the place in the configuration that says so; None where it is a text."""
+    route, table = asked.route, asked.settings
+    if route is not None and route.api_key is not None:
+        return (route.api_key, f"{keys.in_route(route)}: api_key") if isinstance(route.api_key, KeySources) else None
+    return (table.api_key, f"{keys.in_table(table.name)}.api_key") if isinstance(table.api_key, KeySources) else None
+
+
+def _with_text(asked: Asked, text: str) -> Asked:
+    """The same with this text for its key."""
+    route, key = asked.route, Secret(text)
+    if route is not None and route.api_key is not None:
+        return asked._replace(route=route._replace(api_key=key))
+    return asked._replace(settings=asked.settings._replace(api_key=key))
+
+
+def _opened(definition: Definition, asked: Asked, env: Env, catalog: Catalog) -> Account:
     definition = _for_every_model(definition.with_overlay(_overlay(asked.settings)), asked.settings)
     spec, table = definition.spec(), keys.in_table(asked.settings.name)
     base_url = _configured_url(asked, env) if asked.url else _own_url(spec.base_url, env, definition, catalog, table)
@@ -170,10 +209,37 @@ def _as_target(
     )
 
 
-def _network(settings: Settings, env: Env) -> tuple[Secret, str]:
+def _network(settings: Settings, env: Env) -> tuple[Secret, str, tuple[str, ...]]:
     name = keys.in_table(settings.name)
-    ca_file = expand(settings.ca_file or "", env, f"{name}.ca_file")
-    return Secret(_proxy(settings, env)), _readable(ca_file, f"{name}.ca_file")
+    files = {
+        key: _readable(expand(getattr(settings, key) or "", env, f"{name}.{key}"), f"{name}.{key}")
+        for key in ("ca_file", "cert_file", "key_file")
+    }
+    cert = tuple(path for path in (files["cert_file"], files["key_file"]) if path)
+    if cert:
+        _fitting(cert, name)
+    return Secret(_proxy(settings, env)), files["ca_file"], cert
+
+
+def _fitting(cert: tuple[str, ...], table: str) -> None:
+    """Raise ConfigError for a client certificate that cannot be used: the first call would only say that TLS failed."""
+    import ssl  # imported here: few accounts have one
+
+    def passphrase() -> str:
+        raise ConfigError(
+            f"{table}.key_file: {cert[-1]} has a passphrase", hint="Give a key without one, that only prx can read."
+        )
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(cert[0], cert[1] if len(cert) > 1 else None, passphrase)
+    except ssl.SSLError as error:
+        if "KEY_VALUES_MISMATCH" in str(error):
+            raise ConfigError(f"{table}.key_file: {cert[-1]} is not the key of {cert[0]}") from None
+        both = " and ".join(cert)
+        raise ConfigError(
+            f"{table}.cert_file: {both} cannot be used as a client certificate and its key",
+            hint="Both have to be PEM; the key may stand in the certificate's file or in key_file.",
+        ) from None
 
 
 def _proxy(settings: Settings, env: Env) -> str:

@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from prx.accounts.key_entries import key_of
 from prx.chat import NONE
 from prx.errors import ConfigError, sealed
 from prx.record import Record
@@ -37,6 +38,8 @@ class Settings(Record):
     auth_template: str | None = None
     headers: Mapping[str, Secret] = NONE
     ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
     proxy: Secret | None = None
     timeout: float | None = None
     deadline: float | None = None
@@ -251,8 +254,32 @@ def _two_ways(document: Document) -> list[Problem]:
         for place, key in enumerate(table.get("keys", ()))
         if key.startswith("sha256:") and not _DIGEST.fullmatch(key[7:])
     }
-    alone = {("serve", "tls_key"): "needs tls_cert beside it"} if "tls_key" in table and "tls_cert" not in table else {}
-    return [document.problem(path, sentence) for path, sentence in (beside | keys | alone).items()]
+    alone: dict[Keys, str] = {}
+    if "tls_key" in table and "tls_cert" not in table:
+        alone[("serve", "tls_key")] = "needs tls_cert beside it"
+    alone |= {
+        ("providers", name, "key_file"): "needs cert_file beside it"
+        for name, row in document.value.get("providers", {}).items()
+        if "key_file" in row and "cert_file" not in row
+    }
+    found = beside | keys | alone | dict(_origins_of_keys(document.value))
+    return [document.problem(path, sentence) for path, sentence in found.items()]
+
+
+def _origins_of_keys(value: Mapping[str, Any]) -> Iterator[tuple[Keys, str]]:
+    """A fault for each key that is not got in one way."""
+    tables: list[tuple[Keys, Any]] = [(("providers", name), row) for name, row in value.get("providers", {}).items()]
+    tables += [(("model_routes", place), row) for place, row in enumerate(value.get("model_routes", ()))]
+    for path, row in tables:
+        given = row.get("api_key")
+        places = [((*path, "api_key"), given)]
+        if isinstance(given, list):
+            places = [((*path, "api_key", place), entry) for place, entry in enumerate(given)]
+        for place, entry in places:
+            if isinstance(entry, Mapping) and ("command" in entry) == ("file" in entry):
+                yield place, 'needs either command, as in {command = ["program", "argument"]}, or file'
+            elif isinstance(entry, Mapping) and "for" in entry and "file" in entry:
+                yield (*place, "for"), "is for command; a file is read again when it changes"
 
 
 def _framing(document: Document) -> list[Problem]:
@@ -268,11 +295,11 @@ def _unfilled(document: Document) -> list[Problem]:
     """A fault for each text that would be sent literally though it was meant as a variable or a command."""
     texts = [(keys, text) for keys, text in _texts(document.value, ()) if isinstance(text, str)]
     variables = [document.problem(keys, VARIABLE_FAULT) for keys, text in texts if has_strange_variable(text)]
-    commands = [keys for keys, text in texts if keys[-1] == "api_key" and text.startswith("!")]
+    commands = [keys for keys, text in texts if "api_key" in keys[-2:] and text.startswith("!")]
     return variables + [document.problem(keys, _NO_COMMAND) for keys in commands]
 
 
-_NO_COMMAND = 'begins with "!", and prx runs no command for a key; ${NAME} is taken from the environment'
+_NO_COMMAND = 'begins with "!"; a command is written {command = ["program", "argument"]}, and ${NAME} is taken from the environment'
 
 
 def _texts(value: Any, keys: Keys) -> Iterator[tuple[Keys, Any]]:
@@ -289,7 +316,9 @@ def _texts(value: Any, keys: Keys) -> Iterator[tuple[Keys, Any]]:
 
 def _wrapped(row: Mapping[str, Any]) -> dict[str, Any]:
     """A table whose values that may be keys are Secrets."""
-    wrapped = dict(row) | {key: Secret(row[key]) for key in ("api_key", "proxy") if key in row}
+    wrapped = dict(row) | ({"proxy": Secret(row["proxy"])} if "proxy" in row else {})
+    if "api_key" in row:
+        wrapped["api_key"] = key_of(row["api_key"])
     if "headers" in row:
         wrapped["headers"] = {name: Secret(text) for name, text in row["headers"].items()}
     return wrapped

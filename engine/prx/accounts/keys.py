@@ -105,7 +105,7 @@ def configured(asked: Asked, way: Way) -> Configured:
     table = _of_the_table(asked, way) if settings.api_key is not None or settings.headers else Settings(settings.name)
     key, where = table.api_key, f"{in_table(settings.name)}.api_key"
     if route and route.api_key is not None:
-        key, where = _of_the_route(asked, route, way), f"{_in_route(route)}: api_key"
+        key, where = _of_the_route(asked, route, way), f"{in_route(route)}: api_key"
     texts = [text for text in (key, *table.headers.values()) if text is not None]
     return Configured(
         key=Secret(expand(key.reveal(), way.env, where).strip()) if key is not None else Secret(""),
@@ -134,7 +134,7 @@ def _of_the_route(asked: Asked, route: Route, way: Way) -> Secret | None:
     names = (asked.name, asked.base)
     if asked.url or way.at_home(*names):
         return route.api_key
-    raise _wrong_server(f"{_in_route(route)}: api_key", way, names, f"api_url = {quoted(way.file_url)} in that route")
+    raise _wrong_server(f"{in_route(route)}: api_key", way, names, f"api_url = {quoted(way.file_url)} in that route")
 
 
 def _wrong_server(where: str, way: Way, names: Iterable[str], consent: str) -> ConfigError:
@@ -205,7 +205,7 @@ def to_set(asked: Asked, way: Way) -> str:
     value = f'"${{{names[0]}}}"' if names else '"…"'
     route = asked.route
     if route and route.api_url and not way.at(asked.settings.api_url or way.file_url):
-        return f"Set api_key = {value} in {_in_route(route)}."
+        return f"Set api_key = {value} in {in_route(route)}."
     allowed = [name for name in names if way.at(way.file_url) and may_have(way, name)]
     in_environment = f"{' or '.join(allowed)} in the environment, or " if allowed else ""
     return f"Set {in_environment}{in_config(asked, way, 'api_key', value)} in config.toml."
@@ -238,7 +238,7 @@ def in_table(name: str) -> str:
     return f"providers.{name}" if re.fullmatch(r"[A-Za-z0-9_-]+", name) else f"providers.{quoted(name)}"
 
 
-def _in_route(route: Route) -> str:
+def in_route(route: Route) -> str:
     return f"model_routes with the pattern {quoted(route.pattern)}"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prx.core import token as tokens
 from prx.core.exchange import Ask, Once
@@ -17,6 +17,9 @@ from prx.errors import Error
 from prx.secret import Secret
 from prx.spec.model import Spec
 from prx.wire import Target
+
+if TYPE_CHECKING:
+    from prx.core.keyed import KeyChoice
 
 _REST = 5.0  # seconds in which no further exchange is tried, after one that failed
 
@@ -57,6 +60,18 @@ class TokenSource:
                 *([body] if body else []),
             ]
         )
+
+    def for_call(self) -> KeyChoice:
+        return _OneToken(self)
+
+    @property
+    def token_url(self) -> str:
+        """Where its tokens are got, "" where none has to be asked for."""
+        return self.credential.url
+
+    @property
+    def made_of(self) -> Credential:
+        return self.credential
 
     @property
     def held(self) -> Target:
@@ -115,6 +130,28 @@ class TokenSource:
     @staticmethod
     def _holds(target: Target, token: Token) -> bool:
         return any(secret.within("{api_key}") == token.value for secret in target.auth.values())
+
+
+class _OneToken:
+    """The token of one call, and another one where it is refused."""
+
+    hands_on = ()
+
+    def __init__(self, source: TokenSource) -> None:
+        self._source = source
+        self._target: Target | None = None
+        self._renewed = False
+
+    def obtain(self, now: float) -> Generator[Ask, Any, Target]:
+        self._target = None
+        self._target = yield from self._source.obtain(now)
+        return self._target
+
+    def other(self, error: Error, now: float) -> bool:
+        if self._renewed or self._target is None or error.status != 401:
+            return False
+        self._renewed = True
+        return self._source.refused(self._target)
 
 
 def _again(error: Error) -> Error:

@@ -91,7 +91,7 @@ def _own_key(provider: str, url: str | None, folders: list[Path]) -> tuple[str, 
     try:
         with Client({"providers": settings}, folders) as client:
             account = run.with_token(client, provider)
-            target = account.target if account.source is None else account.source.held
+            target = account.target if account.source is None else account.source.held or account.target
     except ConfigError as error:
         error.hint = "Give the server's URL with --url, and the variable of its key with --key-env NAME."
         raise

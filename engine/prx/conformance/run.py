@@ -149,7 +149,7 @@ def with_token(client: Client, provider: str) -> Account:
     """The account of a provider. A token that its calls need is got now, since the exchange is no part of what is recorded."""
     account = client.accounts.get(provider)
     if account.source is not None:
-        flow = account.source.obtain(time.time())
+        flow = account.source.for_call().obtain(time.time())
         client._whole(Run(flow, account.network, None, None, lambda _: None))  # noqa: SLF001 - as in _ask_through
     return account
 

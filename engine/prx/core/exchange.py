@@ -5,6 +5,7 @@ It yields one of these to its driver, which does the I/O and sends the result in
     READ                    result: bytes of its body, b"" at the end
     Wait(seconds)           result: True, or False where the deadline comes first
     Emit(deltas)            no result; the deltas are for the caller
+    Outside(function)       result: that of the function, which may take long
     Once(key, begin)        result: that of the flow, which runs once for all calls that ask for this key meanwhile
 and returns the result of the call: of a chat, the Reply. A driver throws the transport's errors into it. All exceptions
 that it raises are Errors.
@@ -83,8 +84,14 @@ class Once(Record):
     begin: Callable[[], Flow]
 
 
+class Outside(Record):
+    """function: it blocks, so that a driver on an event loop calls it in a thread. Raises Error."""
+
+    function: Callable[[], Any]
+
+
 READ = Read()
-Ask = Send | Read | Wait | Emit | Once
+Ask = Send | Read | Wait | Emit | Once | Outside
 Flow = Generator[Ask, Any, Any]
 
 
@@ -107,6 +114,7 @@ class Policy(Record, often=True):
     remembered  fallbacks that worked in an earlier call; they are applied from the first request on
     new_id      makes ids for tool calls that have none
     chance      gives a random number from 0 to 1, for the length of pauses
+    hands_on    kinds of errors that end the call at once: its caller has another key for it
     """
 
     retries: int | None = None
@@ -114,6 +122,7 @@ class Policy(Record, often=True):
     remembered: tuple[str, ...] = ()
     new_id: Callable[[], str] = staticmethod(lambda: "call_0")
     chance: Callable[[], float] = staticmethod(lambda: 0.5)
+    hands_on: tuple[str, ...] = ()
 
     def allows(self, row: Fallback, name: str) -> bool:
         """Whether a fallback may be used, which is a row or one of those that a row stands for."""
@@ -150,7 +159,11 @@ def exchange(variants: Variants, call: Call, target: Target, policy: Policy, kin
             if name is not None:
                 cause, applied = cause or error, (*applied, name)
                 learned += spec.fallback_rows[name].words is not None
-            elif retried < retries and (yield from pause(spec, error, retried, policy)):
+            elif (
+                error.kind not in policy.hands_on
+                and retried < retries
+                and (yield from pause(spec, error, retried, policy))
+            ):
                 retried += 1
             else:
                 raise _reported(error, None if run.begun else cause, failures, run) from None

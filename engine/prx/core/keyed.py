@@ -13,44 +13,55 @@ from prx.wire import Target
 if TYPE_CHECKING:  # at import, creating a Protocol class takes as long as the rest of this module
     from typing import Protocol
 
-    class KeySource(Protocol):
-        """Gives the target of a call, with its key."""
+    class KeyChoice(Protocol):
+        """The keys of one call, one after the other.
+
+        hands_on   kinds of errors after which there is another key at once, so that the call does not wait with this one
+        """
+
+        @property
+        def hands_on(self) -> tuple[str, ...]: ...
 
         def obtain(self, now: float) -> Flow:
-            """The flow that gives the Target. now: the time, in seconds since 1970."""
+            """The flow that gives the Target, with the next key. now: the time, in seconds since 1970."""
 
-        def refused(self, target: Target) -> bool:
-            """The provider has refused the key of this target. Gives whether another one may be better."""
+        def other(self, error: Error, now: float) -> bool:
+            """The call has failed with the key that was got last. Gives whether another one may be better."""
 
 
 def with_key(
-    source: KeySource, begin: Callable[[Target], Flow], clock: Callable[[], float], spec: Spec, policy: Policy
+    keys: KeyChoice, begin: Callable[[Target, Policy], Flow], clock: Callable[[], float], spec: Spec, policy: Policy
 ) -> Flow:
-    """The flow of a call. begin: gives it for a target. Where the provider answers 401 before any output, the call is begun
-    once more with another key.
+    """The flow of a call. begin: gives it for a target. Where its error says something about the key, and comes before any
+    output, the call is begun once more with another key, if there is one.
     """
-    renewed = False
+    attempts = 0
     while True:
-        target = yield from _obtained(source, clock, spec, policy)
-        asked = _Asked(begin(target))
+        target = yield from _obtained(keys, clock, spec, policy)
+        hands_on = keys.hands_on
+        asked = _Asked(begin(target, policy._replace(hands_on=hands_on) if hands_on else policy))
         try:
-            return (yield from asked.flow())
+            reply = yield from asked.flow()
+            return (
+                reply._replace(attempts=reply.attempts + attempts) if attempts and hasattr(reply, "attempts") else reply
+            )
         except Error as error:
-            if renewed:
-                error.attempts += 1
-            if renewed or asked.emitted or error.status != 401 or not source.refused(target):
+            again = not asked.emitted and keys.other(error, clock())
+            attempts = error.attempts = error.attempts + attempts
+            if not again:
                 raise
-            renewed = True
 
 
-def _obtained(source: KeySource, clock: Callable[[], float], spec: Spec, policy: Policy) -> Flow:
+def _obtained(keys: KeyChoice, clock: Callable[[], float], spec: Spec, policy: Policy) -> Flow:
     """The target; where that fails in a way that may pass, it is tried as often as a call."""
     retries, failures = spec.retry.times if policy.retries is None else policy.retries, list[Error]()
     while True:
         try:
-            return (yield from source.obtain(clock()))
+            return (yield from keys.obtain(clock()))
         except Error as error:
             failures.append(error.with_traceback(None))
+            if keys.other(error, clock()):
+                continue
             if len(failures) > retries or not (yield from pause(spec, error, len(failures) - 1, policy)):
                 error.history = tuple(failure.summary() for failure in failures)
                 raise

@@ -255,10 +255,13 @@ class AsyncHttp:
 
     proxy     URL of a proxy, or "" for those of `environ` (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY)
     ca_file   PEM file of certificate authorities to trust in place of the usual ones
+    cert      PEM files of the certificate that is shown to servers, and of its key where it has a file of its own
     """
 
-    def __init__(self, proxy: str = "", ca_file: str = "", environ: Mapping[str, str] | None = None) -> None:
-        self._proxy, self._environ, self._ca_file = proxy, environ or {}, ca_file
+    def __init__(
+        self, proxy: str = "", ca_file: str = "", environ: Mapping[str, str] | None = None, cert: tuple[str, ...] = ()
+    ) -> None:
+        self._proxy, self._environ, self._ca_file, self._cert = proxy, environ or {}, ca_file, cert
         self._loop = asyncio.get_running_loop()
         self._buffer = memoryview(bytearray(_BLOCK))
         self._routes: dict[str, Route] = {}
@@ -372,7 +375,8 @@ class AsyncHttp:
     async def _reach(self, connection: Connection, server: Origin | Proxy, tls_limit: float) -> None:
         more: dict[str, Any] = {}
         if server.scheme == "https":
-            more = {"ssl": self._tls, "server_hostname": server.host, "ssl_handshake_timeout": tls_limit}
+            tls = self._tls if isinstance(server, Proxy) or not self._cert else self._tls_with_cert
+            more = {"ssl": tls, "server_hostname": server.host, "ssl_handshake_timeout": tls_limit}
         if server.is_address:
             await self._loop.create_connection(lambda: connection, server.host, server.port, **more)
         else:
@@ -380,7 +384,16 @@ class AsyncHttp:
             await self._loop.create_connection(lambda: connection, sock=sock, **more)
 
     @functools.cached_property
+    def _tls_with_cert(self) -> ssl.SSLContext:
+        context = self._new_tls()
+        context.load_cert_chain(*self._cert)
+        return context
+
+    @functools.cached_property
     def _tls(self) -> ssl.SSLContext:
+        return self._new_tls()
+
+    def _new_tls(self) -> ssl.SSLContext:
         # requests trusts certifi's authorities, too: so both clients trust the same servers.
         import certifi
 

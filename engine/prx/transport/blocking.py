@@ -78,11 +78,15 @@ class Http:
 
     proxy     URL of a proxy, or "" for those of `environ` (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY)
     ca_file   PEM file of certificate authorities to trust in place of the usual ones
+    cert      PEM files of the certificate that is shown to servers, and of its key where it has a file of its own
     """
 
-    def __init__(self, proxy: str = "", ca_file: str = "", environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, proxy: str = "", ca_file: str = "", environ: Mapping[str, str] | None = None, cert: tuple[str, ...] = ()
+    ) -> None:
         self._proxy, self._environ = proxy, environ or {}
         self._verify: bool | str = ca_file or True
+        self._cert: Any = cert[0] if len(cert) == 1 else cert or None  # as requests takes it
         self._session = requests.Session()
         self._session.trust_env = False
         self._adapter = requests.adapters.HTTPAdapter(pool_connections=_MAX_POOLS, pool_maxsize=1)
@@ -156,7 +160,7 @@ class Http:
                 if (proxy := self._proxy or proxies.of_environment(str(prepared.url), self._environ))
                 else {}
             )
-            pool: Any = self._adapter.get_connection_with_tls_context(prepared, self._verify, through)
+            pool: Any = self._adapter.get_connection_with_tls_context(prepared, self._verify, through, cert=self._cert)
             target = self._adapter.request_url(prepared, through)
         except (requests.RequestException, OSError, ValueError) as error:
             masked = re.sub(r"//[^/@\s]*@", "//***@", str(error))
