@@ -10,7 +10,7 @@ Prints its port. What it does is said in the path, /NAME-VALUE,NAME-VALUE…/v1/
     vary    1: the events differ in more than their text: a time that goes on, a padding of another length in each
     tools   1: the deltas are pieces of a tool call's arguments
     size    bytes of the text of an event, which is sent in `pieces` pieces (1)
-GET /connections tells how many there have been.
+GET /connections tells how many there have been. A path that ends in /messages is answered in Anthropic's dialect.
 """
 
 from __future__ import annotations
@@ -76,28 +76,79 @@ def event(delta: dict[str, Any], reason: str | None = None, usage: dict[str, int
     return b"data: " + json.dumps({**whole, **({"usage": usage} if usage else {})}).encode() + b"\n\n"
 
 
+def named(name: str, **more: Any) -> bytes:
+    """An event of Anthropic's dialect."""
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), json.dumps({"type": name, **more}).encode())
+
+
+class Chat:
+    """The events of a stream in the dialect of OpenAI's chat."""
+
+    @staticmethod
+    def begin(_: Plan) -> bytes:
+        return b""
+
+    @staticmethod
+    def piece(asked: Plan, place: int) -> bytes:
+        return event(asked.delta(place), **asked.more(place))
+
+    @staticmethod
+    def end(asked: Plan) -> tuple[bytes, ...]:
+        last = {"tool_calls": [{"index": 0, "function": {"arguments": " 0]}"}}]} if asked.tools else {}
+        return event(last, "stop", USAGE), END
+
+
+class Messages:
+    """The same events in Anthropic's dialect, for text only."""
+
+    @staticmethod
+    def begin(_: Plan) -> bytes:
+        message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": []}
+        usage = {"input_tokens": USAGE["prompt_tokens"], "output_tokens": 1}
+        whole = {**message, "stop_reason": None, "stop_sequence": None, "usage": usage}
+        block = {"type": "text", "text": ""}
+        return named("message_start", message=whole) + named("content_block_start", index=0, content_block=block)
+
+    @staticmethod
+    def piece(asked: Plan, place: int) -> bytes:
+        delta = {"type": "text_delta", "text": asked.delta(place)["content"]}
+        return named("content_block_delta", index=0, delta=delta)
+
+    @staticmethod
+    def end(_: Plan) -> tuple[bytes, ...]:
+        usage = {"output_tokens": USAGE["completion_tokens"]}
+        stop = named("message_delta", delta={"stop_reason": "end_turn", "stop_sequence": None}, usage=usage)
+        return named("content_block_stop", index=0), stop + named("message_stop")
+
+
+def dialect(path: str) -> type[Chat | Messages]:
+    return Messages if path.endswith("/messages") else Chat
+
+
 @functools.cache
-def answer(events: int) -> bytes:
+def answer(path: str) -> bytes:
     """One whole body."""
-    message = {"role": "assistant", "content": WORD * events}
-    choices = [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}]
-    body = json.dumps(
-        {
-            "id": "chatcmpl-1",
-            "object": "chat.completion",
-            "created": 1,
-            "model": "m",
-            "choices": choices,
-            "usage": USAGE,
-        }
-    ).encode()
+    body = (of_messages if dialect(path) is Messages else of_chat)(plan(path).events)
     return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
 
 
-def tail(asked: Plan) -> bytes:
+def of_messages(events: int) -> bytes:
+    usage = {"input_tokens": USAGE["prompt_tokens"], "output_tokens": USAGE["completion_tokens"]}
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "stop_reason": "end_turn"}
+    content = [{"type": "text", "text": WORD * events}]
+    return json.dumps({**message, "stop_sequence": None, "content": content, "usage": usage}).encode()
+
+
+def of_chat(events: int) -> bytes:
+    message = {"role": "assistant", "content": WORD * events}
+    choices = [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}]
+    whole = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m", "choices": choices}
+    return json.dumps({**whole, "usage": USAGE}).encode()
+
+
+def tail(asked: Plan, path: str) -> bytes:
     end = b"" if asked.body == "close" else b"0\r\n\r\n"
-    last = {"tool_calls": [{"index": 0, "function": {"arguments": " 0]}"}}]} if asked.tools else {}
-    return asked.framed(event(last, "stop", USAGE)) + asked.framed(END) + end
+    return b"".join(map(asked.framed, dialect(path).end(asked))) + end
 
 
 def cut(asked: Plan, whole: bytes) -> bytes:
@@ -106,14 +157,18 @@ def cut(asked: Plan, whole: bytes) -> bytes:
 
 
 @functools.cache
-def at_once(asked: Plan) -> tuple[bytes, ...]:
+def at_once(path: str) -> tuple[bytes, ...]:
     """A stream without pauses, made before anybody waits for it: each piece is a chunk."""
-    sent = (
-        asked.head
-        + b"".join(cut(asked, event(asked.delta(place), **asked.more(place))) for place in range(asked.events))
-        + tail(asked)
-    )
+    asked, says = plan(path), dialect(path)
+    pieces = b"".join(cut(asked, says.piece(asked, place)) for place in range(asked.events))
+    sent = asked.head + opening(path) + pieces + tail(asked, path)
     return tuple(sent[at : at + AT_ONCE] for at in range(0, len(sent), AT_ONCE))
+
+
+def opening(path: str) -> bytes:
+    """What comes before the first delta."""
+    begin = dialect(path).begin(plan(path))
+    return plan(path).framed(begin) if begin else b""
 
 
 class Server(asyncio.Protocol):
@@ -144,36 +199,40 @@ class Server(asyncio.Protocol):
         if path == "/connections":
             said = b"%d" % Server.connections
             self.transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(said), said))
+        elif not body:
+            self.transport.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
         elif json.loads(body).get("stream"):
-            self.stream(plan(path))
+            self.stream(path)
         else:
-            self.transport.write(answer(plan(path).events))
+            self.transport.write(answer(path))
 
-    def stream(self, asked: Plan) -> None:
+    def stream(self, path: str) -> None:
+        asked = plan(path)
         if asked.pause:
-            self.transport.write(asked.head)
-            self.paced(asked, asyncio.get_running_loop().time(), 0)
+            self.transport.write(asked.head + opening(path))
+            self.paced(path, asyncio.get_running_loop().time(), 0)
         else:
-            self.task = asyncio.ensure_future(self.all_at_once(asked))
+            self.task = asyncio.ensure_future(self.all_at_once(path))
 
-    async def all_at_once(self, asked: Plan) -> None:
-        for block in at_once(asked):
+    async def all_at_once(self, path: str) -> None:
+        for block in at_once(path):
             await self.may_write.wait()
             if self.transport.is_closing():
                 return
             self.transport.write(block)
-        self.ended(asked)
+        self.ended(plan(path))
 
-    def paced(self, asked: Plan, started: float, sent: int) -> None:
+    def paced(self, path: str, started: float, sent: int) -> None:
         """The next event, at its time."""
         if self.transport.is_closing():
             return
+        asked = plan(path)
         if sent < asked.events:
-            self.transport.write(asked.framed(event(asked.delta(sent))))
+            self.transport.write(asked.framed(dialect(path).piece(asked, sent)))
             at = started + (sent + 1) * asked.pause / 1e6
-            asyncio.get_running_loop().call_at(at, self.paced, asked, started, sent + 1)
+            asyncio.get_running_loop().call_at(at, self.paced, path, started, sent + 1)
         else:
-            self.transport.write(tail(asked))
+            self.transport.write(tail(asked, path))
             self.ended(asked)
 
     def ended(self, asked: Plan) -> None:
