@@ -141,6 +141,7 @@ def test_a_new_key_is_taken(tmp_path):
 
 def test_watching(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(reload, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(reload, "_PAUSE_PER_LOOK", 0)
     write(tmp_path, "one", FIRST)
     client = prx.Client({}, tmp_path, env={}, watch=True)
     assert asked(client, "one") == FIRST
@@ -161,6 +162,7 @@ def test_watching(tmp_path, caplog, monkeypatch):
 
 def test_a_file_that_is_being_written_waits(tmp_path, monkeypatch):
     monkeypatch.setattr(reload, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(reload, "_PAUSE_PER_LOOK", 0)
     monkeypatch.setattr(reload, "_SETTLED_SECONDS", 3600.0)
     monkeypatch.setattr(reload, "_SETTLE_TIMEOUT", 3600.0)
     path = write(tmp_path, "one", FIRST)
@@ -169,6 +171,20 @@ def test_a_file_that_is_being_written_waits(tmp_path, monkeypatch):
     assert asked(client, "one") == FIRST
     os.utime(path, (1, 1))
     assert asked(client, "one") == SECOND
+
+
+def test_the_slower_a_look_the_rarer_it_is(tmp_path, monkeypatch):
+    """A service looks from its event loop, where every stream waits for it."""
+    looks = []
+    monkeypatch.setattr(reload, "survey", lambda places: looks.append(time.sleep(0.05)) or {})
+    write(tmp_path, "one", FIRST)
+    client = prx.Client({}, tmp_path, env={}, watch=True)
+    monkeypatch.setattr(reload, "_LOOK_SECONDS", 0.0)
+    time.sleep(0.25)  # until the first look is due
+    del looks[:]
+    for _ in range(20):
+        asked(client, "one")
+    assert len(looks) == 1
 
 
 def test_no_folder_is_looked_at_for_every_call(tmp_path, monkeypatch):
