@@ -176,7 +176,7 @@ def test_a_file_that_is_being_written_waits(tmp_path, monkeypatch):
 def test_the_slower_a_look_the_rarer_it_is(tmp_path, monkeypatch):
     """A service looks from its event loop, where every stream waits for it."""
     looks = []
-    monkeypatch.setattr(reload, "survey", lambda places: looks.append(time.sleep(0.05)) or {})
+    monkeypatch.setattr(reload, "survey", lambda _: looks.append(time.sleep(0.05)) or {})
     write(tmp_path, "one", FIRST)
     client = prx.Client({}, tmp_path, env={}, watch=True)
     monkeypatch.setattr(reload, "_LOOK_SECONDS", 0.0)
