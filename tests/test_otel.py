@@ -27,6 +27,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 import prx
 from prx import otel
+from prx.spec.loader import Loader
 
 KEY = "sk-never-to-be-seen-4711"
 FILE = """
@@ -41,7 +42,13 @@ fallbacks:
 CONVENTIONS = yaml.safe_load((Path(__file__).parent / "otel_conventions.yaml").read_text())
 BUSY = response(503, {"error": {"message": f"busy, {KEY}"}}, "x-request-id: r-1")
 REFUSED = response(400, {"error": {"message": "no max_tokens"}})
-USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18, "prompt_tokens_details": {"cached_tokens": 4}}
+USAGE = {
+    "prompt_tokens": 11,
+    "completion_tokens": 7,
+    "total_tokens": 18,
+    "prompt_tokens_details": {"cached_tokens": 4},
+    "completion_tokens_details": {"reasoning_tokens": 2},
+}
 CALLS = [{"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Oslo"}'}}]
 TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}]
 ANSWER = response(
@@ -140,7 +147,7 @@ def test_a_call_with_a_retry_a_fallback_and_a_tool(kind, tmp_path):
         "gen_ai.operation.name": "chat", "gen_ai.provider.name": "seen", "gen_ai.request.model": "m",
         "gen_ai.request.max_tokens": 5, "gen_ai.request.temperature": 0.5, "gen_ai.response.model": "m-2",
         "gen_ai.response.finish_reasons": ("tool_calls",), "gen_ai.usage.input_tokens": 11,
-        "gen_ai.usage.output_tokens": 7, "gen_ai.usage.cache_read.input_tokens": 4, "server.address": "127.0.0.1",
+        "gen_ai.usage.output_tokens": 7, "gen_ai.usage.cache_read.input_tokens": 4, "gen_ai.usage.reasoning.output_tokens": 2, "server.address": "127.0.0.1",
         "server.port": server.port, "prx.attempts": 3, "prx.fallbacks": ("shorter",),
     }  # fmt: skip
     retry, fallback, tool = call.events
@@ -235,6 +242,29 @@ def test_the_next_target(tmp_path):
     assert (fallback.attributes["prx.target"], fallback.attributes["error.type"]) == ("two/n", "server")
     assert (call.attributes["gen_ai.provider.name"], call.attributes["server.port"]) == ("two", second.port)
     assert [span.attributes["server.port"] for span in requests] == [first.port, second.port]
+
+
+def test_the_conventions_name_of_a_provider(tmp_path):
+    """Where the file says one; without, its id. A file that extends another has its own."""
+    (tmp_path / "named.yaml").write_text("spec: 1\nid: named\nextends: seen\ntelemetry_name: other.name\n")
+    (tmp_path / "below.yaml").write_text("spec: 1\nid: below\nextends: named\n")
+    found = []
+    for name in ("seen", "named", "below"):
+        watch = Watch()
+        with RawServer() as server:
+            ask(prx.Client, tmp_path, server.url, watch.telemetry, model=f"{name}/m", config={})
+        (facts, *_), *_ = watch.metrics["gen_ai.client.operation.duration"]
+        assert facts["gen_ai.provider.name"] == watch.spans[0].attributes["gen_ai.provider.name"]
+        found.append(facts["gen_ai.provider.name"])
+    assert found == ["seen", "other.name", "below"]
+
+
+def test_packaged_providers_have_the_names_that_the_conventions_list():
+    names = {entry.id: Loader().load(entry).spec().telemetry_name or entry.id for entry in Loader().entries()}
+    listed = {*CONVENTIONS["providers"]}
+    said = {name for name in names.values() if name in listed}
+    assert listed - said == {"gcp.gen_ai", "azure.ai.inference"}  # the first is for a Google endpoint that is not known
+    assert {name for identity, name in names.items() if name != identity} <= listed
 
 
 def test_other_kinds(tmp_path):
@@ -418,6 +448,7 @@ def test_all_names_and_types_are_those_of_the_conventions(tmp_path):
         numbers = {
             "temperature": 1,
             "top_p": 1,
+            "top_k": 3,
             "max_tokens": 5,
             "seed": 3,
             "frequency_penalty": 0,

@@ -20,6 +20,7 @@ ELSEWHERE = {
     "spec": "test_specs.py::test_invalid",
     "name": "test_specs.py::test_what_people_see_of_a_file",
     "docs": "test_specs.py::test_what_people_see_of_a_file",
+    "telemetry_name": "test_otel.py::test_the_conventions_name_of_a_provider",
     "source": "test_specs.py::test_what_people_see_of_a_file",
     "aliases": "test_catalog.py::test_an_alias_finds_its_provider",
     "former_urls": "test_client.py::test_a_former_address_is_known",

@@ -53,6 +53,7 @@ class Sent(CallEvent, often=True):
     dialect    of the body
     fallbacks  in effect in this request
     headers    names of those that the request has
+    telemetry_name   what OpenTelemetry's conventions call the provider
     """
 
     attempt: int = 1
@@ -65,6 +66,7 @@ class Sent(CallEvent, often=True):
     stream: bool = False
     fallbacks: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
+    telemetry_name: str = ""
 
 
 class Responded(CallEvent, often=True):

@@ -163,7 +163,7 @@ class Telemetry:
 
     def _sent(self, call: _Call, event: events.Sent) -> Mapping[str, str] | None:
         address = _address(event.url)
-        known = {"gen_ai.provider.name": event.provider, "gen_ai.request.model": event.model, **address}
+        known = {"gen_ai.provider.name": event.telemetry_name, "gen_ai.request.model": event.model, **address}
         if call.span is None:
             span = self._begin(call, {**known, **({"gen_ai.request.stream": True} if event.stream else {})})
             call.facts.pop("gen_ai.request.stream", None)

@@ -89,6 +89,7 @@ class Telling:
             Sent(
                 self._number, self._past, self._attempts, kind, provider, model, method=request.method, url=self._safe(request.url.partition("?")[0]),
                 dialect=send.dialect, stream=request.stream, fallbacks=send.fallbacks, headers=tuple(request.headers),
+                telemetry_name=(attempt.spec.telemetry_name or attempt.spec.id) if attempt else "",
             )
         )  # fmt: skip
         self._sent_at = self._clock()

@@ -523,6 +523,7 @@ class Spec(Record):
     evidence: tuple[Source, ...]
     base_url: str = ""
     docs: str = ""
+    telemetry_name: str = ""
     source: tuple[str, ...] = ()
     former_urls: tuple[str, ...] = ()
     retired: Retired | None = None

@@ -16,10 +16,20 @@ Find = Callable[[str], Raw]
 
 # Keys that belong to the provider and not to the dialect that it speaks: they stay when an overlay changes the dialect.
 OWN = (
-    "spec", "id", "name", "docs", "source", "former_urls", "retired", "aliases", "base_url", "auth", "capabilities", "evidence",
+    "spec", "id", "name", "docs", "telemetry_name", "source", "former_urls", "retired", "aliases", "base_url", "auth", "capabilities", "evidence",
     "retry", "transport",
 )  # fmt: skip
-_FILES_OWN = ("aliases", "former_urls", "retired", "source", "name", "docs", "evidence", "serve")  # never inherited
+_FILES_OWN = (
+    "aliases",
+    "former_urls",
+    "retired",
+    "source",
+    "name",
+    "docs",
+    "telemetry_name",
+    "evidence",
+    "serve",
+)  # never inherited
 OWN_REQUEST = ("headers", "query", "schemas")
 _ADDED = ("strip",)  # lists that extend the inherited one: kept as mappings from a name to whether it counts
 PART = "without_"  # how the name of a fallback begins that leaves out one parameter or key: without_NAME
