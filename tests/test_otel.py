@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -587,6 +588,25 @@ def test_a_service_exports_its_requests_and_calls_below_the_callers_span(more, a
     assert {resource["service.name"] for resource in receiver.resources} == {"prx"}
     assert {"gen_ai.client.operation.duration", "gen_ai.client.operation.time_to_first_chunk"} <= {*receiver.metrics}
     assert "Traceback" not in log
+
+
+def test_a_receiver_that_is_not_there_holds_up_no_call_and_the_end_for_seconds_only(tmp_path):
+    with RawServer(response()) as server:
+        service = Service(
+            tmp_path,
+            CONFIG.format(url=server.url, more="otel = true"),
+            OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1",
+        )
+        try:
+            began = time.monotonic()
+            assert service.chat("up/m").status == 200
+            assert time.monotonic() - began < 3
+            began = time.monotonic()
+        finally:
+            service.stop()
+    assert service.process.returncode == 0
+    assert time.monotonic() - began < 8
+    assert "Traceback" not in service.log.read_text()
 
 
 def test_a_telemetry_of_the_program_in_an_app_of_its_own(tmp_path):

@@ -12,6 +12,7 @@ The conventions: https://github.com/open-telemetry/semantic-conventions-genai (a
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -45,6 +46,7 @@ _USAGE = {
 }  # fmt: skip
 _SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 _TOKENS = tuple(4**power for power in range(14))
+_LAST_SECONDS = 3.0  # for what has not been sent when a service ends
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
 _TRACE = TraceContextTextMapPropagator()
 
@@ -341,17 +343,30 @@ def exporting() -> Telemetry:
         raise ConfigError(
             "OpenTelemetry's SDK or its exporter is missing", hint="pip install 'prx-engine[otel]' brings both."
         ) from None
-    tracers = tracing.TracerProvider()
-    tracers.add_span_processor(traced.BatchSpanProcessor(spans))
-    meters = metering.MeterProvider([measured.PeriodicExportingMetricReader(values)])
+    # Their own end at the end of the process would try for as long as any other export.
+    tracers = tracing.TracerProvider(shutdown_on_exit=False)
+    if _wanted("TRACES"):
+        tracers.add_span_processor(traced.BatchSpanProcessor(spans))
+    readers = [measured.PeriodicExportingMetricReader(values)] if _wanted("METRICS") else []
+    meters = metering.MeterProvider(readers, shutdown_on_exit=False)
     telemetry = Telemetry(tracer_provider=tracers, meter_provider=meters)
 
     def close() -> None:
-        tracers.shutdown()
-        meters.shutdown()
+        """Send what is left; where nobody takes it, not for longer than a few seconds."""
+        ends = [threading.Thread(target=each.shutdown, daemon=True) for each in (tracers, meters)]
+        until = time.monotonic() + _LAST_SECONDS
+        for end in ends:
+            end.start()
+        for end in ends:
+            end.join(max(0.0, until - time.monotonic()))
 
     telemetry.close = close
     return telemetry
+
+
+def _wanted(signal: str) -> bool:
+    """Whether OpenTelemetry's variable for traces or metrics does not say that none are to be sent."""
+    return os.environ.get(f"OTEL_{signal}_EXPORTER", "").strip().lower() != "none"
 
 
 __all__ = ("CAPTURE", "Telemetry", "exporting")

@@ -6,6 +6,7 @@ tasks run: one drives it, one waits for the caller to leave; the first that ends
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import secrets
@@ -62,7 +63,7 @@ class App(Service):
             else:
                 await self.client.aclose()
                 if self.telemetry is not None:
-                    self.telemetry.close()
+                    await asyncio.to_thread(self.telemetry.close)
                 if self.shared is not None:
                     await self.shared.aclose()
                 await send({"type": "lifespan.shutdown.complete"})
