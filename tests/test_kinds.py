@@ -103,6 +103,14 @@ def test_base64_of_halves_of_float32(server, client):
         rows([1.0]),  # one vector for two inputs
         rows([1.0], []),
         rows([1.0], ["x"]),
+        rows([1.0], [True]),
+        rows([1.0], [None]),
+        rows([1.0], [float("inf")]),
+        rows([1.0], [float("nan")]),
+        rows([1.0], [10**400]),
+        rows([1.0], packed(float("inf"))),
+        rows([1.0], packed(float("nan"))),
+        rows([1.0], packed(3e6)),
         rows([1.0], "not base64!"),
         rows(packed(1.0), packed(0.1, 0.7, -0.3, letter="d")),  # float64, which nobody asked for
         {"data": []},

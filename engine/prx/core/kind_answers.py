@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _PACKED = {"float16": ("e", 2), "float32": ("f", 4), "float64": ("d", 8), "int8": ("b", 1), "uint8": ("B", 1)}
 _PACKED |= {"bfloat16": ("H", 2)}  # the upper half of a float32, of which struct knows nothing
 _LARGEST = 1e6  # of a number in an embedding; bytes of another type, read as float32, have larger ones
+# The last byte of a float32 has its sign and most of its exponent: these are those of numbers below 2 ** 19, which need no look at each.
+_SMALL = bytes([*range(0x49), *range(0x80, 0x80 + 0x49)])
 _TEXT = ("transcribe",)  # kinds whose answers may be plain text
 
 
@@ -140,7 +142,7 @@ def _embeddings(reader: KindReader, _data: bytes) -> kind_results.Embeddings:
         count = len(found) if isinstance(found, list) else "no"
         reader.fail(f"the answer has {count} vectors for {wanted} inputs", str(reader.body))
     packed = reader.packed() or "float32" if any(isinstance(each, str) for each in found) else ""
-    vectors = [_vector(reader, each, packed) for each in found]
+    vectors = [_unpacked(reader, each, packed) if isinstance(each, str) else _vector(reader, each) for each in found]
     order = reader.found["order"]
     if isinstance(order, list) and order != [*range(wanted)] and len(order) == wanted:
         if not all(isinstance(place, int) for place in order) or sorted(order) != [*range(wanted)]:
@@ -153,12 +155,24 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _vector(reader: KindReader, value: Any, packed: str) -> tuple[float, ...]:
-    if isinstance(value, str):
-        return _unpacked(reader, value, packed)
-    if not isinstance(value, list) or not value or not all(_is_number(n) and math.isfinite(n) for n in value):
+def _vector(reader: KindReader, value: Any) -> tuple[float, ...]:
+    numbers = _floats(value) if isinstance(value, list) else ()
+    # The sum of finite numbers is finite, unless it is beyond what a number can be.
+    if not numbers or not (math.isfinite(sum(numbers)) or all(map(math.isfinite, numbers))):
         reader.fail("a vector is not a list of numbers", str(value)[:200])
-    return tuple(map(float, value))
+    return numbers
+
+
+def _floats(values: list[Any]) -> tuple[float, ...]:
+    """A list as numbers; empty for one that has something else."""
+    try:
+        return tuple(map(float.conjugate, values))  # each as it is; raises TypeError for what is no float
+    except TypeError:
+        pass
+    try:
+        return tuple(map(float, values)) if all(map(_is_number, values)) else ()
+    except OverflowError:
+        return ()
 
 
 def _unpacked(reader: KindReader, text: str, packed: str) -> tuple[float, ...]:
@@ -169,17 +183,18 @@ def _unpacked(reader: KindReader, text: str, packed: str) -> tuple[float, ...]:
     data = reader.bytes_of(text, "a vector") or b""
     wanted = reader.call.inputs.get("dimensions")
     fits = data and len(data) % size == 0 and wanted in (None, len(data) // size)
-    vector = _numbers(data, f"{'<' if word == packed else '>'}{len(data) // size}{letter}", word) if fits else ()
-    if not vector or not all(math.isfinite(n) and abs(n) < _LARGEST for n in vector):
+    vector = _numbers(data, "<" if word == packed else ">", len(data) // size, letter) if fits else ()
+    plain = packed == "float32" and not data[3::4].translate(None, _SMALL)
+    if not vector or not (plain or all(math.isfinite(n) and abs(n) < _LARGEST for n in vector)):
         reader.fail(f"a vector in base64 has {len(data)} bytes that are not {packed} numbers of the asked dimensions")
     return vector
 
 
-def _numbers(data: bytes, form: str, word: str) -> tuple[float, ...]:
-    numbers = struct.unpack(form, data)
-    if word == "bfloat16":
-        return struct.unpack(f"<{len(numbers)}f", struct.pack(f"<{len(numbers)}I", *(n << 16 for n in numbers)))
-    return tuple(map(float, numbers))
+def _numbers(data: bytes, order: str, count: int, letter: str) -> tuple[float, ...]:
+    numbers = struct.unpack(f"{order}{count}{letter}", data)
+    if letter == "H":  # halves of float32
+        return struct.unpack(f"<{count}f", struct.pack(f"<{count}I", *(half << 16 for half in numbers)))
+    return numbers if letter in "efd" else tuple(map(float, numbers))
 
 
 # ------------------------------------------------------------------ the other kinds
@@ -318,13 +333,15 @@ def _say_how_far(error: Error, made: Sequence[Any], parts: Sequence[Sequence[Any
 def _parts(inputs: list[Any], form: CallForm) -> list[list[Any]]:
     """The inputs of each request. One that alone has more than `most_tokens` goes alone."""
     most, limit = form.most or len(inputs), form.most_tokens
+    if not limit:
+        return [inputs[start : start + most] for start in range(0, len(inputs), most)]
     parts: list[list[Any]] = []
     room = 0
     for each in inputs:
-        size = _most_tokens_of(each) if limit else 0
+        size = _most_tokens_of(each)
         if not parts or len(parts[-1]) >= most or size > room:
             parts.append([])
-            room = limit or 0
+            room = limit
         parts[-1].append(each)
         room -= size
     return parts
