@@ -298,6 +298,16 @@ def test_providers_without_chat(server, tmp_path, name):
     assert not any(case.fits(spec) for case in cases.load())
 
 
+def test_a_bit_for_each_dimension(server, tmp_path):
+    config = {"providers": {"voyage": {"api_url": server.url, "api_key": "sk-kinds-key-1234", "retries": 0}}}
+    server.says({"data": [{"index": 0, "embedding": packed(255, 1, letter="B")}], "model": "m"})
+    with prx.Client(config=config, env={"HOME": str(tmp_path)}) as client:
+        got = client.embed("a", "voyage/m", dimensions=16, output_dtype="ubinary", encoding_format="base64")
+        assert got.vectors == ((255.0, 1.0),)
+        with pytest.raises(prx.ProtocolError, match="of the asked dimensions"):
+            client.embed("a", "voyage/m", dimensions=8, output_dtype="ubinary", encoding_format="base64")
+
+
 def test_a_file_needs_chat_or_another_call(tmp_path):
     path = tmp_path / "own.yaml"
     path.write_text("spec: 1\nid: own\nextends: json-http\nbase_url: https://x.example\n")

@@ -182,8 +182,9 @@ def _unpacked(reader: KindReader, text: str, packed: str) -> tuple[float, ...]:
     letter, size = _PACKED[word]
     data = reader.bytes_of(text, "a vector") or b""
     wanted = reader.call.inputs.get("dimensions")
-    fits = data and len(data) % size == 0 and wanted in (None, len(data) // size)
-    vector = _numbers(data, "<" if word == packed else ">", len(data) // size, letter) if fits else ()
+    count = len(data) // size
+    fits = data and len(data) % size == 0 and wanted in (None, count, 8 * count)  # 8: a bit for each dimension
+    vector = _numbers(data, "<" if word == packed else ">", count, letter) if fits else ()
     plain = packed == "float32" and not data[3::4].translate(None, _SMALL)
     if not vector or not (plain or all(math.isfinite(n) and abs(n) < _LARGEST for n in vector)):
         reader.fail(f"a vector in base64 has {len(data)} bytes that are not {packed} numbers of the asked dimensions")
