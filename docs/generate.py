@@ -225,7 +225,15 @@ def _provider_row(spec: Spec, docs: str) -> str:
     """A row. A page about the dialect alone is none about the provider, and no link."""
     aliases = ", ".join(f"`{alias}`" for alias in spec.aliases)
     name = f"[{spec.name}]({docs})" if docs else spec.name
-    key = ", ".join(f"`{variable}`" for variable in spec.auth.env) or ("" if spec.auth.required else "none")
+    parts = spec.auth.credential
+    credential = (
+        [" + ".join(f"`{name}`" for name in parts.values())]
+        if isinstance(parts, dict)
+        else [f"`{name}`" for name in parts]
+    )
+    key = ", ".join([*(f"`{variable}`" for variable in spec.auth.env), *credential]) or (
+        "" if spec.auth.required else "none"
+    )
     url = f"`{spec.base_url}`" if spec.base_url else "`api_url`"
     url = f"{url}, **{spec.retired}**" if spec.retired else url
     return f"| `{spec.id}` | {_cell(name)} | {spec.dialect} | {url} | {key or 'api_key'} | {_known(spec)} | {aliases} |"

@@ -760,3 +760,22 @@ def test_a_service_account(rsa_key):
     assert "PRIVATE" not in repr(account)
     with pytest.raises(prx.ConfigError, match="VERTEXAI_CREDENTIALS holds no JSON object"):
         prx.Client({}, env={**env, "VERTEXAI_CREDENTIALS": "/home/me/key.json"}).accounts.get("vertexai")
+
+
+def test_what_is_missing_is_named():
+    """Where nothing is set, and where the provider refuses the token that was got."""
+    with pytest.raises(prx.ConfigError, match="no API key") as caught:
+        prx.Client({}, env={"AICORE_API_HOST": "a.example", "AICORE_AUTH_HOST": "b.example"}).accounts.get(
+            "sap-ai-core"
+        )
+    assert caught.value.hint.startswith("Set AICORE_CLIENT_ID and AICORE_CLIENT_SECRET in the environment, or ")
+
+
+def test_a_refused_token_says_where_it_is_from(folder):
+    with TokenServer(echo=True) as server, prx.Client({}, folder(server), env=ENV) as api:
+        server.valid = set_of_nothing()
+        with pytest.raises(prx.AuthError) as caught:
+            api.chat("hi", "mine/m")
+        assert str(caught.value) == (
+            f"mine: 401: the token *** is not valid\nThe token that was got at {server.url}/token was refused. May its credential call this model?"
+        )

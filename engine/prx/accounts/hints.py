@@ -25,6 +25,9 @@ def _auth(_error: Error, account: Account, catalog: Catalog) -> str:
         way = keys.Way(account.definition, target.base_url, {}, catalog)
         asked = keys.Asked(account.settings.name, account.settings, account.route)
         return f"No key was sent. {keys.to_set(asked, way)}" + _owner(account, catalog)
+    if account.source is not None:
+        where = f"got at {account.token_url}" if account.token_url else "signed with its credential"
+        return f"The token that was {where} was refused. May its credential call this model?" + _owner(account, catalog)
     (name, value), *_ = target.auth.items()
     place = f"the query parameter {name}" if target.in_query else f"the header {name}: {value}"
     table, other = keys.in_table(account.settings.name), "x-api-key" if auth.style == "bearer" else "bearer"

@@ -207,8 +207,15 @@ def to_set(asked: Asked, way: Way) -> str:
     if route and route.api_url and not way.at(asked.settings.api_url or way.file_url):
         return f"Set api_key = {value} in {in_route(route)}."
     allowed = [name for name in names if way.at(way.file_url) and may_have(way, name)]
+    allowed += _credential(way) if way.at(way.file_url) and way.definition.packaged else []
     in_environment = f"{' or '.join(allowed)} in the environment, or " if allowed else ""
     return f"Set {in_environment}{in_config(asked, way, 'api_key', value)} in config.toml."
+
+
+def _credential(way: Way) -> list[str]:
+    """The variables of the file's credential, as choices: one of several, or all parts together."""
+    credential = way.definition.spec().auth.credential
+    return [" and ".join(credential.values())] if isinstance(credential, Mapping) else list(credential)
 
 
 def may_have(way: Way, name: str) -> bool:
