@@ -42,6 +42,6 @@ def _signature(data: bytes, pem: str, provider: str) -> bytes:
         raise ConfigError(
             "the private key of its credential cannot be read",
             provider=provider,
-            hint="It must be an RSA key in PEM (-----BEGIN PRIVATE KEY-----), without a passphrase.",
+            hint="It must be an RSA key in PEM, without a passphrase.",
         )
     return key.sign(data, padding.PKCS1v15(), hashes.SHA256())
