@@ -34,6 +34,8 @@ def demo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("providers")
     for dialect in FACES:
         text = f"spec: 1\nid: by-{dialect}\nname: By {dialect}\nextends: {dialect}\ncapabilities: {{vision: true}}\n"
+        kinds = Loader().dialect_or_provider(dialect).get("calls", {})
+        text += f"calls: {{{', '.join(f'{kind}: {{}}' for kind in kinds)}}}\n"
         (folder / f"by-{dialect}.yaml").write_text(text)
     with Emulator({"key": KEY, "models": ["words", "words-reasoner"]}) as emulator:
         root = emulator.url.removesuffix("/v1")
@@ -94,6 +96,8 @@ def test_the_cases_of_conformance_hold_at_the_demo(demo, dialect):
                     assert cases.failures(case, spec, seen) == [], case.name
                     asked.append(case.name)
     assert {"chat", "stream", "wrong_key", "unknown_model"} <= {*asked}
+    others = {kind for face, kind in OTHERS if face == dialect}
+    assert others == {case.kind for case in cases.load() if case.name in asked and case.kind}
     assert len(asked) > 12
 
 

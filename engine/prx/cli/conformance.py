@@ -27,6 +27,13 @@ _file = click.Path(path_type=Path)
 @click.option("--case", "only", multiple=True, metavar="NAME", help="Only this case.")
 @click.option("--model", default="", help="The model to call live.")
 @click.option(
+    "--model-for",
+    "models",
+    multiple=True,
+    metavar="KIND=MODEL",
+    help="The model for a call that is no chat, such as embed=MODEL.",
+)
+@click.option(
     "--jobs", type=click.IntRange(1, 64), default=1, metavar="N", help="Run N cases at a time, over all files."
 )
 @click.option(

@@ -13,6 +13,7 @@ from prx.cli import options
 from prx.conformance import cases, run, suite
 from prx.errors import ConfigError
 from prx.spec.definition import Definition
+from prx.spec.model import KINDS_OF_CALLS
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Asked:
     mode: suite.Mode | None
     only: tuple[str, ...]
     model: str
+    models: tuple[str, ...]
     jobs: int
     retries: int
     rate: int | None
@@ -99,7 +101,16 @@ class Asked:
             run.check_recorder()
         folders = [Path(folder) for _, found in self._named for folder in found] + [*map(Path, self.folders)]
         recordings = self.cassettes or suite.default_recordings(mode)
-        return suite.Plan(mode, cases.named(self.only), folders, recordings, self.config, self.model, self.retries)
+        return suite.Plan(
+            mode,
+            cases.named(self.only),
+            folders,
+            recordings,
+            self.config,
+            self.model,
+            self.retries,
+            models_for(self.models),
+        )
 
     @cached_property
     def definitions(self) -> list[Definition]:
@@ -110,6 +121,15 @@ class Asked:
         names = [name for name, _ in self._named] or _recorded(plan)
         found = [catalog.get(name) for name in names]
         return list({definition.id: definition for definition in found}.values())  # each once, by whatever names
+
+
+def models_for(given: tuple[str, ...]) -> dict[str, str]:
+    """{kind of a call that is no chat: its model}, from KIND=MODEL. Raises UsageError."""
+    pairs = [text.partition("=") for text in given]
+    for kind, _, model in pairs:
+        if kind not in KINDS_OF_CALLS or not model:
+            raise click.UsageError(f"--model-for is KIND=MODEL, where KIND is one of {', '.join(KINDS_OF_CALLS)}")
+    return {kind: model for kind, _, model in pairs}
 
 
 def _recorded(plan: suite.Plan) -> list[str]:

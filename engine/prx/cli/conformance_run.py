@@ -62,7 +62,8 @@ def _ask(asked: Asked, state: report.State, *, quiet: bool) -> None:
 
 def _left(asked: Asked, spec: Spec, state: report.State) -> list[Case]:
     """The cases of a provider that have no result yet."""
-    return [case for case in asked.plan.cases if not state.has(spec.id, case.name, asked.repeat)]
+    chosen = [case for case in asked.plan.cases if asked.plan.concerns(case, spec)]
+    return [case for case in chosen if not state.has(spec.id, case.name, asked.repeat)]
 
 
 def _estimates(asked: Asked, state: report.State) -> list[Estimate]:

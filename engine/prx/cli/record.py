@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import click
 import yaml
 
 from prx.cli import options, output
+from prx.cli.conformance_options import models_for
 from prx.client import Client
 from prx.conformance import cases, run
+from prx.conformance.cases import Case
 from prx.conformance.evidence import Evidence, Kind
 from prx.conformance.run import Asked
 from prx.emulator.faces import HABITS, Faces
@@ -31,6 +34,13 @@ _EMULATED_KEY = "sk-emulated-0000"
 @click.argument("provider", metavar="ID|FILE", shell_complete=options.complete_provider)
 @click.option("--url", help="Base URL of the server; without it, the file's base_url (a live recording).")
 @click.option("--model", help="The model to call.")
+@click.option(
+    "--model-for",
+    "models",
+    multiple=True,
+    metavar="KIND=MODEL",
+    help="The model for a call that is no chat, such as embed=MODEL.",
+)
 @click.option("--key-env", metavar="NAME", help="The environment variable with the key.")
 @click.option("--what", help="Name and version of what is recorded.")
 @click.option(
@@ -44,7 +54,7 @@ _EMULATED_KEY = "sk-emulated-0000"
 @options.settings
 @sealed
 def record(
-    provider: str, url: str | None, model: str | None, key_env: str | None, what: str | None, emulated: Path | None,
+    provider: str, url: str | None, model: str | None, models: tuple[str, ...], key_env: str | None, what: str | None, emulated: Path | None,
     only: tuple[str, ...], folder: Path, config: str | None, folders: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Record the conformance cases, from a live provider, a server of yours, or prx's emulator.
@@ -69,10 +79,13 @@ def record(
         if not asked:
             raise ConfigError("no model is named", hint="Add --model.")
         evidence = Evidence(kind, says, datetime.now(UTC).date().isoformat(), shown, asked)
-        chosen = [case for case in wanted if case.fits(definition.spec(asked))]
-        paths = [folder / spec.id / f"{case.name}.yaml" for case in chosen]
+        chosen = [case for case in wanted if _fits(case, definition.spec(asked), named=bool(only))]
         target = Asked(provider, run.connect(provider, real, key, folders_there, is_token=is_token), evidence, real)
-        results = [run.record(case, target, path) for case, path in zip(chosen, paths, strict=True)]
+        results = []
+        for case in chosen:
+            of_case = replace(evidence, model=models_for(models).get(case.kind, asked))
+            path = folder / spec.id / f"{case.name}.yaml"
+            results.append(run.record(case, replace(target, evidence=of_case), path))
     for result in results:
         outcome = "recorded" if result.evidence else "not recorded; an earlier recording is kept"
         output.echo(f"{spec.id}/{result.case}: {outcome}{result.why and ': ' + result.why}")
@@ -81,6 +94,11 @@ def record(
             output.echo(f"{spec.id}/{case.name}: not recorded: the file denies what this case needs")
     if any(result.outcome != "passed" for result in results):
         raise click.exceptions.Exit(1)
+
+
+def _fits(case: Case, spec: Spec, *, named: bool) -> bool:
+    """Whether a case is recorded: also one that is named, of a kind of call that only the dialect has."""
+    return case.fits(spec) or (named and bool(case.kind) and not case.missing(spec))
 
 
 def _own_key(provider: str, url: str | None, folders: list[Path]) -> tuple[str, bool]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
+import operator
 import re
 import time
+import wave
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -23,7 +27,7 @@ from prx.lang.query import checked, compile_query
 from prx.lang.template import holds
 from prx.lang.tree import QueryError
 from prx.spec import schema
-from prx.spec.model import Spec
+from prx.spec.model import KINDS_OF_CALLS, Spec
 from prx.spec.read import read_strictly
 from prx.text import nearest
 
@@ -32,11 +36,12 @@ from prx.text import nearest
 class Case:
     """One case.
 
-    ask     the method: "chat", "stream" or "models"
+    ask     the method: "chat", "stream" or "models", or the kind of a call that is no chat
     model   the model to call, "" for the provider's default
     key     "right" or "wrong"
     call    arguments of the method
-    hold    JMESPath expressions over {reply, error, deltas, models, model}; all must be true
+    again   arguments of a second call of the same kind, which differ from those of the first
+    hold    JMESPath expressions over {reply, second, near, error, deltas, models, model}; all must be true
     needs   capabilities without which the case is skipped
     proves  those of `needs` without which the case cannot pass
     """
@@ -51,6 +56,30 @@ class Case:
     key: str = "right"
     call: Mapping[str, Any] = field(default_factory=dict)
     proves: tuple[str, ...] = ()
+    again: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """The kind of a call that is no chat, or ""."""
+        return self.ask if self.ask in KINDS_OF_CALLS else ""
+
+    @property
+    def may_refuse(self) -> bool:
+        """Whether a refusal passes it, too."""
+        return any("||" in row and "error." in row for row in self.hold)
+
+    def missing(self, spec: Spec) -> str:
+        """The key of the file that the provider lacks for the case, or ""."""
+        if self.kind:
+            return "" if self.kind in spec.calls else f"calls.{self.kind}"
+        return "" if self.endpoint in spec.endpoints else f"endpoints.{self.endpoint}"
+
+    def concerns(self, spec: Spec) -> bool:
+        """Whether the provider is asked at all: for a call that is no chat only where its own file or its evidence names the kind, since
+        a dialect says of each how it is made, and not who has it.
+        """
+        claimed = self.kind in spec.own_calls or any(f"calls.{self.kind}" in row.of for row in spec.evidence)
+        return not self.kind or (self.kind in spec.calls and claimed)
 
     @property
     def endpoint(self) -> str:
@@ -60,14 +89,19 @@ class Case:
     def fits(self, spec: Spec) -> bool:
         """Whether the provider, by its file, has the endpoint and the capabilities that the case needs, and takes a key if it needs one."""
         has_key = self.key == "right" or spec.auth.style != "none"
-        return has_key and self.endpoint in spec.endpoints and all(spec.can(capability) for capability in self.needs)
+        return (
+            has_key
+            and not self.missing(spec)
+            and self.concerns(spec)
+            and all(spec.can(capability) for capability in self.needs)
+        )
 
     def conditions(self, spec: Spec) -> tuple[str, ...]:
         """The conditions for this provider: those of the case, or of the deviation in the provider's file."""
         return tuple(spec.deviations.get(self.name, self.hold))
 
 
-GROUPS = ("text", "stream", "tools", "formats", "pictures", "reasoning", "errors", "listing")
+GROUPS = ("text", "stream", "tools", "formats", "pictures", "reasoning", "errors", "listing", "others")
 
 
 @cache
@@ -93,6 +127,8 @@ def _case(path: Path) -> Case:
     call = dict(raw.get("call", {}))
     if isinstance(call.get("messages"), dict):
         call["messages"] = call["messages"]["repeat"] * call["messages"]["times"]
+    if isinstance(call.get("file"), dict):
+        call["file"] = ("hum.wav", hum(call["file"]["hum"]))
     needs = tuple(raw.get("needs", ()))
     lists = {"hold": tuple(raw["hold"]), "needs": needs, "proves": tuple(raw.get("proves", needs))}
     return Case(name=path.stem, **{**raw, "call": call, **lists})
@@ -111,11 +147,15 @@ def lint(path: Path) -> list[str]:
 
 
 def play(case: Case, client: Client, provider: str, model: str, retries: int = 0) -> dict[str, Any]:
-    """Make the call of a case; gives {reply, error, deltas, models, model} for its conditions. retries: further attempts."""
+    """Make the call of a case; gives {reply, second, near, error, deltas, models, model} for its conditions. retries: further
+    attempts.
+    """
     view: dict[str, Any] = {"reply": None, "error": None, "deltas": [], "models": None, "model": model}
     options: dict[str, Any] = {"retries": retries, **case.call}
     try:
-        if case.ask == "models":
+        if case.kind:
+            view |= _called(case, client, ModelRef(provider, case.model or model), options)
+        elif case.ask == "models":
             view["models"] = listed(client, provider, retries)
         elif case.ask == "stream":
             with client.stream(model=ModelRef(provider, case.model or model), **options) as stream:
@@ -127,6 +167,53 @@ def play(case: Case, client: Client, provider: str, model: str, retries: int = 0
         names = ("kind", "status", "message", "retryable", "hint")
         view["error"] = {name: getattr(error, name) for name in names} | {"partial": plain(error.partial)}
     return view
+
+
+def _called(case: Case, client: Client, model: ModelRef, options: Mapping[str, Any]) -> dict[str, Any]:
+    """{reply, second, near} of a case that is no chat. Raises Error."""
+    made = [_call(case.kind, client, model, options)]
+    if case.again:
+        plainly = {name: value for name, value in options.items() if name in case.again or name not in case.call}
+        made.append(_call(case.kind, client, model, {**plainly, **case.again}))
+    vectors = [vector for each in made for vector in getattr(each, "vectors", ())]
+    shown = [_without_bytes(plain(each)) for each in made]
+    return {"reply": shown[0], "second": shown[-1] if case.again else None, "near": _near(vectors)}
+
+
+def _call(kind: str, client: Client, model: ModelRef, given: Mapping[str, Any]) -> Any:
+    arguments = {name: value for name, value in given.items() if name in KINDS_OF_CALLS[kind][0] and name != "messages"}
+    params = {name: value for name, value in given.items() if name not in arguments and name != "messages"}
+    return client.call(kind, model, arguments, params, given.get("messages"))
+
+
+def _near(vectors: Sequence[Sequence[float]]) -> list[list[float]]:
+    """How near each vector is to each, from -1 to 1."""
+    lengths = [math.hypot(*vector) or 1.0 for vector in vectors]
+    return [
+        [
+            round(sum(map(operator.mul, one, other)) / (first * second), 6) if len(one) == len(other) else 0.0
+            for other, second in zip(vectors, lengths, strict=True)
+        ]
+        for one, first in zip(vectors, lengths, strict=True)
+    ]
+
+
+def _without_bytes(value: Any) -> Any:
+    """A value with {bytes: their number} in place of bytes, of which a report shows none."""
+    if isinstance(value, bytes):
+        return {"bytes": len(value)}
+    if isinstance(value, dict):
+        return {name: _without_bytes(item) for name, item in value.items() if name != "raw"}
+    return [_without_bytes(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def hum(seconds: float) -> bytes:
+    """A recording, as WAV, in which nothing is said."""
+    data = io.BytesIO()
+    with wave.open(data, "wb") as file:
+        file.setparams((1, 1, 8000, 0, "NONE", ""))
+        file.writeframes(bytes(128 + round(40 * math.sin(place / 6)) for place in range(round(seconds * 8000))))
+    return data.getvalue()
 
 
 def listed(client: Client, provider: str, retries: int) -> list[str]:

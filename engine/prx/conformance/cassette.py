@@ -6,6 +6,7 @@ evidence: what was recorded, which version, on which day. Files in vcrpy's forma
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -81,6 +82,8 @@ def readable_request(method: str, uri: str, headers: Mapping[str, str], body: by
 
 def readable_response(status: int, headers: Mapping[str, str], body: bytes | str) -> Row:
     text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
+    if isinstance(body, bytes) and text.encode() != body:  # no text: a picture, or sound
+        return {"status": status, "headers": dict(headers), "base64": base64.b64encode(body).decode()}
     row = {"status": status, "headers": dict(headers)}
     value = _json(text)
     return {**row, "json": value} if isinstance(value, dict | list) else {**row, "text": text}
@@ -114,6 +117,8 @@ def _interaction(row: Row) -> Interaction:
 
 
 def _body(response: Row) -> bytes:
+    if "base64" in response:
+        return base64.b64decode(response["base64"], validate=True)
     if "json" not in response:
         return str(response["text"]).encode("utf-8", "replace")
     try:

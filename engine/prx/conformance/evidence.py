@@ -100,7 +100,7 @@ def is_exchange(row: Any) -> bool:
     request, response = row["request"], row["response"]
     texts = isinstance(request["method"], str) and isinstance(request["uri"], str)
     tables = isinstance(request["headers"], dict) and isinstance(response["headers"], dict)
-    body = "json" in response or isinstance(response["text"], str)
+    body = "json" in response or isinstance(response["base64" if "base64" in response else "text"], str)
     return texts and tables and body and isinstance(response["status"], int)
 
 
@@ -136,7 +136,7 @@ class Known(NamedTuple):
 
 def known(spec: Spec, cases: Iterable[Case], recordings: Path) -> dict[str, Known]:
     """{rule: its strongest evidence, of equally strong ones the newest}: of each capability that the file names or a
-    recording shows, and of each other rule that has evidence.
+    recording shows, of each kind of call that a recording shows, and of each other rule that has evidence.
 
     recordings: the folder of the provider's recordings
     """
@@ -149,7 +149,11 @@ def known(spec: Spec, cases: Iterable[Case], recordings: Path) -> dict[str, Know
             found.setdefault(rule, []).append(Known(value, row.kind, row.source, row.date, row.says, row.read))
     for case in cases:
         path = recordings / f"{case.name}.yaml"
-        if case.needs and path.is_file() and (evidence := glance(path)) and evidence.passed:
+        shows = case.needs or (case.kind and not case.may_refuse)
+        if shows and path.is_file() and (evidence := glance(path)) and evidence.passed:
+            if case.kind:
+                shown = Known(None, evidence.kind, evidence.what, evidence.date)
+                found.setdefault(f"calls.{case.kind}", []).append(shown)
             for name in _shown(case, spec):
                 value = spec.capabilities.get(name, True)
                 found.setdefault(name, []).append(Known(value, evidence.kind, evidence.what, evidence.date))

@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from prx.conformance.transcript import body
+
 OUTCOMES = ("passed", "failed", "error", "limited", "unclaimed", "skipped", "unrecorded", "unasked")
 KINDS = ("live", "server", "emulated", "corpus", "none")
 BLOCK = 64
@@ -67,8 +69,7 @@ def _detail(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _message(row: Mapping[str, Any]) -> dict[str, Any]:
-    body = row.get("text") or (json.dumps(row["json"], indent=2, ensure_ascii=False) if "json" in row else "")
-    return {**{name: value for name, value in row.items() if name not in ("json", "text")}, "body": body}
+    return {**{name: value for name, value in row.items() if name not in ("json", "text", "base64")}, "body": body(row)}
 
 
 def _packed(values: Sequence[Any]) -> list[str]:

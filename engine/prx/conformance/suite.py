@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -23,9 +23,10 @@ from prx.conformance.cases import Case
 from prx.conformance.evidence import Evidence, glance
 from prx.conformance.limiter import Limiters
 from prx.conformance.run import Asked, Result
-from prx.errors import Error
+from prx.errors import ConfigError, Error
 from prx.spec.model import Spec
 
+_OF_A_CHAT = ("count_tokens", "complete")  # kinds for which the model of a chat will do
 Mode = Literal["replay", "live", "record"]
 
 
@@ -37,6 +38,7 @@ class Plan:
     recordings  a folder with a folder of recordings for each provider
     config      path of the configuration for live calls, None for the usual one
     model       for live calls; "" for that of the configuration or the provider's file
+    models      {kind of a call that is no chat: its model}
     retries     of a live call that fails and may be asked again
     """
 
@@ -47,6 +49,13 @@ class Plan:
     config: str | None = None
     model: str = ""
     retries: int = 0
+    models: Mapping[str, str] = field(default_factory=dict)
+
+    def concerns(self, case: Case, spec: Spec) -> bool:
+        """Whether a provider has a result of a case: by its file, or since there is a recording to be played."""
+        if case.concerns(spec):
+            return True
+        return self.mode == "replay" and (self.recordings / spec.id / f"{case.name}.yaml").is_file()
 
 
 def default_recordings(mode: Mode = "replay") -> Path:
@@ -58,7 +67,7 @@ def default_recordings(mode: Mode = "replay") -> Path:
 def results(plan: Plan, provider: str, spec: Spec) -> Iterator[Result]:
     """The result of each case, as soon as it is there. An Error in a case is a result, too."""
     runner = Runner(plan, provider, spec, Limiters())
-    yield from map(runner.result, plan.cases)
+    yield from (runner.result(case) for case in plan.cases if plan.concerns(case, spec))
 
 
 class Runner:
@@ -97,8 +106,8 @@ class Runner:
         plan = self.plan
         if case.key == "wrong" and self.spec.auth.style == "none":
             return Result(self.provider, case.name, "skipped", "the provider takes no key")
-        if case.endpoint not in self.spec.endpoints:
-            return Result(self.provider, case.name, "skipped", f"the provider has no endpoints.{case.endpoint}")
+        if missing := case.missing(self.spec):
+            return Result(self.provider, case.name, "skipped", f"the provider has no {missing}")
         path = plan.recordings / self.spec.id / f"{case.name}.yaml"
         spec = self._spec_of_model(path)
         denied = [name for name in case.needs if not spec.can(name)]
@@ -110,7 +119,7 @@ class Runner:
         if plan.mode == "replay":
             result = run.replay(case, self.provider, path, list(plan.folders))
         else:
-            result = self._call(case, self._asked_once(), path)
+            result = self._call(case, self._asked_for(case), path)
         unclaimed = _unclaimed(spec, case)
         if unclaimed and _shows_nothing_claimed(result, replayed=plan.mode == "replay"):
             return replace(result, outcome="unclaimed", why=f"the file does not say {unclaimed}: true; {result.why}")
@@ -150,6 +159,16 @@ class Runner:
 
     def _call(self, case: Case, asked: Asked, path: Path) -> Result:
         return run.record(case, asked, path) if self.plan.mode == "record" else run.live(case, asked)
+
+    def _asked_for(self, case: Case) -> Asked:
+        """The same for a case, with the model that is named for its kind of call. Raises ConfigError where none is."""
+        asked, model = self._asked_once(), self.plan.models.get(case.kind, "")
+        if case.kind and not model and case.kind not in _OF_A_CHAT and "chat" in self.spec.endpoints:
+            raise ConfigError(
+                f"no model is named for {case.kind}, and few models chat and do that as well",
+                hint=f"Name one with --model-for {case.kind}=MODEL.",
+            )
+        return replace(asked, evidence=replace(asked.evidence, model=model or asked.evidence.model))
 
     def _asked_once(self) -> Asked:
         """The provider with the URL, key and model of the user's configuration, found once for all cases. Raises Error."""

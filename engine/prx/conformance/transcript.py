@@ -24,6 +24,8 @@ def body(message: Mapping[str, Any]) -> str:
     """The body of a request or response as text: JSON with one value a line, events as they came."""
     if "json" in message:
         return json.dumps(message["json"], indent=2, ensure_ascii=False)
+    if "base64" in message:
+        return f"({len(message['base64']) * 3 // 4} bytes)"
     return str(message.get("text") or "")
 
 

@@ -21,7 +21,7 @@ from prx.emulator import brain
 from prx.emulator.common import Asked, RefusedError
 
 AUDIO = "audio/wav"
-_DIMENSIONS, _MOST_DIMENSIONS = 256, 4096
+_DIMENSIONS, _MOST_DIMENSIONS = 64, 4096
 _PART = 3  # letters of a part of a word
 _MOST_IMAGES, _MOST_PIXELS = 10, 1024
 _HARM = re.compile(r"\b(?:kill|murder|torture)\w*", re.IGNORECASE)

@@ -55,7 +55,7 @@ class OtherCall:
             return call._replace(given=Given("", {}, (), "/")), []
         same = spec.dialect == self.face.id
         path = endpoint or form.endpoint
-        if same and self.served.as_it_comes and self.kind not in spec.own_calls and isinstance(path, str):
+        if same and self.served.as_it_comes and not spec.own_calls.get(self.kind) and isinstance(path, str):
             given = Given(self.face.id, self.body, (), path, form.encoding)
             return call._replace(given=given, stream=self.wants_pieces), []
         if self._fault is not None:

@@ -505,7 +505,7 @@ class Spec(Record):
     dialect   the id of the dialect it speaks
     plain     whether it makes the same bodies of calls as its dialect's file does
     reads_plainly whether answers are read as its dialect's file says
-    own_calls kinds of call that are no chats which it asks or reads in another way than its dialect's file
+    own_calls {kind of call that is no chat, which its own file names: whether it asks or reads it in another way than its dialect}
     """
 
     id: str
@@ -534,7 +534,7 @@ class Spec(Record):
     deviations: Mapping[str, list[str]] = NONE
     plain: bool = False
     reads_plainly: bool = False
-    own_calls: tuple[str, ...] = ()
+    own_calls: Mapping[str, bool] = NONE
 
     @cached_property
     def fallback_rows(self) -> Mapping[str, Fallback]:

@@ -40,9 +40,8 @@ _WHOLE = ("then", "serve")
 _ROOT = "dialect"  # key of a resolved mapping: the id of the dialect that its chain of `extends` ends in
 # Keys of a resolved mapping: whether it makes the same bodies of calls as its dialect does, and reads answers in the same way.
 _PLAIN, _READS_PLAINLY = "plain", "reads_plainly"
-_OWN_CALLS = (
-    "own_calls"  # key of a resolved mapping: the kinds of call that it asks or reads in another way than its dialect
-)
+# Key of a resolved mapping: {kind of call that a file below the dialect names: whether it asks or reads it in another way}.
+_OWN_CALLS = "own_calls"
 _NOT_BODY = ("headers", "query")  # keys of `request` that change no body
 # Keys of a row of `calls` that change neither its bodies nor its answers.
 _NOT_SHAPE = ("endpoint", "most", "most_tokens")
@@ -74,7 +73,7 @@ def resolve(raw: Raw, find: Find, *, is_dialect: bool = False) -> Raw:
     resolved = merge(inherited, raw)
     resolved[_PLAIN] = is_dialect or (base.get(_PLAIN, False) and not _reshapes(raw))
     resolved[_READS_PLAINLY] = is_dialect or (base.get(_READS_PLAINLY, False) and raw.keys().isdisjoint(_READING))
-    resolved[_OWN_CALLS] = [] if is_dialect else [*base.get(_OWN_CALLS, ()), *_reshaped_calls(raw)]
+    resolved[_OWN_CALLS] = {} if is_dialect else _own_calls(base.get(_OWN_CALLS, {}), raw)
     resolved[_ROOT] = raw["id"] if is_dialect else base.get(_ROOT, raw.get("id", ""))
     return resolved
 
@@ -90,11 +89,11 @@ def lay_over(resolved: Raw, overlay: Mapping[str, Any], find: Find) -> Raw:
         rows = _fallbacks(resolved.get("fallbacks", {}), base.get("fallbacks", {}))
         plain = base.get(_PLAIN, False) and not _reshapes({"request": request})
         merged = merge(base, {**own, "request": request})
-        own_calls = base.get(_OWN_CALLS, [])
+        own_calls = base.get(_OWN_CALLS, {})
         resolved = {**merged, "fallbacks": rows, _ROOT: base[_ROOT], _PLAIN: plain, _OWN_CALLS: own_calls}
     reads_plainly = resolved.get(_READS_PLAINLY, False) and rest.keys().isdisjoint(_READING)
     plain = resolved.get(_PLAIN, False) and not _reshapes(rest)
-    own_calls = [*resolved.get(_OWN_CALLS, ()), *_reshaped_calls(rest)]
+    own_calls = _own_calls(resolved.get(_OWN_CALLS, {}), rest)
     return {**merge(resolved, rest), _PLAIN: plain, _READS_PLAINLY: reads_plainly, _OWN_CALLS: own_calls}
 
 
@@ -103,10 +102,13 @@ def _reshapes(raw: Mapping[str, Any]) -> bool:
     return not set(raw.get("request") or ()).issubset(_NOT_BODY)
 
 
-def _reshaped_calls(raw: Mapping[str, Any]) -> list[str]:
-    """The kinds of call whose bodies or answers a mapping changes."""
-    rows = (raw.get("calls") or {}).items()
-    return [kind for kind, row in rows if row and not row.keys() <= {*_NOT_SHAPE}]
+def _own_calls(before: Mapping[str, bool], raw: Mapping[str, Any]) -> dict[str, bool]:
+    """The kinds of call that files have named so far, with those that a further mapping names."""
+    rows = {kind: row for kind, row in (raw.get("calls") or {}).items() if row is not None}
+    return {
+        **before,
+        **{kind: before.get(kind, False) or not row.keys() <= {*_NOT_SHAPE} for kind, row in rows.items()},
+    }
 
 
 def _fallbacks(own: Mapping[str, Any], base: Mapping[str, Any]) -> Raw:
