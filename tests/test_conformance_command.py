@@ -14,6 +14,9 @@ from judges.dialects import Emulator
 from prx.conformance import cases, evidence
 
 
+CHATS = [case for case in cases.load() if not case.kind]  # what a file that names no other call is asked
+
+
 def run(*arguments, cwd, **more):
     done = commands.run(*arguments, cwd=cwd, timeout=120, **more)
     assert "Traceback" not in done.stdout + done.stderr, done
@@ -59,7 +62,7 @@ class Desk:
 def test_recorded_and_played_back(desk):
     desk.record()
     kept = sorted(path.stem for path in (desk.folder / "kept" / "mine").glob("*.yaml"))
-    assert kept == sorted(case.name for case in cases.load())
+    assert kept == sorted(case.name for case in CHATS)
     assert "sk-right-0000" not in "".join(path.read_text() for path in (desk.folder / "kept").rglob("*.yaml"))
     done, rows = desk.rows("--cassettes", "kept")
     assert done.returncode == 0
@@ -343,7 +346,7 @@ def test_a_run_goes_on_where_it_was_interrupted(desk):
     (desk.folder / "kept" / "mine" / "chat.yaml").unlink()
     done, rows = desk.rows("--cassettes", "kept", "--resume", "state.json")
     assert rows["chat"]["outcome"] == "passed", "it was done before"
-    assert len(rows) == len(cases.load())
+    assert len(rows) == len(CHATS)
     with (desk.folder / "state.json").open("a") as file:
         file.write('{"provider": "mine", "ca')
     done, again = desk.rows("--cassettes", "kept", "--resume", "state.json")
@@ -407,7 +410,7 @@ def test_a_folder_of_files_becomes_tests(desk):
     (desk.folder / "engine" / "__init__.py").write_text("raise RuntimeError('the user has a package of that name')")
     plain = ("--prx-providers", "mine", "--prx-cassettes", "kept")
     done = pytest_in(desk, *plain)
-    assert f"{len(cases.load())} passed" in done.stdout
+    assert f"{len(CHATS)} passed" in done.stdout
     assert "3 passed" in pytest_in(desk, *plain, "-k", "mine-chat or mine-models or mine-stop").stdout
     listed = pytest_in(desk, *plain, "--collect-only").stdout
     assert "mine/mine.yaml::mine-chat" in listed
@@ -440,7 +443,7 @@ def test_a_faulty_case_is_told_with_its_place(tmp_path):
     path = tmp_path / "odd.yaml"
     path.write_text("title: an odd case\ngroup: txt\nhold: ['a[', reply.content]\nneed: [tools]\n")
     assert [line.partition(":")[2] for line in cases.lint(path)] == [
-        "2:1: group: \"txt\" is not one of text, stream, tools, formats, pictures, reasoning, errors, listing; did you mean 'text'?",
+        "2:1: group: \"txt\" is not one of text, stream, tools, formats, pictures, reasoning, errors, listing, others; did you mean 'text'?",
         "4:1: need: unknown key 'need'; did you mean 'needs'?",
     ]
     path.write_text("title: an odd case\ngroup: text\nhold: ['a[', reply.content]\n")

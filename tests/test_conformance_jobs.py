@@ -23,7 +23,7 @@ from prx.errors import Error
 from prx.wire import Head
 
 KEY = "sk-right-0000"
-ALL = [case.name for case in cases.load()]
+ALL = [case.name for case in cases.load() if not case.kind]  # what a file that names no other call is asked
 
 
 @pytest.fixture

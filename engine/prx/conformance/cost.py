@@ -33,7 +33,8 @@ def estimate(spec: Spec, cases: Iterable[Case], repeat: int) -> Estimate:
     sent = [case for case in cases if case.key == "right" or spec.auth.style != "none"]
     unlimited = [case for case in sent if case.ask != "models" and not limit_of(case)]
     tokens = sum(map(limit_of, sent))
-    return Estimate(spec.id, len(sent) * repeat, tokens * repeat, len(unlimited) * repeat)
+    calls = len(sent) + sum(bool(case.again) for case in sent)
+    return Estimate(spec.id, calls * repeat, tokens * repeat, len(unlimited) * repeat)
 
 
 def limit_of(case: Case) -> int:
