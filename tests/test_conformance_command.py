@@ -13,7 +13,6 @@ from judges.dialects import Emulator
 
 from prx.conformance import cases, evidence
 
-
 CHATS = [case for case in cases.load() if not case.kind]  # what a file that names no other call is asked
 
 

@@ -59,13 +59,13 @@ def test_every_kind_has_a_case():
 
 def test_only_who_names_a_kind_is_asked_for_it():
     """A dialect says of each kind how it is made, and not who has it."""
-    spec = {name: Loader().get(name).spec() for name in ("groq", "voyage", "anthropic")}
+    spec = {name: Loader().get(name).spec() for name in ("compatible", "voyage", "anthropic")}
     asked = {
         name: {case.name for case in BY_NAME.values() if case.kind and case.concerns(each)}
         for name, each in spec.items()
     }
     assert asked["voyage"] == names("embed") | names("rerank")
-    assert asked["groq"] == set()
+    assert asked["compatible"] == set()
     assert BY_NAME["chat"].missing(spec["voyage"]) == "endpoints.chat"
     assert BY_NAME["embed"].missing(spec["anthropic"]) == "calls.embed"
 
