@@ -11,6 +11,7 @@ import pytest
 SLOW = Path(__file__).parent / "slow"
 SHORT = {
     "load.py": ("--seconds", "2", "--threads", "16", "--timeout", "1.5"),
+    "batch.py": ("--rows", "300", "--per-minute", "6000", "--kills", "2", "--timeout", "1.5"),
     "kill.py": ("--count", "20", "--rounds", "2"),
     "reload.py": ("--count", "20", "--files", "5", "--threads", "4", "--rounds", "1"),
     "gateway_load.py": ("--seconds", "4", "--callers", "8", "--rate", "40"),
@@ -45,6 +46,20 @@ Decoder.reply = crossed
 """,
         ["--seconds", "1", "--threads", "4", "--timeout", "1"],
         "request id",
+    ),
+    "batch.py": (
+        """
+import batch
+whole = batch.Batch.judge
+def doubled(self, violations, what):
+    out = self.folder / "out.jsonl"
+    lines = out.read_text().splitlines(True)
+    out.write_text("".join([*lines[:-1], lines[0]]))
+    whole(self, violations, what)
+batch.Batch.judge = doubled
+""",
+        ["--rows", "60", "--kills", "0", "--timeout", "1"],
+        "1 rows are wrong",
     ),
     "kill.py": (
         """

@@ -32,7 +32,10 @@ _TOLERATED = 0.05  # share of refused requests that changes nothing
 _FEW = 2  # as many more, of which chance may be the reason
 _OVERLOADED = 0.3  # share of failed requests from which on fewer are sent at once
 _LESS = 0.7
-_FAST, _SLOW = 1.25, 1.03  # by what the rate grows in a second: up to near where it was too high, and from there on
+# By what the rate grows in a second: fast up to near where it was too high, from there on slowly, and faster again the longer
+# nothing is refused.
+_FAST, _SLOW = 1.25, 0.03
+_MOST_QUIET = 8
 _NEAR = 0.9
 _ENOUGH = 20  # answers that are judged together: of fewer, one by chance would be too many
 _SETTLED = 10.0  # seconds after which the rate so far says something
@@ -103,6 +106,7 @@ class Limiter:
         self._not_before = self._next_probe = 0.0
         self._in_a_row = self._pauses = 0
         self._probing = self._held = False
+        self._quiet = 0  # times in a row that the rate has grown
         self._began = clock()
         self._tick, self._good, self._refused, self._failed = self._began, 0, 0, 0
         self._past: deque[tuple[float, int]] = deque()  # (when, how many were granted) of the last minute
@@ -226,11 +230,15 @@ class Limiter:
             self._past.popleft()
         self._past.append((now, self._good))
         refused = self._refused > _FEW + seen * _TOLERATED
+        if refused:
+            self._quiet = 0
         if refused and self._good:
             self._slow_down(bucket, self._good / took, now)
         elif not refused and self._held and bucket.rate < bucket.top:
             near = bucket.too_high * _NEAR
-            bucket.set_rate(min(bucket.rate * _FAST, near) if bucket.rate < near else bucket.rate * _SLOW, now)
+            more = min(_FAST, 1 + _SLOW * 2 ** (self._quiet // 2))
+            bucket.set_rate(min(bucket.rate * _FAST, near) if bucket.rate < near else bucket.rate * more, now)
+            self._quiet = min(self._quiet + 1, _MOST_QUIET)
         if refused or self._failed > seen * _OVERLOADED:
             self.most, self._doubling = max(1.0, self.most * _LESS), False
         self._tick, self._good, self._refused, self._failed, self._held = now, 0, 0, 0, False

@@ -95,10 +95,11 @@ class Schemas:
 
 def written(row: Row, result: BatchResult, dialect: str) -> dict[str, Any]:
     """The result in the form of its row. dialect: of the provider."""
-    return _formed(row, result, dialect) if row.shape is not None else _plain(result)
+    return _formed(row, result, dialect) if row.shape is not None else plain_form(result)
 
 
-def _plain(result: BatchResult) -> dict[str, Any]:
+def plain_form(result: BatchResult) -> dict[str, Any]:
+    """The result in prx's own form."""
     identity = result.index + 1 if result.id is None else result.id
     return {"id": identity, **_answer(result.reply), "error": _plain_error(result.error)}
 
