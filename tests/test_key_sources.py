@@ -437,7 +437,7 @@ def test_a_client_certificate(tmp_path, certificates, form):
     [
         ({"cert_file": "cert", "key_file": "other"}, "other.pem is not the key of"),
         ({"cert_file": "cert", "key_file": "locked"}, "has a passphrase"),
-        ({"cert_file": "cert"}, "cannot be used as a client certificate"),
+        ({"cert_file": "cert"}, "has no private key in PEM"),
         ({"cert_file": "none"}, "No such file"),
         ({"key_file": "key"}, "needs cert_file beside it"),
     ],

@@ -211,35 +211,15 @@ def _as_target(
 
 def _network(settings: Settings, env: Env) -> tuple[Secret, str, tuple[str, ...]]:
     name = keys.in_table(settings.name)
-    files = {
-        key: _readable(expand(getattr(settings, key) or "", env, f"{name}.{key}"), f"{name}.{key}")
-        for key in ("ca_file", "cert_file", "key_file")
-    }
-    cert = tuple(path for path in (files["cert_file"], files["key_file"]) if path)
+    ca_file, cert_file, key_file = (
+        expand(getattr(settings, key) or "", env, f"{name}.{key}") for key in ("ca_file", "cert_file", "key_file")
+    )
+    cert = tuple(filter(None, (cert_file, key_file)))
     if cert:
-        _fitting(cert, name)
-    return Secret(_proxy(settings, env)), files["ca_file"], cert
+        from prx.transport import certificates  # imported here: few accounts have one
 
-
-def _fitting(cert: tuple[str, ...], table: str) -> None:
-    """Raise ConfigError for a client certificate that cannot be used: the first call would only say that TLS failed."""
-    import ssl  # imported here: few accounts have one
-
-    def passphrase() -> str:
-        raise ConfigError(
-            f"{table}.key_file: {cert[-1]} has a passphrase", hint="Give a key without one, that only prx can read."
-        )
-
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(cert[0], cert[1] if len(cert) > 1 else None, passphrase)
-    except ssl.SSLError as error:
-        if "KEY_VALUES_MISMATCH" in str(error):
-            raise ConfigError(f"{table}.key_file: {cert[-1]} is not the key of {cert[0]}") from None
-        both = " and ".join(cert)
-        raise ConfigError(
-            f"{table}.cert_file: {both} cannot be used as a client certificate and its key",
-            hint="Both have to be PEM; the key may stand in the certificate's file or in key_file.",
-        ) from None
+        certificates.check(cert, name)
+    return Secret(_proxy(settings, env)), _readable(ca_file, f"{name}.ca_file"), cert
 
 
 def _proxy(settings: Settings, env: Env) -> str:

@@ -16,6 +16,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from urllib3.util.wait import wait_for_read
@@ -23,7 +24,9 @@ from urllib3.util.wait import wait_for_read
 from prx import forks
 from prx.errors import Error
 from prx.record import Record
+from prx.spec.files import stamp
 from prx.spec.model import Limits
+from prx.transport import certificates
 from prx.transport.addresses import dial
 from prx.transport.answer import DRAIN_SECONDS, Answer
 from prx.transport.failures import Phase, translated, unreachable_proxy
@@ -262,6 +265,7 @@ class AsyncHttp:
         self, proxy: str = "", ca_file: str = "", environ: Mapping[str, str] | None = None, cert: tuple[str, ...] = ()
     ) -> None:
         self._proxy, self._environ, self._ca_file, self._cert = proxy, environ or {}, ca_file, cert
+        self._showing: tuple[Any, ssl.SSLContext] | None = None  # with the stamps of the certificate's files
         self._loop = asyncio.get_running_loop()
         self._buffer = memoryview(bytearray(_BLOCK))
         self._routes: dict[str, Route] = {}
@@ -365,7 +369,7 @@ class AsyncHttp:
             upgraded = await self._loop.start_tls(
                 connection.transport,
                 connection,
-                self._tls,
+                self._tls_for(route.origin),
                 server_hostname=route.origin.host,
                 ssl_handshake_timeout=tls_limit,
             )
@@ -375,19 +379,23 @@ class AsyncHttp:
     async def _reach(self, connection: Connection, server: Origin | Proxy, tls_limit: float) -> None:
         more: dict[str, Any] = {}
         if server.scheme == "https":
-            tls = self._tls if isinstance(server, Proxy) or not self._cert else self._tls_with_cert
-            more = {"ssl": tls, "server_hostname": server.host, "ssl_handshake_timeout": tls_limit}
+            more = {"ssl": self._tls_for(server), "server_hostname": server.host, "ssl_handshake_timeout": tls_limit}
         if server.is_address:
             await self._loop.create_connection(lambda: connection, server.host, server.port, **more)
         else:
             sock = await dial(self._loop, server.host, server.port)
             await self._loop.create_connection(lambda: connection, sock=sock, **more)
 
-    @functools.cached_property
-    def _tls_with_cert(self) -> ssl.SSLContext:
-        context = self._new_tls()
-        context.load_cert_chain(*self._cert)
-        return context
+    def _tls_for(self, server: Origin | Proxy) -> ssl.SSLContext:
+        """What a connection speaks TLS with: with the certificate as its files are now. A proxy is not shown any."""
+        if not self._cert or isinstance(server, Proxy):
+            return self._tls
+        stamps = [stamp(Path(path)) for path in self._cert]
+        if self._showing is None or self._showing[0] != stamps:
+            context = self._new_tls()
+            certificates.load(context, self._cert)
+            self._showing = stamps, context
+        return self._showing[1]
 
     @functools.cached_property
     def _tls(self) -> ssl.SSLContext:

@@ -86,7 +86,9 @@ class Http:
     ) -> None:
         self._proxy, self._environ = proxy, environ or {}
         self._verify: bool | str = ca_file or True
-        self._cert: Any = cert[0] if len(cert) == 1 else cert or None  # as requests takes it
+        # As requests takes it. The key's file is always named: urllib3 refuses one with a passphrase then, which OpenSSL would
+        # ask for at the terminal.
+        self._cert = (cert[0], cert[-1]) if cert else None
         self._session = requests.Session()
         self._session.trust_env = False
         self._adapter = requests.adapters.HTTPAdapter(pool_connections=_MAX_POOLS, pool_maxsize=1)

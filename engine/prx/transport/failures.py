@@ -90,12 +90,13 @@ def _broken(error: Exception, place: str, phase: Phase) -> Error:
 
 
 def _tls(error: Exception, place: str) -> Error:
-    certificate = "certificate" in str(error).lower()
-    hint = (
-        "For a server with a certificate of your own, set ca_file to its PEM file."
-        if certificate
-        else "Does the server speak TLS, and HTTP/1.1 within it? Without TLS, write http://."
-    )
+    text = str(error).lower()
+    if "alert" in text and ("certificate" in text or "unknown ca" in text):
+        hint = "The server wants to see a certificate that it trusts: set cert_file, and key_file."
+    elif "certificate" in text:
+        hint = "For a server with a certificate of your own, set ca_file to its PEM file."
+    else:
+        hint = "Does the server speak TLS, and HTTP/1.1 within it? Without TLS, write http://."
     return ProviderConnectionError(f"{place}: TLS failed: {_reason(error)}", retryable=False, hint=hint)
 
 
