@@ -344,7 +344,7 @@ class AsyncStream(Progress[ParsedT]):
         if type(ask) is Once:
             return self._client.once(ask, self._run, deadline)
         if type(ask) is Outside:
-            return asyncio.to_thread(ask.function)
+            return asyncio.to_thread(ask.function, lambda: self._over or deadline.fired)
         return deadline.wait(ask.seconds) if type(ask) is Wait else self._send(ask, deadline)  # type: ignore[arg-type]
 
     async def _send(self, ask: Send, deadline: Deadline) -> Head:

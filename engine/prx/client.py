@@ -334,6 +334,16 @@ class Stream(Progress[ParsedT]):
                 headless = False
                 yield None
 
+    def _outside(self, ask: Outside) -> Any:
+        guard = self._guard
+        assert guard is not None
+        try:
+            return ask.function(lambda: guard.fired or guard.remaining <= 0)
+        except ProviderTimeoutError:
+            if guard.stopped:
+                raise closed_early() from None
+            raise
+
     def _do(self, ask: Ask) -> Any:
         if type(ask) is Read:
             assert self._response is not None
@@ -347,7 +357,7 @@ class Stream(Progress[ParsedT]):
             assert self._guard is not None
             return self._once(ask, self._asked, self._guard)
         if type(ask) is Outside:
-            return ask.function()
+            return self._outside(ask)
         assert type(ask) is Send
         if self._response is not None:
             self._response.close(complete=True)

@@ -9,9 +9,11 @@ says, or else a minute for a rate and five minutes for a quota or a refused key.
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ from prx.core.exchange import Ask, Flow, Once, Outside
 from prx.errors import ConfigError, Error
 from prx.secret import Secret
 from prx.spec.files import data_of, stamp
+from prx.text import MissingError, fill
 from prx.wire import Target
 
 if TYPE_CHECKING:  # at import, creating a Protocol class takes as long as the rest of this module
@@ -47,6 +50,7 @@ _REST = 300.0
 _EARLY = 0.1  # a command is run again when this share of its key's life is left, but
 _EARLIEST = 30.0  # no more than so many seconds before its end
 _AGAIN = 5.0  # seconds: a command is not run again sooner because its key was refused, or because it failed
+_SET_BACK = 60.0  # seconds: a call that waits may be older than the key that it gets, but not by so much
 _LARGEST = 65536  # bytes of a file with a key
 # (the key, whether it is literal: no text of the configuration, where ${NAME} would be a variable) -> the account with it
 OpenWith = Callable[[Secret, bool], "Opened"]
@@ -66,9 +70,13 @@ class _Place(ABC):
     def text(self, now: float) -> Generator[Ask, Any, Secret]:
         """The flow that gives the key. Raises ConfigError where there is none."""
 
-    def again(self, now: float) -> bool:
-        """The key was refused. Gives whether the one that is got next may be another one."""
+    def again(self, now: float, refused: Secret) -> bool:
+        """A key of this place was refused. Gives whether the one that is got next may be another one."""
         return False
+
+    def rests(self, now: float) -> bool:
+        """Whether the provider has refused its key, so that others come before it."""
+        return now < self.rests_until
 
     def account(self, text: Secret, open_with: OpenWith) -> Opened:
         """The account with this key, which is opened once. The one before stays known: calls that run still have it."""
@@ -103,7 +111,7 @@ class _OfFile(_Place):
         yield from ()
         found = stamp(self._path)
         if self._read is None or found is None or self._read[0] != found:
-            self._read = found, self._contents()
+            self._read, self.rests_until = (found, self._contents()), 0.0
         return self._read[1]
 
     def _contents(self) -> Secret:
@@ -116,7 +124,13 @@ class _OfFile(_Place):
             raise ConfigError(f"{self.where}: {self._path} {'is empty' if not text else 'is too large for a key'}")
         return Secret(text)
 
-    def again(self, now: float) -> bool:
+    def again(self, now: float, refused: Secret) -> bool:
+        return self._read is None or self._read[1] != refused or self._changed()
+
+    def rests(self, now: float) -> bool:
+        return super().rests(now) and not self._changed()
+
+    def _changed(self) -> bool:
         return self._read is not None and self._read[0] != stamp(self._path)
 
 
@@ -135,10 +149,9 @@ class _OfCommand(_Place):
         self._refused: Secret | None = None
 
     def text(self, now: float) -> Generator[Ask, Any, Secret]:
-        early = self._life - min(_EARLIEST, self._life * _EARLY)
-        if self._got is not None and now < self._at + early:
+        if self._got is not None and self._is_new(now):
             return self._got
-        holds = self._got is not None and now < self._at + self._life
+        holds = self._got is not None and self._age(now) < self._life
         if self._failed is not None and now < self._failed[0]:
             if holds and self._got is not None:
                 return self._got
@@ -151,7 +164,17 @@ class _OfCommand(_Place):
             raise _copy(error) from None
         return got
 
+    def _is_new(self, now: float) -> bool:
+        return self._age(now) < self._life - min(_EARLIEST, self._life * _EARLY)
+
+    def _age(self, now: float) -> float:
+        """Seconds since the key was got; infinite where the clock was set back, so that nobody knows."""
+        age = now - self._at
+        return age if age > -_SET_BACK else inf
+
     def _renew(self, now: float) -> Flow:
+        if self._got is not None and self._is_new(now):
+            return self._got  # another call has got it since this one looked
         try:
             text = yield Outside(self._run)
         except ConfigError as error:
@@ -160,10 +183,10 @@ class _OfCommand(_Place):
         self._got, self._at, self._failed = Secret(text), now, None
         return self._got
 
-    def again(self, now: float) -> bool:
-        if self._got is None:
-            return True  # another call has been told so already
-        if self._got == self._refused or now - self._at < _AGAIN:
+    def again(self, now: float, refused: Secret) -> bool:
+        if self._got is None or self._got != refused:
+            return True  # another call has been told so already, and may have got another key
+        if self._got == self._refused or self._age(now) < _AGAIN:
             return False
         self._refused, self._got = self._got, None
         return True
@@ -193,6 +216,7 @@ class KeySource:
         self._told = " or ".join(
             "a key that is written there" if isinstance(e, Secret) else str(e) for e in sources.entries
         )
+        self._written = [*_filled(sources.texts, env)]
 
     def for_call(self) -> KeyChoice:
         return _OneOf(self)
@@ -205,11 +229,18 @@ class KeySource:
     @property
     def secrets(self) -> list[Secret]:
         """All keys that are known, and what they were exchanged for."""
-        return [*self._known(), *(secret for account in self._accounts() for secret in account.secrets)]
+        known = [text for place in self.places for text, _ in place.opened if place.literal]
+        return [*self._written, *known, *(secret for account in self._accounts() for secret in account.secrets)]
+
+    def masking(self, target: Target) -> Target:
+        """The target, with all keys that are known among what must not be shown: a provider may name another one."""
+        shown = {*target.secrets}
+        others = [secret for secret in dict.fromkeys(self.secrets) if secret not in shown]
+        return target._replace(unsent=(*target.unsent, *others)) if others else target
 
     @property
-    def made_of(self) -> KeySources:
-        return self._sources
+    def made_of(self) -> tuple[Any, ...]:
+        return self._sources, self._written
 
     @property
     def held(self) -> Target | None:
@@ -225,9 +256,6 @@ class KeySource:
     def _accounts(self) -> list[Opened]:
         return [account for place in self.places for _, account in place.opened]
 
-    def _known(self) -> list[Secret]:
-        return [text for place in self.places for text, _ in place.opened]
-
 
 class _OneOf:
     """The keys of one call, one after the other."""
@@ -236,6 +264,7 @@ class _OneOf:
         self._source = source
         self._used: list[_Place] = []
         self._again: _Place | None = None  # the place whose key is to be got anew
+        self._text = Secret("")  # the key that was got last
         self._renewed = False
         self._inner: KeyChoice | None = None  # of the exchange that the last key needs
 
@@ -247,12 +276,13 @@ class _OneOf:
         if self._inner is None:
             place, self._again = self._again or self._next(now), None
             self._used.append(place)
-            account = place.account((yield from place.text(now)), self._source.open_with)
+            self._text = yield from place.text(now)
+            account = place.account(self._text, self._source.open_with)
             if account.source is None:
-                return account.target
+                return self._source.masking(account.target)
             self._inner = account.source.for_call()
         target: Target = yield from self._inner.obtain(now)
-        return target
+        return self._source.masking(target)
 
     def other(self, error: Error, now: float) -> bool:
         if self._inner is not None and self._inner.other(error, now):
@@ -262,7 +292,7 @@ class _OneOf:
             return False
         place = self._used[-1]
         if error.kind in HANDED_ON:
-            if error.status == 401 and not self._renewed and place.again(now):
+            if error.status == 401 and not self._renewed and place.again(now, self._text):
                 self._renewed, self._again = True, self._used.pop()
                 return True
             place.rests_until = now + (error.retry_after or _RESTS.get(error.kind, _REST))
@@ -274,8 +304,15 @@ class _OneOf:
     def _next(self, now: float) -> _Place:
         """The first key that does not rest, of those that the call has not used; if all rest, the one that rests least."""
         unused = [place for place in self._source.places if place not in self._used]
-        ready = (place for place in unused if place.rests_until <= now)
+        ready = (place for place in unused if not place.rests(now))
         return next(ready, None) or min(unused, key=lambda place: place.rests_until)
+
+
+def _filled(texts: Iterable[Secret], env: Mapping[str, str]) -> Iterator[Secret]:
+    """The keys that are written in the table, as far as their variables are set."""
+    for text in texts:
+        with contextlib.suppress(MissingError):
+            yield Secret(fill(text.reveal(), env).strip())
 
 
 def _place(entry: Entry, where: str, env: Mapping[str, str]) -> _Place:

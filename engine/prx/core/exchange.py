@@ -85,9 +85,11 @@ class Once(Record):
 
 
 class Outside(Record):
-    """function: it blocks, so that a driver on an event loop calls it in a thread. Raises Error."""
+    """function: it blocks, so that a driver on an event loop calls it in a thread. It is given a function, true where nobody
+    waits for it any more, so that it should end. Raises Error.
+    """
 
-    function: Callable[[], Any]
+    function: Callable[[Callable[[], bool]], Any]
 
 
 READ = Read()
