@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import struct
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -195,9 +196,22 @@ def test_fallbacks_of_chats_are_not_tried(server, client):
 
 
 def test_numpy(server, client):
-    numpy = pytest.importorskip("numpy")
-    server.says(rows([1.0, 2.0]))
-    assert client.embed("a", "compatible/m", as_numpy=True).vectors.dtype == numpy.float32
+    numpy = pytest.importorskip(
+        "numpy", reason="numpy is not installed: it is in the extra `test`, and prx does not need it"
+    )
+    server.says(rows([1.0, 2.0, 0.1], [3.0, 4.0, -1e-8]))
+    vectors = client.embed(["a", "b"], "compatible/m", as_numpy=True).vectors
+    assert (type(vectors), vectors.dtype, vectors.shape) == (numpy.ndarray, numpy.float32, (2, 3))
+    assert vectors.tolist() == [[1.0, 2.0, float(numpy.float32(0.1))], [3.0, 4.0, float(numpy.float32(-1e-8))]]
+    server.answers[:] = [(200, rows([0.5, 0.25]), "application/json")]
+    assert client.embed("a", "compatible/m", as_numpy=True).vectors.shape == (1, 2)
+
+
+def test_without_numpy_one_sentence_says_so(server, client, monkeypatch):
+    monkeypatch.setitem(sys.modules, "numpy", None)  # what an import of it finds is that there is none
+    with pytest.raises(prx.ConfigError, match="as_numpy=True needs numpy, which is not installed") as raised:
+        client.embed("a", "compatible/m", as_numpy=True)
+    assert ("pip install numpy" in raised.value.hint, server.asked) == (True, [])
 
 
 @pytest.mark.parametrize("given", [[], "", 3, [3.5], {"dimensions": 0}])
