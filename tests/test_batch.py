@@ -288,7 +288,6 @@ BAD = [
     (['{"prompt": "a", "stream": true}'], (), "in.jsonl:1: 'stream' is not a parameter of a call"),
     (['{"a": "x"}'], ("--prompt", "say {b}"), "in.jsonl:1: the template names {b}, and the row has no column 'b'"),
     (['{"prompt": "a"}'], ("--prompt", "say {a"), "--prompt: a single {"),
-    (['{"prompt": "a", "model": "nobody/m"}'], (), "in.jsonl"),
     (['{"custom_id": "a", "method": "POST", "url": "/v1/nothing", "body": {}}'], (), "method and url POST '/v1/nothing'"),
     (['{"prompt": "a", "response_format": {"type": "json_schema", "json_schema": {"schema": {"type": 1}}}}'], (), "not a JSON Schema"),
 ]  # fmt: skip
@@ -296,8 +295,6 @@ BAD = [
 
 @pytest.mark.parametrize(("lines", "options", "said"), BAD, ids=[row[2][:40] for row in BAD])
 def test_bad_input_gets_a_sentence_and_nothing_is_sent(at, lines, options, said):
-    if said == "in.jsonl":
-        pytest.skip("the default provider takes any model's name")
     (at.folder / "in.jsonl").write_text("\n".join(lines))
     done = at.batch("in.jsonl", "out.jsonl", *options)
     assert (done.returncode, done.stdout) == (1, "")
