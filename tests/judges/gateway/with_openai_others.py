@@ -32,7 +32,7 @@ with common.gateway() as gateway:
         return same(embedded(model), "3 vectors of 64")  # as base64, which the SDK asks for unless it is told otherwise
 
     def embeddings_as_numbers(model: str) -> Any:
-        return same(embedded(model, encoding_format="float", dimensions=32), "3 vectors of 32")
+        return same(embedded(model, encoding_format="float", dimensions=128), "3 vectors of 128")
 
     def picture(model: str) -> Any:
         found = client.images.generate(model=model, prompt="a cat", n=2, size="64x64")  # type: ignore[call-overload]
