@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from helpers.commands import run
 
 import prx
 from prx.accounts.key_entries import Command
@@ -235,3 +236,11 @@ def test_a_clock_that_is_set_back_does_not_keep_a_key():
     assert place._is_new(10_100.0)
     assert not place._is_new(9_000.0)
     assert place.again(9_000.0, Secret("sk-printed"))
+
+
+def test_what_a_command_prints_is_called_no_token(tmp_path):
+    """Only a key that is exchanged is one."""
+    (tmp_path / "config.toml").write_text('[providers.groq]\napi_key = {command = ["cat", "here"]}\n')
+    done = run("explain", "-m", "groq/m", "hi", env={"PRX_CONFIG": str(tmp_path / "config.toml")})
+    assert "got from the command cat" in done.stdout
+    assert "a token" not in done.stdout

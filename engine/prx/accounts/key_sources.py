@@ -239,8 +239,9 @@ class KeySource:
         return target._replace(unsent=(*target.unsent, *others)) if others else target
 
     @property
-    def made_of(self) -> tuple[Any, ...]:
-        return self._sources, self._written
+    def made_of(self) -> KeySources:
+        """What the table says, and what its variables hold."""
+        return KeySources((*self._sources.entries, *self._written))
 
     @property
     def held(self) -> Target | None:
