@@ -15,7 +15,7 @@ CASES = data_files.read(Path(__file__).parent / "dialects.yaml")
 @pytest.mark.parametrize("pieces", [0, 1], ids=["whole", "bytewise"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['dialect']}: {case['name']}")
 def test_reads(case, pieces):
-    answer = {name: case[name] for name in ("json", "text", "events", "status", "headers") if name in case}
+    answer = {name: case[name] for name in ("json", "text", "events", "messages", "status", "headers") if name in case}
     call = {**case.get("call", {}), "stream": case.get("stream", False)}
     view = play({"extends": case["dialect"]}, call, [answer], pieces, **case.get("policy", {})).view()
     for condition in case["hold"]:

@@ -26,6 +26,14 @@ ELSEWHERE = {
     "former_urls": "test_client.py::test_a_former_address_is_known",
     "auth.env": "test_account.py::test_a_key_from_the_environment",
     "auth.required": "test_account.py::test_a_key_that_is_needed",
+    "auth.sign=aws4": "test_signing.py::test_what_is_signed_is_what_arrives",
+    **dict.fromkeys(
+        ("auth.aws4", "auth.aws4.service", "auth.aws4.region"), "test_signing.py::test_what_is_signed_is_what_arrives"
+    ),
+    **dict.fromkeys(
+        ("auth.aws4.access_id", "auth.aws4.secret", "auth.aws4.session_token"),
+        "test_signing.py::test_a_key_of_the_environment",
+    ),
     "auth.credential": "test_token.py::test_where_a_credential_comes_from",
     **dict.fromkeys(
         (

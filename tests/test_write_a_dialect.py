@@ -419,7 +419,7 @@ TABLE = [row.strip("| ").split(" | ") for row in PAGE.partition("## All words")[
 def test_the_table_has_every_word():
     words = {word for row in TABLE for word in re.findall(r"`(\w+)`", row[0])}
     call = Call("m", ({"role": "user", "content": "hi"},))
-    seen = view(call, {}, {"system", "system_parts", "turns", "choice"})
+    seen = view(call, {}, {"system", "system_parts", "turns", "sides", "choice"})
     assert {*WORDS, *OWN, *seen} <= words
     _, _, of_serve = PAGE.partition("**formulas of `serve` see**")
     assert {*ANSWER, *BLOCK} <= {word for row in of_serve.splitlines() for word in re.findall(r"`(\w+)`", row[:70])}

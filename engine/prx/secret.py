@@ -92,7 +92,7 @@ class Secret:
 
 
 class AwaitedSecret(Secret):
-    """Stands where a call will have a key that is got when the call is made: it prints as one, and is never sent."""
+    """Stands where a call will have a key or a signature that is got when the call is made: it prints as one, and is never sent."""
 
     __slots__ = ()
 

@@ -12,6 +12,7 @@ from prx.record import Record
 from prx.secret import Secret
 
 FRAMING = {"content-length", "transfer-encoding"}  # with a wrong one a server would take the rest for a second request
+SIGNATURE = "AWS4-HMAC-SHA256 {api_key}"  # in the header authorization; how Signer signs
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
@@ -51,6 +52,20 @@ class Head(Record, often=True):
     received: float
 
 
+class Signer(Record):
+    """What requests are signed with: a key of three parts, and what the signature is for. token: empty where the key has none."""
+
+    access_id: Secret
+    secret: Secret
+    token: Secret
+    service: str
+    region: str
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        return (self.secret, self.token, self.access_id)
+
+
 class Target(Record):
     """The address of a provider, and the credentials for it.
 
@@ -61,6 +76,7 @@ class Target(Record):
     headers    further headers, from the configuration
     values     environment variables that the spec's headers and query name
     unsent     secrets that are not sent to the provider but must not be shown either: passwords of proxies
+    signer     what requests are signed with, or None; `auth` has a stand-in for the signature then
     """
 
     provider: str
@@ -71,11 +87,13 @@ class Target(Record):
     headers: Mapping[str, str | Secret] = NONE
     values: Mapping[str, Secret] = NONE
     unsent: tuple[Secret, ...] = ()
+    signer: Signer | None = None
 
     @property
     def secrets(self) -> list[Secret]:
         extra = [value for value in self.headers.values() if isinstance(value, Secret)]
-        return [*self.auth.values(), *extra, *self.values.values(), *self.unsent]
+        parts = self.signer.secrets if self.signer is not None else ()
+        return [*self.auth.values(), *extra, *self.values.values(), *self.unsent, *parts]
 
 
 def too_large(limit: int) -> OverflowedError:

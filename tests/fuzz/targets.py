@@ -32,12 +32,12 @@ def spec(data: bytes) -> None:
 def framing(data: bytes) -> None:
     """Bytes and cuts, through each framer."""
     names, body = list(FRAMINGS), data[2:]
-    properties.framed_alike(names[data[0] % len(names)], body, _cut(data[1], body), limit=4096)
+    properties.framed_alike(names[(data[0] - _FIRST) % len(names)], body, _cut(data[1], body), limit=4096)
 
 
 def decoder(data: bytes) -> None:
     """Bytes and cuts, as a body and as a stream of each dialect."""
-    name, stream = _ANSWERS[data[0] % len(_ANSWERS)]
+    name, stream = _ANSWERS[(data[0] - _FIRST) % len(_ANSWERS)]
     properties.read_alike(name, data[2:], _cut(data[1], data[2:]), stream=stream)
 
 

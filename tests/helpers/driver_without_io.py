@@ -9,6 +9,7 @@ import dataclasses
 import json
 from typing import Any
 
+from helpers import event_stream
 from prx.chat import Call, plain
 from prx.core import kind_answers
 from prx.core.exchange import Emit, Policy, Read, Send, Wait, exchange
@@ -179,13 +180,15 @@ def _body(request: Any) -> Any:
 
 
 def _response(answer: dict[str, Any], pieces: int) -> tuple[Head, list[Any]]:
-    """An answer is {status, headers, json | text | events}; events: [value or text, …] of a stream; cut: a failure at its end."""
+    """An answer is {status, headers, json | text | events | messages}; events: [value or text, …] of a stream; messages: rows as
+    in event_stream; cut: a failure at its end.
+    """
     if "events" in answer:
         texts = (event if isinstance(event, str) else json.dumps(event) for event in answer["events"])
         text = "".join(f"data: {event}\n\n" for event in texts)
     else:
         text = answer.get("text") if "text" in answer else json.dumps(answer.get("json", COMPLETION))
-    data = text.encode()
+    data = event_stream.written(answer["messages"]) if "messages" in answer else text.encode()
     size = pieces or max(1, len(data))
     body: list[Any] = [data[i : i + size] for i in range(0, len(data), size)]
     body += [KINDS[answer["cut"]]("the wire was cut")] if "cut" in answer else []

@@ -44,7 +44,15 @@ from prx.spec.read import _parsed as read_by_pyyaml
 from prx.spec.read import parse_strictly
 from prx.wire import Head, Target
 
-DIALECT_NAMES = ("openai-chat", "openai-responses", "anthropic-messages", "gemini", "cohere-v2", "ollama")
+DIALECT_NAMES = (
+    "openai-chat",
+    "openai-responses",
+    "anthropic-messages",
+    "gemini",
+    "cohere-v2",
+    "ollama",
+    "bedrock-converse",
+)
 KEY = "sk-played-key"
 TESTS = Path(__file__).resolve().parents[1]
 SPECS, CASES = TESTS / "specs", TESTS / "cases"

@@ -20,7 +20,7 @@ from prx.spec.definition import Definition
 from prx.spec.files import data_of
 from prx.text import MissingError, fill, variable_names
 from prx.urls import check_url
-from prx.wire import Target
+from prx.wire import SIGNATURE, Signer, Target
 
 if TYPE_CHECKING:
     from prx.accounts.key_sources import KeySource
@@ -187,10 +187,24 @@ def _target(asked: Asked, way: Way, *, trusted: bool, exchanged: bool = False) -
     if exchanged:
         return _as_target(asked, way, usable, configured, {spec.auth.name: AwaitedSecret(spec.auth.template)})
     key = configured.key.reveal() or next((usable[name].strip() for name in spec.auth.env if name in usable), "")
-    if not key and spec.auth.required and spec.auth.style != "none":
+    signer = _signer(way, key, usable) if spec.auth.aws4 and not asked.settings.auth_style else None
+    if not key and not signer and spec.auth.required and spec.auth.style != "none":
         raise ConfigError("no API key", provider=way.definition.id, hint=keys.to_set(asked, way))
+    if signer is not None:
+        signed = _as_target(asked, way, usable, configured, {"authorization": AwaitedSecret(SIGNATURE)})
+        return signed._replace(signer=signer, in_query=False)
     auth = {spec.auth.name: Secret(key, spec.auth.template)} if key and spec.auth.style != "none" else {}
     return _as_target(asked, way, usable, configured, auth)
+
+
+def _signer(way: Way, key: str, usable: Mapping[str, str]) -> Signer | None:
+    """What requests are signed with; None for a key that is sent."""
+    with OPENING:
+        from prx.accounts import signing
+
+    for text in signing.scope(way):
+        _refuse_key_in_url(text, way.definition, way.catalog)
+    return signing.signer(way, key, usable)
 
 
 def _as_target(

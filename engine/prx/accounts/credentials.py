@@ -28,7 +28,7 @@ def credential(asked: Asked, way: Way, given: Configured, *, trusted: bool) -> C
     given: what the configuration sends; trusted: the call goes to the file's own origin. Raises ConfigError.
     """
     auth = way.definition.spec().auth
-    if not (auth.token or auth.sign):
+    if not (auth.token or auth.jwt):
         return None
     if given.key and asked.settings.auth_style:
         return None  # the table says how its key travels: it is a key, and sent as it is

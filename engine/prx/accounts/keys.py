@@ -176,9 +176,11 @@ def _wanted(way: Way, given: Configured, *, trusted: bool) -> set[str]:
     texts = named(way.definition.raw)
     if not trusted:
         return {name for name in texts if name.upper() in given.names}
-    names = () if given.key else way.definition.spec().auth.env
-    key = next((name for name in names if way.env.get(name, "").strip()), None)
-    return texts | {key} if key else texts
+    auth = way.definition.spec().auth
+    key = next((name for name in auth.env if way.env.get(name, "").strip()), None)
+    parts = () if auth.aws4 is None else (auth.aws4.access_id, auth.aws4.secret, auth.aws4.session_token)
+    wanted = () if given.key else (key,) if key else parts
+    return texts | {name for name in wanted if name}
 
 
 def _consent(asked: Asked, way: Way, given: Configured, name: str) -> str:
@@ -201,13 +203,16 @@ def in_config(asked: Asked, way: Way, key: str, value: str) -> str:
 
 def to_set(asked: Asked, way: Way) -> str:
     """A sentence: what to set so that a key is sent there."""
-    names = way.definition.spec().auth.env
+    auth = way.definition.spec().auth
+    names = auth.env
     value = f'"${{{names[0]}}}"' if names else '"…"'
     route = asked.route
     if route and route.api_url and not way.at(asked.settings.api_url or way.file_url):
         return f"Set api_key = {value} in {in_route(route)}."
     allowed = [name for name in names if way.at(way.file_url) and may_have(way, name)]
     allowed += _credential(way) if way.at(way.file_url) and way.definition.packaged else []
+    if allowed and auth.aws4 and auth.aws4.access_id and auth.aws4.secret:
+        allowed = [*allowed, f"{auth.aws4.access_id} and {auth.aws4.secret}"]
     in_environment = f"{' or '.join(allowed)} in the environment, or " if allowed else ""
     return f"Set {in_environment}{in_config(asked, way, 'api_key', value)} in config.toml."
 

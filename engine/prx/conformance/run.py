@@ -97,7 +97,7 @@ def connect(
         settings = {"api_key": WRONG_KEY if wrong else key, **({"api_url": url} if url else {})}
         first = made(settings)
         auth = first.accounts.definition(provider).spec().auth
-        if not (auth.token or auth.sign):
+        if not (auth.token or auth.jwt):
             return first
         first.close()
         # With auth_style nothing is exchanged.

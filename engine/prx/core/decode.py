@@ -293,6 +293,8 @@ def framing_of(start: bytes, requested: str) -> str | None:
     """
     if start.startswith(_SSE_STARTS):
         return "sse"
+    if start[:1] == b"\0":  # a length of 4 bytes, the first of which is 0 below 16 MB
+        return "aws_eventstream"
     if start[:1] == b"<":  # a web page
         return None
     if start[:1] == b"[":

@@ -117,6 +117,7 @@ class Policy(Record, often=True):
     new_id      makes ids for tool calls that have none
     chance      gives a random number from 0 to 1, for the length of pauses
     hands_on    kinds of errors that end the call at once: its caller has another key for it
+    now         gives the time in seconds since 1970, for signatures
     """
 
     retries: int | None = None
@@ -125,6 +126,7 @@ class Policy(Record, often=True):
     new_id: Callable[[], str] = staticmethod(lambda: "call_0")
     chance: Callable[[], float] = staticmethod(lambda: 0.5)
     hands_on: tuple[str, ...] = ()
+    now: Callable[[], float] = staticmethod(lambda: 0.0)
 
     def allows(self, row: Fallback, name: str) -> bool:
         """Whether a fallback may be used, which is a row or one of those that a row stands for."""
@@ -253,7 +255,7 @@ class _Attempt:
         self.sent = self.begun = self.emitted = False
 
     def flow(self) -> Flow:
-        request = self.kind.build(self.spec, self.call, self.target)
+        request = self._signed(self.kind.build(self.spec, self.call, self.target))
         self.sent = True
         spec = self.spec
         head: Head = yield Send(
@@ -273,6 +275,15 @@ class _Attempt:
             error.partial = self._as_asked(reader.partial())
             raise
         return self._as_asked(reader.reply())
+
+    def _signed(self, request: HttpRequest) -> HttpRequest:
+        """The request with the signature that its provider wants; each attempt has one of its own time."""
+        signer = self.target.signer
+        if signer is None:
+            return request
+        from prx.core import aws4  # imported here: few providers want a signature
+
+        return aws4.signed(request, signer, self.policy.now(), self.spec.id)
 
     def _as_asked(self, reply: Any) -> Any:
         """The reply, with streamed=False where the caller asked for a whole answer that was sent as a stream."""

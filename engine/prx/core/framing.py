@@ -12,12 +12,16 @@ before it, need no parser.
 
 from __future__ import annotations
 
+import json
 import re
+import struct
+from binascii import crc32
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+from struct import unpack_from
+from typing import NamedTuple, NoReturn, Protocol
 
-from prx.errors import OverflowedError
-from prx.json_text import BOM
+from prx.errors import OverflowedError, ProtocolError
+from prx.json_text import BOM, parsed
 
 _NAMED = re.compile(rb"event: ([^\n]*)\ndata: ([^\n]*)")
 _BACKSLASH, _QUOTE = b'\\"'
@@ -58,7 +62,10 @@ class _Pieces:
         self.pieces.append(piece)
         self.size += len(piece)
         if self.size > self.limit:
-            raise OverflowedError(f"an event has more than {self.limit} bytes; transport.max_event sets the limit")
+            self.overflow()
+
+    def overflow(self) -> NoReturn:
+        raise OverflowedError(f"an event has more than {self.limit} bytes; transport.max_event sets the limit")
 
     def take(self) -> bytes:
         whole = b"".join(self.pieces)
@@ -216,6 +223,102 @@ class ArrayFramer:
         return False
 
 
+class EventStreamFramer:
+    """Amazon's event stream (application/vnd.amazon.eventstream): messages of a known length, with headers and two checksums.
+
+    An event has its name in a header. A message that says that it is no event, but an exception or an error, becomes the
+    event "error", whose data has the headers that say which.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.rest = _Pieces(limit)
+        self._needed = _PRELUDE  # bytes: first of the prelude, and when that is known, of the whole message
+
+    def events(self, data: bytes) -> Iterator[bytes]:
+        """Each as its name, a line break and its data: without the checksums, which differ even where events are alike."""
+        rest, start = self.rest, 0
+        while start < len(data):
+            piece = data[start : start + self._needed - rest.size]
+            start += len(piece)
+            rest.add(piece)
+            if rest.size < self._needed:
+                return
+            message = rest.take()
+            if self._needed == _PRELUDE:
+                rest.add(message)
+                self._needed = self._length(message)
+            else:
+                self._needed = _PRELUDE
+                yield _named(message)
+
+    def frames(self, event: bytes) -> Iterator[Frame]:
+        name, _, data = event.decode("utf-8", "replace").partition("\n")
+        return iter((Frame(name, data),))
+
+    def tail(self) -> Iterator[Frame]:
+        self.rest.take()  # half a message, which no checksum vouches for
+        return iter(())
+
+    def _length(self, prelude: bytes) -> int:
+        """The length of a message, from its first bytes."""
+        length, headers, checksum = unpack_from(">III", prelude)
+        if crc32(prelude[:8]) != checksum or length < _PRELUDE + _CHECKSUM + headers:
+            _broken("its length does not fit its checksum")
+        if length > self.rest.limit:
+            self.rest.overflow()
+        return int(length)
+
+
+_PRELUDE, _CHECKSUM = 12, 4  # bytes at the beginning of a message, and at its end
+_SIZES = {0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}  # of the values of headers, by their type
+_TEXT_TYPE, _BYTES_TYPE = 7, 6  # have their size before them
+_REASONS = (":exception-type", ":error-code", ":error-message")
+
+
+def _broken(why: str) -> NoReturn:
+    raise ProtocolError(f"a message of the event stream is broken: {why}")
+
+
+def _named(message: bytes) -> bytes:
+    """A message as `events` gives it."""
+    if crc32(message[:-_CHECKSUM]) != unpack_from(">I", message, len(message) - _CHECKSUM)[0]:
+        _broken("its bytes do not fit their checksum")
+    end = _PRELUDE + unpack_from(">I", message, 4)[0]
+    headers, data = _headers(message[_PRELUDE:end]), message[end:-_CHECKSUM]
+    if headers.get(":message-type") not in ("exception", "error"):
+        return headers.get(":event-type", "").replace("\n", " ").encode() + b"\n" + data
+    text = data.decode("utf-8", "replace")
+    value = parsed(text)
+    said = value if isinstance(value, dict) else {"message": text} if text.strip() else {}
+    why = {name: headers[name] for name in _REASONS if name in headers}
+    return b"error\n" + json.dumps({**said, **why}).encode()
+
+
+def _headers(data: bytes) -> dict[str, str]:
+    """The headers whose values are texts; those of other types are passed over."""
+    found: dict[str, str] = {}
+    place = 0
+    try:
+        while place < len(data):
+            name_end = place + 1 + data[place]
+            name, kind = data[place + 1 : name_end].decode("utf-8", "replace"), data[name_end]
+            place = name_end + 1
+            size = _SIZES.get(kind)
+            if size is None:
+                if kind not in (_TEXT_TYPE, _BYTES_TYPE):
+                    _broken(f"a header of the unknown type {kind}")
+                (size,) = unpack_from(">H", data, place)
+                place += 2
+            if kind == _TEXT_TYPE:
+                found[name] = data[place : place + size].decode("utf-8", "replace")
+            place += size
+    except (IndexError, struct.error):
+        place = len(data) + 1
+    if place > len(data):
+        _broken("its headers end in the middle of one")
+    return found
+
+
 def _value(line: bytes) -> Iterator[Frame]:
     text = line.decode("utf-8", "replace").strip().removeprefix("\ufeff")
     if text:
@@ -228,4 +331,9 @@ def frames_in(framer: Framer, data: bytes) -> Iterator[Frame]:
         yield from framer.frames(event)
 
 
-FRAMINGS: dict[str, Callable[[int], Framer]] = {"sse": SseFramer, "ndjson": LineFramer, "json_array": ArrayFramer}
+FRAMINGS: dict[str, Callable[[int], Framer]] = {
+    "sse": SseFramer,
+    "ndjson": LineFramer,
+    "json_array": ArrayFramer,
+    "aws_eventstream": EventStreamFramer,
+}

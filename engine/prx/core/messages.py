@@ -143,6 +143,20 @@ def turns(messages: Sequence[Message], model: str = "") -> list[dict[str, Any]]:
     return result
 
 
+def sides(messages: Sequence[Message], model: str = "") -> list[dict[str, Any]]:
+    """[{role: user | assistant, parts, open}, …]: the turns, of which those in a row that are the user's or a tool's are one, and
+    those of the assistant.
+    """
+    result: list[dict[str, Any]] = []
+    for turn in turns(messages, model):
+        role = "assistant" if turn["role"] == "assistant" else "user"
+        if result and result[-1]["role"] == role:
+            result[-1] = {**result[-1], "parts": [*result[-1]["parts"], *turn["parts"]]}
+        else:
+            result.append({"role": role, "parts": turn["parts"], "open": turn.get("open")})
+    return result
+
+
 _PLACE = {"reasoning": 0, "tool_call": 2}  # in the usual order of parts; every other type has place 1
 
 

@@ -25,7 +25,9 @@ _ACCEPT = {
     "sse": "text/event-stream, application/json",
     "ndjson": "application/x-ndjson, application/json",
     "json_array": "application/json",
+    "aws_eventstream": "application/vnd.amazon.eventstream, application/json",
 }
+_HOLES = {"{model}": "/:@", "{encoded_model}": ""}  # and which characters of the name stay as they are
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode
 
 
@@ -65,14 +67,15 @@ def encoded(body: Any) -> bytes:
 
 def with_model(path: str, model: str, spec: Spec) -> str:
     """The path with the model's name in it. A name such as models/x is not put behind models/ a second time."""
-    before, place, _ = path.partition("{model}")
-    if not place:
+    hole = next((hole for hole in _HOLES if hole in path), "")
+    if not hole:
         return path
+    before = path.partition(hole)[0]
     if {".", ".."} & set(model.split("/")):
         raise ConfigError(f"the model's name {model!r} cannot stand in a URL", provider=spec.id)
     name = model.removeprefix(f"{before.rstrip('/').rpartition('/')[2]}/")
     try:
-        return path.replace("{model}", quote(name, safe="/:@"))
+        return path.replace(hole, quote(name, safe=_HOLES[hole]))
     except UnicodeEncodeError:
         raise ConfigError(
             f"the model's name {model!r} cannot stand in a URL: it is not valid Unicode", provider=spec.id
@@ -139,7 +142,7 @@ def http_request(
         if name.lower() not in target.headers:
             headers[name.lower()] = _expanded(text, target, spec)
     headers.update(target.headers)
-    auth, in_query = _auth(spec, target), spec.auth.style == "query"
+    auth, in_query = _auth(spec, target), spec.auth.style == "query" and target.signer is None
     if extra.headers or extra.query or query:
         _refuse_key(spec, auth, {*extra.query, *dict(query)} if in_query else map(str.lower, extra.headers))
         headers.update({name.lower(): text for name, text in extra.headers.items()})
@@ -177,6 +180,8 @@ def _query(spec: Spec, target: Target, extra: Extra) -> tuple[list[tuple[str, st
 
 def _auth(spec: Spec, target: Target) -> Mapping[str, Secret]:
     """{header or parameter: key} for this variant of the spec: overrides may have another auth."""
+    if target.signer is not None:
+        return target.auth
     secret = next(iter(target.auth.values()), None)
     return {} if secret is None or spec.auth.style == "none" else {spec.auth.name: secret.within(spec.auth.template)}
 
@@ -225,7 +230,7 @@ def _climbed(path: str) -> str:
 
 def endpoint_pattern(path: str) -> str:
     """A regular expression that matches an endpoint's path with any name in place of {model}."""
-    return "[^/]+".join(map(re.escape, path.split("{model}")))
+    return "[^/]+".join(map(re.escape, re.split("|".join(map(re.escape, _HOLES)), path)))
 
 
 def _without_endpoint(path: str, known: tuple[str, ...]) -> str:
@@ -265,7 +270,10 @@ def _built(spec: Spec, call: Call) -> dict[str, Any]:
         raise CapabilityError(f"the dialect {spec.dialect} cannot express this: {error}", provider=spec.id) from None
     # Parameters that the template does not place itself go to the top of the body; "*" means that it places all.
     placed = template.params
-    rest = {} if "*" in placed else {name: value for name, value in params.items() if name not in placed}
+    rest: Mapping[str, Any] = (
+        {} if "*" in placed else {name: value for name, value in params.items() if name not in placed}
+    )
+    rest = {request.other_parameters: rest} if rest and request.other_parameters else rest
     for name, value in rest.items():
         body[name] = _joined(body.get(name), value)
     return body
@@ -288,6 +296,8 @@ def view(call: Call, params: Mapping[str, Any], wanted: set[str]) -> dict[str, A
         names["system_parts"] = shaping.system_parts(messages)
     if "turns" in wanted:
         names["turns"] = shaping.turns(messages, call.model)
+    if "sides" in wanted:
+        names["sides"] = shaping.sides(messages, call.model)
     if "choice" in wanted:
         names["choice"] = _choice(call.tool_choice)
     return names

@@ -199,9 +199,11 @@ class Catalog:
 
 
 def key_names(raw: Raw) -> list[str]:
-    """The environment variables that a file's mapping names for its key."""
-    names = (raw.get("auth") or {}).get("env") or []
-    return [names] if isinstance(names, str) else list(names)
+    """The environment variables that a file's mapping names for its key, and for the parts of a key that signs."""
+    auth = raw.get("auth") or {}
+    names, aws4 = auth.get("env") or [], auth.get("aws4") or {}
+    parts = [aws4[part] for part in ("access_id", "secret", "session_token") if aws4.get(part)]
+    return [*([names] if isinstance(names, str) else names), *parts]
 
 
 def credential_names(raw: Raw) -> list[str]:

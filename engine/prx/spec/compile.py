@@ -87,6 +87,7 @@ def _auth(block: Mapping[str, Any], query: _MakeQuery) -> model.Auth:
         env=_names(block.get("env", ())),
         credential=credential if isinstance(credential, Mapping) else _names(credential),
         jwt=_record(model.Jwt, block["jwt"]) if block.get("jwt") else None,
+        aws4=_record(model.Aws4, block["aws4"]) if block.get("aws4") else None,
         token=_token(token, query) if token else None,
     )
 

@@ -50,7 +50,8 @@ FOUND_IN_TOKEN = ("token", "expires_in", "expires_at", "base_url", "message")  #
 FAULT = ("message", "reason", "code", "type", "status", "retry_after")
 # The names that the formulas of a request's body can read.
 VIEW = (
-    "model", "messages", "tools", "tool_choice", "stream", "params", "system", "system_parts", "turns", "choice",
+    "model", "messages", "tools", "tool_choice", "stream", "params", "system", "system_parts", "turns", "sides",
+    "choice",
 )  # fmt: skip
 # Of each kind of call that is no chat: its arguments, what is found in its answer, and in each row of the answer's list.
 KINDS_OF_CALLS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
@@ -152,6 +153,16 @@ class TokenForm(Record):
     sent: Mapping[str, str] = NONE
 
 
+class Aws4(Record):
+    """How requests are signed where `sign` is aws4; see the schema. The last three are names of environment variables."""
+
+    service: str = ""
+    region: str = ""
+    access_id: str = ""
+    secret: str = ""
+    session_token: str = ""
+
+
 class Auth(Record):
     """How a key is sent. name, template: those of the style, unless the file has others.
 
@@ -167,6 +178,7 @@ class Auth(Record):
     sign: str = ""
     jwt: Jwt | None = None
     token: TokenForm | None = None
+    aws4: Aws4 | None = None
 
 
 class Parameter(Record):
@@ -288,6 +300,7 @@ class Request(Record):
     headers: Mapping[str, str] = NONE
     query: Mapping[str, str] = NONE
     parameters: tuple[Parameter, ...] = ()
+    other_parameters: str = ""
 
     @cached_property
     def changes(self) -> tuple[tuple[str, Any], ...]:
