@@ -145,7 +145,7 @@ def _opened(definition: Definition, asked: Asked, env: Env, catalog: Catalog) ->
     if spec.retired and (not asked.url or way.at(spec.base_url)):
         raise ConfigError(f"was {spec.retired}", provider=definition.id, hint="Nothing was sent.")
     trusted = not asked.url or way.at(spec.base_url)
-    credential = _credential(asked, way, trusted=trusted) if spec.auth.token or spec.auth.sign else None
+    credential = _credential(asked, way, trusted=trusted) if spec.auth.token or spec.auth.jwt else None
     if credential is not None:
         return _with_source(asked, way, credential, trusted=trusted)
     target = _target(asked, way, trusted=trusted)

@@ -11,7 +11,7 @@ from prx.chat import Call
 from prx.core.request import NO_JSON, build_body, encoded, http_request, in_encoding, no_json, with_model
 from prx.errors import CapabilityError, ConfigError
 from prx.lang.template import TemplateError
-from prx.spec.model import KINDS_OF_CALLS, PLACE, CallForm, Spec
+from prx.spec.model import KINDS_OF_CALLS, MODEL_PLACES, PLACE, CallForm, Spec
 from prx.wire import HttpRequest, Target
 
 _ACCEPT = {"speech": "*/*"}  # of the others the answer is read as JSON
@@ -71,7 +71,7 @@ def _path(spec: Spec, call: Call, form: CallForm, values: Mapping[str, Any]) -> 
     if not isinstance(path, str) or not path.startswith("/"):
         raise TemplateError((), f"calls.{form.kind}.endpoint gives no path for it, but {path!r:.80}")
     for name in PLACE.findall(path):
-        if name != "model":
+        if name not in MODEL_PLACES:
             path = path.replace(f"{{{name}}}", _in_path(name, values.get(name), spec))
     return with_model(path, call.model, spec)
 

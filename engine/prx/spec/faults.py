@@ -59,7 +59,7 @@ def _of_call(form: model.CallForm, *, whole: bool) -> Iterator[Fault]:
 
 def _strange_places(form: model.CallForm) -> Iterator[Fault]:
     """A fault for each {NAME} in the paths of a call that is no argument of its kind."""
-    known = ("model", *model.KINDS_OF_CALLS[form.kind][0])
+    known = (*model.MODEL_PLACES, *model.KINDS_OF_CALLS[form.kind][0])
     for name in model.PLACE.findall(str(form.endpoint)):
         if name not in known:
             text = f"has no {{{name}}} to put into the path; it has {', '.join(f'{{{each}}}' for each in known)}"

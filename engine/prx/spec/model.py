@@ -66,6 +66,7 @@ KINDS_OF_CALLS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, 
 }
 OF_ALL_ANSWERS = ("usage", "model")
 BINARY = ("speech",)  # kinds whose answers are bytes, unless the server says that they are JSON
+MODEL_PLACES = ("model", "encoded_model")  # what stands in paths for the model's name
 PLACE = re.compile(r"\{(\w+)\}")  # of an argument, in the path of a call that is no chat
 # The keys of `request` that change messages, in the order in which they are applied.
 MESSAGE_CHANGES = (
