@@ -493,7 +493,10 @@ def test_every_kind_has_a_form_in_a_packaged_dialect():
         ("{embed: {response: {vectors: 'a['}}}", "calls.embed.response.vectors"),
         ("{embedd: {endpoint: /x}}", "embed"),
         ("{embed: {endpoint: x}}", "calls.embed.endpoint"),
-        ("{embed: {endpoint: '/x/{voice}'}}", "has no {voice} to put into the path; it has {model}, {encoded_model}, {input}"),
+        (
+            "{embed: {endpoint: '/x/{voice}'}}",
+            "has no {voice} to put into the path; it has {model}, {encoded_model}, {input}",
+        ),
         ("{embed: {endpoint: '=documents'}}", "documents"),
         ("{embed: {query: {a: =documents}}}", "documents"),
     ],

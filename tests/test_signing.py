@@ -7,6 +7,7 @@ import builtins
 import json
 import os
 import re
+import sys
 import traceback
 from urllib.parse import unquote
 
@@ -130,6 +131,19 @@ def test_a_key_of_the_environment(tmp_path, token):
         with prx.Client(providers=[tmp_path], env={}) as api:
             with pytest.raises(prx.ConfigError, match="no API key"):
                 api.chat("hi", "own/m")
+
+
+def test_a_key_by_a_command():
+    command = [sys.executable, "-c", f"print({EXPORTED!r})"]
+    settings = {"api_key": {"command": command, "for": 900}}
+    with SignatureJudge(TOKEN) as judge:
+        with prx.Client({"providers": {"bedrock": {"api_url": judge.url, **settings}}}, env=REGION) as api:
+            assert api.chat("hi", "bedrock/m").content == "hello"
+            judge.judged = lambda *_: (400, "application/json", ECHOES["json"])
+            with pytest.raises(prx.Error) as caught:
+                api.chat("hi", "bedrock/m", retries=0)
+    for part in (ID, SECRET, TOKEN):
+        assert part not in f"{caught.value} {vars(caught.value)}"
 
 
 def test_a_key_of_another_form_is_sent_as_it_is():

@@ -243,7 +243,9 @@ class Session:
             kind = kinds.PASSED
         retries = settings.retries if options.retries is None else arguments.retries(options.retries)
         remembered = account.memory.get(call.model, ()) if kind.fallbacks == "all" else ()
-        policy = Policy(retries, arguments.fallbacks(options.fallbacks), remembered, _new_id, random.random, time.time)
+        policy = Policy(
+            retries, arguments.fallbacks(options.fallbacks), remembered, _new_id, random.random, now=time.time
+        )
         timeout = settings.timeout if options.timeout is None else options.timeout
         deadline = options.deadline
         if deadline is None:
