@@ -8,8 +8,10 @@ import json
 from urllib.parse import unquote
 
 import pytest
+from helpers import event_stream, properties
 from helpers.answers import read
 from hypothesis import example, given
+from hypothesis import strategies as st
 from judges.dialects.common import Asked, sign
 from judges.dialects.meaning import meant
 from judges.dialects.reads import converse as reads
@@ -78,6 +80,29 @@ def test_what_is_written_by_hand_is_read_as_meant(spec, stream, answer):
     thoughts = [block["reasoningContent"] for block in body["messages"][1]["content"] if "reasoningContent" in block]
     signed = [{"reasoningText": {"text": thought, "signature": sign(thought)}}] if thought else []
     assert thoughts == signed
+
+
+BROKEN = st.sampled_from(
+    [b"", b"\0\0\0\x10", b"{}", b"no message", event_stream.exception("throttlingException", {"message": "m"})]
+)
+
+
+@given(answer=ANSWERS, cuts=st.lists(st.integers(0, 3000), max_size=4), place=st.integers(0, 12), put=BROKEN)
+def test_a_stream_in_any_cuts(answer, cuts, place, put):
+    """Also one into which something else was put between two of its messages."""
+    pieces = [*writes.events(answer)]
+    data = b"".join([*pieces[:place], put, *pieces[place:]])
+    properties.read_alike(DIALECT, data, properties.pieces(data, cuts), stream=True)
+
+
+def test_a_stream_byte_by_byte_and_cut_off_at_each_byte():
+    data = b"".join(writes.events(CUT))
+    whole = properties.read_alike(DIALECT, data, properties.singles(data), stream=True)
+    assert whole.error is None
+    for end in range(len(data) - 1):
+        outcome = properties.read(DIALECT, [data[:end]], stream=True)
+        told = outcome.error is not None and outcome.error.kind == "truncated"
+        assert told or outcome.reply.finish_reason == "length", end
 
 
 WEATHER = {"type": "function", "function": {"name": "w", "description": "", "parameters": {"type": "object"}}}

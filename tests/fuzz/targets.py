@@ -21,7 +21,9 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 _FIRST = ord("0")
 _FILES: tuple[Callable[[bytes], object], ...] = (properties.provider_file, properties.config_file, properties.case_file)
-_ANSWERS = tuple((name, stream) for name in properties.DIALECT_NAMES for stream in (False, True))
+_ANSWERS = tuple(
+    (name, stream) for name in (*properties.DIALECT_NAMES, *properties.UNRECORDED) for stream in (False, True)
+)
 
 
 def spec(data: bytes) -> None:
