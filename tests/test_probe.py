@@ -25,8 +25,10 @@ from prx.emulator import server
 from prx.errors import AuthError, BadRequestError, ConfigError, Error, ProtocolError, RateLimitError, ServerError
 from prx.probe import Order, probe
 from prx.probe.doors import doors
-from prx.probe.draft import lay
+from prx.probe.draft import Draft, lay
 from prx.probe.findings import refuses, told
+from prx.probe.line import Ask, Line
+from prx.probe.names import for_chats, for_embeddings
 from prx.spec.loader import Loader
 
 KEY = "sk-the-right-key-1"
@@ -511,6 +513,166 @@ def test_an_unknown_model_by_another_status(tmp_path, meddle):
         made = Made(tmp_path, emulator.url, "", model="words")
         assert made.raw["deviations"] == {"unknown_model": ["error.kind == 'bad_request' && error.status == `400`"]}
         assert made.failures() == {}
+
+
+# ------------------------------------------------------------------ embeddings
+
+
+def is_embedding(body):
+    """Whether a body is that of the request for an embedding; the Responses API has the key `input` too."""
+    return body.get("input") == "hello"
+
+
+def models_asked(emulator):
+    """The models that were asked for an embedding."""
+    return [asked.model for asked in emulator.heard if getattr(asked, "kind", "") == "embed"]
+
+
+def test_embeddings_of_the_demo(tmp_path):
+    with server.Emulator() as emulator:
+        made = Made(tmp_path, emulator.url, "")
+        assert made.raw["calls"] == {"embed": {}}
+        assert (
+            "  embed: {}  # POST /v1/embeddings: words gave a vector of 64 numbers (2026-01-01)"
+            in made.report.text.splitlines()
+        )
+        assert models_asked(emulator) == ["words"]
+        assert made.failures() == {}
+        assert len(models_asked(emulator)) > 1, "conformance asks for the kind that the file names"
+
+
+def test_a_model_named_for_embeddings_is_asked_and_never_for_a_chat(tmp_path):
+    with server.Emulator({"models": ["e5-small", "bge-reranker-base", "acme-7b"]}) as emulator:
+        made = Made(tmp_path, emulator.url, "")
+        assert models_asked(emulator) == ["e5-small"]
+        assert {asked.model for asked in emulator.heard if getattr(asked, "kind", "") != "embed"} >= {"acme-7b"}
+    assert made.raw["models"] == {"default": "acme-7b"}
+    assert made.found["embeddings"].how == "e5-small gave a vector of 64 numbers"
+
+
+def test_three_models_are_asked_at_most(tmp_path, meddle):
+    asked = []
+
+    def before(body):
+        if not is_embedding(body):
+            return None
+        asked.append(body["model"])
+        return refusal("this model is not loaded")
+
+    meddle(before)
+    with server.Emulator({"models": ["words", "a-embed", "b-embed", "c-embed", "d-embed"]}) as emulator:
+        made = Made(tmp_path, emulator.url, "", model="words")
+    assert asked == ["a-embed", "b-embed", "c-embed"]
+    assert "calls" not in made.raw
+    assert [line for line in made.report.open if line.startswith("embeddings")] == [
+        "embeddings: POST /v1/embeddings: none from a-embed, b-embed, c-embed: 400: this model is not loaded"
+    ]
+
+
+def test_the_second_model_may_have_what_the_first_has_not(tmp_path, meddle):
+    meddle(lambda body: refusal("not loaded") if is_embedding(body) and body["model"] == "bge-m3" else None)
+    with server.Emulator({"models": ["words", "bge-m3", "all-MiniLM-L6-v2"]}) as emulator:
+        made = Made(tmp_path, emulator.url, "")
+    assert made.raw["calls"] == {"embed": {}}
+    assert made.found["embeddings"].how.startswith("all-MiniLM-L6-v2 gave")
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+def test_a_server_without_embeddings_costs_one_request_and_one_line(tmp_path, meddle, status):
+    asked, said = [], []
+
+    def before(body):
+        if not is_embedding(body):
+            return None
+        asked.append(body["model"])
+        return refusal("Not Found", status)
+
+    meddle(before)
+    with server.Emulator({"models": ["words", "a-embed", "b-embed"]}) as emulator:
+        made = Made(tmp_path, emulator.url, "", say=said.append)
+    assert asked == ["a-embed"]
+    assert "calls" not in made.raw
+    (line,) = [finding for finding in said if finding.name == "embeddings"]
+    assert (line.verdict, line.how) == ("no", f"refused: {status}: Not Found")
+
+
+def test_a_server_that_answers_everything_with_a_chat(tmp_path, meddle):
+    chat = {"model": "words", "choices": [{"message": {"content": "hello"}, "finish_reason": "stop"}]}
+    meddle(lambda body: (200, chat) if is_embedding(body) else None)
+    with server.Emulator() as emulator:
+        made = Made(tmp_path, emulator.url, "")
+    assert "calls" not in made.raw
+    assert "the answer has no vectors for 1 inputs" in made.found["embeddings"].how
+    assert any(line.startswith("embeddings: POST /v1/embeddings: none from words: ") for line in made.report.open)
+
+
+@pytest.mark.parametrize(
+    ("vector", "words"),
+    [
+        (["a", "b"], "a vector is not a list of numbers"),
+        ([], "a vector is not a list of numbers"),
+        ([0.5], "a vector of 1 number came, which is no embedding"),
+        ([0, 0, 0], "a vector of 3 zeros came, which is no embedding"),
+    ],
+)
+def test_an_answer_that_is_no_embedding_is_told(tmp_path, meddle, vector, words):
+    meddle(lambda body: (200, {"data": [{"index": 0, "embedding": vector}]}) if is_embedding(body) else None)
+    with server.Emulator() as emulator:
+        made = Made(tmp_path, emulator.url, "")
+    assert "calls" not in made.raw
+    assert made.found["embeddings"].verdict == "open"
+    assert words in made.found["embeddings"].how
+
+
+@pytest.mark.parametrize(("models", "verdict"), [(["words"], "no"), (["words", "others"], "open")])
+def test_embeddings_refused_by_name(tmp_path, meddle, models, verdict):
+    """Another model may have what the one that was asked refuses."""
+    meddle(lambda body: refusal("embeddings are not supported") if is_embedding(body) else None)
+    with server.Emulator({"models": models}) as emulator:
+        made = Made(tmp_path, emulator.url, "")
+    assert made.found["embeddings"].verdict == verdict
+    assert "400: embeddings are not supported" in made.found["embeddings"].how
+    assert "calls" not in made.raw
+
+
+def test_a_dialect_without_embeddings_is_not_asked_for_them(tmp_path):
+    with Emulator({"speaks": ["anthropic-messages"], "lists": "anthropic-messages"}) as emulator:
+        made = Made(tmp_path, emulator.url.removesuffix("/v1"), "", model="words")
+    assert made.raw["extends"] == "anthropic-messages"
+    assert made.found["embeddings"].how == "not asked, since the dialect has none"
+
+
+def test_a_path_that_is_a_formula_is_not_told_as_one(tmp_path):
+    (tmp_path / "_dialects").mkdir()
+    (tmp_path / "_dialects" / "odd.yaml").write_text(
+        "spec: 1\nid: odd\nextends: openai-chat\nendpoints: {models: /models}\n"
+        "calls: {embed: {endpoint: {match: input_type, cases: {query: /queries}, else: /embeddings}}}\n"
+    )
+    with server.Emulator({"models": ["words"]}) as emulator:
+        line = Line("", tmp_path, (str(tmp_path),), {}, limit=1, pause=0, say=print, model="words")
+        answer = line.ask(Draft.of("mine", "odd", emulator.url, {"style": "none"}), Ask({"input": "hello"}, "embed"))
+        line.close()
+    assert (answer.asked, answer.error) == ("POST /v1/…", None)
+    assert len(answer.vectors[0]) == 64
+
+
+@pytest.mark.parametrize(
+    ("name", "embeds"),
+    [
+        ("text-embedding-3-small", True), ("nomic-embed-text:latest", True), ("intfloat/multilingual-e5-large", True), ("BAAI/bge-m3", True),
+        ("gte-Qwen2-1.5B-instruct", True), ("all-minilm", True), ("sentence-transformers/all-mpnet-base-v2", True),
+        ("bge-reranker-v2-m3", False), ("cross-encoder/ms-marco-MiniLM-L6-v2", False), ("llama-3.1-8b-instruct", False), ("gpt-4.1-mini", False),
+        ("constellation", False), ("gemma-3n-e4b", False), ("*embed*", False),
+    ],
+)  # fmt: skip
+def test_names_of_embedding_models(name, embeds):
+    assert for_embeddings(["words", name]) == ([name] if embeds else [])
+
+
+def test_models_for_chats():
+    """What is named like an embedding model is asked for a chat only after the others, and a pattern last."""
+    listed = ["*", "e5-small", "text-embedding-3", "big", "big-mini"]
+    assert for_chats(listed) == ["big-mini", "big", "e5-small", "*"]
 
 
 # ------------------------------------------------------------------ other addresses, and names

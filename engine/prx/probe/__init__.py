@@ -1,6 +1,6 @@
 """Probes an unknown endpoint; the result is a provider's file, with the evidence for every line of it.
 
-doors finds the dialect and the base URL, questions the capabilities, and write makes the file. line sends every request
+doors finds the dialect and the base URL, questions the capabilities, embeddings one further kind of call, and write makes the file. line sends every request
 through an ordinary client. No API is known here: the dialects' own files describe them.
 """
 

@@ -18,6 +18,7 @@ from prx.errors import ConfigError, Error, ProtocolError
 from prx.probe.draft import Draft
 from prx.probe.findings import Finding, said
 from prx.probe.line import Answer, Ask, Line, SpentError
+from prx.probe.names import for_chats
 from prx.probe.remedies import ask_with_remedies
 from prx.spec.loader import Loader
 
@@ -25,6 +26,7 @@ BASES = ("/v1", "", "/api/v1", "/v1beta")  # paths that are tried for every dial
 _COMMON = 2  # a path that at least so many providers of a dialect have is tried with every server
 _REDIRECTS = 3  # after so many redirects, and no other answer, the search ends
 _MAX_FAILURES = 12  # after a chat was understood and refused, the search ends with so many further failures
+_NO_PATH = (404, 405, 410, 501)  # statuses of a path that a server does not have
 _MODELS = 3  # so many models are tried if the server does not know them
 NO_MODEL = "default"  # the model to call where the user names none and the server has no list
 LIMIT = 400  # max_tokens of a question
@@ -38,8 +40,6 @@ _STYLES: tuple[dict[str, Any], ...] = (
     {"style": "custom", "name": "authorization"},
     {"style": "query", "name": "key"},
 )
-_NO_CHAT = re.compile(r"embed|rerank|moderat|image|audio|speech|tts|transcri|ocr|guard|video|realtime", re.IGNORECASE)
-_CHEAP = re.compile(r"(?<![a-z])(nano|tiny|mini|small|lite|flash|fast|instant|free)(?![a-z])", re.IGNORECASE)
 
 # What an answer shows: a chat was answered · the key was refused · the server has no capacity · the request was understood
 # and refused · the model is unknown · there is no such path or dialect · the server was not reached.
@@ -162,9 +162,14 @@ def sense(answer: Answer) -> Sense:
     text = re.sub(r"\S*/\S*", "", error.message).lower()  # without paths, in which the word "model" may occur as well
     if error.kind == "not_found" and ("model" in text or _names_model(error)):
         return "unknown_model"
-    if error.kind == "not_found" or error.status in (405, 410, 501):
+    if error.kind == "not_found" or error.status in _NO_PATH:
         return "absent"
     return _SENSES.get(error.kind, "understood")
+
+
+def no_such_path(answer: Answer) -> bool:
+    """Whether the server says that it has nothing at the path of the request."""
+    return sense(answer) == "absent" and answer.error is not None and answer.error.status in _NO_PATH
 
 
 def _names_model(error: Error) -> bool:
@@ -237,10 +242,7 @@ class Search:
             return [self.wanted]
         listed = names.names if names else ()
         listed = listed or next((answer.names for answer in self.lists.values() if answer.names), ())
-        chats = [name for name in listed if not _NO_CHAT.search(name)]
-        # A gateway may list the patterns of its routes beside models, or in their place.
-        chats.sort(key=lambda name: ("*" in name, not _CHEAP.search(name)))
-        return chats[:_MODELS] or [NO_MODEL]
+        return for_chats(listed)[:_MODELS] or [NO_MODEL]
 
     def _ask_with_any_style(self, draft: Draft, ask: Ask) -> tuple[Draft, Answer]:
         """Send a request; where the key is refused, with every other style of sending it."""

@@ -10,7 +10,8 @@ from typing import Any
 from prx.chat import plain
 from prx.conformance import cases
 from prx.errors import Error
-from prx.probe.doors import HELLO, Found, sense
+from prx.probe import embeddings
+from prx.probe.doors import HELLO, Found, no_such_path, sense
 from prx.probe.findings import Finding, Judged, refuses, said
 from prx.probe.line import Answer, Ask, Line, SpentError
 from prx.probe.questions import QUESTIONS, Question
@@ -21,7 +22,6 @@ from prx.spec.resolve import then
 _MAX_BUSY = 3  # after so many questions in a row that a busy server did not answer, no more are asked
 _BUSY_KINDS = ("rate_limit", "quota", "timeout", "connection")
 _TWICE = 2
-_NO_PATH = (404, 405, 410, 501)
 _PERMANENT = ("auth", "bad_request", "not_found")  # kinds of errors that do not depend on when the request is sent
 
 
@@ -59,6 +59,7 @@ class Interview:
             yield question.name, partial(self._question, question)
         for name, dialect in self._others():
             yield name, partial(self._other, name, dialect)
+        yield embeddings.NAME, self._embeddings
         yield "unknown model", self._unknown_model
         if self.line.key:
             yield "no key", self._no_key
@@ -184,7 +185,7 @@ class Interview:
             ]
         if names.error is None:
             return [Finding("models", "yes", f"{len(names.names)} listed", names.asked, "models")]
-        return [_of_error("models", names, "models", refused=_no_such_path(names))]
+        return [_of_error("models", names, "models", refused=no_such_path(names))]
 
     def _others(self) -> list[tuple[str, str]]:
         """(capability, dialect) of each fallback of the dialect that changes to another dialect."""
@@ -200,7 +201,18 @@ class Interview:
         self._count(answer)
         if answer.error is None:
             return [Finding(name, "yes", "a chat was answered", answer.asked, name)]
-        return [_of_error(name, answer, name, refused=_no_such_path(answer))]
+        return [_of_error(name, answer, name, refused=no_such_path(answer))]
+
+    def _embeddings(self) -> list[Finding]:
+        if embeddings.KIND not in self.spec.calls:
+            return [Finding(embeddings.NAME, "open", "not asked, since the dialect has none")]
+        listed = self.found.names.names if self.found.names else ()
+        return [embeddings.found(self._embedding, listed, self.found.model)]
+
+    def _embedding(self, ask: Ask) -> Answer:
+        answer = self.line.ask(self.draft, ask)
+        self._count(answer)
+        return answer
 
     def _no_key(self) -> list[Finding]:
         answer = self.line.ask(self.draft, Ask(HELLO, key="none", holds="no key"))
@@ -242,10 +254,6 @@ def _of_error(name: str, answer: Answer, capability: str, *, refused: bool) -> F
     assert answer.error is not None
     how = f"refused: {said(answer.error)}" if refused else said(answer.error)
     return Finding(name, "no" if refused else "open", how, answer.asked, capability)
-
-
-def _no_such_path(answer: Answer) -> bool:
-    return sense(answer) == "absent" and answer.error is not None and answer.error.status in _NO_PATH
 
 
 def case_view(answer: Answer, model: str) -> dict[str, Any]:

@@ -35,9 +35,9 @@ _WAITS = 2  # how often a request is repeated while the server is busy
 _LONGEST_WAIT = 30.0  # seconds
 _BUSY = (503, 529)
 _SHORT_KEY = 8  # characters; a shorter key (such as "none", for a local server) may occur in names of models
-_PLAIN = ("messages", "temperature", "max_tokens")
+_PLAIN = ("messages", "input", "temperature", "max_tokens")
 
-How = Literal["chat", "stream", "models"]
+How = Literal["chat", "stream", "models", "embed"]
 Key = Literal["right", "wrong", "none"]
 
 
@@ -49,7 +49,7 @@ class SpentError(Exception):
 class Ask:
     """One request.
 
-    call   arguments of Client.chat or Client.stream
+    call   arguments of Client.chat, Client.stream or Client.embed
     model  "" for that of the probe
     holds  a word for what is special in the request and not visible from the names of its parameters
     """
@@ -71,9 +71,10 @@ class Ask:
 class Answer:
     """The answer to a request.
 
-    asked  the request, as evidence names it: method, path and special parts; "" where it was not sent
-    names  the listed models, for a request of models
-    spec   that the request and the answer went through
+    asked    the request, as evidence names it: method, path and special parts; "" where it was not sent
+    names    the listed models, for a request of models
+    vectors  for a request of an embedding
+    spec     that the request and the answer went through
     """
 
     asked: str
@@ -81,6 +82,7 @@ class Answer:
     error: Error | None = None
     deltas: tuple[Delta, ...] = ()
     names: tuple[str, ...] = ()
+    vectors: tuple[tuple[float, ...], ...] = ()
     spec: Spec | None = None
 
 
@@ -137,9 +139,10 @@ class Line:
             time.sleep(self.pause)
         self.spent += 1
         client = self._client(draft, ask.key)
-        asked = _request(client, draft, ask)
+        model = ask.model or self.model
+        asked = _request(client, draft, ask, model)
         try:
-            return self._masked(_sent(client, draft, ask, asked, ask.model or self.model))
+            return self._masked(_sent(client, draft, ask, asked, model))
         except Error as error:
             unsent = error.kind == "capability"  # the dialect cannot express the call, so nothing was sent
             self.spent -= unsent
@@ -170,13 +173,20 @@ class Line:
         return self._clients[name]
 
 
-def _request(client: Client, draft: Draft, ask: Ask) -> str:
+def _request(client: Client, draft: Draft, ask: Ask, model: str) -> str:
     """Method, path and special parts of a request, as evidence names it."""
-    endpoints = client.accounts.get(draft.id).definition.spec().endpoints
-    path = endpoints.get(ask.how) or endpoints["chat"]
-    url = endpoint_url(draft.base_url, path)
+    url = endpoint_url(draft.base_url, _path(client.accounts.get(draft.id).definition, ask, model))
     line = f"{'GET' if ask.how == 'models' else 'POST'} {urlsplit(url).path}"
     return f"{line} with {ask.special}" if ask.special else line
+
+
+def _path(definition: Definition, ask: Ask, model: str) -> str:
+    form = definition.spec(model).calls.get(ask.how)
+    if form is not None:
+        is_constant = isinstance(form.endpoint, str) and form.endpoint.startswith("/")
+        return form.endpoint if is_constant else "/…"  # of a formula, the path is known within the call alone
+    endpoints = definition.spec().endpoints
+    return endpoints.get(ask.how) or endpoints["chat"]
 
 
 def _sent(client: Client, draft: Draft, ask: Ask, asked: str, model: str) -> Answer:
@@ -184,6 +194,9 @@ def _sent(client: Client, draft: Draft, ask: Ask, asked: str, model: str) -> Ans
     spec = client.accounts.get(draft.id).definition.spec(model)
     if ask.how == "models":
         return Answer(asked, names=tuple(client.models(draft.id, timeout=TIMEOUT)))
+    if ask.how == "embed":
+        embeddings = client.embed(model=ModelRef(draft.id, model), **limits, **ask.call)
+        return Answer(asked, vectors=embeddings.vectors, spec=spec)
     if ask.how == "stream":
         with client.stream(model=ModelRef(draft.id, model), **limits, **ask.call) as stream:
             deltas = tuple(stream)

@@ -83,7 +83,7 @@ _COUNTS = {"usage": "chat", "stream usage": "stream"}  # {question: method of th
 
 def _leaves(overlay: Mapping[str, Any], above: Keys = ()) -> Iterator[Keys]:
     for key, value in overlay.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             yield from _leaves(value, (*above, key))
         else:
             yield (*above, key)
