@@ -437,3 +437,142 @@ def test_a_quota_that_ends_in_the_middle_costs_no_row(at):
     assert at.batch("in.jsonl", "out.jsonl", "--resume").returncode == 0
     assert answered(at.read()) == expected(60)
     assert set(at.server.answered.values()) == {1}
+
+
+# ------------------------------------------------------------------ what changes or fails during a run
+
+
+@pytest.mark.parametrize("change", ["a row more", "a row less", "other words"])
+@pytest.mark.parametrize("order", [(), ("--unordered",)])
+def test_an_input_that_is_changed_during_the_run_stops_it(at, change, order):
+    table = [f"{place},row {place}\n" for place in range(60)]
+    text = "".join(["id,text\n", *table])
+    other = {
+        "a row more": f"{text}60,row 60\n",
+        "a row less": "".join(["id,text\n", *table[1:]]),
+        "other words": text.replace("row", "raw"),
+    }[change]
+    (at.folder / "in.csv").write_text(text)
+    at.server.pause = 0.1
+    options = ("in.csv", "out.csv", "--prompt", "{text}", "--in-flight", "4", *order)
+    started = at.start(*options)
+    until = time.monotonic() + 30
+    while len(at.server.answered) < 8 and time.monotonic() < until:
+        time.sleep(0.01)
+    (at.folder / "in.csv").write_text(other)
+    _, said = started.communicate(timeout=30)
+    assert (started.returncode, "in.csv: has been changed during the run" in said) == (1, True), said
+    assert not (at.folder / "out.csv").exists()
+    assert not any(prompt.startswith("raw") or prompt == "row 60" for prompt in at.server.asked)
+    (at.folder / "in.csv").write_text(text)
+    at.server.pause = 0
+    done = at.batch(*options, "--resume")
+    assert done.returncode == 0, done.stderr
+    with (at.folder / "out.csv").open(newline="") as file:
+        assert {row["text"]: row["answer"] for row in csv.DictReader(file)} == {
+            f"row {place}": f"answer to row {place}" for place in range(60)
+        }
+
+
+def test_a_file_that_is_touched_during_the_run_is_the_same_file(at):
+    from prx.batch.files import Source
+
+    at.lines("in.jsonl", questions(2))
+    source = Source(at.folder / "in.jsonl")
+    source.digest()
+    at.lines("in.jsonl", questions(2))
+    source.check_same()
+    at.lines("in.jsonl", questions(3))
+    with pytest.raises(prx.ConfigError, match="has been changed during the run"):
+        source.check_same()
+
+
+def test_a_full_disk_damages_no_journal(at, monkeypatch):
+    from prx.batch import journal as module
+
+    about = {"input": 1, "settings": {}}
+    write, full = module.os.write, [False]
+
+    def until_full(descriptor, line):
+        if full[0] and len(line) < 30:
+            raise OSError(28, "No space left on device")
+        return write(descriptor, line[:5] if full[0] else line)
+
+    with module.Journal(at.folder / "j", about, 3, resume=False) as journal:
+        journal.found(1, '{"a":1}')
+        full[0] = True
+        monkeypatch.setattr(module.os, "write", until_full)
+        with pytest.raises(prx.ConfigError, match="j: cannot be written: No space left on device"):
+            journal.found(2, '{"a":2222222}')
+        assert journal.done == 1
+        full[0] = False
+        journal.found(0, '{"a":0}')
+    with module.Journal(at.folder / "j", about, 3, resume=True) as journal:
+        assert (journal.done, journal.text(1), journal.text(0)) == (2, b'{"a":1}', b'{"a":0}')
+
+
+# ------------------------------------------------------------------ ids and cells
+
+
+FAULTS = [
+    ('{"id": 2, "prompt": "a"}\n{"prompt": "b"}\n', "out.jsonl", "in.jsonl: row 2 has no id, and row 1 has a number"),
+    ('{"id": "x", "prompt": "a"}\n{"prompt": "b"}\n', "out.parquet", "the id of row 1 is a text, and that of row 2 a number"),
+    ('{"id": true, "prompt": "a"}\n', "out.jsonl", "in.jsonl:1: the id is a text or a whole number, not true or false"),
+    ('{"id": 1.5, "prompt": "a"}\n', "out.jsonl", "in.jsonl:1: the id is a text or a whole number, not a number with"),
+    ('{"id": "\\ud800", "prompt": "a"}\n', "out.jsonl", "in.jsonl:1: the id has half a character in it"),
+    ('{"prompt": "a", "temperature": NaN}\n', "out.jsonl", "in.jsonl:1: is not JSON: NaN is no JSON"),
+    ('{"prompt": "a"}\n', "folder.jsonl", "folder.jsonl: is a folder"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "out", "said"), FAULTS, ids=[row[2][:50] for row in FAULTS])
+def test_what_the_output_could_not_hold_is_refused_before_anything_is_sent(at, text, out, said):
+    if out.endswith(".parquet"):
+        pytest.importorskip("pyarrow")
+    (at.folder / "folder.jsonl").mkdir()
+    (at.folder / "in.jsonl").write_text(text)
+    done = at.batch("in.jsonl", out, "--overwrite")
+    assert (done.returncode, said in done.stderr) == (1, True), done.stderr
+    assert not at.server.asked
+    assert sorted(path.name for path in at.folder.iterdir()) == ["config.toml", "folder.jsonl", "in.jsonl"]
+
+
+def test_rows_do_not_come_from_what_cannot_be_read_again(at):
+    (at.folder / "in.jsonl").mkdir()
+    done = at.batch("in.jsonl", "out.jsonl")
+    assert (done.returncode, "in.jsonl: is no file; rows are read several times" in done.stderr) == (1, True)
+
+
+def test_a_cell_may_be_long(at):
+    (at.folder / "in.csv").write_text(f"id,text\n1,{'x' * 200_000}\n")
+    at.server.reply = lambda prompt: str(len(prompt))
+    assert at.batch("in.csv", "out.jsonl", "--prompt", "{text}").returncode == 0
+    assert at.read()[0]["answer"] == "200000"
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_several_vectors_of_a_row_are_in_its_cell(at, ending):
+    at.lines("in.jsonl", [{"input": ["four", "seven77"]}])
+    if ending == "parquet":
+        pytest.importorskip("pyarrow")
+    done = at.batch("in.jsonl", f"out.{ending}", "--kind", "embed")
+    assert done.returncode == 0, done.stderr
+    if ending == "csv":
+        with (at.folder / "out.csv").open(newline="") as file:
+            assert json.loads(next(csv.DictReader(file))["answer"]) == [[4.0, 1.0], [7.0, 1.0]]
+    else:
+        from pyarrow import parquet
+
+        assert parquet.read_table(at.folder / "out.parquet")["answer"].to_pylist() == [[[4.0, 1.0], [7.0, 1.0]]]
+
+
+def test_results_that_do_not_fit_in_parquet_can_be_had_as_csv(at):
+    pytest.importorskip("pyarrow")
+    at.lines("in.jsonl", [{"input": ["four", "seven77"]}, {"input": "one"}])
+    done = at.batch("in.jsonl", "out.parquet", "--kind", "embed")
+    assert done.returncode == 1
+    assert "rename out.parquet.journal to out.csv.journal, and give out.csv and --resume" in done.stderr
+    (at.folder / "out.parquet.journal").rename(at.folder / "out.csv.journal")
+    asked = sum(at.server.asked.values())
+    assert at.batch("in.jsonl", "out.csv", "--kind", "embed", "--resume").returncode == 0
+    assert sum(at.server.asked.values()) == asked

@@ -63,6 +63,8 @@ class Job:
         self.journal: Journal | None = None
         if out.resolve() == source.resolve():
             raise ConfigError(f"{out}: is the input as well", hint="Name another file for the output.")
+        if out.is_dir():
+            raise ConfigError(f"{out}: is a folder", hint="Name a file for the output.")
         if not out.parent.is_dir():
             raise ConfigError(f"{out.parent}: there is no such folder")
 
@@ -81,8 +83,10 @@ class Job:
     def check(self) -> Plan:
         """Look through the whole input before anything is sent. Raises ConfigError."""
         self._check_columns()
+        self.source.digest()
         models: Counter[Any] = Counter()
         seen: set[int] = set()  # hashes of the ids: a million of them take a tenth of the memory
+        kinds: dict[type, int] = {}  # of ids, and the first row of each
         schemas, letters, most, rows = Schemas(), 0, 0, -1
         unlimited = False
         for rows, row in enumerate(self.rows()):  # noqa: B007 - its last value is needed
@@ -90,6 +94,8 @@ class Job:
                 if hash(row.id) in seen:
                     self._refuse_repeated(row)
                 seen.add(hash(row.id))
+            if self.source.columns is None:
+                kinds.setdefault(type(row.id), row.index)
             if row.schema is not None:
                 schemas.validator(row.schema)
             models[row.options.model] += 1
@@ -97,6 +103,7 @@ class Job:
             limit = row.options.params.get("max_completion_tokens") or row.options.params.get("max_tokens")
             unlimited = unlimited or (row.kind != "embed" and not isinstance(limit, int))
             most += limit if isinstance(limit, int) else 0
+        self._check_kinds(kinds)
         accounts = [self._session.current().choose(model) for model in models]
         self._mask = Mask(secret for account, _ in accounts for secret in account.target.auth.values())
         names = {
@@ -121,6 +128,21 @@ class Job:
                 f"{self.source.path}: a column is called {taken!r}, as one of the answer's", hint="Rename it."
             )
 
+    def _check_kinds(self, kinds: Mapping[type, int]) -> None:
+        """Raise ConfigError for ids that could be taken for each other, or that no column can hold."""
+        without = kinds.get(type(None))
+        if without is not None and int in kinds:
+            raise ConfigError(
+                f"{self.source.path}: row {without + 1} has no id, and row {kinds[int] + 1} has a number as its id",
+                hint="A row without an id gets its own number as one: give an id to all rows, or to none.",
+            )
+        if self.form == "parquet" and str in kinds and len(kinds) > 1:
+            other = next(kind for kind in kinds if kind is not str)
+            raise ConfigError(
+                f"{self.source.path}: the id of row {kinds[str] + 1} is a text, and that of row {kinds[other] + 1} a number",
+                hint="A column of Parquet has one kind of values: write JSONL or CSV, or give ids of one kind.",
+            )
+
     def _refuse_repeated(self, second: Row) -> None:
         """Raise ConfigError where two rows have the same id; two ids may have the same hash."""
         rows = zip(islice(self.source.rows(), self.limit), self.rows(), strict=False)
@@ -135,8 +157,8 @@ class Job:
         begun = self.journal_path.exists()
         if begun and not (resume or overwrite):
             raise ConfigError(
-                f"{self.journal_path}: an earlier run was ended before it was done",
-                hint="--resume goes on with it, and --overwrite begins anew.",
+                f"{self.journal_path}: is that of a run which is not done",
+                hint="If it has ended, --resume goes on with it, and --overwrite begins anew.",
             )
         if self.out.exists() and not (overwrite or begun):
             raise ConfigError(f"{self.out}: is there already", hint="--overwrite replaces it; or name another file.")
@@ -185,7 +207,8 @@ class Job:
             if with_columns:
                 yield found.pop("columns"), compact(found).encode()
             else:
-                yield next(columns), text
+                yield next(columns, {}), text  # there are fewer where the input has been changed, which is seen below
+        self.source.check_same()
 
     def _columns(self) -> Iterator[Any]:
         """The columns of each row of a table, in their order; of other rows None."""
@@ -206,13 +229,20 @@ class Job:
                 self._keep(journal, pool, *each)
 
         pool = Pool(client, self.terms._replace(ordered=False), lambda row: journal.begun(row.index), ended)
-        left = (row for row in self.rows() if not journal.at[row.index])
+        left = self._left(journal)
         async with self._kept(journal), Results(pool, left) as results:
             async for _ in results:
                 report(pool.figures)
         for each in doubts.rest:
             self._keep(journal, pool, *each)
         return pool.figures
+
+    def _left(self, journal: Journal) -> Iterator[Row]:
+        """The rows that have no result. Raises ConfigError before a row of a changed input is asked."""
+        for row in self.rows():
+            self.source.check_same()
+            if not journal.at[row.index]:
+                yield row
 
     def _keep(self, journal: Journal, pool: Pool, row: Row, result: BatchResult) -> None:
         dialect = pool.door(row.options.model).dialect if row.shape is not None else ""

@@ -86,15 +86,23 @@ class Journal:
 
     def found(self, row: int, text: str) -> None:
         """Keep the result of a row. text: JSON."""
-        self.at[row] = self._size
+        at = self._size
+        self._write(b'{"row": %d, "found": ' % row + text.encode() + _END)
+        self.at[row] = at
         self.order.append(row)
         self.done += 1
-        self._write(b'{"row": %d, "found": ' % row + text.encode() + _END)
 
     def _write(self, line: bytes) -> None:
-        written = os.write(self._fd, line)
-        while written < len(line):
-            written += os.write(self._fd, line[written:])
+        try:
+            written = os.write(self._fd, line)
+            while written < len(line):
+                written += os.write(self._fd, line[written:])
+        except OSError as error:
+            os.truncate(self._fd, self._size)  # a part of a line in the middle would be damage
+            raise ConfigError(
+                f"{self.path}: cannot be written: {error.strerror}",
+                hint="Results up to here are kept: when that is put right, --resume goes on.",
+            ) from None
         self._size += len(line)
         self._dirty = True
 

@@ -89,11 +89,17 @@ def _parquet(part: Path, names: list[str], pairs: Pairs, types: Any) -> None:
             parquet.write_table(_schema(arrow, names, [], types).empty_table(), part)
     except arrow.ArrowException as error:
         raise ConfigError(
-            f"the results do not fit in Parquet: {str(error).splitlines()[0]}", hint="Write JSONL."
+            f"the results do not fit in Parquet: {str(error).splitlines()[0]}", hint=_as_csv(part.with_suffix(""))
         ) from None
     finally:
         if writer is not None:
             writer.close()
+
+
+def _as_csv(path: Path) -> str:
+    """A hint: the journals of tables are alike."""
+    other = path.with_suffix(".csv")
+    return f"To have them as CSV: rename {path}.journal to {other}.journal, and give {other} and --resume."
 
 
 def _schema(arrow: Any, names: list[str], block: list[dict[str, Any]], types: Any) -> Any:
@@ -106,8 +112,11 @@ def _schema(arrow: Any, names: list[str], block: list[dict[str, Any]], types: An
 def _type(arrow: Any, name: str, block: list[dict[str, Any]]) -> Any:
     if name in ("answer_prompt_tokens", "answer_completion_tokens", "answer_error_status"):
         return arrow.int64()
-    vectors = name == "answer" and any(isinstance(row[name], list) for row in block)
-    return arrow.list_(arrow.float64()) if vectors else arrow.string()
+    vectors = [row[name] for row in block if name == "answer" and isinstance(row[name], list)]
+    vector = arrow.list_(arrow.float64())
+    if any(found and isinstance(found[0], list) for found in vectors):
+        return arrow.list_(vector)
+    return vector if vectors else arrow.string()
 
 
 def _blocks(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

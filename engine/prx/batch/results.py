@@ -169,7 +169,7 @@ def columns(found: Mapping[str, Any]) -> dict[str, Any]:
     """The columns of an answer, from its plain form."""
     usage, error, calls = found.get("usage") or {}, found.get("error") or {}, found.get("tool_calls")
     values = (
-        found.get("content", found.get("embedding")), found.get("reasoning"), compact(calls) if calls else None,
+        found.get("content", found.get("embedding", found.get("embeddings"))), found.get("reasoning"), compact(calls) if calls else None,
         found.get("finish_reason"), found.get("model"), usage.get("prompt_tokens"), usage.get("completion_tokens"),
         error.get("kind"), error.get("message"), error.get("status"),
     )  # fmt: skip

@@ -30,6 +30,7 @@ KINDS = ("chat", "embed", "complete")
 _CONTENT = {"chat": "messages", "embed": "input", "complete": "prompt"}  # {kind: what it is asked with}
 _ASKED = ("prompt", "messages", "input")  # keys of a row that say what is asked
 _OF_FORM = ("custom_id", "method", "url", "body")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _INPUTS = {"embed": ("dimensions", "input_type"), "complete": ("suffix",)}  # arguments that are no parameters, by kind
 
 
@@ -257,8 +258,10 @@ class Reader:
         params: Mapping[str, Any],
     ) -> Row:  # fmt: skip
         """Checks what is asked as the call itself would, so that a fault is known before anything is sent."""
-        if identity is not None and not isinstance(identity, str | int):
-            raise ConfigError(f"the id is a text or a number, not {_kind_of(identity)}")
+        if isinstance(identity, bool) or not isinstance(identity, str | int | None):
+            raise ConfigError(f"the id is a text or a whole number, not {_kind_of(identity)}")
+        if isinstance(identity, str) and _SURROGATE.search(identity):
+            raise ConfigError("the id has half a character in it (a surrogate), which no file can hold")
         if asked is None:
             raise ConfigError("has no prompt")
         terms, inputs = self._terms, {}
@@ -302,6 +305,6 @@ def _kind_of(value: Any) -> str:
         str: "a text",
         bool: "true or false",
         int: "a number",
-        float: "a number",
+        float: "a number with a point",
     }
     return names.get(type(value), "null" if value is None else f"a {type(value).__name__}")
