@@ -12,6 +12,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from prx.accounts.targets import ref_of
@@ -20,7 +21,8 @@ from prx.batch.limiter import Cost, Limiter, limiter_of
 from prx.batch.results import UNFIT, BatchResult, Failure, Schemas, failure
 from prx.batch.rows import Reader, Row, Terms
 from prx.chat import Usage
-from prx.core.exchange import Flow, Send
+from prx.core.exchange import Ask, Send
+from prx.core.watched import watched
 from prx.errors import Error
 from prx.session import Run, Session
 
@@ -189,34 +191,17 @@ class Pool:
         session = self._client.session
         kind, options = row.kind, row.options
         run = session.begin_chat(options, stream=False) if kind == "chat" else session.begin_kind(kind, options)
-        return run._replace(flow=self._watched(run.flow, limiter, cost, sent))
+        before = partial(self._before, limiter, cost, sent, sent[0])
+        return run._replace(flow=watched(run.flow, before, partial(_heard, limiter)))
 
-    def _watched(self, flow: Flow, limiter: Limiter, cost: Cost, sent: list[int]) -> Flow:
-        """The same flow; the limiter hears of each answer, and of each request beyond the first."""
-        answer: Any = None
-        failed: Error | None = None
-        first = True
-        try:
-            while True:
-                try:
-                    ask = flow.throw(failed) if failed is not None else flow.send(answer)
-                except StopIteration as stop:
-                    return stop.value
-                answer = failed = None
-                if type(ask) is Send:
-                    sent[0] += 1
-                    self.figures.requests += 1
-                    if not first:
-                        limiter.more(cost)
-                    first = False
-                try:
-                    answer = yield ask
-                except Error as error:
-                    failed = error
-                if type(ask) is Send:
-                    limiter.heard(answer)
-        finally:
-            flow.close()
+    def _before(self, limiter: Limiter, cost: Cost, sent: list[int], earlier: int, ask: Ask) -> Ask:
+        """Tell the limiter of each request of a call beyond its first. earlier: requests of the row before this call."""
+        if type(ask) is Send:
+            if sent[0] > earlier:
+                limiter.more(cost)
+            sent[0] += 1
+            self.figures.requests += 1
+        return ask
 
     def _judged(self, row: Row, reply: Any, attempts: int) -> BatchResult:
         unfit = self.schemas.fault(row.schema, reply) if row.schema is not None else ""
@@ -227,3 +212,8 @@ class Pool:
 def _id_of(given: Any) -> Any:
     identity = given.get("custom_id", given.get("id")) if isinstance(given, dict) else None
     return identity if isinstance(identity, str | int) else None
+
+
+def _heard(limiter: Limiter, ask: Ask, answer: Any) -> None:
+    if type(ask) is Send:
+        limiter.heard(answer)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from prx.core.exchange import Emit, Flow, Policy, pause
+from prx.core.exchange import Ask, Emit, Flow, Policy, pause
+from prx.core.watched import watched
 from prx.errors import Error
 from prx.spec.model import Spec
 from prx.wire import Target
@@ -74,19 +75,8 @@ class _Asked:
         self._flow, self.emitted = flow, False
 
     def flow(self) -> Flow:
-        flow, answer, failed = self._flow, None, None
-        try:
-            while True:
-                try:
-                    ask = flow.throw(failed) if failed is not None else flow.send(answer)
-                except StopIteration as stop:
-                    return stop.value
-                self.emitted = self.emitted or type(ask) is Emit
-                answer = failed = None
-                try:
-                    answer = yield ask
-                except Error as error:
-                    failed = error
-        finally:
-            flow.close()
-            del answer, failed
+        return watched(self._flow, self._before)
+
+    def _before(self, ask: Ask) -> Ask:
+        self.emitted = self.emitted or type(ask) is Emit
+        return ask

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from prx.core.exchange import Emit, Flow, Send
+from prx.core.exchange import Ask, Emit, Flow, Send
+from prx.core.watched import watched
 from prx.errors import Error
 from prx.record import Record
 
@@ -47,7 +48,7 @@ class _Asked:
     def flow(self) -> Flow:
         result: Any = None
         try:
-            result = yield from self._driven()
+            result = yield from watched(self._attempt.flow, self._before)
         except Error as error:
             result = error
             raise
@@ -57,22 +58,9 @@ class _Asked:
             self._attempt.ended(result)
             del result  # an error's traceback has this frame
 
-    def _driven(self) -> Flow:
-        flow, answer, failed = self._attempt.flow, None, None
-        try:
-            while True:
-                try:
-                    ask = flow.throw(failed) if failed is not None else flow.send(answer)
-                except StopIteration as stop:
-                    return stop.value
-                self.emitted = self.emitted or type(ask) is Emit
-                answer = failed = None
-                try:
-                    answer = yield self._adapted(ask) if type(ask) is Send else ask
-                except Error as error:
-                    failed = error
-        finally:
-            flow.close()
+    def _before(self, ask: Ask) -> Ask:
+        self.emitted = self.emitted or type(ask) is Emit
+        return self._adapted(ask) if type(ask) is Send else ask
 
     def _adapted(self, send: Send) -> Send:
         changed = self._attempt.adapt(send)

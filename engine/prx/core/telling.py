@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from prx.core.exchange import Emit, Flow, Send, Wait
+from prx.core.watched import watched
 from prx.errors import Error
 from prx.events import CLOSED, Began, Ended, FellBack, FirstOutput, Responded, Retried, Sent, ToolNamed
 from prx.secret import Secret, redact
@@ -50,7 +51,7 @@ class Telling:
         return ask if look is None else look(self, ask)
 
     def after(self, ask: Any, answer: Any) -> None:
-        """The driver has done it."""
+        """The driver has done it, or failed."""
         if type(ask) is Send and isinstance(answer, Head):
             self._responded(ask, answer)
 
@@ -175,29 +176,15 @@ _BEFORE: dict[type, Callable[[Telling, Any], Any]] = {
 
 def told(flow: Flow, telling: Telling) -> Flow:
     """The flow, with everything told that happens in it."""
-    answer: Any = None
-    failed: Error | None = None
     telling.begin()
     try:
-        while True:
-            try:
-                ask = flow.throw(failed) if failed is not None else flow.send(answer)
-            except StopIteration as stop:
-                telling.ended(stop.value)
-                return stop.value
-            answer = failed = None
-            ask = telling.before(ask)
-            try:
-                answer = yield ask
-            except Error as error:
-                failed = error
-            else:
-                telling.after(ask, answer)
+        result = yield from watched(flow, telling.before, telling.after)
+        telling.ended(result)
     except BaseException as error:
         telling.failed(error)
         raise
-    finally:
-        flow.close()
+    else:
+        return result
 
 
 def with_headers(request: HttpRequest, added: Mapping[str, str]) -> HttpRequest:
