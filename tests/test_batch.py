@@ -576,3 +576,53 @@ def test_results_that_do_not_fit_in_parquet_can_be_had_as_csv(at):
     asked = sum(at.server.asked.values())
     assert at.batch("in.jsonl", "out.csv", "--kind", "embed", "--resume").returncode == 0
     assert sum(at.server.asked.values()) == asked
+
+
+def test_a_route_of_several_targets_is_a_model_and_no_key_of_its_targets_is_kept(at):
+    other = "sk-other-9876543210"
+    with BatchServer(reply=lambda prompt: f"{prompt}: {other}") as second:
+        at.server.refuse = 500
+        (at.folder / "config.toml").write_text(
+            f'[providers.one]\nextends = "compatible"\napi_url = "{at.server.url}"\napi_key = "{KEY}"\n'
+            f'[providers.two]\nextends = "compatible"\napi_url = "{second.url}"\napi_key = "{other}"\n'
+            '[[model_routes]]\npattern = "both"\ntargets = ["one/m", "two/m"]\npolicy = "order"\n'
+        )
+        at.lines("in.jsonl", questions(6))
+        done = at.batch("in.jsonl", "out.jsonl", "-m", "both", "--dry-run")
+        assert done.stdout.startswith("both: 6 calls\n"), done.stderr
+        done = at.batch("in.jsonl", "out.jsonl", "-m", "both")
+    assert done.returncode == 0, done.stderr
+    assert answered(at.read()) == [(f"q{place}", f"row {place}: ***") for place in range(6)]
+    assert set(at.server.asked) | set(second.asked) == {f"row {place}" for place in range(6)}
+
+
+def test_rows_that_end_with_an_error_never_end_as_if_they_were_all():
+    from prx.batch.results import BatchResult
+    from prx.batch.rows import Terms
+    from prx.batch.stream import Results
+
+    class Together:
+        """A pool whose four results come in one turn of the event loop."""
+
+        terms = Terms(in_flight=4, ordered=False)
+
+        def __init__(self):
+            self.waiting, self.all_there = 0, asyncio.Event()
+
+        async def result(self, index, given):
+            self.waiting += 1
+            if self.waiting == 4:
+                self.all_there.set()
+            await self.all_there.wait()
+            return BatchResult(index, None, given)
+
+    def rows():
+        yield from "abcd"
+        raise ZeroDivisionError
+
+    async def main():
+        async with Results(Together(), rows()) as results:
+            return [result async for result in results]
+
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(main())

@@ -18,7 +18,7 @@ from typing import Any
 from prx.batch import output
 from prx.batch.files import Source, form_of
 from prx.batch.journal import Journal
-from prx.batch.pool import Asynchronous, Figures, Pool
+from prx.batch.pool import Asynchronous, Figures, Pool, targets_of
 from prx.batch.results import COLUMNS, BatchResult, Failure, Schemas, written
 from prx.batch.rows import Reader, Row, Terms
 from prx.batch.stream import Results
@@ -104,11 +104,14 @@ class Job:
             unlimited = unlimited or (row.kind != "embed" and not isinstance(limit, int))
             most += limit if isinstance(limit, int) else 0
         self._check_kinds(kinds)
-        accounts = [self._session.current().choose(model) for model in models]
-        self._mask = Mask(secret for account, _ in accounts for secret in account.target.auth.values())
-        names = {
-            f"{account.id}/{name}": count for (account, name), count in zip(accounts, models.values(), strict=True)
-        }
+        accounts = self._session.current()
+        names: Counter[str] = Counter()
+        secrets = []
+        for model, count in models.items():
+            found = [accounts.choose(target) for target in targets_of(accounts, model)]
+            secrets += [secret for account, _ in found for secret in account.target.auth.values()]
+            names[model if len(found) > 1 else "/".join((found[0][0].id, found[0][1]))] += count
+        self._mask = Mask(secrets)
         return Plan(rows + 1, names, letters, None if unlimited else most)
 
     def _check_columns(self) -> None:

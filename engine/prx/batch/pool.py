@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
+from prx.accounts.choose import Accounts
 from prx.accounts.targets import ref_of
 from prx.batch.gate import Gate
 from prx.batch.limiter import Cost, Limiter, limiter_of
@@ -116,8 +117,7 @@ class Pool:
         found = self._doors.get(model)
         if found is None:
             accounts = self._client.session.current()
-            route = accounts.route_with_targets(model)
-            account, name = accounts.choose(ref_of(route.targets[0]) if route is not None else model)
+            account, name = accounts.choose(targets_of(accounts, model)[0])
             limiter = limiter_of(account, name)
             limiter.allow(self.terms.per_minute)
             found = self._doors[model] = Door(Gate(limiter), account.definition.spec(name).dialect or account.id)
@@ -207,6 +207,12 @@ class Pool:
         unfit = self.schemas.fault(row.schema, reply) if row.schema is not None else ""
         error = Failure(UNFIT, unfit, None, attempts) if unfit else None
         return BatchResult(row.index, row.id, row.given, reply, error)
+
+
+def targets_of(accounts: Accounts, model: Any) -> list[Any]:
+    """The models that calls of this one may go to: those of its route, or itself."""
+    route = accounts.route_with_targets(model)
+    return [model] if route is None else [ref_of(target) for target in route.targets]
 
 
 def _id_of(given: Any) -> Any:

@@ -106,7 +106,12 @@ class Results:
             async with self._drawing:
                 if self._exhausted or self._drawn - self._taken >= self._places:
                     continue
-                given = await self._draw()
+                try:
+                    given = await self._draw()
+                except Exception as error:  # kept at once: the other tasks find that there are no more rows
+                    self._failed, self._exhausted = self._failed or error, True
+                    self._news.set()
+                    return
                 if given is _NONE:
                     self._exhausted = True
                     self._news.set()
