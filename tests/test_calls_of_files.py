@@ -141,7 +141,7 @@ SHAPES = {
     "image": [OPENAI["image"], {"predictions": [{"bytesBase64Encoded": AUDIO, "mimeType": "image/png"}]}, {"candidates": [{"content": {"parts": [{"inlineData": {"data": AUDIO}}]}}]}],
     "transcribe": [OPENAI["transcribe"], {"results": {"channels": [{"alternatives": [{"transcript": "said"}]}]}}, {"candidates": [{"content": {"parts": [{"text": "said"}]}}]}],
     "moderate": [OPENAI["moderate"]],
-    "count_tokens": [OPENAI["count_tokens"], {"totalTokens": 7}, {"count": 7}],
+    "count_tokens": [OPENAI["count_tokens"], {"totalTokens": 7}, {"count": 7}, {"inputTokens": 7}],
     "complete": [OPENAI["complete"], {"content": "middle", "stop_type": "eos"}, {"response": "middle", "done_reason": "stop"}, {"choices": [{"message": {"content": "middle"}, "finish_reason": "stop"}]}],
     "speech": [b"sound", {"audio_data": AUDIO}, {"data": {"audio": b"sound".hex()}}, {"candidates": [{"content": {"parts": [{"inlineData": {"data": AUDIO}}]}}]}],
 }  # fmt: skip

@@ -11,7 +11,7 @@ import re
 import pytest
 from helpers import data_files
 from helpers.answers import answers, read
-from helpers.recordings import CASSETTES
+from helpers.recordings import CASSETTES, chats
 from hypothesis import given
 
 from prx.chat import Call, Delta, Reply, Usage
@@ -37,7 +37,7 @@ IDENTITY = Identity("abc", "served/model", 1_767_225_600, "2026-01-01T00:00:00Z"
 
 
 def exchanges(provider):
-    for path in sorted((CASSETTES / provider).glob("*.yaml")):
+    for path in chats(provider):
         for row in data_files.read(path)["interactions"]:
             if row["request"]["method"] == "POST" and isinstance(row["request"].get("json"), dict):
                 yield path.stem, row["request"], row["response"]

@@ -104,7 +104,11 @@ def names_in(node):
 
 OURS = {"timeout", "deadline", "retries", "fallbacks", "tool_choice"}
 # Words of the files themselves that are no parameters, with what they are.
-WORDS_OF_FILES = {"retry": "a block of a file", "TIMEOUT": "why an answer ended"}
+WORDS_OF_FILES = {
+    "retry": "a block of a file",
+    "TIMEOUT": "why an answer ended",
+    "toolChoice": "tool_choice, in a body",
+}
 
 
 def test_every_name_in_the_files_passes():

@@ -55,6 +55,14 @@ def own_authority(folder):
     return context, str(cert)
 
 
+def _value(body):
+    """The JSON value of a body; the bytes of one that is a form with a file, None without a body."""
+    try:
+        return json.loads(body) if body else None
+    except ValueError:
+        return body
+
+
 class RawServer:
     """scripts: one a request (the last one again for more): bytes to send, numbers to sleep, HANG, RST, FIN."""
 
@@ -117,7 +125,7 @@ class RawServer:
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
         while len(body) < int(headers.get("content-length", 0)):
             body += client.recv(65536)
-        return {"line": lines[0], "headers": headers, "body": json.loads(body) if body else None}
+        return {"line": lines[0], "headers": headers, "body": _value(body)}
 
     def _play(self, client, script):
         for op in script:
