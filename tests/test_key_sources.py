@@ -198,6 +198,70 @@ def test_a_key_that_is_refused_is_got_anew_once(judge, printer, clock):
     assert "sk-new" not in f"{caught.value} {caught.value!r}"
 
 
+def test_a_command_is_run_again_however_often_its_key_is_refused(judge, printer, clock):
+    judge.refused = {"sk-old": 401}
+    printer.key.write_text("sk-old")
+    with client(judge.url, {"command": printer.argv, "for": 86400}) as api:
+        for clock[0] in (0, 60, 120):
+            with pytest.raises(prx.AuthError):
+                api.chat("x")
+        printer.key.write_text("sk-new")
+        clock[0] = 180
+        assert api.chat("x").attempts == 2
+
+
+def test_a_refused_key_that_is_no_token_is_not_called_one(judge):
+    judge.refused = {"sk-old": 401}
+    with client(judge.url, {"command": ["echo", "sk-old"]}) as api, pytest.raises(prx.AuthError) as caught:
+        api.chat("x")
+    sent = "The key, got from the command echo, was sent in the header authorization: Bearer ***."
+    assert caught.value.hint.startswith(sent)
+
+
+@pytest.mark.parametrize("second", [{"command": ["false"]}, {"file": "/nowhere/key"}, "${NOWHERE}"])
+def test_a_request_counts_where_the_next_key_cannot_be_got(judge, second):
+    judge.refused = {"sk-a": 401}
+    with client(judge.url, ["sk-a", second]) as api, pytest.raises(prx.ConfigError) as caught:
+        api.chat("x")
+    assert (caught.value.attempts, judge.keys) == (1, ["sk-a"])
+
+
+def test_a_command_that_fails_late_rests_from_its_end(judge, printer, clock, monkeypatch):
+    real = time.monotonic
+    monkeypatch.setattr(
+        key_sources, "time", type("Clock", (), {"monotonic": staticmethod(lambda: real() + late.pop())})
+    )
+    late = [30.0, 0.0]
+    with client(judge.url, {"command": printer.argv}) as api:
+        for clock[0] in (0, 32):
+            with pytest.raises(prx.ConfigError):
+                api.chat("x")
+    assert printer.count == 1
+
+
+def test_calls_that_still_have_the_key_before_share_its_account():
+    opened = []
+
+    def open_with(key, literal):
+        opened.append(key.reveal())
+        return f"account {len(opened)}"
+
+    place = key_sources._OfFile("api_key", key_sources.KeyFile("key"))
+    old, new = prx.secret.Secret("sk-old"), prx.secret.Secret("sk-new")
+    assert [place.account(key, open_with) for key in (old, new, old, new)] == ["account 1", "account 2"] * 2
+    assert opened == ["sk-old", "sk-new"]
+
+
+def test_the_key_that_was_got_last_is_the_one_that_is_held(judge, tmp_path):
+    place = tmp_path / "key"
+    with client(judge.url, {"file": str(place)}) as api:
+        for key in ("sk-old", "sk-later"):
+            place.write_text(key)
+            api.chat("x")
+            held = api.accounts.get("compatible").source.held
+            assert held.auth["authorization"].reveal() == f"Bearer {key}"
+
+
 def test_a_file_is_read_again_when_it_changes(judge, tmp_path):
     place = tmp_path / "key"
     place.write_text("sk-first\n")

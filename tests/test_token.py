@@ -400,6 +400,18 @@ def test_a_token_that_the_provider_refuses_is_got_anew_once(folder):
         assert (len(server.exchanges), len(server.calls)) == (2, 3)
 
 
+def test_the_age_of_a_refused_token_is_that_at_its_refusal(folder):
+    """A call may wait long between its token and the answer that refuses it."""
+    with TokenServer() as server, prx.Client({}, folder(server), env=ENV) as api:
+        choice = api.accounts.get("mine").source.for_call()
+        api.chat("hi", "mine/m")
+        now = time.time()
+        with pytest.raises(StopIteration):
+            next(choice.obtain(now))
+        refused = prx.AuthError("no", status=401)
+        assert choice.other(refused, now + 60)
+
+
 def test_a_provider_that_refuses_every_token_is_not_asked_forever(folder):
     with TokenServer() as server, prx.Client({}, folder(server), env=ENV) as api:
         server.valid = set_of_nothing()

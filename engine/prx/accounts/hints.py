@@ -25,14 +25,16 @@ def _auth(_error: Error, account: Account, catalog: Catalog) -> str:
         way = keys.Way(account.definition, target.base_url, {}, catalog)
         asked = keys.Asked(account.settings.name, account.settings, account.route)
         return f"No key was sent. {keys.to_set(asked, way)}" + _owner(account, catalog)
-    if account.source is not None:
+    source = account.source
+    if source is not None and source.exchanges:
         where = f"got at {account.token_url}" if account.token_url else "signed with its credential"
         return f"The token that was {where} was refused. May its credential call this model?" + _owner(account, catalog)
     (name, value), *_ = target.auth.items()
     place = f"the query parameter {name}" if target.in_query else f"the header {name}: {value}"
     table, other = keys.in_table(account.settings.name), "x-api-key" if auth.style == "bearer" else "bearer"
+    got = f", got from {source.shown()}," if source is not None else ""
     return (
-        f"The key was sent in {place}. If the key is right, the provider may require another style "
+        f"The key{got} was sent in {place}. If the key is right, the provider may require another style "
         f'({table}.auth_style = "{other}") or further headers ({table}.headers).' + _owner(account, catalog)
     )
 

@@ -10,6 +10,7 @@ says, or else a minute for a rate and five minutes for a quota or a refused key.
 from __future__ import annotations
 
 import contextlib
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from functools import partial
@@ -80,9 +81,12 @@ class _Place(ABC):
 
     def account(self, text: Secret, open_with: OpenWith) -> Opened:
         """The account with this key, which is opened once. The one before stays known: calls that run still have it."""
-        if not self.opened or self.opened[-1][0] != text:
-            self.opened = [*self.opened[-1:], (text, open_with(text, self.literal))]
-        return self.opened[-1][1]
+        for known, account in self.opened:
+            if known == text:
+                return account
+        account = open_with(text, self.literal)
+        self.opened = [*self.opened[-1:], (text, account)]
+        return account
 
 
 class _Written(_Place):
@@ -146,7 +150,6 @@ class _OfCommand(_Place):
         self._got: Secret | None = None
         self._at = 0.0  # when it was got
         self._failed: tuple[float, ConfigError] | None = None  # until when the error counts
-        self._refused: Secret | None = None
 
     def text(self, now: float) -> Generator[Ask, Any, Secret]:
         if self._got is not None and self._is_new(now):
@@ -175,10 +178,11 @@ class _OfCommand(_Place):
     def _renew(self, now: float) -> Flow:
         if self._got is not None and self._is_new(now):
             return self._got  # another call has got it since this one looked
+        begun = time.monotonic()
         try:
             text = yield Outside(self._run)
         except ConfigError as error:
-            self._failed = now + _AGAIN, _copy(error)
+            self._failed = now + time.monotonic() - begun + _AGAIN, _copy(error)
             raise
         self._got, self._at, self._failed = Secret(text), now, None
         return self._got
@@ -186,9 +190,9 @@ class _OfCommand(_Place):
     def again(self, now: float, refused: Secret) -> bool:
         if self._got is None or self._got != refused:
             return True  # another call has been told so already, and may have got another key
-        if self._got == self._refused or self._age(now) < _AGAIN:
+        if self._age(now) < _AGAIN:
             return False
-        self._refused, self._got = self._got, None
+        self._got = None
         return True
 
 
@@ -227,6 +231,11 @@ class KeySource:
         return next((account.token_url for account in self._accounts()), "")
 
     @property
+    def exchanges(self) -> bool:
+        """Whether a token is sent in place of a key, as far as keys are known."""
+        return any(account.source for account in self._accounts())
+
+    @property
     def secrets(self) -> list[Secret]:
         """All keys that are known, and what they were exchanged for."""
         known = [text for place in self.places for text, _ in place.opened if place.literal]
@@ -245,10 +254,11 @@ class KeySource:
 
     @property
     def held(self) -> Target | None:
-        """The target with the key that was got last, or None."""
-        for account in self._accounts():
-            return account.source.held if account.source else account.target
-        return None
+        """The target with the newest key of the first place that has one, or None."""
+        account = next((place.opened[-1][1] for place in self.places if place.opened), None)
+        if account is None:
+            return None
+        return account.source.held if account.source else account.target
 
     def shown(self) -> str:
         """Where the keys are got."""

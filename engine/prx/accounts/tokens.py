@@ -31,6 +31,8 @@ class TokenSource:
     network   of the requests, as in session.Run
     """
 
+    exchanges = True  # a token is sent in place of the key
+
     def __init__(
         self, spec: Spec, credential: Credential, target: Target, network: Any = None,
         new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
@@ -38,7 +40,7 @@ class TokenSource:
         self._network = network
         self._spec, self.credential, self._target, self._new_id = spec, credential, target, new_id
         self._token: Token | None = None
-        self._got = self._now = 0.0  # when the token was got; the latest time that is known
+        self._got = 0.0  # when the token was got
         self._failed: tuple[float, Error] | None = None  # until when the error counts
 
     @property
@@ -80,18 +82,18 @@ class TokenSource:
 
     def obtain(self, now: float) -> Generator[Ask, Any, Target]:
         """The flow that gives the Target. now: the time, in seconds since 1970. Raises Error where there is no token."""
-        self._now, token = now, self._token
+        token = self._token
         if token is None or now >= token.early:
             token = yield from self._renewed(token, now)
         return self._filled(token)
 
-    def refused(self, target: Target) -> bool:
+    def refused(self, target: Target, now: float) -> bool:
         """The provider has refused the token of this target. Gives whether another one may be better: one that is got anew, or
         that another call has got meanwhile. A new one that is refused was no better.
         """
         if self._token is None or not self._holds(target, self._token):
             return True
-        if self._now - self._got < _REST:
+        if now - self._got < _REST:
             return False
         self._token = None
         return True
@@ -151,7 +153,7 @@ class _OneToken:
         if self._renewed or self._target is None or error.status != 401:
             return False
         self._renewed = True
-        return self._source.refused(self._target)
+        return self._source.refused(self._target, now)
 
 
 def _again(error: Error) -> Error:

@@ -38,7 +38,11 @@ def with_key(
     """
     attempts = 0
     while True:
-        target = yield from _obtained(keys, clock, spec, policy)
+        try:
+            target = yield from _obtained(keys, clock, spec, policy)
+        except Error as error:
+            error.attempts += attempts
+            raise
         hands_on = keys.hands_on
         asked = _Asked(begin(target, policy._replace(hands_on=hands_on) if hands_on else policy))
         try:
