@@ -216,3 +216,18 @@ def test_a_route_to_another_host_shows_no_certificate(made):
         }
         account, _ = prx.Client(config=config, env={}).accounts.choose("x/m")
         assert account.network[2] in ((), ("", ""))
+
+
+def test_a_certificate_stays_with_its_table_s_server(made, tmp_path):
+    """As a key does: not with a route to another host, and not with a file that takes a packaged provider's name."""
+    own = {"cert_file": str(made / "ann.pem"), "key_file": str(made / "ann.key")}
+    route = {"pattern": "x/*", "provider": "groq", "api_url": "https://127.0.0.1:1/v1", "api_key": "k"}
+    api = prx.Client(config={"providers": {"groq": {"api_key": "k", **own}}, "model_routes": [route]}, env={})
+    assert api.accounts.get("groq").network[2] == tuple(own.values())
+    assert api.accounts.choose("x/m")[0].network[2] == ()
+    (tmp_path / "groq.yaml").write_text(
+        "spec: 1\nid: groq\nname: G\nextends: openai-chat\nbase_url: https://127.0.0.1:1/v1\n"
+    )
+    api = prx.Client({"providers": {"groq": own}}, tmp_path, env={})
+    with pytest.raises(prx.ConfigError, match=r"providers\.groq\.cert_file is for https://api\.groq\.com"):
+        api.accounts.get("groq")

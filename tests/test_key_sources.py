@@ -277,10 +277,11 @@ def test_a_file_is_read_again_when_it_changes(judge, tmp_path):
 
 def test_a_text_from_a_command_or_a_file_names_no_variable(judge, tmp_path):
     place = tmp_path / "key"
-    place.write_text("sk-${HOME}")
-    with client(judge.url, {"file": str(place)}, {"HOME": "secret-home"}) as api:
-        api.chat("x")
-    assert judge.keys == ["sk-${HOME}"]
+    for text in ("sk-${HOME}", "sk-$${HOME}", "sk-$$${HOME}$${"):
+        place.write_text(text)
+        with client(judge.url, {"file": str(place)}, {"HOME": "secret-home"}) as api:
+            api.chat("x")
+        assert judge.keys.pop() == text
 
 
 @pytest.mark.parametrize("status", [401, 402, 403, 429])

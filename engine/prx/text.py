@@ -38,14 +38,14 @@ def fill(text: str, values: Mapping[str, str]) -> str:
         return text
 
     def value(found: re.Match[str]) -> str:
-        escape, name = found.groups()
-        if escape:
-            return f"${{{name}}}"
+        name = found[1]
+        if name is None:
+            return "${"
         if name not in values:
             raise MissingError(name)
         return values[name]
 
-    return re.sub(_VARIABLE, value, text).replace("$${", "${")
+    return re.sub(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)\}", value, text)
 
 
 _MOST_SLIPS = 5  # of a long word; a third of its letters in a short one

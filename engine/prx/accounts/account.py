@@ -149,7 +149,7 @@ def _opened(definition: Definition, asked: Asked, env: Env, catalog: Catalog) ->
     if credential is not None:
         return _with_source(asked, way, credential, trusted=trusted)
     target = _target(asked, way, trusted=trusted)
-    return Account(definition, asked.settings, target, _network(asked.settings, env), {}, asked.route)
+    return Account(definition, asked.settings, target, _network(asked, way), {}, asked.route)
 
 
 def _credential(asked: Asked, way: Way, *, trusted: bool) -> Credential | None:
@@ -169,7 +169,7 @@ def _with_source(asked: Asked, way: Way, credential: Credential, *, trusted: boo
         way = way._replace(definition=way.definition.with_overlay(_travelling(token.sent)))
     target = _target(asked, way, trusted=trusted, exchanged=True)
     target = target._replace(unsent=(*target.unsent, *credential.secrets))
-    network = _network(asked.settings, way.env)
+    network = _network(asked, way)
     source = TokenSource(way.definition.spec(), credential, target, network)
     return Account(way.definition, asked.settings, target, network, {}, asked.route, source)
 
@@ -223,8 +223,9 @@ def _as_target(
     )
 
 
-def _network(settings: Settings, env: Env) -> tuple[Secret, str, tuple[str, ...]]:
-    name = keys.in_table(settings.name)
+def _network(asked: Asked, way: Way) -> tuple[Secret, str, tuple[str, ...]]:
+    settings = keys.of_the_table(asked, way) if asked.settings.cert_file else asked.settings
+    name, env = keys.in_table(settings.name), way.env
     ca_file, cert_file, key_file = (
         expand(getattr(settings, key) or "", env, f"{name}.{key}") for key in ("ca_file", "cert_file", "key_file")
     )

@@ -25,6 +25,7 @@ from prx.text import MissingError, fill, variable_names
 from prx.urls import origin
 
 Env = Mapping[str, str]
+_BOUND = ("api_key", "headers", "cert_file")  # of a table: what shows a server who is calling
 
 
 class Asked(Record):
@@ -102,7 +103,7 @@ def configured(asked: Asked, way: Way) -> Configured:
     for.
     """
     settings, route = asked.settings, asked.route
-    table = _of_the_table(asked, way) if settings.api_key is not None or settings.headers else Settings(settings.name)
+    table = of_the_table(asked, way) if settings.api_key is not None or settings.headers else Settings(settings.name)
     key, where = table.api_key, f"{in_table(settings.name)}.api_key"
     if route and route.api_key is not None:
         key, where = _of_the_route(asked, route, way), f"{in_route(route)}: api_key"
@@ -114,16 +115,18 @@ def configured(asked: Asked, way: Way) -> Configured:
     )
 
 
-def _of_the_table(asked: Asked, way: Way) -> Settings:
-    """A provider's table, without keys and headers that are for another server than the call's. Raises ConfigError."""
+def of_the_table(asked: Asked, way: Way) -> Settings:
+    """A provider's table, without the key, headers and certificate that are for another server than the call's. Raises ConfigError."""
     settings, route = asked.settings, asked.route
     names = (settings.name, asked.base)
     if way.at(settings.api_url or way.file_url) and (settings.api_url or way.at_home(*names)):
         return settings
     if route and route.api_url:
-        return settings._replace(api_key=None, headers=NONE)  # the route's URL is of another server than the table's
+        return settings._replace(
+            api_key=None, headers=NONE, cert_file=None, key_file=None
+        )  # the route's URL is of another server than the table's
     routed = route is not None and route.api_key is not None
-    wrong = [key for key in ("api_key", "headers") if getattr(settings, key) and not (routed and key == "api_key")]
+    wrong = [key for key in _BOUND if getattr(settings, key) and not (routed and key == "api_key")]
     if wrong:
         consent = f"{in_table(settings.name)}.api_url = {quoted(way.file_url)}"
         raise _wrong_server(f"{in_table(settings.name)}.{wrong[0]}", way, names, consent)
