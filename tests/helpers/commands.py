@@ -260,11 +260,15 @@ def _prepare(module: str) -> None:
         except ModuleNotFoundError:  # a plugin of pytest: the lowest versions run without those that they do not need
             continue
         for found in pkgutil.walk_packages(getattr(package, "__path__", ()), f"{name}.") if name == "prx" else ():
-            needs_more = found.name.startswith("prx.serve") or found.name.endswith(
-                ("__main__", "conformance.plugin", "cli.editing")
-            )
-            if not needs_more:
+            if found.name.endswith(("__main__", "conformance.plugin", "cli.editing")) or found.name.startswith(
+                "prx.serve"
+            ):
+                continue
+            try:
                 importlib.import_module(found.name)
+            except ModuleNotFoundError as error:
+                if str(error.name).startswith("prx"):
+                    raise  # any other name is of an extra: the lowest versions run without
     from prx.conformance import cases
 
     cases.load()  # packaged files that nothing changes
