@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,9 +13,12 @@ import time
 
 import pytest
 from helpers.batch_server import BatchServer
+from helpers.byte_server import RawServer, response
 from helpers.commands import run
+from helpers.token_server import TokenServer
 
 import prx
+from prx.batch.limiter import limiter_of
 
 KEY = "sk-batch-0123456789"
 SCHEMA = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object", "required": ["mood"]}}}
@@ -626,3 +630,44 @@ def test_rows_that_end_with_an_error_never_end_as_if_they_were_all():
 
     with pytest.raises(ZeroDivisionError):
         asyncio.run(main())
+
+
+# ------------------------------------------------------------------ whose limiter it is
+
+SOURCES = {
+    "a command": {"api_key": {"command": ["echo", "sk-from-a-command"]}},
+    "several": {"api_key": ["sk-first-of-two", "sk-second-of-two"]},
+    "written": {"api_key": "sk-written-there"},
+}
+
+
+def of(settings, url="http://127.0.0.1:1/v1"):
+    api = prx.Client({"providers": {"compatible": {"api_url": url, **settings}}}, env=dict(os.environ))
+    return limiter_of(api.accounts.get("compatible"), "m")
+
+
+def test_each_key_has_its_own_also_where_it_is_got_when_a_call_is_made():
+    limiters = [of(settings) for settings in SOURCES.values()]
+    assert len({*map(id, limiters)}) == len(SOURCES)
+    assert [of(settings) for settings in SOURCES.values()] == limiters, "and every client of this process the same"
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_batch_with_a_key_that_is_got(source):
+    with RawServer(response()) as server:
+        api = prx.Client(
+            {"providers": {"compatible": {"api_url": server.url, **SOURCES[source]}}}, env=dict(os.environ)
+        )
+        assert [row.reply.content for row in api.batch(["a", "b"], "compatible/m")] == ["hello"] * 2
+
+
+def test_a_batch_whose_key_is_exchanged(tmp_path):
+    text = (
+        "spec: 1\nid: mine\nextends: openai-chat\nbase_url: {url}/v1\nauth:\n  credential: [MINE_KEY]\n"
+        "  token:\n    url: {url}/token\n    form: {{key: '{{api_key}}'}}\n    answer: {{token: access_token, expires_in: expires_in}}\n"
+    )
+    with TokenServer() as server:
+        (tmp_path / "mine.yaml").write_text(text.format(url=server.url))
+        api = prx.Client({}, tmp_path, env={"MINE_KEY": "credential-of-a-batch"})
+        assert [row.reply.content for row in api.batch(["a", "b"], "mine/m")] == ["hello"] * 2
+        assert len(server.exchanges) == 1

@@ -16,8 +16,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from hashlib import sha256
+from collections.abc import Callable, Hashable, Mapping
 from urllib.parse import urlsplit
 
 from prx import forks
@@ -253,14 +252,14 @@ class Limiter:
         bucket.set_rate(max(min(granted, less) if self._in_a_row >= _IN_A_ROW else granted, long), now)
 
 
-_limiters: dict[tuple[str, ...], Limiter] = {}
+_limiters: dict[tuple[Hashable, ...], Limiter] = {}
 _lock = threading.Lock()
 
 
 def limiter_of(account: Account, model: str) -> Limiter:
     """The one limiter of this process for an account and a model: providers count each model apart."""
-    target = account.target
-    parts = urlsplit(target.base_url)
-    keys = sha256("\n".join(value.reveal() for value in target.auth.values()).encode()).hexdigest()
+    parts, route = urlsplit(account.target.base_url), account.route
+    # Whose calls they are also shows where the key is got only when a call is made: in its credential, or in where it is got.
+    whose = (*account.target.secrets, account.settings.api_key, route and route.api_key)
     with _lock:
-        return _limiters.setdefault((f"{parts.scheme}://{parts.netloc}", keys, model), Limiter())
+        return _limiters.setdefault((parts.scheme, parts.netloc, whose, model), Limiter())
