@@ -18,7 +18,7 @@ from helpers.commands import run
 from helpers.token_server import TokenServer
 
 import prx
-from prx.accounts import command, key_sources
+from prx.accounts import command, kept, key_sources
 
 ANSWER = json.dumps(
     {"choices": [{"message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}]}
@@ -228,9 +228,7 @@ def test_a_request_counts_where_the_next_key_cannot_be_got(judge, second):
 
 def test_a_command_that_fails_late_rests_from_its_end(judge, printer, clock, monkeypatch):
     real = time.monotonic
-    monkeypatch.setattr(
-        key_sources, "time", type("Clock", (), {"monotonic": staticmethod(lambda: real() + late.pop())})
-    )
+    monkeypatch.setattr(kept, "time", type("Clock", (), {"monotonic": staticmethod(lambda: real() + late.pop())}))
     late = [30.0, 0.0]
     with client(judge.url, {"command": printer.argv}) as api:
         for clock[0] in (0, 32):

@@ -15,6 +15,7 @@ import pytest
 from helpers.commands import run
 
 import prx
+from prx.accounts.kept import Held
 from prx.accounts.key_entries import Command
 from prx.accounts.key_sources import _OfCommand
 from prx.secret import Secret
@@ -114,7 +115,7 @@ def test_calls_with_the_old_key_have_the_new_one_whenever_they_are_refused(tmp_p
     with Provider(answer) as provider, client(provider.url, key) as api, ThreadPoolExecutor(AT_ONCE) as pool:
         if how == "command":  # the old key has been there for a minute
             place = api.accounts.get("compatible").source.places[0]
-            place._got, place._at = Secret("sk-old"), begun
+            place._kept.held = Held(Secret("sk-old"), begun, begun + 270, begun + 300)
             monkeypatch.setattr("prx.session.time.time", lambda: real() + 60)
         replies = list(pool.map(api.chat, ["x"] * AT_ONCE))
     assert {(reply.content, reply.attempts) for reply in replies} == {("hello", 2)}
@@ -232,9 +233,9 @@ def test_a_file_that_has_changed_rests_no_longer(tmp_path):
 
 def test_a_clock_that_is_set_back_does_not_keep_a_key():
     place = _OfCommand("here", Command(("program",), 300), {})
-    place._got, place._at = Secret("sk-printed"), 10_000.0
-    assert place._is_new(10_100.0)
-    assert not place._is_new(9_000.0)
+    held = place._kept.held = Held(Secret("sk-printed"), 10_000.0, 10_270.0, 10_300.0)
+    assert held.before(held.early, 10_100.0)
+    assert not held.before(held.early, 9_000.0)
     assert place.again(9_000.0, Secret("sk-printed"))
 
 

@@ -394,7 +394,8 @@ def test_a_token_may_travel_otherwise(form, place, text, folder):
 def test_a_token_that_the_provider_refuses_is_got_anew_once(folder):
     with TokenServer() as server, prx.Client({}, folder(server), env=ENV) as api:
         api.chat("hi", "mine/m")
-        api.accounts.get("mine").source._got = 0.0  # it is older than a moment
+        kept = api.accounts.get("mine").source._kept
+        kept.held = kept.held._replace(got=0.0)  # it is older than a moment
         server.valid.clear()
         assert api.chat("hi", "mine/m").content == "hello"
         assert (len(server.exchanges), len(server.calls)) == (2, 3)

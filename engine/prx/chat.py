@@ -7,7 +7,7 @@ to make a value takes a quarter of the time of a Record, to import the class ten
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Self
 
@@ -54,6 +54,13 @@ class Usage(NamedTuple):
     total_tokens: int | None = None
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
+
+
+def total(usages: Iterable[Usage | None]) -> Usage | None:
+    """The counts of several answers, added up as far as they are known; None where none were reported."""
+    columns = zip(*filter(None, usages), strict=True)
+    counts = [[count for count in column if count is not None] for column in columns]
+    return Usage(*(sum(known) if known else None for known in counts)) if counts else None
 
 
 class Delta(NamedTuple):

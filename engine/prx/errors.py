@@ -29,7 +29,7 @@ import errno
 import os
 from collections.abc import Callable, Coroutine
 from functools import wraps
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, ParamSpec, Self, TypeVar
 
 if TYPE_CHECKING:
     from prx.chat import Reply
@@ -83,6 +83,13 @@ class Error(Exception):
         self.history: tuple[str, ...] = ()
         self.fallbacks: tuple[str, ...] = ()
         self.view: dict[str, Any] = {}  # what fallback conditions look at; see core.fault
+
+    def anew(self) -> Self:
+        """The same error for another call: what a call adds to its error is its own."""
+        return type(self)(
+            self.message, status=self.status, retryable=self.retryable, retry_after=self.retry_after,
+            provider=self.provider, hint=self.hint,
+        )  # fmt: skip
 
     def summary(self) -> str:
         """One line: status and message."""

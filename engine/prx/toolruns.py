@@ -10,12 +10,12 @@ import dataclasses
 import datetime as dt
 import enum
 import json
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from prx import arguments
-from prx.chat import Message, Reply, ToolCall, Usage
+from prx.chat import Message, Reply, ToolCall, Usage, total
 from prx.errors import ConfigError, TooManyTurnsError
 from prx.record import Record
 from prx.typed.tool import Tool
@@ -93,10 +93,10 @@ class ToolLoop:
     def steps(self) -> Generator[AskModel | CallTools, Any, ToolRun]:
         """Raises TooManyTurnsError."""
         messages, choice = list(self._messages), self._choice
-        usages: list[Usage] = []
+        usages: list[Usage | None] = []
         for turn in range(1, self._max_turns + 1):
             reply: Reply = yield AskModel(list(messages), choice)
-            usages += [reply.usage] if reply.usage is not None else []
+            usages.append(reply.usage)
             messages.append(reply.message)
             pending = tuple(call for call in reply.tool_calls if call.name in self._others)
             ours = tuple(
@@ -110,7 +110,7 @@ class ToolLoop:
             if pending or not ours:
                 break
             choice = choice if choice in _OPEN_CHOICES else None  # a call that is demanded each time would never end
-        return ToolRun(reply, messages, turn, _added(usages), pending)
+        return ToolRun(reply, messages, turn, total(usages), pending)
 
     def _too_many(self, reply: Reply, messages: list[Message]) -> TooManyTurnsError:
         names = ", ".join(dict.fromkeys(call.name for call in reply.tool_calls))
@@ -161,12 +161,6 @@ def _name(definition: Mapping[str, Any]) -> str:
 
 def _result(call: ToolCall, text: str) -> Message:
     return {"role": "tool", "tool_call_id": call.id, "content": text}
-
-
-def _added(usages: Iterable[Usage]) -> Usage | None:
-    columns = list(zip(*usages, strict=True))
-    known = [[count for count in column if count is not None] for column in columns]
-    return Usage(*(sum(counts) if counts else None for counts in known)) if columns else None
 
 
 def text_of_result(value: Any) -> str:

@@ -10,16 +10,15 @@ says, or else a minute for a rate and five minutes for a quota or a refused key.
 from __future__ import annotations
 
 import contextlib
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from functools import partial
-from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prx.accounts.kept import Held, Kept
 from prx.accounts.key_entries import Command, Entry, KeyFile, KeySources
-from prx.core.exchange import Ask, Flow, Once, Outside
+from prx.core.exchange import Ask, Flow, Outside
 from prx.errors import ConfigError, Error
 from prx.secret import Secret
 from prx.spec.files import data_of, stamp
@@ -50,8 +49,6 @@ _RESTS = {"rate_limit": 60.0}  # seconds for which a refused key rests; see the 
 _REST = 300.0
 _EARLY = 0.1  # a command is run again when this share of its key's life is left, but
 _EARLIEST = 30.0  # no more than so many seconds before its end
-_AGAIN = 5.0  # seconds: a command is not run again sooner because its key was refused, or because it failed
-_SET_BACK = 60.0  # seconds: a call that waits may be older than the key that it gets, but not by so much
 _LARGEST = 65536  # bytes of a file with a key
 # (the key, whether it is literal: no text of the configuration, where ${NAME} would be a variable) -> the account with it
 OpenWith = Callable[[Secret, bool], "Opened"]
@@ -147,58 +144,19 @@ class _OfCommand(_Place):
 
         self._run = partial(printed, entry.argv, env, where)
         self._life = entry.seconds
-        self._got: Secret | None = None
-        self._at = 0.0  # when it was got
-        self._failed: tuple[float, ConfigError] | None = None  # until when the error counts
+        self._kept: Kept[Secret] = Kept(self._get)
 
     def text(self, now: float) -> Generator[Ask, Any, Secret]:
-        if self._got is not None and self._is_new(now):
-            return self._got
-        holds = self._got is not None and self._age(now) < self._life
-        if self._failed is not None and now < self._failed[0]:
-            if holds and self._got is not None:
-                return self._got
-            raise _copy(self._failed[1])
-        try:
-            got: Secret = yield Once(self, partial(self._renew, now))
-        except ConfigError as error:
-            if holds and self._got is not None:
-                return self._got
-            raise _copy(error) from None
-        return got
+        return self._kept.obtain(now)
 
-    def _is_new(self, now: float) -> bool:
-        return self._age(now) < self._life - min(_EARLIEST, self._life * _EARLY)
-
-    def _age(self, now: float) -> float:
-        """Seconds since the key was got; infinite where the clock was set back, so that nobody knows."""
-        age = now - self._at
-        return age if age > -_SET_BACK else inf
-
-    def _renew(self, now: float) -> Flow:
-        if self._got is not None and self._is_new(now):
-            return self._got  # another call has got it since this one looked
-        begun = time.monotonic()
-        try:
-            text = yield Outside(self._run)
-        except ConfigError as error:
-            self._failed = now + time.monotonic() - begun + _AGAIN, _copy(error)
-            raise
-        self._got, self._at, self._failed = Secret(text), now, None
-        return self._got
+    def _get(self, now: float) -> Flow:
+        text = Secret((yield Outside(self._run)))
+        early = self._life - min(_EARLIEST, self._life * _EARLY)
+        return Held(text, now, now + early, now + self._life)
 
     def again(self, now: float, refused: Secret) -> bool:
-        if self._got is None or self._got != refused:
-            return True  # another call has been told so already, and may have got another key
-        if self._age(now) < _AGAIN:
-            return False
-        self._got = None
-        return True
-
-
-def _copy(error: ConfigError) -> ConfigError:
-    """The same error for another call: what a call adds to its error is its own."""
-    return ConfigError(error.message, hint=error.hint)
+        held = self._kept.held
+        return self._kept.refused(now, held=held is not None and held.value == refused)
 
 
 def _reason(error: Exception) -> str:

@@ -10,8 +10,9 @@ import uuid
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
+from prx.accounts.kept import Held, Kept
 from prx.core import token as tokens
-from prx.core.exchange import Ask, Once
+from prx.core.exchange import Ask, Flow
 from prx.core.token import Credential, Token
 from prx.errors import Error
 from prx.secret import Secret
@@ -20,8 +21,6 @@ from prx.wire import Target
 
 if TYPE_CHECKING:
     from prx.core.keyed import KeyChoice
-
-_REST = 5.0  # seconds in which no further exchange is tried, after one that failed
 
 
 class TokenSource:
@@ -39,14 +38,12 @@ class TokenSource:
     ) -> None:  # fmt: skip
         self._network = network
         self._spec, self.credential, self._target, self._new_id = spec, credential, target, new_id
-        self._token: Token | None = None
-        self._got = 0.0  # when the token was got
-        self._failed: tuple[float, Error] | None = None  # until when the error counts
+        self._kept: Kept[Token] = Kept(self._get)
 
     @property
     def secrets(self) -> list[Secret]:
         """All that must not be shown."""
-        return [*self.credential.secrets, *([self._token.value] if self._token else [])]
+        return [*self.credential.secrets, *([token.value] if (token := self._token) else [])]
 
     def shown(self) -> str:
         """The request of the exchange in a line, with its secrets masked; "" where nothing is sent for a token."""
@@ -78,52 +75,25 @@ class TokenSource:
     @property
     def held(self) -> Target:
         """The target with the token that was got last; without one, as `target`."""
-        return self._filled(self._token) if self._token else self._target
+        return self._filled(token) if (token := self._token) else self._target
+
+    @property
+    def _token(self) -> Token | None:
+        return self._kept.held.value if self._kept.held else None
 
     def obtain(self, now: float) -> Generator[Ask, Any, Target]:
         """The flow that gives the Target. now: the time, in seconds since 1970. Raises Error where there is no token."""
-        token = self._token
-        if token is None or now >= token.early:
-            token = yield from self._renewed(token, now)
+        token = yield from self._kept.obtain(now)
         return self._filled(token)
 
     def refused(self, target: Target, now: float) -> bool:
-        """The provider has refused the token of this target. Gives whether another one may be better: one that is got anew, or
-        that another call has got meanwhile. A new one that is refused was no better.
-        """
-        if self._token is None or not self._holds(target, self._token):
-            return True
-        if now - self._got < _REST:
-            return False
-        self._token = None
-        return True
+        """The provider has refused the token of this target. Gives whether another one may be better; see Kept."""
+        token = self._token
+        return self._kept.refused(now, held=token is not None and self._holds(target, token))
 
-    def _renewed(self, token: Token | None, now: float) -> Generator[Ask, Any, Token]:
-        """Another token, or the one that there is while it still holds and no other can be got."""
-        holds = token is not None and now < token.until
-        if self._failed is not None and now < self._failed[0]:
-            if token is not None and holds:
-                return token
-            raise _again(self._failed[1])
-        try:
-            got: Token = yield Once(self, lambda: self._exchange(now))
-        except Error as error:
-            if token is not None and holds:
-                return token
-            raise _again(error) from None
-        return got
-
-    def _exchange(self, now: float) -> Generator[Ask, Any, Token]:
-        if self._token is not None and now < self._token.early:
-            return self._token  # another call has got it meanwhile
-        try:
-            self._token = yield from tokens.obtain(self._spec, self.credential, now, self._new_id, self._network)
-        except Error as error:
-            rest = error.retry_after or (0.0 if error.retryable else _REST)
-            self._failed = now + rest, _again(error)
-            raise
-        self._failed, self._got = None, now
-        return self._token
+    def _get(self, now: float) -> Flow:
+        token: Token = yield from tokens.obtain(self._spec, self.credential, now, self._new_id, self._network)
+        return Held(token, now, token.early, token.until)
 
     def _filled(self, token: Token) -> Target:
         auth = {name: Secret(token.value.reveal(), self._spec.auth.template) for name in self._target.auth}
@@ -154,11 +124,3 @@ class _OneToken:
             return False
         self._renewed = True
         return self._source.refused(self._target, now)
-
-
-def _again(error: Error) -> Error:
-    """The same error for another call: what a call adds to its error is its own."""
-    return type(error)(
-        error.message, status=error.status, retryable=error.retryable, retry_after=error.retry_after,
-        provider=error.provider, hint=error.hint,
-    )  # fmt: skip

@@ -8,7 +8,7 @@ from collections.abc import Generator
 from functools import lru_cache
 from typing import Any
 
-from prx.chat import Call, JsonText, Reply
+from prx.chat import Call, JsonText, Reply, total
 from prx.core import fault
 from prx.core.exchange import exchange
 from prx.core.kinds import CHAT, CallKind
@@ -92,11 +92,9 @@ def _together(replies: list[Reply]) -> Reply:
     last = replies[-1]
     if len(replies) == 1:
         return last
-    usages = [reply.usage for reply in replies if reply.usage is not None]
-    counts = zip(*usages, strict=True)
-    added = [None if all(count is None for count in each) else sum(count or 0 for count in each) for each in counts]
-    usage = type(usages[0])(*added) if usages else None
-    return last._replace(attempts=sum(reply.attempts for reply in replies), usage=usage)
+    return last._replace(
+        attempts=sum(reply.attempts for reply in replies), usage=total(reply.usage for reply in replies)
+    )
 
 
 def parsed(cls: Any, reply: Reply) -> Any:
