@@ -671,3 +671,21 @@ def test_a_batch_whose_key_is_exchanged(tmp_path):
         api = prx.Client({}, tmp_path, env={"MINE_KEY": "credential-of-a-batch"})
         assert [row.reply.content for row in api.batch(["a", "b"], "mine/m")] == ["hello"] * 2
         assert len(server.exchanges) == 1
+
+
+def test_a_key_that_a_provider_repeats_is_in_no_output_wherever_it_was_got(at):
+    """One that a command prints is not known before the first call."""
+    secret = "sk-printed-by-a-command"
+    said = {
+        "choices": [{"message": {"role": "assistant", "content": f"your key is {secret}"}, "finish_reason": "stop"}]
+    }
+    with RawServer(response(200, said)) as server:
+        (at.folder / "config.toml").write_text(
+            '[default]\nprovider = "compatible"\nmodel = "m"\n'
+            f'[providers.compatible]\napi_url = "{server.url}"\napi_key = {{command = ["echo", "{secret}"]}}\n'
+        )
+        at.lines("in.jsonl", [{"prompt": "which key?"}])
+        done = at.batch("in.jsonl", "out.jsonl")
+    assert done.returncode == 0, done.stderr
+    assert secret not in (at.folder / "out.jsonl").read_text()
+    assert "your key is ***" in (at.folder / "out.jsonl").read_text()

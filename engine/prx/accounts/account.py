@@ -54,6 +54,16 @@ class Account(Record):
         return [*self.target.secrets, *(self.source.secrets if self.source else [])]
 
     @property
+    def keys(self) -> list[Secret]:
+        """Its keys alone, as far as they are known: configured headers and variables may be ordinary words."""
+        signer = self.target.signer
+        return [
+            *self.target.auth.values(),
+            *(signer.secrets if signer else ()),
+            *(self.source.keys if self.source else []),
+        ]
+
+    @property
     def token_url(self) -> str:
         """Where its tokens are got, "" where it needs none."""
         return self.source.token_url if self.source else ""

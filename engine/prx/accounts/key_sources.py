@@ -41,6 +41,8 @@ if TYPE_CHECKING:  # at import, creating a Protocol class takes as long as the r
         @property
         def secrets(self) -> list[Secret]: ...
         @property
+        def keys(self) -> list[Secret]: ...
+        @property
         def token_url(self) -> str: ...
 
 
@@ -196,8 +198,15 @@ class KeySource:
     @property
     def secrets(self) -> list[Secret]:
         """All keys that are known, and what they were exchanged for."""
-        known = [text for place in self.places for text, _ in place.opened if place.literal]
-        return [*self._written, *known, *(secret for account in self._accounts() for secret in account.secrets)]
+        return [*self._known(), *(secret for account in self._accounts() for secret in account.secrets)]
+
+    @property
+    def keys(self) -> list[Secret]:
+        """As `secrets`, without the headers and variables of the accounts."""
+        return [*self._known(), *(key for account in self._accounts() for key in account.keys)]
+
+    def _known(self) -> list[Secret]:
+        return [*self._written, *(text for place in self.places for text, _ in place.opened if place.literal)]
 
     def masking(self, target: Target) -> Target:
         """The target, with all keys that are known among what must not be shown: a provider may name another one."""

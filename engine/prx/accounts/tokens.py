@@ -45,6 +45,10 @@ class TokenSource:
         """All that must not be shown."""
         return [*self.credential.secrets, *([token.value] if (token := self._token) else [])]
 
+    @property
+    def keys(self) -> list[Secret]:
+        return self.secrets
+
     def shown(self) -> str:
         """The request of the exchange in a line, with its secrets masked; "" where nothing is sent for a token."""
         if not self.credential.url:

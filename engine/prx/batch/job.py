@@ -15,6 +15,7 @@ from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
+from prx.accounts.account import Account
 from prx.batch import output
 from prx.batch.files import Source, form_of
 from prx.batch.journal import Journal
@@ -27,6 +28,7 @@ from prx.errors import ConfigError, Error
 from prx.json_text import compact
 from prx.mask import Mask
 from prx.record import Record
+from prx.secret import Secret
 from prx.session import Session
 
 _SYNC_SECONDS = 0.25  # between two writes to the disk itself
@@ -59,6 +61,8 @@ class Job:
         self.journal_path = out.with_name(f"{out.name}.journal")
         self._session = session
         self._reader = Reader(session, terms)
+        self._accounts: list[Account] = []
+        self._keys: set[Secret] = set()  # of the accounts, as far as they are known yet
         self._mask = Mask(())
         self.journal: Journal | None = None
         if out.resolve() == source.resolve():
@@ -106,12 +110,10 @@ class Job:
         self._check_kinds(kinds)
         accounts = self._session.current()
         names: Counter[str] = Counter()
-        secrets = []
         for model, count in models.items():
             found = [accounts.choose(target) for target in targets_of(accounts, model)]
-            secrets += [secret for account, _ in found for secret in account.target.auth.values()]
+            self._accounts += [account for account, _ in found]
             names[model if len(found) > 1 else "/".join((found[0][0].id, found[0][1]))] += count
-        self._mask = Mask(secrets)
         return Plan(rows + 1, names, letters, None if unlimited else most)
 
     def _check_columns(self) -> None:
@@ -253,9 +255,18 @@ class Job:
         if not self.terms.ordered and self.source.columns is not None:
             found = {"columns": row.given, **found}
         text = compact(found)
-        if self._mask.text(text) != text:
-            text = compact(self._mask.value(found))
+        mask = self._of_all_keys()
+        if mask.text(text) != text:
+            text = compact(mask.value(found))
         journal.found(row.index, text)
+
+    def _of_all_keys(self) -> Mask:
+        """The Mask of the keys that are known by now: some are got only when a call is made, and got anew."""
+        known = {key for account in self._accounts for key in account.keys}
+        if not known <= self._keys:
+            self._keys |= known
+            self._mask = Mask(self._keys)
+        return self._mask
 
     @contextlib.asynccontextmanager
     async def _kept(self, journal: Journal) -> AsyncIterator[None]:
