@@ -18,7 +18,7 @@ from prx.secret import AwaitedSecret, Secret
 from prx.spec.catalog import Catalog
 from prx.spec.definition import Definition
 from prx.spec.files import data_of
-from prx.text import MissingError, fill, variable_names
+from prx.text import variable_names
 from prx.urls import check_url
 from prx.wire import SIGNATURE, Signer, Target
 
@@ -298,14 +298,7 @@ def _configured_url(asked: Asked, env: Env) -> str:
 
 def _own_url(base_url: str, env: Env, definition: Definition, catalog: Catalog, table: str) -> str:
     _refuse_key_in_url(base_url, definition, catalog)
-    try:
-        return fill(base_url, env)
-    except MissingError as missing:
-        raise ConfigError(
-            f"the base URL needs the environment variable {missing.name}, which is not set",
-            provider=definition.id,
-            hint=f"Set it: export {missing.name}=…, or give {table}.api_url.",
-        ) from None
+    return keys.filled(base_url, env, definition.id, "the base URL", f", or give {table}.api_url.")
 
 
 def _refuse_key_in_url(base_url: str, definition: Definition, catalog: Catalog) -> None:

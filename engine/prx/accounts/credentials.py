@@ -120,14 +120,7 @@ def _url(way: Way, auth: Auth) -> str:
                 provider=way.definition.id,
                 hint="Write keys under auth.credential, not into a URL.",
             )
-    try:
-        url = fill(auth.token.url, way.env)
-    except MissingError as missing:
-        raise ConfigError(
-            f"the URL of its tokens needs the environment variable {missing.name}, which is not set",
-            provider=way.definition.id,
-            hint=f"Set it: export {missing.name}=…",
-        ) from None
+    url = keys.filled(auth.token.url, way.env, way.definition.id, "the URL of its tokens")
     check_url(url, way.definition.id)
     return url
 

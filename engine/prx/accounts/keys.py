@@ -248,6 +248,20 @@ def _texts(raw: Mapping[str, Any]) -> Iterator[Any]:
             yield from ((block.get("request") or {}).get(part) or {}).values()
 
 
+def filled(text: str, env: Env, provider: str, what: str, instead: str = "") -> str:
+    """A text of a provider's file with the values of its variables. what: it in words, and instead: what may be set in place of
+    a variable, for the error. Raises ConfigError.
+    """
+    try:
+        return fill(text, env)
+    except MissingError as missing:
+        raise ConfigError(
+            f"{what} needs the environment variable {missing.name}, which is not set",
+            provider=provider,
+            hint=f"Set it: export {missing.name}=…{instead}",
+        ) from None
+
+
 def in_table(name: str) -> str:
     """The name of a provider's table in config.toml, quoted where TOML requires it."""
     return f"providers.{name}" if re.fullmatch(r"[A-Za-z0-9_-]+", name) else f"providers.{quoted(name)}"

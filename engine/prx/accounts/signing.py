@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from prx.accounts.keys import Way
+from prx.accounts.keys import Way, filled
 from prx.errors import ConfigError
 from prx.json_text import parsed
 from prx.secret import Secret
 from prx.spec.model import Aws4
-from prx.text import MissingError, fill
 from prx.wire import Signer
 
 _PARTS = re.compile(r"([^:\s]+):([^:\s]+)(?::([^:\s]+))?")
@@ -70,11 +69,4 @@ def _of_environment(form: Aws4, usable: Mapping[str, str], provider: str) -> tup
 
 
 def _filled(form: Aws4, key: str, way: Way) -> str:
-    try:
-        return fill(getattr(form, key), way.env).strip()
-    except MissingError as missing:
-        raise ConfigError(
-            f"auth.aws4.{key} needs the environment variable {missing.name}, which is not set",
-            provider=way.definition.id,
-            hint=f"Set it: export {missing.name}=…",
-        ) from None
+    return filled(getattr(form, key), way.env, way.definition.id, f"auth.aws4.{key}").strip()

@@ -10,7 +10,7 @@ import click
 
 from prx.cli import options, output
 from prx.cli.compared import show
-from prx.cli.conformance_options import Asked
+from prx.cli.conformance_options import Asked, with_models_for
 from prx.cli.conformance_run import run_all, show_plan
 from prx.conformance import saved, verdict
 from prx.conformance.compare import compared
@@ -26,13 +26,7 @@ _file = click.Path(path_type=Path)
 @click.option("--record", "mode", flag_value="record", help="As --live, and write the exchanges as recordings.")
 @click.option("--case", "only", multiple=True, metavar="NAME", help="Only this case.")
 @click.option("--model", default="", help="The model to call live.")
-@click.option(
-    "--model-for",
-    "models",
-    multiple=True,
-    metavar="KIND=MODEL",
-    help="The model for a call that is no chat, such as embed=MODEL.",
-)
+@with_models_for
 @click.option(
     "--jobs", type=click.IntRange(1, 64), default=1, metavar="N", help="Run N cases at a time, over all files."
 )

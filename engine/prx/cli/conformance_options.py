@@ -123,6 +123,15 @@ class Asked:
         return list({definition.id: definition for definition in found}.values())  # each once, by whatever names
 
 
+with_models_for = click.option(
+    "--model-for",
+    "models",
+    multiple=True,
+    metavar="KIND=MODEL",
+    help="The model for a call that is no chat, such as embed=MODEL.",
+)
+
+
 def models_for(given: tuple[str, ...]) -> dict[str, str]:
     """{kind of a call that is no chat: its model}, from KIND=MODEL. Raises UsageError."""
     pairs = [text.partition("=") for text in given]

@@ -14,7 +14,7 @@ import click
 import yaml
 
 from prx.cli import options, output
-from prx.cli.conformance_options import models_for
+from prx.cli.conformance_options import models_for, with_models_for
 from prx.client import Client
 from prx.conformance import cases, run
 from prx.conformance.cases import Case
@@ -34,13 +34,7 @@ _EMULATED_KEY = "sk-emulated-0000"
 @click.argument("provider", metavar="ID|FILE", shell_complete=options.complete_provider)
 @click.option("--url", help="Base URL of the server; without it, the file's base_url (a live recording).")
 @click.option("--model", help="The model to call.")
-@click.option(
-    "--model-for",
-    "models",
-    multiple=True,
-    metavar="KIND=MODEL",
-    help="The model for a call that is no chat, such as embed=MODEL.",
-)
+@with_models_for
 @click.option("--key-env", metavar="NAME", help="The environment variable with the key.")
 @click.option("--what", help="Name and version of what is recorded.")
 @click.option(
