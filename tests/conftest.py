@@ -12,10 +12,12 @@ sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import pytest  # noqa: E402
+from helpers.async_as_blocking import AsyncAsBlocking  # noqa: E402
 from helpers.served import services  # noqa: E402
 from hypothesis import settings  # noqa: E402
 from judges.dialects import Emulator  # noqa: E402
 
+import prx  # noqa: E402
 from prx.emulator.server import Emulator as OwnEmulator  # noqa: E402
 
 # The same examples on every machine, in every run: a red test is somebody's change and not somebody's luck. What has
@@ -53,6 +55,15 @@ def emulator():
         {"models": ["words", "words-reasoner", "words-responses"], "only_at": {"words-responses": "/responses"}}
     ) as running:
         yield running
+
+
+@pytest.fixture(params=["Client", "AsyncClient"])
+def client_class(request, monkeypatch):
+    """A test is run with both clients: `prx.Client` is one that asks the asynchronous one, the second time."""
+    if request.param == "AsyncClient":
+        monkeypatch.setattr(prx, "Client", AsyncAsBlocking)
+    yield request.param
+    AsyncAsBlocking.close_all()
 
 
 @pytest.fixture(scope="module")

@@ -395,7 +395,7 @@ def test_a_cancelled_task_leaves_no_connection_open_to_a_host_with_a_name():
 
     async def main(place):
         async with client(f"http://localhost:{place.getsockname()[1]}/v1") as api:
-            for rounds in range(60):
+            for rounds in range(96):  # on a busy machine few of them come as far as a connection
                 task = asyncio.create_task(ask(api))
                 for _ in range(rounds % 12):
                     await asyncio.sleep(0)
@@ -419,7 +419,7 @@ def test_a_cancelled_task_leaves_no_connection_open_to_a_host_with_a_name():
         place.setblocking(False)
         gc.disable()
         try:
-            assert run(lambda: main(place)) > 5  # how many there are by then depends on the machine
+            assert run(lambda: main(place)) > 10
         finally:
             gc.enable()
 

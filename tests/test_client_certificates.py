@@ -10,7 +10,6 @@ import subprocess
 import threading
 
 import pytest
-from helpers.async_as_blocking import AsyncAsBlocking
 from helpers.byte_server import RawServer, response
 
 import prx
@@ -19,13 +18,7 @@ from prx.accounts import config as configuration
 PRIVATE = "PRIVATE KEY"
 
 
-@pytest.fixture(autouse=True, params=["Client", "AsyncClient"])
-def client_class(request, monkeypatch):
-    """Every test here asks the same of both clients."""
-    if request.param == "AsyncClient":
-        monkeypatch.setattr(prx, "Client", AsyncAsBlocking)
-    yield request.param
-    AsyncAsBlocking.close_all()
+pytestmark = pytest.mark.usefixtures("client_class")  # every test here asks the same of both clients
 
 
 def openssl(*arguments):

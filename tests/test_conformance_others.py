@@ -19,10 +19,8 @@ BY_NAME = {case.name: case for case in cases.load()}
 
 @pytest.fixture
 def server():
-    server = Server()
-    yield server
-    server.http.shutdown()
-    server.http.server_close()
+    with Server() as server:
+        yield server
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import logging
 
 import pytest
 from helpers.byte_server import DONE, HANG, RST, RawServer, delta, response, stream
+from helpers.told import FILE, KEY
 
 import prx
 from prx import events
@@ -15,17 +16,7 @@ from prx.core import exchange, telling
 from prx.core.exchange import READ
 from prx.wire import Head, HttpRequest
 
-KEY = "sk-never-to-be-seen-4711"
 BUSY = response(503, {"error": {"message": "overloaded"}}, "x-request-id: r-1")
-FILE = """
-spec: 1
-id: seen
-extends: openai-chat
-base_url: {url}
-retry: {{times: 2, wait: 0.001}}
-fallbacks:
-  shorter: {{when: status == `400`, then: {{request: {{parameters: {{max_tokens: {{rename: max_completion_tokens}}}}}}}}}}
-"""
 
 
 class Asking:

@@ -30,10 +30,8 @@ def packed(*numbers, letter="f", order="<"):
 
 @pytest.fixture
 def server():
-    server = Server()
-    yield server
-    server.http.shutdown()
-    server.http.server_close()
+    with Server() as server:
+        yield server
 
 
 def configuration(server):

@@ -12,23 +12,13 @@ import pytest
 from helpers import commands
 from helpers.byte_server import DONE, RST, RawServer, delta, response, stream
 from helpers.served import Service
+from helpers.told import FILE, KEY
 
 import prx
 from prx import events, log_lines
 from prx.cli import prx as group
 from prx.mask import Mask
 from prx.secret import Secret
-
-KEY = "sk-never-to-be-seen-4711"
-FILE = """
-spec: 1
-id: seen
-extends: openai-chat
-base_url: {url}
-retry: {{times: 2, wait: 0.001}}
-fallbacks:
-  shorter: {{when: status == `400`, then: {{request: {{parameters: {{max_tokens: {{rename: max_completion_tokens}}}}}}}}}}
-"""
 
 
 @pytest.fixture

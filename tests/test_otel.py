@@ -16,6 +16,7 @@ import pytest
 import yaml
 from helpers.byte_server import DONE, HANG, RawServer, delta, response, stream
 from helpers.served import Service
+from helpers.told import FILE, KEY
 from opentelemetry import context, trace
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -30,16 +31,6 @@ import prx
 from prx import otel
 from prx.spec.loader import Loader
 
-KEY = "sk-never-to-be-seen-4711"
-FILE = """
-spec: 1
-id: seen
-extends: openai-chat
-base_url: {url}
-retry: {{times: 2, wait: 0.001}}
-fallbacks:
-  shorter: {{when: status == `400`, then: {{request: {{parameters: {{max_tokens: {{rename: max_completion_tokens}}}}}}}}}}
-"""
 CONVENTIONS = yaml.safe_load((Path(__file__).parent / "otel_conventions.yaml").read_text())
 BUSY = response(503, {"error": {"message": f"busy, {KEY}"}}, "x-request-id: r-1")
 REFUSED = response(400, {"error": {"message": "no max_tokens"}})

@@ -139,7 +139,7 @@ def test_a_key_by_a_command():
     with SignatureJudge(TOKEN) as judge:
         with prx.Client({"providers": {"bedrock": {"api_url": judge.url, **settings}}}, env=REGION) as api:
             assert api.chat("hi", "bedrock/m").content == "hello"
-            judge.judged = lambda *_: (400, "application/json", ECHOES["json"])
+            judge.answer = lambda *_: (400, "application/json", ECHOES["json"])
             with pytest.raises(prx.Error) as caught:
                 api.chat("hi", "bedrock/m", retries=0)
     for part in (ID, SECRET, TOKEN):
@@ -253,7 +253,7 @@ ECHOES = {
 def test_no_part_of_a_key_is_shown(echo, caplog):
     caplog.set_level("DEBUG")
     with SignatureJudge(TOKEN) as judge:
-        judge.judged = lambda *_: (400, "application/json", ECHOES[echo])
+        judge.answer = lambda *_: (400, "application/json", ECHOES[echo])
         with client(judge.url, LONG) as api, pytest.raises(prx.Error) as caught:
             api.chat("hi", "bedrock/m", retries=0)
     error = caught.value

@@ -11,20 +11,14 @@ import threading
 import time
 
 import pytest
-from helpers.async_as_blocking import AsyncAsBlocking
 from helpers.byte_server import DONE, FIN, HANG, RST, RawServer, delta, own_authority, response, stream
 
 import prx
 from prx.transport.watchdog import Watchdog
 
-
-@pytest.fixture(autouse=True, params=["Client", "AsyncClient"])
-def client_class(request, monkeypatch):
-    """Every test here asks the same of both clients, but those that are about threads."""
-    if request.param == "AsyncClient":
-        monkeypatch.setattr(prx, "Client", AsyncAsBlocking)
-    yield request.param
-    AsyncAsBlocking.close_all()
+pytestmark = pytest.mark.usefixtures(
+    "client_class"
+)  # every test here asks the same of both clients, but those that are about threads
 
 
 def client(url, **settings):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from botocore.auth import SigV4Auth
@@ -14,6 +12,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from helpers import event_stream
+from helpers.answering import Server
 
 ID, SECRET, TOKEN = (
     "AKIDPLAYED0123456789",
@@ -35,48 +34,24 @@ EVENTS = [
 _FORM = re.compile(r"AWS4-HMAC-SHA256 Credential=([^/]+)/(\d{8})/([^/]+)/([^/]+)/aws4_request, SignedHeaders=([a-z0-9;-]+), Signature=([0-9a-f]{64})")  # fmt: skip
 
 
-class SignatureJudge:
+class SignatureJudge(Server):
     """Arrived requests are in `requests`, as (path with query, headers, body). fails: statuses for the first requests."""
 
     def __init__(self, token="", fails=(), service="bedrock", region="eu-west-1", answer=ANSWER):
-        self.key, self.fails, self.scope, self.answer = (
+        self.key, self.fails, self.scope, self.whole = (
             Credentials(ID, SECRET, token or None),
             [*fails],
             (region, service),
             answer,
         )
-        self.requests, self.faults = [], []
-        judge = self
+        self.faults = []
+        super().__init__()
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+    @property
+    def requests(self):
+        return self.asked
 
-            def do_POST(self):
-                body = self.rfile.read(int(self.headers["content-length"]))
-                judge.requests.append((self.path, dict(self.headers), body))
-                status, kind, data = judge.judged(self.path, self.headers, body)
-                self.send_response(status)
-                self.send_header("content-type", kind)
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-
-    def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
-
-    def judged(self, path, headers, body):
+    def answer(self, path, headers, body):
         if fault := self.fault(path, headers, body):
             self.faults.append(fault)
             return 403, "application/json", json.dumps({"message": fault}).encode()
@@ -84,7 +59,7 @@ class SignatureJudge:
             return self.fails.pop(0), "application/json", b'{"message": "once more"}'
         if urlsplit(path).path.endswith("-stream"):
             return 200, "application/vnd.amazon.eventstream", event_stream.written(EVENTS)
-        return 200, "application/json", json.dumps(self.answer).encode()
+        return 200, "application/json", json.dumps(self.whole).encode()
 
     def fault(self, path, headers, body):
         """What is wrong with a request; "" where its signature is right."""
