@@ -51,6 +51,8 @@ def read_json(text: str, decode: Callable[[str], Any] = _decode) -> Any:
 
 
 compact = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode  # the JSON text of a value, without spaces
+# The same for what is sent: raises ValueError for NaN and infinity, which JSON does not have.
+compact_strict = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode
 
 
 def _finite(digits: str) -> float:

@@ -150,6 +150,11 @@ class LostSecret(Secret):
         return hash(MASK)
 
 
+def revealed(value: str | Secret) -> str:
+    """A value as it is sent."""
+    return value.reveal() if isinstance(value, Secret) else value
+
+
 def redact(text: str, secrets: Iterable[Secret]) -> str:
     for secret in secrets:
         text = secret.redact(text)

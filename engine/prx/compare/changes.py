@@ -15,7 +15,7 @@ from prx.compare.sides import Side
 from prx.core.request import build
 from prx.errors import Error
 from prx.record import Record
-from prx.secret import Secret
+from prx.secret import Secret, revealed
 from prx.spec.definition import Definition
 from prx.spec.resolve import fits
 from prx.text import fill, variable_names
@@ -166,7 +166,8 @@ def _flat_request(request: HttpRequest) -> dict[str, Any]:
         *parse_qsl(url.query, keep_blank_values=True),
         *((name, value.reveal()) for name, value in request.query.items()),
     ]
-    headers = {name: _revealed(value) for name, value in request.headers.items()}
+    # The stand-ins of `target` are all that can be in a Secret here.
+    headers = {name: revealed(value) for name, value in request.headers.items()}
     return {
         _SENT: "sent",
         "url": f"{url.scheme}://{url.netloc}{url.path}",
@@ -174,8 +175,3 @@ def _flat_request(request: HttpRequest) -> dict[str, Any]:
         **{f"headers.{name}": value for name, value in headers.items()},
         **flat(json.loads(request.body), ("body",)),
     }
-
-
-def _revealed(value: str | Secret) -> str:
-    """A header's value; the stand-ins of `target` are all that can be in a Secret here."""
-    return value.reveal() if isinstance(value, Secret) else value

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from prx.errors import ConfigError, unopened
-from prx.secret import Secret
+from prx.secret import Secret, revealed
 from prx.wire import SIGNATURE, HttpRequest, Signer
 
 _AUTHORIZATION = "authorization"
@@ -44,7 +44,7 @@ def signed(request: HttpRequest, signer: Signer, now: float, provider: str) -> H
         added["x-amz-security-token"] = signer.token
     url = _encoded(request.full_url(reveal=True))
     headers = {name: value for name, value in request.headers.items() if name != _AUTHORIZATION}
-    shown = {name: _text(value) for name, value in (headers | added).items() if _is_signed(name)}
+    shown = {name: revealed(value) for name, value in (headers | added).items() if _is_signed(name)}
     auth = SigV4Auth(
         _Credentials(signer.access_id.reveal(), signer.secret.reveal(), signer.token.reveal() or None),
         signer.service,
@@ -61,10 +61,6 @@ def signed(request: HttpRequest, signer: Signer, now: float, provider: str) -> H
 
 def _is_signed(name: str) -> bool:
     return name == "content-type" or name.startswith("x-amz")
-
-
-def _text(value: str | Secret) -> str:
-    return value.reveal() if isinstance(value, Secret) else value
 
 
 def _encoded(url: str) -> str:

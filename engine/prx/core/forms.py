@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from prx.json_text import compact_strict
+
 _FILE = {"name", "media_type", "data"}
-_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode
 _MOST_PARTS = 100
 _LONGEST_HEAD = 4096  # of a part
 _BOUNDARY = re.compile(r"""boundary=(?:"([^"]{1,200})"|([^\s;"]{1,200}))""", re.IGNORECASE)
@@ -32,7 +32,7 @@ def written(body: Mapping[str, Any]) -> tuple[str, bytes]:
             head += f'; filename="{_quoted(value["name"])}"\r\nContent-Type: {value["media_type"]}'
             content = base64.b64decode(value["data"])
         else:
-            content = (value if isinstance(value, str) else _encode(value)).encode()
+            content = (value if isinstance(value, str) else compact_strict(value)).encode()
         parts.append(f"Content-Disposition: {head}\r\n\r\n".encode() + content)
     # Made of the content, so that the same call makes the same request; a text that is in the content is no boundary.
     boundary = hashlib.sha256(b"".join(parts)).hexdigest()[:40]

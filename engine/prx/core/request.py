@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -14,6 +13,7 @@ from prx.core import forms, names
 from prx.core import messages as shaping
 from prx.core.shape import prepared
 from prx.errors import CapabilityError, ConfigError, NotFoundError, UnwritableError
+from prx.json_text import compact_strict
 from prx.lang.template import TemplateError
 from prx.secret import Secret
 from prx.spec.model import Parameter, Spec
@@ -28,7 +28,6 @@ _ACCEPT = {
     "aws_eventstream": "application/vnd.amazon.eventstream, application/json",
 }
 _HOLES = {"{model}": "/:@", "{encoded_model}": ""}  # and which characters of the name stay as they are
-_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode
 
 
 def build(spec: Spec, call: Call, target: Target) -> HttpRequest:
@@ -38,7 +37,7 @@ def build(spec: Spec, call: Call, target: Target) -> HttpRequest:
         raise CapabilityError(f"has no chat (endpoints.chat); its other calls: {others}", provider=spec.id)
     refuse_unable(spec, call)
     try:
-        body = _encode(build_body(spec, call)).encode()
+        body = compact_strict(build_body(spec, call)).encode()
     except NO_JSON as error:
         raise no_json(error, spec) from None
     path = spec.endpoints.get("stream" if call.stream else "chat") or spec.endpoints["chat"]
@@ -62,7 +61,7 @@ def no_json(error: Exception, spec: Spec) -> UnwritableError:
 
 def encoded(body: Any) -> bytes:
     """A body as JSON. Raises one of NO_JSON."""
-    return _encode(body).encode()
+    return compact_strict(body).encode()
 
 
 def with_model(path: str, model: str, spec: Spec) -> str:
@@ -327,7 +326,7 @@ def adapt(rows: tuple[Parameter, ...], params: Mapping[str, Any]) -> dict[str, A
 
 def _adapted(row: Parameter, value: Any) -> Any:
     if isinstance(value, str | bool):
-        value = row.values.get(value if isinstance(value, str) else _encode(value), value)
+        value = row.values.get(value if isinstance(value, str) else compact_strict(value), value)
     if isinstance(value, int | float) and not isinstance(value, bool):
         value = value if row.min is None else max(value, row.min)
         value = value if row.max is None else min(value, row.max)

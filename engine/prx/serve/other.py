@@ -43,8 +43,13 @@ class OtherCall:
 
     @property
     def wants_pieces(self) -> bool:
-        """Whether the answer is a stream, or bytes that nobody reads on their way. A form has a text for true."""
-        return self.served.reply is None or str(self.body.get("stream")).lower() == "true"
+        """Whether the answer is a stream, or bytes that nobody reads on their way."""
+        return self.served.reply is None or self._wants_stream
+
+    @property
+    def _wants_stream(self) -> bool:
+        """Whether the body asks for a stream; in a form true is a text."""
+        return str(self.body.get("stream")).lower() == "true"
 
     def fit(self, spec: Spec, call: Call, endpoint: str, faces: Mapping[str, Face]) -> tuple[Call, list[str]]:
         """(the call for a provider, what it does not get). endpoint: of the route. faces: of all dialects. Raises CapabilityError for
@@ -61,7 +66,7 @@ class OtherCall:
         if self._fault is not None:
             # A caller of the service has to mend its request.
             raise CapabilityError(self._fault.message, provider=spec.id)
-        if str(self.body.get("stream")).lower() == "true":
+        if self._wants_stream:
             raise CapabilityError(
                 "'stream' has no form in what is asked here: the answer comes as a whole", provider=spec.id
             )
