@@ -116,12 +116,7 @@ class Telemetry:
 
     def _tool_started(self, event: events.ToolStarted) -> None:
         """Begin the span of a tool; what the tool itself makes spans of stands below it."""
-        facts = {
-            "gen_ai.operation.name": "execute_tool",
-            "gen_ai.tool.name": event.name,
-            "gen_ai.tool.type": "function",
-        }
-        named = {**facts, **({"gen_ai.tool.call.id": event.id} if event.id else {})}
+        named = {**_facts(event), **({"gen_ai.tool.call.id": event.id} if event.id else {})}
         span = self._tracer.start_span(f"execute_tool {event.name}", None, trace.SpanKind.INTERNAL, named)
         self._tools[event.call] = span, contexts.attach(trace.set_span_in_context(span))
 
@@ -130,11 +125,7 @@ class Telemetry:
             return
         span, token = self._tools.pop(event.call)
         contexts.detach(token)
-        facts = {
-            "gen_ai.operation.name": "execute_tool",
-            "gen_ai.tool.name": event.name,
-            "gen_ai.tool.type": "function",
-        }
+        facts = _facts(event)
         if event.error:
             facts["error.type"] = event.error
             _fail(span, event.error)
@@ -311,6 +302,11 @@ _EVENTS: dict[type, Callable[[Telemetry, _Call, Any], Any]] = {
     events.FellBack: Telemetry._failed, events.FirstOutput: Telemetry._first_output,  # noqa: SLF001
     events.ToolNamed: Telemetry._tool_named, events.Ended: Telemetry._ended,  # noqa: SLF001 - of the class above
 }  # fmt: skip
+
+
+def _facts(event: events.ToolStarted | events.ToolReturned) -> dict[str, Any]:
+    """What span and metric of a tool share."""
+    return {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": event.name, "gen_ai.tool.type": "function"}
 
 
 def _fail(span: trace.Span, error: str, status: int | None = None, words: str | None = None) -> None:
