@@ -36,7 +36,7 @@ FLOORS = {
     "spec": 2,
     "core": 3,
     "transport": 4,
-    "accounts": 5, "images": 5, "arguments": 5, "reload": 5, "typed": 5, "hooks": 6, "session": 6, "toolruns": 6, "calls": 7, "client": 7, "aclient": 7,
+    "accounts": 5, "images": 5, "arguments": 5, "reload": 5, "typed": 5, "engines": 5, "hooks": 6, "session": 6, "toolruns": 6, "calls": 7, "client": 7, "aclient": 7,
     "doctor": 8, "checks": 8, "compare": 8, "explain": 8, "otel": 7, "otel_content": 7, "emulator": 8, "conformance": 8, "probe": 8, "serve": 8, "cli": 9, "__main__": 9, "__init__": 7,
     "batch": 7,
 }  # fmt: skip
