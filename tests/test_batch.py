@@ -265,6 +265,40 @@ def test_an_interrupted_run_ends_at_once_and_says_how_to_go_on(at, number):
     assert answered(at.read()) == expected(100)
 
 
+def test_going_on_reads_only_what_is_left(at, monkeypatch):
+    """The input was looked through when the run was begun: to do so again would take longer than asking some rows does."""
+    from prx.batch.job import Job
+    from prx.batch.rows import Reader, Terms
+    from prx.session import Session
+
+    at.lines("in.jsonl", questions(6))
+    read, whole = [], Reader.read
+    monkeypatch.setattr(Reader, "read", lambda self, index, given: read.append(index) or whole(self, index, given))
+
+    def job():
+        return Job(
+            at.folder / "in.jsonl",
+            at.folder / "out.jsonl",
+            Terms("compatible/m"),
+            Session(config_of(at.server), None, {}),
+        )
+
+    begun = job()
+    plan = begun.check(resume=True)  # there is no journal yet
+    with begun.open(plan, resume=True, overwrite=False) as journal:
+        journal.found(0, "{}")
+        journal.found(3, "{}")
+    assert read == [0, 1, 2, 3, 4, 5]
+    read.clear()
+    again = job()
+    assert again.check(resume=True) == plan
+    with again.open(plan, resume=True, overwrite=False) as journal:
+        assert [row.index for row in again._left(journal)] == read == [1, 2, 4, 5]
+    read.clear()
+    at.lines("in.jsonl", questions(7))
+    assert job().check(resume=True).rows == len(read) == 7
+
+
 def test_a_journal_belongs_to_its_input_and_settings(at):
     at.server.refuse = 401
     at.lines("in.jsonl", questions(20))
@@ -286,6 +320,8 @@ BAD = [
     (['{"prompt": "a"}', "{prompt"], (), "in.jsonl:2: is not JSON"),
     (['["a"]'], (), "in.jsonl:1: is not a JSON object"),
     (['{"id": 1, "prompt": "a"}', "", '{"id": 1, "prompt": "b"}'], (), "in.jsonl:3: the id 1 is that of in.jsonl:1, too"),
+    (['{"id": 1, "prompt": "a"}', '{"id": 1, "prompt": "b"}', "{"], (), "in.jsonl:2: the id 1 is that of in.jsonl:1, too"),
+    (['{"id": -1, "prompt": "a"}', '{"id": -2, "prompt": "b"}', "{"], (), "in.jsonl:3: is not JSON"),  # of the same hash
     (['{"id": 1}'], (), "in.jsonl:1: has no prompt"),
     (['{"prompt": ""}'], (), "in.jsonl:1: the prompt is empty"),
     (['{"prompt": "a", "messages": []}'], (), "in.jsonl:1: has prompt and messages, of which a row has one"),

@@ -12,6 +12,7 @@ SLOW = Path(__file__).parent / "slow"
 SHORT = {
     "load.py": ("--seconds", "2", "--threads", "16", "--timeout", "1.5"),
     "batch.py": ("--rows", "300", "--per-minute", "6000", "--kills", "2", "--timeout", "1.5"),
+    "many.py": ("--rows", "3000"),
     "kill.py": ("--count", "20", "--rounds", "2"),
     "reload.py": ("--count", "20", "--files", "5", "--threads", "4", "--rounds", "1"),
     "gateway_load.py": ("--seconds", "4", "--callers", "8", "--rate", "40"),
@@ -60,6 +61,19 @@ batch.Batch.judge = doubled
 """,
         ["--rows", "60", "--kills", "0", "--timeout", "1"],
         "1 rows are wrong",
+    ),
+    "many.py": (
+        """
+import many
+whole = many.judge
+def lost(violations, folder, rows):
+    out = folder / "out.jsonl"
+    out.write_text("".join(out.read_text().splitlines(True)[:-1]))
+    whole(violations, folder, rows)
+many.judge = lost
+""",
+        ["--rows", "3000"],
+        "2,999 rows of 3,000",
     ),
     "kill.py": (
         """

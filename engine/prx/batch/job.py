@@ -10,15 +10,17 @@ import asyncio
 import contextlib
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
 from prx.accounts.account import Account
+from prx.accounts.choose import ModelRef
 from prx.batch import output
 from prx.batch.files import Source, form_of
-from prx.batch.journal import Journal
+from prx.batch.ids import Ids
+from prx.batch.journal import Journal, head_of
 from prx.batch.pool import Asynchronous, Figures, Pool, targets_of
 from prx.batch.results import COLUMNS, BatchResult, Failure, Schemas, written
 from prx.batch.rows import Reader, Row, Terms
@@ -62,6 +64,7 @@ class Job:
         self._session = session
         self._reader = Reader(session, terms)
         self._accounts: list[Account] = []
+        self._looked: dict[str, Any] = {}  # what a look through the input has found, as the journal keeps it
         self._keys: set[Secret] = set()  # of the accounts, as far as they are known yet
         self._mask = Mask(())
         self.journal: Journal | None = None
@@ -74,30 +77,45 @@ class Job:
 
     # -------------------------------------------------------------- the input
 
-    def rows(self) -> Iterator[Row]:
-        """Every row of the input. Raises ConfigError with the place of the first fault."""
+    def rows(self, done: Sequence[int] = ()) -> Iterator[Row]:
+        """Every row of the input, but those of which `done` has something. Raises ConfigError with the place of the first fault."""
         columns = self.source.columns
         for index, (place, given) in enumerate(islice(self.source.rows(), self.limit)):
+            if index < len(done) and done[index]:
+                continue
             try:
                 row = self._reader.read(index, given)
             except Error as error:
                 raise ConfigError(f"{place}: {error.message}", hint=error.hint) from None
             yield row._replace(id=None) if columns is not None else row
 
-    def check(self) -> Plan:
-        """Look through the whole input before anything is sent. Raises ConfigError."""
+    def check(self, *, resume: bool = False) -> Plan:
+        """Look through the whole input before anything is sent. Raises ConfigError.
+
+        resume: where the journal is of this input and these settings, it was looked through when the journal was begun.
+        """
         self._check_columns()
         self.source.digest()
+        if resume and (plan := self._plan_before()) is not None:
+            return plan
+        ids = Ids()
+        try:
+            found = self._looked_through(ids)
+        except ConfigError:
+            self._check_repeated(ids)  # of rows before the one that is faulty: the first fault is the one that is said
+            raise
+        self._check_repeated(ids)
+        return self._plan(*found)
+
+    def _looked_through(self, ids: Ids) -> tuple[Counter[Any], int, int, int | None]:
+        """(how many rows name each model, how many rows, letters of their prompts, most tokens of answers). Raises ConfigError."""
         models: Counter[Any] = Counter()
-        seen: set[int] = set()  # hashes of the ids: a million of them take a tenth of the memory
         kinds: dict[type, int] = {}  # of ids, and the first row of each
         schemas, letters, most, rows = Schemas(), 0, 0, -1
         unlimited = False
         for rows, row in enumerate(self.rows()):  # noqa: B007 - its last value is needed
             if row.id is not None:
-                if hash(row.id) in seen:
-                    self._refuse_repeated(row)
-                seen.add(hash(row.id))
+                ids.add(row.id)
             if self.source.columns is None:
                 kinds.setdefault(type(row.id), row.index)
             if row.schema is not None:
@@ -108,13 +126,28 @@ class Job:
             unlimited = unlimited or (row.kind != "embed" and not isinstance(limit, int))
             most += limit if isinstance(limit, int) else 0
         self._check_kinds(kinds)
+        return models, rows + 1, letters, None if unlimited else most
+
+    def _plan_before(self) -> Plan | None:
+        """What a journal has of an earlier look at the same input, for the same settings; None where there is none."""
+        head = head_of(self.journal_path)
+        looked, given = head.get("looked", {}), head.get("input", {})
+        same = given.get("sha256") == self.source.digest() and head.get("settings") == self._settings()
+        if not same or looked.get("form") != self.form:
+            return None
+        models = {ModelRef(**name) if isinstance(name, dict) else name: count for name, count in looked["models"]}
+        return self._plan(models, given["rows"], looked["letters"], looked["most"])
+
+    def _plan(self, models: Mapping[Any, int], rows: int, letters: int, most: int | None) -> Plan:
         accounts = self._session.current()
         names: Counter[str] = Counter()
         for model, count in models.items():
             found = [accounts.choose(target) for target in targets_of(accounts, model)]
             self._accounts += [account for account, _ in found]
             names[model if len(found) > 1 else "/".join((found[0][0].id, found[0][1]))] += count
-        return Plan(rows + 1, names, letters, None if unlimited else most)
+        named = [[plain(model), count] for model, count in models.items()]
+        self._looked = {"form": self.form, "models": named, "letters": letters, "most": most}
+        return Plan(rows, names, letters, most)
 
     def _check_columns(self) -> None:
         columns, terms = self.source.columns, self.terms
@@ -148,12 +181,17 @@ class Job:
                 hint="A column of Parquet has one kind of values: write JSONL or CSV, or give ids of one kind.",
             )
 
-    def _refuse_repeated(self, second: Row) -> None:
+    def _check_repeated(self, ids: Ids) -> None:
         """Raise ConfigError where two rows have the same id; two ids may have the same hash."""
-        rows = zip(islice(self.source.rows(), self.limit), self.rows(), strict=False)
-        places = [place for (place, _), row in islice(rows, second.index + 1) if row.id == second.id]
-        if len(places) > 1:
-            raise ConfigError(f"{places[1]}: the id {second.id!r:.100} is that of {places[0]}, too")
+        twice = ids.twice()
+        if not twice:
+            return
+        places: dict[Any, str] = {}
+        for (place, _), row in zip(islice(self.source.rows(), self.limit), self.rows(), strict=False):
+            if row.id is not None and hash(row.id) in twice:
+                if row.id in places:
+                    raise ConfigError(f"{place}: the id {row.id!r:.100} is that of {places[row.id]}, too")
+                places[row.id] = place
 
     # -------------------------------------------------------------- the output
 
@@ -168,6 +206,7 @@ class Job:
         if self.out.exists() and not (overwrite or begun):
             raise ConfigError(f"{self.out}: is there already", hint="--overwrite replaces it; or name another file.")
         about = {"input": {"sha256": self.source.digest(), "rows": plan.rows}, "settings": self._settings()}
+        about["looked"] = self._looked
         self.journal = Journal(self.journal_path, about, plan.rows, resume=resume and begun)
         return self.journal
 
@@ -244,10 +283,9 @@ class Job:
 
     def _left(self, journal: Journal) -> Iterator[Row]:
         """The rows that have no result. Raises ConfigError before a row of a changed input is asked."""
-        for row in self.rows():
+        for row in self.rows(journal.at):
             self.source.check_same()
-            if not journal.at[row.index]:
-                yield row
+            yield row
 
     def _keep(self, journal: Journal, pool: Pool, row: Row, result: BatchResult) -> None:
         dialect = pool.door(row.options.model).dialect if row.shape is not None else ""

@@ -1,8 +1,10 @@
 """The journal of a batch: which rows have been begun, and what came of those that are done; a file of lines of JSON.
 
-    {"prx batch": 1, "input": …, "settings": {…}}     the first line
-    {"begun": 7}                                      before the first request of a row
-    {"row": 7, "found": {…}}                          the result, at once when it is there
+    {"prx batch": 1, "input": …, "settings": {…}, "looked": {…}}     the first line
+    {"begun": 7}                                                     before the first request of a row
+    {"row": 7, "found": {…}}                                         the result, at once when it is there
+
+"looked" is what a look through the input has found, so that going on with a run needs none.
 
 Each line goes to the system in one write, so that a process that is killed loses none of them; fsync, for a machine that
 fails, comes after groups of them. A last line without its end is one that was being written: it is dropped.
@@ -27,7 +29,17 @@ except ImportError:  # Windows: two runs at once are not noticed there
 
 VERSION = 1
 _HEAD = "prx batch"
-_END = b"}\n"
+_BEGUN, _END = b'{"begun": ', b"}\n"
+
+
+def head_of(path: Path) -> dict[str, Any]:
+    """The first line of a journal; empty where there is none, or none of this version."""
+    try:
+        with path.open("rb") as file:
+            head = json.loads(file.readline())
+    except (OSError, ValueError):
+        return {}
+    return head if isinstance(head, dict) and head.get(_HEAD) == VERSION else {}
 
 
 class Journal:
@@ -82,7 +94,7 @@ class Journal:
     # -------------------------------------------------------------- writing
 
     def begun(self, row: int) -> None:
-        self._write(b'{"begun": %d}\n' % row)
+        self._write(_BEGUN + b"%d" % row + _END)
 
     def found(self, row: int, text: str) -> None:
         """Keep the result of a row. text: JSON."""
@@ -162,10 +174,11 @@ class Journal:
                 )
 
     def _take(self, line: bytes, number: int, at: int, begun: set[int]) -> None:
+        if line.startswith(_BEGUN) and (digits := line[len(_BEGUN) : -len(_END)]).isdigit() and line.endswith(_END):
+            begun.add(int(digits))  # half of all lines are such, and reading them as JSON takes four times as long
+            return
         row = self._value(line, number)
-        if "begun" in row:
-            begun.add(row["begun"])
-        elif row.get("row", -1) in range(len(self.at)):
+        if row.get("row", -1) in range(len(self.at)):
             begun.discard(row["row"])
             if not self.at[row["row"]]:
                 self.order.append(row["row"])

@@ -78,7 +78,7 @@ def _run(session: Session, source: Path, out: Path, asked: Mapping[str, Any]) ->
     if asked["resume"] and job.is_done() and not asked["dry_run"]:
         output.note(f"{out} is there, and no run is under way: nothing to go on with")
         return
-    plan = job.check()
+    plan = job.check(resume=asked["resume"] and not asked["dry_run"])
     if asked["dry_run"]:
         _show(plan)
         return
