@@ -393,7 +393,7 @@ class BatchCalls(ABC, Generic[ResultsT]):
         """
         from prx.batch.rows import Template, Terms  # few programs have batches
 
-        templates = {
+        templates: dict[str, Any] = {
             name: Template(text, name) if text is not None else None
             for name, text in (("prompt", prompt), ("system", system))
         }

@@ -58,11 +58,12 @@ class Job:
 
     def __init__(self, source: Path, out: Path, terms: Terms, session: Session, limit: int | None = None) -> None:
         """Raises ConfigError for files that cannot be used."""
-        self.source, self.out, self.terms, self.limit = Source(source), out, terms, limit
+        self.source, self.out, self.limit = Source(source), out, limit
+        self.terms = terms._replace(has_ids=self.source.columns is None)
         self.form = form_of(out)
         self.journal_path = out.with_name(f"{out.name}.journal")
         self._session = session
-        self._reader = Reader(session, terms)
+        self._reader = Reader(session, self.terms)
         self._accounts: list[Account] = []
         self._looked: dict[str, Any] = {}  # what a look through the input has found, as the journal keeps it
         self._keys: set[Secret] = set()  # of the accounts, as far as they are known yet
@@ -79,7 +80,6 @@ class Job:
 
     def rows(self, done: Sequence[int] = ()) -> Iterator[Row]:
         """Every row of the input, but those of which `done` has something. Raises ConfigError with the place of the first fault."""
-        columns = self.source.columns
         for index, (place, given) in enumerate(islice(self.source.rows(), self.limit)):
             if index < len(done) and done[index]:
                 continue
@@ -87,7 +87,7 @@ class Job:
                 row = self._reader.read(index, given)
             except Error as error:
                 raise ConfigError(f"{place}: {error.message}", hint=error.hint) from None
-            yield row._replace(id=None) if columns is not None else row
+            yield row
 
     def check(self, *, resume: bool = False) -> Plan:
         """Look through the whole input before anything is sent. Raises ConfigError.

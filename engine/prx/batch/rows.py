@@ -9,6 +9,7 @@ the place is said by whoever knows it.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -43,6 +44,7 @@ class Terms(Record):
     retries         further attempts after an error that may pass; refusals for the rate (429) are not counted
     patience        seconds for which a row that is refused for the rate is asked again
     per_minute      the caller's own limits: {"requests": …, "tokens": …}
+    has_ids         whether `id` of a row of columns is its id; in a table it is a column as any other
     """
 
     model: str | ModelRef | None = None
@@ -57,6 +59,7 @@ class Terms(Record):
     retries: int = 5
     patience: float = 3600.0
     per_minute: Mapping[str, float | None] = NONE
+    has_ids: bool = True
 
     def check(self) -> None:
         """Raise ConfigError for what makes no sense."""
@@ -133,7 +136,9 @@ class Template:
 def _as_text(value: Any) -> str:
     if isinstance(value, str):
         return value
-    return "" if value is None else compact(value) if isinstance(value, dict | list) else str(value)
+    if value is None or (isinstance(value, float) and math.isnan(value)):  # as tables have a number that is missing
+        return ""
+    return compact(value) if isinstance(value, dict | list) else str(value)
 
 
 class Reader:
@@ -164,7 +169,7 @@ class Reader:
         asked: Any = terms.prompt.fill(given)
         if not asked.strip():
             raise ConfigError("the prompt is empty")
-        identity = given.get("custom_id", given.get("id"))
+        identity = given.get("custom_id", given.get("id")) if terms.has_ids else None
         if terms.kind == "chat":
             asked = [{"role": "user", "content": asked}]
             if terms.system is not None:

@@ -5,11 +5,15 @@ It is pickled with its settings and no key: each process reads its own configura
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from prx import forks
 from prx.batch.blocking import results
 from prx.batch.files import pyarrow
 from prx.batch.results import COLUMNS, columns, plain_form
@@ -18,6 +22,35 @@ from prx.errors import ConfigError
 from prx.session import Session
 
 _INTEGERS = ("answer_prompt_tokens", "answer_completion_tokens", "answer_error_status")
+_MOST_SESSIONS = 8  # of one process; who has more configurations than that reads one again
+
+
+class _Sessions:
+    """Those of this process, by configuration and environment: a Worker may come anew with each table, and what is got once
+    for an account, such as a token, is kept.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[Any, Session] = {}
+        self.unlock()
+        forks.register(self)
+
+    def unlock(self) -> None:
+        self._lock = threading.Lock()
+
+    def of(self, config: Any, providers: Any) -> Session:
+        """Raises ConfigError."""
+        paths = [providers] if isinstance(providers, str | Path) else providers or ()
+        key = (str(config), *map(str, paths), frozenset(os.environ.items()))
+        with self._lock:
+            if key not in self._made:
+                if len(self._made) >= _MOST_SESSIONS:
+                    self._made.clear()
+                self._made[key] = Session(config, providers, None)
+            return self._made[key]
+
+
+_sessions = _Sessions()
 
 
 class Worker:
@@ -25,7 +58,8 @@ class Worker:
 
     A table is a mapping of columns, a table or record batch of pyarrow, a frame of pandas, or a list of mappings; what comes
     in is of the kind that goes out. One mapping of values is one row, and an iterator of tables gives an iterator. So it can
-    be handed to map_batches of Ray, map_partitions of Dask, mapInPandas of Spark, and map of datasets.
+    be handed to map_batches of Ray, map_partitions of Dask, mapInPandas of Spark, and map of datasets, which gets a table
+    of pyarrow. In tables of pyarrow and pandas a column of the answers has the same type whatever is in it.
 
     config, providers  paths, which each process reads; None for the usual ones
     options            of Client.batch: system, kind, in_flight, retries, requests_per_minute, any parameter, …
@@ -57,8 +91,18 @@ class Worker:
 
     def _begin(self) -> None:
         given = self._settings
-        self._session: Session | None = None
         self._terms = _terms(given["model"], given["prompt"], **given["options"])
+
+    @property
+    def sql_columns(self) -> str:
+        """The columns of the answers with their types, as they stand in a schema of Spark."""
+        kinds = {"integer": "bigint", "text": "string", "vector": "array<double>"}
+        return ", ".join(f"{name} {kinds[self._kind(name)]}" for name in COLUMNS)
+
+    def _kind(self, column: str) -> str:
+        if column in _INTEGERS:
+            return "integer"
+        return "vector" if column == "answer" and self._terms.kind == "embed" else "text"
 
     def __getstate__(self) -> dict[str, Any]:
         return self._settings
@@ -73,32 +117,38 @@ class Worker:
             return map(self, table)
         kind = type(table).__module__.partition(".")[0]
         if kind == "pandas":
-            return table.assign(**self._answers(table.to_dict("records")))
-        if kind == "pyarrow":
-            return self._arrow(table)
+            return self._pandas(table)
+        if kind in ("pyarrow", "datasets"):
+            # datasets guesses a column's type from its first rows, of which none may have failed; a table says it.
+            return self._arrow(getattr(table, "pa_table", table))
         if isinstance(table, Mapping):
             return self._mapping(table)
         if isinstance(table, list):
-            answers = self._answers(table)
+            answers = self._answers(table, table[0] if table else ())
             return [{**row, **{name: answers[name][place] for name in COLUMNS}} for place, row in enumerate(table)]
         raise ConfigError(
             f"a table is a mapping of columns, a list of mappings, or of pyarrow or pandas, not {type(table).__name__}"
         )
 
-    def _answers(self, rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
-        """{column: its values} of the answers to rows."""
-        given = self._settings
-        if self._session is None:
-            self._session = Session(given["config"], given["providers"], None)
-        found = [columns(plain_form(result)) for result in results(self._session, rows, self._terms)]
+    def _answers(self, rows: Iterable[Mapping[str, Any]], names: Iterable[Any]) -> dict[str, list[Any]]:
+        """{column: its values} of the answers to rows. names: of the columns that these have."""
+        taken = next((name for name in names if name in COLUMNS), None)
+        if taken is not None:
+            raise ConfigError(f"a column is called {taken!r}, as one of the answer's", hint="Rename it.")
+        first = next(rows := iter(rows), None)
+        if first is None:  # as Dask asks which columns there will be
+            return {name: [] for name in COLUMNS}
+        session = _sessions.of(self._settings["config"], self._settings["providers"])
+        found = [columns(plain_form(result)) for result in results(session, chain([first], rows), self._terms)]
         return {name: [row[name] for row in found] for name in COLUMNS}
 
     def _mapping(self, table: Mapping[str, Any]) -> dict[str, Any]:
         if not all(isinstance(column, list | tuple) or _is_array(column) for column in table.values()):
-            answers = self._answers([table])
+            answers = self._answers([table], table)
             return {**table, **{name: column[0] for name, column in answers.items()}}
-        rows = (dict(zip(table, cells, strict=True)) for cells in zip(*table.values(), strict=True))
-        answers = self._answers(rows)
+        plain = {name: _listed(column) if _is_array(column) else column for name, column in table.items()}
+        rows = (dict(zip(plain, cells, strict=True)) for cells in zip(*plain.values(), strict=True))
+        answers = self._answers(rows, table)
         if any(map(_is_array, table.values())):
             numpy = import_module("numpy")  # it is there: a column is of it
             return {
@@ -107,13 +157,31 @@ class Worker:
             }
         return {**table, **answers}
 
+    def _pandas(self, table: Any) -> Any:
+        pandas = import_module("pandas")  # it is there: the table is of it
+        plain = table.astype(object).where(table.notna(), None)  # a cell without a value is None, whatever it was
+        answers = self._answers(plain.to_dict("records"), table.columns)
+        kinds = {"integer": "Int64", "text": "string", "vector": "object"}
+        made = {
+            name: pandas.Series(values, index=table.index, dtype=kinds[self._kind(name)])
+            for name, values in answers.items()
+        }
+        return table.assign(**made)
+
     def _arrow(self, table: Any) -> Any:
-        arrow, answers = pyarrow(), self._answers(table.to_pylist())
-        vectors = arrow.list_(arrow.float64()) if self._terms.kind == "embed" else arrow.string()
+        arrow = pyarrow()
+        answers = self._answers(table.to_pylist(), table.schema.names)
+        kinds = {"integer": arrow.int64(), "text": arrow.string(), "vector": arrow.list_(arrow.float64())}
         for name, values in answers.items():
-            kind = arrow.int64() if name in _INTEGERS else vectors if name == "answer" else arrow.string()
+            kind = kinds[self._kind(name)]
             table = table.append_column(arrow.field(name, kind), arrow.array(values, kind))
         return table
+
+
+def _listed(column: Any) -> list[Any]:
+    """The values of an array in Python's types. Those of times are texts: as numbers nobody knows what they count."""
+    found: list[Any] = (column.astype(str) if column.dtype.kind in "mM" else column).tolist()
+    return found
 
 
 def _is_array(column: Any) -> bool:
@@ -125,7 +193,9 @@ def _terms(
     tokens_per_minute: float | None = None, **options: Any,
 ) -> Terms:  # fmt: skip
     own = {
-        name: options.pop(name) for name in [*options] if name in Terms._fields and name not in ("params", "ordered")
+        name: options.pop(name)
+        for name in [*options]
+        if name in Terms._fields and name not in ("params", "ordered", "has_ids")
     }
     terms = Terms(
         model,
@@ -134,6 +204,7 @@ def _terms(
         system=Template(system, "system") if system is not None else None,
         params=options,
         per_minute={"requests": requests_per_minute, "tokens": tokens_per_minute},
+        has_ids=False,
     )
     terms.check()
     return terms

@@ -102,7 +102,7 @@ def _terms(session: Session, asked: Mapping[str, Any]) -> Any:
 
     if asked["system"] is not None and asked["prompt"] is None:
         raise click.UsageError("--system needs --prompt; a row of JSONL has its own messages")
-    templates = {
+    templates: dict[str, Any] = {
         name: Template(asked[name], f"--{name}") if asked[name] is not None else None for name in ("prompt", "system")
     }
     return Terms(
