@@ -15,6 +15,7 @@ from prx.cli.conformance_run import run_all, show_plan
 from prx.conformance import saved, verdict
 from prx.conformance.compare import compared
 from prx.conformance.saved import Saved
+from prx.engines import NAMES
 from prx.errors import ConfigError
 
 _file = click.Path(path_type=Path)
@@ -28,7 +29,20 @@ _file = click.Path(path_type=Path)
 @click.option("--model", default="", help="The model to call live.")
 @with_models_for
 @click.option(
-    "--jobs", type=click.IntRange(1, 64), default=1, metavar="N", help="Run N cases at a time, over all files."
+    "--pairs",
+    type=_file,
+    metavar="FILE",
+    help="Lines of provider/model: each is asked, with results of its own.",
+)
+@click.option("--engine", type=click.Choice(NAMES), help="Ask from many processes or machines.")
+@click.option("--address", help="Of a cluster that runs; without it, one is started on this machine.")
+@click.option("--workers", type=click.IntRange(1), metavar="N", help="Of a cluster that is started here: how many. Otherwise as many as processors.")  # fmt: skip
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 64),
+    default=1,
+    metavar="N",
+    help="Run N cases at a time, over all files; with --engine, of each task.",
 )
 @click.option(
     "--retries",
@@ -58,6 +72,7 @@ _file = click.Path(path_type=Path)
 @click.option("--dry-run", is_flag=True, help="Only say how many calls and tokens the run would take; sends nothing.")
 @click.option("--cassettes", type=_file, metavar="DIR", help="Folder of recordings.")
 @click.option("--corpus", type=_file, metavar="DIR", help="Folder of recorded traffic of vendors, as a further case.")
+@click.option("--brief", is_flag=True, help="Keep the exchanges of cases that have not passed, and of no others.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("-v", "verbose", count=True, help="Show the exchanges of cases that have not passed; -vv: of every case.")
 @click.option("--junit", type=_file, metavar="FILE", help="Write the report as JUnit XML.")
@@ -114,7 +129,7 @@ def _compared(asked: Asked) -> bool:
     """Print what is otherwise; gives whether nothing got worse."""
     if asked.since is not None:
         before = _saved(asked.since).only(asked.only)
-        now = asked if asked.targets else replace(asked, targets=tuple(before.providers))
+        now = asked if asked.targets or asked.pairs else replace(asked, targets=tuple(before.providers))
         after, partly = Saved("now", run_all(now, quiet=True)["results"]), True
     else:
         sides = asked.compare or ("", "")

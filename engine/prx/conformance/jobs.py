@@ -25,7 +25,7 @@ class Job(NamedTuple):
     def run(self, budget: Budget) -> Result:
         """Run it once, unless the budget is used up."""
         if not budget.begin(self.case):
-            return budget.left_out(self.runner.provider, self.case)
+            return budget.left_out(self.runner.name, self.case)
         result = None
         try:
             result = self.runner.result(self.case)

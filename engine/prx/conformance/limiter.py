@@ -32,16 +32,19 @@ class Limiter:
 
     def wait(self) -> None:
         """Wait until a request may begin. Raises Error where the run has been stopped."""
-        while (seconds := self._turn()) > 0:
+        while (seconds := self.turn()) > 0:
             self._stopped.wait(seconds)
         if self._stopped.is_set():
             raise closed_early()
 
     def heard(self, head: Head) -> None:
         """Take note of a response: after a 429 or a Retry-After no request begins before the time that it names."""
-        named = retry_after(head) if head.status >= 400 else None
+        self.told(head.status, retry_after(head) if head.status >= 400 else None)
+
+    def told(self, status: int, named: float | None) -> None:
+        """As `heard`, of a response with this status, which names so many seconds or none."""
         with self._lock:
-            self._refused = self._refused + 1 if head.status == _TOO_MANY else 0
+            self._refused = self._refused + 1 if status == _TOO_MANY else 0
             pause = _FIRST_PAUSE * 2 ** (self._refused - 1) if self._refused else 0.0
             seconds = pause if named is None else named
             if seconds <= LONGEST_PAUSE:
@@ -55,7 +58,7 @@ class Limiter:
         """End all waits: no further request begins."""
         self._stopped.set()
 
-    def _turn(self) -> float:
+    def turn(self) -> float:
         """Seconds until a request may begin; 0 if it may begin now, and then the next one's turn is later."""
         with self._lock:
             now = time.monotonic()
@@ -76,8 +79,14 @@ class Limiters:
     def of(self, url: str) -> Limiter:
         """The limiter of the account with this base URL."""
         parts = urlsplit(url)
+        origin = f"{parts.scheme}://{parts.netloc}"
         with self._lock:
-            return self._limiters.setdefault(f"{parts.scheme}://{parts.netloc}", Limiter(self._per_minute))
+            if origin not in self._limiters:
+                self._limiters[origin] = self._made(origin)
+            return self._limiters[origin]
+
+    def _made(self, origin: str) -> Limiter:
+        return Limiter(self._per_minute)
 
     def stop(self) -> None:
         """Stop all of them."""

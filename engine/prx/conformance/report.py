@@ -25,8 +25,9 @@ FINAL = ("passed", "failed", "unclaimed", "skipped", "unrecorded")
 _NEVER_REPEATED = ("skipped", "unrecorded")
 
 
-def row_of(result: Result) -> Row:
-    """A result in JSON's types, as reports contain it."""
+def row_of(result: Result, *, brief: bool = False) -> Row:
+    """A result in JSON's types, as reports contain it. brief: with the exchanges of what has not passed alone."""
+    is_left_out = brief and result.outcome not in verdict.BROKEN
     return {
         "provider": result.provider,
         "case": result.case,
@@ -35,7 +36,7 @@ def row_of(result: Result) -> Row:
         "failures": list(result.failures),
         "evidence": asdict(result.evidence) if result.evidence else None,
         "seconds": round(result.seconds, 3),
-        "exchanges": strict(list(result.exchanges)),
+        "exchanges": [] if is_left_out else strict(list(result.exchanges)),
         "came": [row._asdict() for row in result.came],
         "tokens": result.tokens,
         "runs": {"right": result.runs[0], "of": result.runs[1]} if result.runs[1] else None,
@@ -99,8 +100,11 @@ def counts(rows: Iterable[Row]) -> Row:
 def junit(report: Mapping[str, Any]) -> str:
     """The report as JUnit XML: a suite for each provider, a test for each case."""
     root = ET.Element("testsuites", name="prx conformance")
+    found: dict[str, list[Row]] = {provider["id"]: [] for provider in report["providers"]}
+    for row in report["results"]:
+        found.get(row["provider"], []).append(row)
     for provider in report["providers"]:
-        rows = [row for row in report["results"] if row["provider"] == provider["id"]]
+        rows = found[provider["id"]]
         outcomes = Counter(row["outcome"] for row in rows)
         sizes = {
             "tests": len(rows), "failures": outcomes["failed"], "errors": outcomes["error"] + outcomes["limited"],
@@ -154,22 +158,25 @@ class State:
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        self._rows: dict[tuple[str, str], Row] = {}
+        self._rows: dict[str, dict[str, Row]] = {}  # {provider: {case: its result}}
         for row in resumed.rows(path) if path and path.exists() else ():
-            self._rows[row["provider"], row["case"]] = row
+            self._rows.setdefault(row["provider"], {})[row["case"]] = row
 
     @property
     def rows(self) -> list[Row]:
-        return list(self._rows.values())
+        return [row for provider in self._rows for row in self.of(provider)]
+
+    def of(self, provider: str) -> list[Row]:
+        """The results of a provider."""
+        return list(self._rows.get(provider, {}).values())
 
     def has(self, provider: str, case: str, repeat: int = 1) -> bool:
         """Whether a case has an outcome that asking again would not change, of as many runs as are wanted."""
-        row = self._rows.get((provider, case), {})
+        row = self._rows.get(provider, {}).get(case, {})
         runs = row.get("runs") or {"of": 1}
         return row.get("outcome") in FINAL and (row["outcome"] in _NEVER_REPEATED or runs["of"] == repeat)
 
     def add(self, row: Row) -> None:
-        self._rows.pop((row["provider"], row["case"]), None)
-        self._rows[row["provider"], row["case"]] = row
+        self._rows.setdefault(row["provider"], {})[row["case"]] = row
         if self.path:
             resumed.add(self.path, row)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 from weakref import WeakSet
 
 from prx import resources
@@ -24,6 +24,7 @@ from prx.conformance.evidence import Evidence, glance
 from prx.conformance.limiter import Limiters
 from prx.conformance.run import Asked, Result
 from prx.errors import ConfigError, Error
+from prx.spec.definition import Definition
 from prx.spec.model import Spec
 
 _OF_A_CHAT = ("count_tokens", "complete")  # kinds for which the model of a chat will do
@@ -58,6 +59,14 @@ class Plan:
         return self.mode == "replay" and (self.recordings / spec.id / f"{case.name}.yaml").is_file()
 
 
+class Subject(NamedTuple):
+    """Who is asked: a provider, or one model of it where several are asked. name: in the report. plan: with its model."""
+
+    name: str
+    definition: Definition
+    plan: Plan
+
+
 def default_recordings(mode: Mode = "replay") -> Path:
     """The folder "cassettes" of the working directory; if it does not exist and mode is not record, the packaged one."""
     here = Path("cassettes")
@@ -71,10 +80,10 @@ def results(plan: Plan, provider: str, spec: Spec) -> Iterator[Result]:
 
 
 class Runner:
-    """Runs the cases of one provider, also several at the same time."""
+    """Runs the cases of one provider, also several at the same time. name: of the provider in results, "" for its id."""
 
-    def __init__(self, plan: Plan, provider: str, spec: Spec, limiters: Limiters) -> None:
-        self.plan, self.provider, self.spec = plan, provider, spec
+    def __init__(self, plan: Plan, provider: str, spec: Spec, limiters: Limiters, name: str = "") -> None:
+        self.plan, self.provider, self.spec, self.name = plan, provider, spec, name or provider
         self._limiters = limiters
         self._finding = threading.Lock()
         self._lock = threading.Lock()  # of the clients; never held during a call, so that `close` does not wait
@@ -85,10 +94,11 @@ class Runner:
     def result(self, case: Case) -> Result:
         """The result of a case; an Error is a result, too."""
         try:
-            return self._result(case)
+            found = self._result(case)
         except Error as error:
             outcome: run.Outcome = "failed" if self.plan.mode == "replay" else "error"
-            return Result(self.provider, case.name, outcome, error.summary())
+            found = Result(self.provider, case.name, outcome, error.summary())
+        return replace(found, provider=self.name)
 
     def waits(self) -> bool:
         """Whether the provider has asked for a pause that is not over."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol, Self
 
 from prx.errors import ConfigError, Error
@@ -69,7 +69,7 @@ class Engine:
 
     def map(
         self, function: Callable[[Any], Any], tasks: Iterable[Any], at_once: int | None = None
-    ) -> Iterator[Outcome]:
+    ) -> Generator[Outcome, None, None]:
         """What comes of function(task) for each task, in the order in which they end.
 
         at_once  tasks that are handed over at the same time, at most; None: twice as many as can run. A further one is
