@@ -46,7 +46,9 @@ class Settings(NamedTuple):
     turns: Held
 
 
-def rows(engine: Engine, work: Sequence[Job], terms: jobs.Terms, per_minute: int) -> Generator[report.Row, None, None]:
+def rows(
+    engine: Engine, work: Sequence[Job], terms: jobs.Terms, per_minute: int, *, brief: bool = False
+) -> Generator[report.Row, None, None]:
     """The result of each case, those of a subject when all of them are there. To be closed when it is left early."""
     if not work:
         return
