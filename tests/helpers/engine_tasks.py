@@ -50,3 +50,13 @@ class Counter:
 def adds(task):
     held, more = task
     return held.ask("add", more)
+
+
+def asks_but_dies_at_first(mark, settings, task):
+    """As a task of prx conformance, but that the first of all ends its process. mark: a path, which says that this was."""
+    from prx.conformance import spread
+
+    if not mark.exists():
+        mark.write_text("begun")
+        os._exit(1)
+    return spread.ask(settings, task)
