@@ -108,6 +108,7 @@ def test_pairs_are_shown_resumed_and_written_as_providers_are(at):
         ["mine/m2", "."],
         ["yours/m3", "."],
     ]
+    assert "3 calls to 3 pairs, at most" in first.stderr
     assert (at / "j.xml").read_text().count('<testsuite name="') == 3
     with (at / "pairs").open("a") as file:
         file.write("yours/m1\n")

@@ -100,6 +100,11 @@ class Asked:
         return self.compare is not None or self.since is not None
 
     @property
+    def who(self) -> str:
+        """What is asked, in one word."""
+        return "provider" if self.pairs is None else "pair"
+
+    @property
     def is_worth_a_warning(self) -> bool:
         """Whether what the run may cost is said before it begins."""
         return self.plan.mode != "replay" and (

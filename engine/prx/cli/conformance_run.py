@@ -48,7 +48,7 @@ def _ask(asked: Asked, state: report.State, *, quiet: bool) -> None:
     ]
     work = [Job(runner, case) for runner in runners for case in _left(asked, runner.name, runner.spec, state)]
     if asked.is_worth_a_warning:
-        output.note(cost.sentence(_estimates(asked, state), asked.retries, asked.budget))
+        output.note(cost.sentence(_estimates(asked, state), asked.retries, asked.budget, asked.who))
     read = [report.row_of(found) for runner in runners for found in _corpus(asked.corpus, runner)]
     order: dict[str, list[str]] = {runner.name: [] for runner in runners}
     for provider, case in (*((job.runner.name, job.case.name) for job in work), *map(_key, read)):
@@ -110,7 +110,7 @@ def show_plan(asked: Asked) -> None:
             ["provider", "calls", "output tokens"],
             [[row.provider, str(row.calls), str(row.tokens)] for row in estimates],
         )
-        output.echo(cost.sentence(estimates, asked.retries, asked.budget))
+        output.echo(cost.sentence(estimates, asked.retries, asked.budget, asked.who))
 
 
 def _key(row: Row) -> tuple[str, str]:

@@ -42,11 +42,11 @@ def limit_of(case: Case) -> int:
     return int(case.call.get("max_tokens") or 0)
 
 
-def sentence(estimates: Sequence[Estimate], retries: int, budget: int | None) -> str:
-    """A plan in one line: "52 calls to 2 providers, at most 10390 output tokens; …"."""
+def sentence(estimates: Sequence[Estimate], retries: int, budget: int | None, who: str = "provider") -> str:
+    """A plan in one line: "52 calls to 2 providers, at most 10390 output tokens; …". who: what there are several of."""
     asked = [row for row in estimates if row.calls]
     calls, tokens = sum(row.calls for row in asked), sum(row.tokens for row in asked)
-    parts = [f"{count(calls, 'call')} to {count(len(asked), 'provider')}, at most {tokens} output tokens"]
+    parts = [f"{count(calls, 'call')} to {count(len(asked), who)}, at most {tokens} output tokens"]
     if unlimited := sum(row.unlimited for row in asked):
         parts[0] += f" and {count(unlimited, 'call')} without a limit"
     if retries:
