@@ -34,6 +34,7 @@ ASIDE = {  # by a command in it: where a block is run, if not here
     "claude -p": "a program of others, which answers only with a model",
     "codex exec": "a program of others, which answers only with a model",
     "pip install open-webui": "a program of others, which answers only with a model",
+    "--engine ": "tests/test_batch_shards.py runs it on real engines; pip would change what tests run in",
     "pip install '.[conformance]'": "the other command of the block: tests/test_conformance_command.py; pip would change what tests run in",
 }
 SERVED = "127.0.0.1:8080"  # where pages have `prx serve`

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import itertools
 import socket
 import subprocess
 import sys
@@ -11,10 +10,11 @@ from pathlib import Path
 
 import pytest
 from helpers import engine_tasks
+from helpers.engine_here import Here
 
 import prx
 from prx.engines import open_engine
-from prx.engines.engine import MOST_RUNS, Engine, Fault, Lost, guarded
+from prx.engines.engine import MOST_RUNS, Fault
 
 NAMES = [
     pytest.param(
@@ -25,28 +25,6 @@ NAMES = [
     )
     for name, library in (("ray", "ray"), ("dask", "distributed"))
 ]
-
-
-class Here(Engine):
-    """Runs tasks in this process, and loses those that it is told to, as often as it is told to."""
-
-    def __init__(self, lost=()):
-        self.lost, self.begun, self.stopped, self.names = dict(lost), [], [], itertools.count()
-
-    def _begin(self, function, task):
-        name = next(self.names)
-        self.begun.append((name, function, task))
-        return name
-
-    def _ended(self, running):
-        _, function, task = self.begun[running[0]]
-        if self.lost.get(task, 0):
-            self.lost[task] -= 1
-            return [(running[0], Lost("it was told to"))]
-        return [(running[0], guarded(function, task))]
-
-    def _stop(self, running):
-        self.stopped += running
 
 
 def test_a_task_whose_worker_died_is_run_again():

@@ -2,50 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import shutil
 import signal
 import socket
-import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from helpers.byte_server import HANG, RawServer, delta, response, stream
+from helpers.redis_server import RedisServer
 from helpers.served import begun, command, provider, services, until
 
 pytestmark = pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
 PASSWORD = "redis-password-8c1d"
-
-
-class RedisServer:
-    def __init__(self, folder, *options):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.folder, self.options = folder, options
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.start()
-
-    def start(self):
-        self.process = subprocess.Popen(
-            ["redis-server", "--port", str(self.port), "--save", "", "--bind", "127.0.0.1", *self.options],
-            cwd=self.folder, stdout=subprocess.DEVNULL,
-        )  # fmt: skip
-        assert until(self.answers)
-
-    def answers(self):
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1) as raw:
-            raw.sendall(b"PING\r\n")
-            return raw.recv(100).startswith((b"+PONG", b"-NOAUTH"))
-        return False
-
-    def stop(self):
-        self.process.send_signal(signal.SIGCONT)
-        self.process.terminate()
-        self.process.wait(10)
 
 
 @pytest.fixture

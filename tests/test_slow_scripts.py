@@ -13,6 +13,7 @@ SHORT = {
     "load.py": ("--seconds", "2", "--threads", "16", "--timeout", "1.5"),
     "batch.py": ("--rows", "300", "--per-minute", "6000", "--kills", "2", "--timeout", "1.5"),
     "many.py": ("--rows", "3000"),
+    "shards.py": ("--rows", "600", "--shard-rows", "60"),
     "kill.py": ("--count", "20", "--rounds", "2"),
     "reload.py": ("--count", "20", "--files", "5", "--threads", "4", "--rounds", "1"),
     "gateway_load.py": ("--seconds", "4", "--callers", "8", "--rate", "40"),
@@ -74,6 +75,18 @@ many.judge = lost
 """,
         ["--rows", "3000"],
         "2,999 rows of 3,000",
+    ),
+    "shards.py": (
+        """
+import shards
+whole = shards.judge
+def doubled(violations, folder, rows):
+    (folder / "out" / "part-00001.parquet").write_bytes((folder / "out" / "part-00000.parquet").read_bytes())
+    whole(violations, folder, rows)
+shards.judge = doubled
+""",
+        ["--rows", "100", "--shard-rows", "20"],
+        "20 rows are in the table twice",
     ),
     "kill.py": (
         """

@@ -159,7 +159,7 @@ class BatchServer:
         return {
             "asked": sum(self.asked.values()),
             "ways": dict(self.ways),
-            "doubled": sum(n > 1 for n in self.answered.values()),
+            "doubled": sum(n > 1 for n in [*self.answered.values()]),  # a copy: it changes meanwhile
             "answered": len(self.answered),
             "most": self.most,
         }

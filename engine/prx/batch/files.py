@@ -25,6 +25,8 @@ class Source:
     schema   of a Parquet file, pyarrow's; otherwise None
     """
 
+    first = 0  # the number of its first row
+
     def __init__(self, path: Path) -> None:
         """Raises ConfigError for a file that cannot be read."""
         self.path, self.form = path, form_of(path)

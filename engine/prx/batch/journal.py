@@ -42,6 +42,10 @@ def head_of(path: Path) -> dict[str, Any]:
     return head if isinstance(head, dict) and head.get(_HEAD) == VERSION else {}
 
 
+class BusyError(ConfigError):
+    """Another process has the journal."""
+
+
 class Journal:
     """An open journal, of which this process alone is the writer.
 
@@ -89,7 +93,7 @@ class Journal:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise ConfigError(f"{self.path}: another run is writing to it", hint="Wait for its end.") from None
+            raise BusyError(f"{self.path}: another run is writing to it", hint="Wait for its end.") from None
 
     # -------------------------------------------------------------- writing
 
@@ -163,15 +167,7 @@ class Journal:
         head = self._value(line, 1)
         if head.get(_HEAD) != VERSION:
             raise ConfigError(f"{self.path}: not a journal of this version of prx batch", hint=_ANEW)
-        if head.get("input") != about["input"]:
-            raise ConfigError(f"{self.path}: belongs to another input: the file has changed since", hint=_ANEW)
-        was, now = head.get("settings", {}), about["settings"]
-        for name in {**was, **now}:
-            if was.get(name) != now.get(name):
-                raise ConfigError(
-                    f"{self.path}: was begun with {name} {_shown(was.get(name))}, not {_shown(now.get(name))}",
-                    hint=f"Give the same {name}. {_ANEW}",
-                )
+        check_about(self.path, head, about)
 
     def _take(self, line: bytes, number: int, at: int, begun: set[int]) -> None:
         if line.startswith(_BEGUN) and (digits := line[len(_BEGUN) : -len(_END)]).isdigit() and line.endswith(_END):
@@ -201,6 +197,19 @@ class Journal:
 
 
 _ANEW = "--overwrite begins anew."
+
+
+def check_about(path: Path, head: dict[str, Any], about: dict[str, Any]) -> None:
+    """Raise ConfigError where a run was begun with another input, or with other settings. head: what is known of it."""
+    if head.get("input") != about["input"]:
+        raise ConfigError(f"{path}: belongs to another input: the file has changed since", hint=_ANEW)
+    was, now = head.get("settings", {}), about["settings"]
+    for name in {**was, **now}:
+        if was.get(name) != now.get(name):
+            raise ConfigError(
+                f"{path}: was begun with {name} {_shown(was.get(name))}, not {_shown(now.get(name))}",
+                hint=f"Give the same {name}. {_ANEW}",
+            )
 
 
 def _shown(value: Any) -> str:

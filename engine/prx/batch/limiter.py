@@ -17,6 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 from prx import forks
@@ -47,27 +48,29 @@ _FIRST_PAUSE, _LONGEST_PAUSE = (
 _PROBE_SECONDS = 1.0  # after which a second request is sent to see: the first may have been lost
 _LONGEST_NAMED = 3600.0  # seconds that a provider may ask all calls to wait
 _SLOWEST = 1 / 60  # a second: there is always a next try
+_NO_STATE = ("_clock", "_lock")
 _START = 8  # calls at once in the beginning
 
 Cost = Mapping[str, float]  # {what is counted: how many of it a call needs}
 
 
 class Bucket:
-    """What may be used of one limit: it fills at `rate` a second, up to _BURST seconds' worth.
+    """What may be used of one limit: it fills at `rate` a second, up to `burst` seconds' worth.
 
     top       the rate that the caller or the headers allow
     too_high  the last rate at which more than a few requests were refused
     """
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, burst: float = _BURST) -> None:
         self.rate = self.top = self.too_high = math.inf
+        self._burst = burst
         self.level, self._at = 0.0, now
 
     def wait(self, cost: float, now: float) -> float:
         """Seconds until there is enough for this cost; a larger one than ever fits waits for a full bucket."""
         if self.rate == math.inf:
             return 0.0
-        most = max(1.0, self.rate * _BURST)
+        most = max(1.0, self.rate * self._burst)
         self.level = min(most, self.level + (now - self._at) * self.rate)
         self._at = now
         return max(0.0, min(cost, most) - self.level) / self.rate
@@ -89,17 +92,17 @@ class Bucket:
 
 
 class Limiter:
-    """The limits of one account. clock: seconds, as time.monotonic.
+    """The limits of one account. clock: seconds, as time.monotonic. burst: seconds whose requests may be sent at once.
 
     running   requests that are under way
     most      how many there may be
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, clock: Callable[[], float] = time.monotonic, burst: float = _BURST) -> None:
+        self._clock, self._burst = clock, burst
         self._lock = threading.Lock()
         self._own: dict[str, float] = {}  # limits of the caller, a second
-        self.buckets = {"requests": Bucket(clock())}
+        self.buckets = {"requests": Bucket(clock(), burst)}
         self.running, self.most = 0, float(_START)
         self._doubling = True  # until the first sign of overload
         self._not_before = self._next_probe = 0.0
@@ -116,6 +119,25 @@ class Limiter:
         self._lock = threading.Lock()
         self.running = 0
 
+    def state(self) -> dict[str, Any]:
+        """All that it knows, in values of JSON; for another process to go on with."""
+        with self._lock:
+            known = {name: value for name, value in vars(self).items() if name not in _NO_STATE}
+            return {
+                **known,
+                "buckets": {name: vars(each) for name, each in self.buckets.items()},
+                "_past": [*self._past],
+            }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Know what another one knew, whose clock was the same."""
+        with self._lock:
+            vars(self).update(state)
+            self._past = deque((when, count) for when, count in state["_past"])
+            self.buckets = {name: Bucket(0.0) for name in state["buckets"]}
+            for name, known in state["buckets"].items():
+                vars(self.buckets[name]).update(known)
+
     def allow(self, per_minute: Mapping[str, float | None]) -> None:
         """The caller's own limits, {what is counted: how many a minute}."""
         with self._lock:
@@ -128,21 +150,26 @@ class Limiter:
         """Seconds to wait before a request may begin, infinity for until another ends; 0: it has begun."""
         with self._lock:
             now = self._clock()
-            if now < self._not_before:
-                return self._not_before - now
-            if self._probing and now < self._next_probe:
-                return self._next_probe - now
-            if not self._probing and self.running >= int(self.most):
-                return math.inf
-            waits = [bucket.wait(cost.get(counted, 0.0), now) for counted, bucket in self.buckets.items()]
-            longest = max(waits)
-            if longest > 0:
-                self._held = True
-                return longest
-            self._take(cost)
-            self._next_probe = now + _PROBE_SECONDS
-            self.running += 1
-            return 0.0
+            pause = self._pause(now)
+            if pause or self._probing:
+                return pause or self._begin(cost, now)
+            return math.inf if self.running >= int(self.most) else self._begin(cost, now)
+
+    def _pause(self, now: float) -> float:
+        """Seconds for which nobody sends anything."""
+        until = max(self._not_before, self._next_probe) if self._probing else self._not_before
+        return max(0.0, until - now)
+
+    def _begin(self, cost: Cost, now: float) -> float:
+        """Let a request begin, if the rates do; otherwise the seconds to wait."""
+        longest = max(bucket.wait(cost.get(counted, 0.0), now) for counted, bucket in self.buckets.items())
+        if longest > 0:
+            self._held = True
+            return longest
+        self._take(cost)
+        self._next_probe = now + _PROBE_SECONDS
+        self.running += 1
+        return 0.0
 
     def more(self, cost: Cost) -> None:
         """A further request of a call that has begun."""
@@ -156,6 +183,36 @@ class Limiter:
             for counted, count in (used or {}).items():
                 if counted in self.buckets:
                     self.buckets[counted].take(count - cost.get(counted, 0.0))
+
+    def lease(self, cost: Cost, most: int, among: int) -> tuple[int | None, float]:
+        """Requests of this cost that may begin now, at most so many; they have begun. None for as many as one likes.
+
+        among  so many share what there is: each has its part of it
+        Also gives the seconds for which nobody sends anything. How many run at once is seen to by those who have them.
+        """
+        with self._lock:
+            now = self._clock()
+            pause = self._pause(now)
+            if pause:
+                return 0, pause
+            waits = {counted: bucket.wait(cost.get(counted, 0.0), now) for counted, bucket in self.buckets.items()}
+            limited = [counted for counted in waits if self.buckets[counted].rate != math.inf]
+            if not limited and not self._probing:
+                return None, 0.0
+            parts = [self.buckets[counted].level / cost[counted] / among for counted in limited if cost.get(counted)]
+            part = 1 if self._probing else max(1, int(min(parts, default=most)))
+            count = 0
+            while count < min(part, most) and not self._begin(cost, now):
+                count += 1
+            self.running = 0
+            return count, 0.0
+
+    def correct(self, used: Cost) -> None:
+        """What calls have used in truth, beyond what was taken for them; less than nothing where it was less."""
+        with self._lock:
+            for counted, count in used.items():
+                if counted in self.buckets:
+                    self.buckets[counted].take(count)
 
     def _take(self, cost: Cost) -> None:
         for counted, bucket in self.buckets.items():
@@ -218,7 +275,7 @@ class Limiter:
 
     def _bucket(self, counted: str, now: float) -> Bucket:
         if counted not in self.buckets:
-            self.buckets[counted] = Bucket(now)
+            self.buckets[counted] = Bucket(now, self._burst)
         return self.buckets[counted]
 
     def _judge(self, now: float) -> None:

@@ -26,7 +26,7 @@ def part_of(path: Path) -> Path:
 
 
 def write(path: Path, form: str, names: list[str], pairs: Pairs, schema: Any = None) -> None:
-    """Write all results. names: of the columns that rows have; schema: their types, where they are known. Raises ConfigError."""
+    """Write all results. names: of the columns that rows have; schema: types of columns that are known. Raises ConfigError."""
     part = part_of(path)
     try:
         _WRITE[form](part, names, pairs, schema)
@@ -106,10 +106,12 @@ def _schema(arrow: Any, names: list[str], block: list[dict[str, Any]], types: An
     guessed = types or (arrow.Table.from_pylist(block).schema if block else arrow.schema([]))
     own = [guessed.field(name) if name in guessed.names else arrow.field(name, arrow.string()) for name in names]
     own = [arrow.field(field.name, arrow.string()) if arrow.types.is_null(field.type) else field for field in own]
-    return arrow.schema([*own, *(arrow.field(name, _type(arrow, name, block)) for name in COLUMNS)])
+    return arrow.schema([*own, *(arrow.field(name, _type(arrow, name, block, types)) for name in COLUMNS)])
 
 
-def _type(arrow: Any, name: str, block: list[dict[str, Any]]) -> Any:
+def _type(arrow: Any, name: str, block: list[dict[str, Any]], types: Any) -> Any:
+    if types is not None and name in types.names:
+        return types.field(name).type
     if name in ("answer_prompt_tokens", "answer_completion_tokens", "answer_error_status"):
         return arrow.int64()
     vectors = [row[name] for row in block if name == "answer" and isinstance(row[name], list)]

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
+from prx.accounts.account import Account
 from prx.accounts.choose import Accounts
 from prx.accounts.targets import ref_of
 from prx.batch.gate import Gate
@@ -96,6 +97,7 @@ class Pool:
 
     on_begin  told of each row before its first request
     on_end    told of each result when it is there, before the next row is begun
+    limiters  gives the Limiter of an account and a model
     """
 
     def __init__(
@@ -104,12 +106,14 @@ class Pool:
         terms: Terms,
         on_begin: Callable[[Row], None] | None = None,
         on_end: Callable[[Row, BatchResult], None] | None = None,
+        limiters: Callable[[Account, str], Limiter] = limiter_of,
     ) -> None:
         self.terms, self._client, self._on_begin, self._on_end = terms, client, on_begin, on_end
         self.reader = Reader(client.session, terms)
         self.figures = Figures()
         self.schemas = Schemas()
         self._guess = Guess()
+        self._limiters = limiters
         self._doors: dict[Any, Door] = {}
 
     def door(self, model: Any) -> Door:
@@ -118,7 +122,7 @@ class Pool:
         if found is None:
             accounts = self._client.session.current()
             account, name = accounts.choose(targets_of(accounts, model)[0])
-            limiter = limiter_of(account, name)
+            limiter = self._limiters(account, name)
             limiter.allow(self.terms.per_minute)
             found = self._doors[model] = Door(Gate(limiter), account.definition.spec(name).dialect or account.id)
         return found

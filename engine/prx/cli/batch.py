@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import sys
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,9 +12,8 @@ from typing import Any
 import click
 
 from prx.cli import options, output, request_options
-from prx.cli.batch_progress import Progress, counted
+from prx.cli.batch_progress import Progress, counted, tell
 from prx.cli.conversation import chosen
-from prx.errors import ConfigError
 from prx.session import Session
 
 
@@ -50,6 +47,11 @@ from prx.session import Session
 @click.option("--patience", type=options.seconds, default="3600", show_default=True, metavar="SECONDS", help="How long a row waits for its rate.")  # fmt: skip
 @click.option("--timeout", type=options.seconds, metavar="SECONDS", help="Longest time without a byte.")
 @click.option("--deadline", type=options.seconds, metavar="SECONDS", help="Longest time for one attempt.")
+@click.option("--engine", type=click.Choice(("ray", "dask")), help="Ask on many processes or machines; OUT is a folder of Parquet files.")  # fmt: skip
+@click.option("--address", help="Of a cluster that runs; without it, one is started on this machine.")
+@click.option("--workers", type=click.IntRange(1), metavar="N", help="Of a cluster that is started here: how many. Otherwise as many as processors.")  # fmt: skip
+@click.option("--limits", metavar="URL", help="Of a Redis that holds the limits, for all runs that name it; redis://:${PASSWORD}@host:6379.")  # fmt: skip
+@click.option("--shard-rows", type=click.IntRange(1), default=1000, show_default=True, metavar="N", help="With --engine, rows of each file.")  # fmt: skip
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @options.settings
 def batch(source: Path, out: Path, **asked: Any) -> None:
@@ -61,14 +63,23 @@ def batch(source: Path, out: Path, **asked: Any) -> None:
     \b
     prx batch questions.jsonl answers.jsonl -m provider/model
     prx batch reviews.csv moods.csv -m provider/model --prompt "One word for the mood of: {text}"
+    prx batch questions.jsonl answers -m provider/model --engine ray --address auto
     exit code   0 every row has an answer, 1 some have an error, or the run has ended; 130 interrupted
 
+    With --engine, the input is asked in parts on the workers of Ray or Dask; see docs/scale.md.
     A run that is interrupted or killed goes on with --resume: no row is asked again that is done.
     """
     if asked["resume"] and asked["overwrite"]:
         raise click.UsageError("--resume goes on with a run, and --overwrite begins anew: give one of them")
+    if asked["engine"] is None and (asked["address"] or asked["workers"] or asked["limits"]):
+        raise click.UsageError("--address, --workers and --limits go with --engine")
     session = options.session(asked["config"], asked["folders"])
-    _run(session, source, out, asked)
+    if asked["engine"] is None:
+        _run(session, source, out, asked)
+        return
+    from prx.cli import batch_shards
+
+    batch_shards.run(session, source, out, asked, _terms(session, asked), _show)
 
 
 def _run(session: Session, source: Path, out: Path, asked: Mapping[str, Any]) -> None:
@@ -94,7 +105,7 @@ def _run(session: Session, source: Path, out: Path, asked: Mapping[str, Any]) ->
             if not _interruptible(_asked(job, session, progress)):
                 _interrupted(source, out, journal.done, plan.rows)
         failed = job.write()
-    _tell(out, plan.rows, failed)
+    tell(out, plan.rows, failed)
 
 
 def _terms(session: Session, asked: Mapping[str, Any]) -> Any:
@@ -151,13 +162,3 @@ def _interrupted(source: Path, out: Path, done: int, rows: int) -> None:
     output.note(f"\nstopped: {done:,} of {counted(rows, 'row')} done, and kept in {out}.journal")
     output.note(f"go on with the same command and --resume: prx batch {source} {out} --resume …")
     raise click.exceptions.Exit(130)
-
-
-def _tell(out: Path, rows: int, failed: Counter[str]) -> None:
-    count = sum(failed.values())
-    if not count:
-        output.note(f"{out}: {counted(rows, 'row')}")
-        return
-    kinds = ", ".join(f"{number:,} {kind}" for kind, number in failed.most_common())
-    sys.stdout.flush()
-    raise ConfigError(f"{out}: {count:,} of {counted(rows, 'row')} failed ({kinds}); their rows say why")

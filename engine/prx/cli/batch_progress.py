@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from prx.cli import output
+from prx.errors import ConfigError
 
 if TYPE_CHECKING:
     from prx.batch.pool import Figures
@@ -42,13 +45,13 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def show(self, figures: Figures) -> None:
+    def show(self, figures: Figures, also: str = "") -> None:
         """Show the figures, where it is time to."""
         now = time.monotonic()
         if self._quiet or now - self._told < (_BAR_SECONDS if self._bar is not None else _LINE_SECONDS):
             return
         self._told = now
-        done, text = self._done + figures.rows, self._text(figures, now)
+        done, text = self._done + figures.rows, also + self._text(figures, now)
         if self._bar is not None:
             self._bar.update(self._task, completed=done, figures=text)
         else:
@@ -85,3 +88,14 @@ def _clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}"
+
+
+def tell(out: Path, rows: int, failed: Counter[str]) -> None:
+    """The last sentence of a run. Raises ConfigError where rows have failed."""
+    count = sum(failed.values())
+    if not count:
+        output.note(f"{out}: {counted(rows, 'row')}")
+        return
+    kinds = ", ".join(f"{number:,} {kind}" for kind, number in failed.most_common())
+    sys.stdout.flush()
+    raise ConfigError(f"{out}: {count:,} of {counted(rows, 'row')} failed ({kinds}); their rows say why")

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import pickle
 import secrets
+import signal
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -40,6 +41,8 @@ def opened(address: str | None, workers: int | None) -> DaskEngine:
         except Exception as error:  # whatever it is: nothing has been begun
             place = f"no Dask can be joined at {address}" if address is not None else "Dask cannot be started here"
             raise ConfigError(f"{place}: {_first_line(error)}", hint="tcp://HOST:8786 is an address.") from None
+    if cluster is not None:
+        client.register_plugin(_Uninterrupted())
     return DaskEngine(client, cluster)
 
 
@@ -125,6 +128,15 @@ class DaskHeld:
         except Exception:
             raise LookupError("what the tasks share is gone") from None
         return pickle.loads(found)  # noqa: S301 - Dask itself unpickles all that comes from the scheduler
+
+
+class _Uninterrupted(distributed.WorkerPlugin):  # type: ignore[misc]
+    """Workers that were started here pass over Ctrl-C, which a terminal sends to them as well: the program ends them."""
+
+    name = "prx-uninterrupted"
+
+    def setup(self, worker: Any) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class _Holder(distributed.SchedulerPlugin):  # type: ignore[misc]
