@@ -40,9 +40,14 @@ def messages(given: Any) -> list[Message]:
     listed_plain = [plain(message) for message in listed]
     if not all(type(message) is dict for message in listed_plain):
         raise ConfigError('messages must be a text, or a list of messages such as {"role": "user", "content": "hello"}')
+    refuse_empty(listed)
+    return listed_plain
+
+
+def refuse_empty(listed: Sequence[Message]) -> None:
+    """Raise ConfigError where there are no messages."""
     if not listed:
         raise ConfigError("the prompt is empty", hint="Write what to ask.")
-    return listed_plain
 
 
 def plain(value: Any) -> Any:
@@ -83,10 +88,15 @@ def _named(tool: Mapping[str, Any]) -> bool:
 
 def params(given: Mapping[str, Any]) -> Mapping[str, Any]:
     """The parameters in JSON's types. Raises ConfigError for a name of _TAKEN."""
-    for name in given:
-        if name in _TAKEN:
-            raise ConfigError(f"{name!r} is not a parameter of a call: {_TAKEN[name]}")
+    refuse_taken(given)
     return {name: plain(value) for name, value in given.items() if name not in EXTRA}
+
+
+def refuse_taken(given: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a parameter with a name of _TAKEN."""
+    if not _TAKEN.keys().isdisjoint(given):
+        name = next(name for name in given if name in _TAKEN)
+        raise ConfigError(f"{name!r} is not a parameter of a call: {_TAKEN[name]}")
 
 
 # The options of a call that are prx's own: no provider is sent them.

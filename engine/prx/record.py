@@ -30,6 +30,8 @@ class Record:
     def __init__(self, *args: Any, **named: Any) -> None:
         values, fields = self.__dict__, self._fields
         values.update(zip(fields, args, strict=False))
+        if not named and len(args) == len(fields):
+            return
         values.update(named)
         fits = self._needed <= values.keys() <= self._known and len(values) == len(args) + len(named)
         if not fits or len(args) > len(fields):

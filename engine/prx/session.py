@@ -66,9 +66,8 @@ class Options(Record, often=True):
     retries: int | None = None
     fallbacks: Sequence[str] | None = None
     params: Mapping[str, Any] = NONE
-    fit: Callable[[Account, Call], Call] | None = (
-        None  # changes the call for the account that it goes to, and checks its inputs
-    )
+    # Of a service, which checks all that its callers send: changes the call for the account that it goes to.
+    fit: Callable[[Account, Call], Call] | None = None
     inputs: Mapping[str, Any] = NONE  # arguments of a call that is no chat
     repair: bool | int = False
 
@@ -140,16 +139,29 @@ class Session:
 
     def plan(self, options: Options, *, stream: bool) -> tuple[Account, Call]:
         """(account, call) of these options. Raises ConfigError or SpecError."""
+        if options.fit is not None:
+            return self._fitted(options, stream=stream)
         messages = arguments.messages(options.messages)
         with OPENING:
             accounts = self.current()
             account, name = accounts.choose(arguments.model(options.model))
-            # Who calls a service has no say in which files of its machine are read.
-            listed = messages if options.fit else expand_images(messages, Locator(accounts.config.images))
+            listed = expand_images(messages, Locator(accounts.config.images))
         params, tools = arguments.params(options.params), arguments.tools(options.tools)
         choice = arguments.plain(options.tool_choice) if options.tools else None
-        call = Call(name, tuple(listed), tools, choice, params, stream, arguments.extras(options.params))
-        return account, options.fit(account, call) if options.fit else call
+        return account, Call(name, tuple(listed), tools, choice, params, stream, arguments.extras(options.params))
+
+    def _fitted(self, options: Options, *, stream: bool) -> tuple[Account, Call]:
+        """The same for a service, whose options are JSON's values and checked. A path of a picture stays: who calls a service has no say
+        in which files of its machine are read.
+        """
+        assert options.fit is not None
+        with OPENING:
+            account, name = self.current().choose(arguments.model(options.model))
+        tools = tuple(options.tools or ())
+        call = Call(
+            name, tuple(options.messages or ()), tools, options.tool_choice if tools else None, options.params, stream
+        )
+        return account, options.fit(account, call)
 
     def begin_chat(self, options: Options, *, stream: bool) -> Run:
         """The Run of a chat, whole or streamed. Raises ConfigError, or SpecError for a provider's file with faults."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Iterable, Mapping
 from functools import lru_cache
-from itertools import chain
 from typing import Any
 from urllib.parse import unquote
 
@@ -19,7 +18,7 @@ from prx.spec.model import KINDS_OF_CALLS, Spec
 _FULFILLED = ("top_n",)  # arguments that are kept to where a provider has no place for them, too
 
 
-class Accepted(Record):
+class Accepted(Record, often=True):
     """What a body asks for, in canonical form. params: parameters by OpenAI's names; keys unknown to the face by their own. inputs:
     of a call that is no chat, its arguments.
     """
@@ -33,7 +32,7 @@ class Accepted(Record):
     inputs: Mapping[str, Any] = NONE
 
 
-class Found(Record):
+class Found(Record, often=True):
     """Where a request has come in. path: {model, stream}, as the formulas of a face's `request` read it."""
 
     face: Face
@@ -60,14 +59,20 @@ class Routes:
         path: percent-encoded. headers: by names in lower case
         """
         at = f"{method} {path}"
-        fixed = ((face, entrance, None) for face, entrance in self._fixed.get(at, ()))
-        named = ((face, entrance, _pattern(entrance.at).fullmatch(at)) for face, entrance in self._open)
-        for face, entrance, fits in chain(fixed, (row for row in named if row[2])):
-            wanted, _, value = entrance.query.partition("=")
-            if (not wanted or query.get(wanted) == value) and (not entrance.header or entrance.header in headers):
-                model = fits.group("model") if fits else None
-                return Found(face, entrance, {"model": model and unquote(model), "stream": entrance.stream})
+        for face, entrance in self._fixed.get(at, ()):
+            if _is_met(entrance, headers, query):
+                return Found(face, entrance, {"model": None, "stream": entrance.stream})
+        for face, entrance in self._open:
+            fits = _pattern(entrance.at).fullmatch(at)
+            if fits and _is_met(entrance, headers, query):
+                return Found(face, entrance, {"model": unquote(fits.group("model")), "stream": entrance.stream})
         return None
+
+
+def _is_met(entrance: Entrance, headers: Mapping[str, str], query: Mapping[str, str]) -> bool:
+    """Whether a request has the header and the parameter of the URL that an entrance wants."""
+    wanted, _, value = entrance.query.partition("=")
+    return (not wanted or query.get(wanted) == value) and (not entrance.header or entrance.header in headers)
 
 
 @lru_cache(maxsize=256)

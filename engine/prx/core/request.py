@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
-from prx.chat import NO_EXTRA, Call, Extra
+from prx.chat import NO_EXTRA, NONE, Call, Extra, Given
 from prx.core import forms, names
 from prx.core import messages as shaping
 from prx.core.shape import prepared
@@ -246,12 +246,18 @@ def _without_endpoint(path: str, known: tuple[str, ...]) -> str:
 
 def build_body(spec: Spec, call: Call) -> dict[str, Any]:
     """The JSON body as a dict. Raises CapabilityError where the dialect has no form for a part of the call."""
-    body = _built(spec, call)
     given = call.given
-    if given is not None and spec.plain and given.dialect == spec.dialect:
-        added = {key: body[key] for key in given.adds if key in body and key not in given.body}
-        body = {**given.body, **added, **({"model": body["model"]} if "model" in body else {})}
+    passes = given is not None and spec.plain and given.dialect == spec.dialect
+    body = _passing(spec, call, given) if given is not None and passes else _built(spec, call)
     return {**body, **call.extra.body} if call.extra.body else body
+
+
+def _passing(spec: Spec, call: Call, given: Given) -> dict[str, Any]:
+    """The caller's own body, with the provider's name of the model, and with what it lacks of the keys that are always sent."""
+    added = ("model", *(key for key in given.adds if key not in given.body))
+    template = spec.request.body.only(added)
+    params = adapt(spec.request.parameters, call.params) if template.params else NONE
+    return {**given.body, **(template(view(call, params, template.reads)) or {})}
 
 
 def _built(spec: Spec, call: Call) -> dict[str, Any]:

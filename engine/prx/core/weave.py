@@ -28,7 +28,7 @@ _MARK = "\ue000piece\ue001"  # stands for a piece of text while the event around
 _NUMBER = 7_000_000_000_000_007  # the same for the number of an event
 
 
-class Identity(Record):
+class Identity(Record, often=True):
     """What an answer is called. created: epoch seconds; created_text: the same as RFC 3339."""
 
     id: str
@@ -46,7 +46,7 @@ class Weaver:
         self._as_values = False
         self._framing = framing or face.framing
         self._view: dict[str, Any] = {
-            "answer": {**plain(identity), "completed": None},
+            "answer": {**vars(identity), "completed": None},
             "asked": dict(asked),
             "blocks": [],
         }
@@ -66,7 +66,8 @@ class Weaver:
 
     def body(self, reply: Reply) -> Any:
         """The body of a whole answer."""
-        return self.face.reply({**self._view, **self._ended(reply), "blocks": self._blocks_of(reply)})
+        blocks = self._blocks_of(reply) if "blocks" in self.face.reply.reads else []
+        return self.face.reply({**self._view, **self._ended(reply), "blocks": blocks})
 
     def _blocks_of(self, reply: Reply) -> list[dict[str, Any]]:
         blocks: list[dict[str, Any]] = []

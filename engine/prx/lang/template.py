@@ -58,6 +58,7 @@ class Template:
     ) -> None:
         self._source, self._known, self.path = source, known, path
         self._expressions = expressions or Expressions()
+        self._parts: dict[tuple[str, ...], Template] = {}
         self.params: set[str] = set()
         self.reads: set[str] = set()
         self.formulas: dict[str, Formula] = {}
@@ -66,6 +67,15 @@ class Template:
 
     def __call__(self, value: Any) -> Any:
         return self._render(value)
+
+    def only(self, keys: tuple[str, ...]) -> Template:
+        """The template of these keys alone; all of it where they cannot be told from the rest."""
+        if not isinstance(self._source, dict) or not self._source.keys().isdisjoint(WORDS):
+            return self
+        if keys not in self._parts:
+            part = {key: self._source[key] for key in keys if key in self._source}
+            self._parts[keys] = Template(part, self.path, self._known, self._expressions)
+        return self._parts[keys]
 
     @property
     def growth(self) -> int:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import secrets
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from prx import arguments
 from prx.accounts.account import Account
-from prx.chat import Call, Extra, Given, Reply
+from prx.chat import NO_EXTRA, Call, Extra, Given, Reply
 from prx.core import overlay
 from prx.core.inbound import Accepted, Found, accept, fitting, model_of, wants_several
 from prx.core.weave import MEDIA_TYPES, Identity, Weaver
@@ -22,7 +21,7 @@ from prx.serve.other import OtherCall, written
 from prx.serve.relay import Heard, Relay
 from prx.serve.service import Service
 from prx.serve.streams import Writer, writer
-from prx.serve.wire import Request, json_bytes
+from prx.serve.wire import Request, json_bytes, new_id
 from prx.session import Options
 from prx.spec.face import Face
 
@@ -91,11 +90,12 @@ class Answer:
             self._asked = Accepted(model_of(face, body, path), [], [])
             self._call = OtherCall(face, use, body, path) if use in face.calls else None
             return
-        self._asked = accept(face, body, path)
+        self._asked = asked = accept(face, body, path)
         self._several = wants_several(face, body)
-        arguments.messages(self._asked.messages)
-        arguments.params(self._asked.params)
-        arguments.tools(self._asked.tools)
+        arguments.refuse_empty(asked.messages)
+        arguments.refuse_taken(asked.params)
+        if asked.tools:
+            arguments.tools(asked.tools)
 
     def _refuse_unknown(self) -> None:
         """Raise for a model that leads nowhere."""
@@ -113,7 +113,7 @@ class Answer:
         if self._call is not None:
             return Options(model=self.model or None, fit=self._fit)
         return Options(
-            messages=asked.messages or "-",
+            messages=asked.messages,
             model=self.model or None,
             tools=asked.tools or None,
             tool_choice=asked.tool_choice,
@@ -124,21 +124,21 @@ class Answer:
     def _fit(self, account: Account, call: Call) -> Call:
         """The call for the provider that it goes to: what has no form in its dialect is taken off, or refused."""
         spec, face = account.definition.spec(call.model), self.face
-        headers = {name: self._request.headers[name] for name in _TRACE if name in self._request.headers}
+        wanted = (*_TRACE, *face.passes) if spec.dialect == face.id else _TRACE
+        headers = {name: self._request.headers[name] for name in wanted if name in self._request.headers}
+        extra = Extra(headers=headers) if headers else NO_EXTRA
         self._dropped = []
-        if spec.dialect == face.id:
-            headers |= {name: self._request.headers[name] for name in face.passes if name in self._request.headers}
         if self._call is not None:
             call, self._dropped = self._call.fit(
                 spec, call, self._found.entrance.endpoint, {each.id: each for each in self._app.faces}
             )
-            return call._replace(extra=Extra(headers=headers))
+            return call._replace(extra=extra)
         given = Given(face.id, self._body, face.adds, self._found.entrance.endpoint)
         if spec.dialect != face.id and self._found.entrance.use == "chat":
             there = next((other for other in self._app.faces if other.id == spec.dialect), None)
             params, self._dropped = fitting(call.params, face, spec, there.keys if there is not None else None)
             call = call._replace(params=params, tools=self._tools(call))
-        return call._replace(given=given, extra=Extra(headers=headers))
+        return call._replace(given=given, extra=extra)
 
     def _tools(self, call: Call) -> tuple[dict[str, Any], ...]:
         """The tools without those that another vendor's server runs; one that tool_choice demands is refused."""
@@ -156,18 +156,27 @@ class Answer:
 
     async def run(self) -> None:
         """Make the call and send its answer, until it is over or the caller has left. Raises Error before any output."""
-        driven = asyncio.ensure_future(self._driven())
+        driver = asyncio.current_task()
+        assert driver is not None
+        has_left = False
+
+        def leave(_: asyncio.Future[None]) -> None:
+            nonlocal has_left
+            has_left = True
+            driver.cancel()
+
+        # The call is driven in the task of the request: a task of its own would cost as much as reading the body.
         left = asyncio.ensure_future(self._request.left())
+        left.add_done_callback(leave)
         try:
-            await asyncio.wait((driven, left), return_when=asyncio.FIRST_COMPLETED)
-            if not driven.done():
-                driven.cancel()
-                self._note(499)
-            with contextlib.suppress(asyncio.CancelledError):
-                await driven
+            await self._driven()
+        except asyncio.CancelledError:
+            if not has_left or driver.uncancel():
+                raise  # somebody else, such as the server, has cancelled the request
+            self._note(499)
         finally:
-            for task in (driven, left):
-                task.cancel()
+            left.remove_done_callback(leave)
+            left.cancel()
 
     def cut_off(self) -> None:
         """End the call: a stream with an error event."""
@@ -321,8 +330,7 @@ class Answer:
 
     def _weaver(self, model: str) -> Weaver:
         created = int(time.time())
-        text = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(created))
-        identity = Identity(secrets.token_hex(12), model or self.model, created, text)
+        identity = Identity(new_id(), model or self.model, created, _as_text(created))
         return Weaver(self.face, self._body, identity, self._framing)
 
     def _headers(self, relay: Relay, provider: str) -> dict[str, str]:
@@ -367,6 +375,12 @@ class Answer:
         calls = [{"name": call.name, "arguments": call.arguments} for call in known.tool_calls]
         if shown or calls:
             told.bodies["answer"] = shown | ({"tool_calls": calls} if calls else {})
+
+
+@lru_cache(maxsize=2)
+def _as_text(seconds: int) -> str:
+    """A time as RFC 3339."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def _bytes_of(heard: list[Heard]) -> bytes:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
-from functools import partial
-from typing import Any
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from prx.core.inbound import Found
@@ -27,8 +26,11 @@ from prx.serve.callers import Caller, is_own_name, key_in
 from prx.serve.failures import RefusedError, said, status_of
 from prx.serve.service import Service
 from prx.serve.status import status
-from prx.serve.wire import Body, LeftError, Request, json_bytes
+from prx.serve.wire import Body, LeftError, Request, json_bytes, new_id
 from prx.spec.model import KINDS_OF_CALLS
+
+if TYPE_CHECKING:
+    from prx.serve.shared import Shared
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -80,7 +82,7 @@ class App(Service):
 
     async def _http(self, request: Request) -> None:
         given = request.headers.get("x-request-id", "")
-        request.id = given if _SOUND_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+        request.id = given if _SOUND_ID.fullmatch(given) else f"req_{new_id()}"
         logs.request_id.set(request.id)
         request.ends_connection = lambda: self.draining
         found: Found | None = None
@@ -154,7 +156,7 @@ class App(Service):
 
     # -------------------------------------------------------------- what people and machines look at
 
-    @property
+    @cached_property
     def _operations(self) -> Mapping[str, Callable[[Request], Awaitable[None]]]:
         return {
             "/health": self._health, "/ready": self._ready, "/metrics": self._metrics, "/status": self._status,
@@ -240,16 +242,23 @@ class App(Service):
         body = await self._body(request, found)
         answer = Answer(self, request, found, body)
         answer.check(caller)
-        async with self._place():
-            if wait := await self._wait(caller):
-                raise RefusedError(429, "rate_limit", "the rate of this key is used up", retry_after=wait)
-            self.running.add(answer)
+        if self.shared is None:
+            await self._run(answer, caller)
+        else:
+            async with self._place(self.shared):
+                await self._run(answer, caller)
+
+    async def _run(self, answer: Answer, caller: Caller) -> None:
+        if wait := await self._wait(caller):
+            raise RefusedError(429, "rate_limit", "the rate of this key is used up", retry_after=wait)
+        self._refuse_more(self.shared is not None or len(self.running) < self.settings.max_calls)
+        self.running.add(answer)
+        self.metrics.runs(len(self.running))
+        try:
+            await answer.run()
+        finally:
+            self.running.discard(answer)
             self.metrics.runs(len(self.running))
-            try:
-                await answer.run()
-            finally:
-                self.running.discard(answer)
-                self.metrics.runs(len(self.running))
 
     async def _body(self, request: Request, found: Found) -> dict[str, Any]:
         """The body of a call: JSON, or a form where the call has a file. Raises RefusedError."""
@@ -271,13 +280,9 @@ class App(Service):
             raise RefusedError(503, "overloaded", "as many calls run as are allowed at once", retry_after=1)
 
     @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
+    async def _place(self, shared: Shared) -> AsyncIterator[None]:
         """A place among the calls that run, of all processes that share it. Raises RefusedError where there is none."""
-        shared, here = self.shared, len(self.running) < self.settings.max_calls
-        if shared is None:
-            self._refuse_more(here)
-            yield
-            return
+        here = len(self.running) < self.settings.max_calls
         may_run, name = await shared.enter(self.settings.max_calls)
         try:
             self._refuse_more(here if may_run is None else may_run)

@@ -40,7 +40,9 @@ class Told:
         self.bodies: dict[str, Any] = {}
 
     def add(self, **facts: Any) -> None:
-        self.facts.update((name, value) for name, value in facts.items() if value not in (None, ""))
+        for name, value in facts.items():
+            if value is not None and value != "":
+                self.facts[name] = value
 
     def write(self, mask: Callable[[], Mask] | None) -> None:
         """Write the line. mask: for the bodies, which are not shown without one."""

@@ -59,6 +59,7 @@ class Metrics:
         )
 
         self._redis: Gauge | None = None
+        self._rows: dict[tuple[Histogram, tuple[str, ...]], Histogram] = {}
 
     def serves(self, names: Iterable[str]) -> None:
         self._served = frozenset(names)
@@ -68,16 +69,23 @@ class Metrics:
     ) -> None:  # fmt: skip
         """A call is over. kind: of its error, or "". first: seconds to its first output."""
         labels = (operation, provider, model if model in self._served else _OTHER)
-        self._duration.labels(*labels, kind).observe(took)
+        self._row(self._duration, *labels, kind).observe(took)
         if first is not None:
-            self._first.labels(*labels).observe(first)
+            self._row(self._first, *labels).observe(first)
         if usage is None:
             return
         for token_type, count in (("input", usage.prompt_tokens), ("output", usage.completion_tokens)):
             if count is not None:
-                self._usage.labels(*labels, token_type).observe(count)
+                self._row(self._usage, *labels, token_type).observe(count)
         if first is not None and usage.completion_tokens and usage.completion_tokens > 1:
-            self._token.labels(*labels).observe((took - first) / (usage.completion_tokens - 1))
+            self._row(self._token, *labels).observe((took - first) / (usage.completion_tokens - 1))
+
+    def _row(self, histogram: Histogram, *labels: str) -> Histogram:
+        """The histogram of these labels. The library checks the labels and takes a lock each time it is asked for one."""
+        row = self._rows.get((histogram, labels))
+        if row is None:
+            row = self._rows[histogram, labels] = histogram.labels(*labels)
+        return row
 
     def redis_is(self, up: bool) -> None:
         """Whether this process gets answers from Redis. Without one there is no such metric."""

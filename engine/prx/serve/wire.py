@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
@@ -21,7 +22,14 @@ _HALF = re.compile(r"\\u[dD][89a-fA-F]")  # a character written as two of these 
 
 def _in_header(value: str) -> bytes:
     """A value as a header can carry it: names of a caller's tools stand in some, and an end of a line would begin another header."""
-    return "".join(letter if letter.isprintable() else "?" for letter in value).encode("latin-1", "replace")
+    if not value.isprintable():
+        value = "".join(letter if letter.isprintable() else "?" for letter in value)
+    return value.encode("latin-1", "replace")
+
+
+def new_id() -> str:
+    """What a request or an answer is called: it has to differ from all others, and is no secret."""
+    return f"{random.getrandbits(96):024x}"  # the system's own random numbers take ten times as long
 
 
 def json_bytes(value: Any) -> bytes:
@@ -60,7 +68,9 @@ class Request:
         cls, scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
     ) -> Request:
         headers: dict[str, str] = {}
+        size = 0
         for name, value in scope["headers"]:
+            size += len(name) + len(value) + 4
             headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
         raw = scope.get("raw_path")
         path = raw.decode("latin-1").partition("?")[0] if raw else quote(scope["path"])
@@ -73,8 +83,7 @@ class Request:
             receive,
             send,
         )
-        lines = sum(len(name) + len(value) + 4 for name, value in scope["headers"])
-        request.head_size = len(request.method) + len(path) + len(request.query) + lines
+        request.head_size = len(request.method) + len(path) + len(request.query) + size
         return request
 
     @property

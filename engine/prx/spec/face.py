@@ -131,7 +131,7 @@ class Face(Record):
         templates = (*self.request.values(), *self.parameters.values())
         return frozenset(name for template in templates for name in template.reads).union(self.same_name, self.reads)
 
-    @property
+    @cached_property
     def renamed(self) -> frozenset[str]:
         """The keys of a body that become no parameter of their own name."""
         return self.keys.difference(self.same_name)
