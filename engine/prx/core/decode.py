@@ -60,6 +60,16 @@ class Decoder:
             return out, self._as_error(error)
         return out, None
 
+    def repeated(self, event: bytes) -> Delta | None:
+        """The delta of an event that fits the present repeat, as `feed` would give it; None for any other event, which stays unread."""
+        repeats = self._repeats
+        if repeats is None or (text := repeats.text(event)) is None:
+            return None
+        if self._size + len(event) > self.spec.transport.max_body:
+            return None
+        self._size += len(event)
+        return self.reading.text_delta(text, repeats.kind, repeats.key)
+
     def end(self) -> tuple[list[Delta], Error | None]:
         """The body has ended: gives the deltas that were held back, and an error where the answer is not complete."""
         out: list[Delta] = []

@@ -237,9 +237,11 @@ class _Attempt:
     call        as it is sent: without stream, or with it, where the provider offers nothing else
     as_pieces   whether the caller wants the answer as it arrives
     after       the error of the attempt before it, or None
+    reader      of its answer, once that has begun
     """
 
     after: Error | None = None
+    reader: AnswerReader | None = None
 
     def __init__(
         self, kind: CallKind, spec: Spec, call: Call, target: Target, policy: Policy, applied: tuple[str, ...]
@@ -268,7 +270,7 @@ class _Attempt:
                 headers={name: redact(text, self.target.secrets) for name, text in head.headers.items()}
             )
             raise fault.refused(self.spec, self.call, self.target, safe, body, "status")
-        reader = self.kind.reader(self.spec, self.call, self.target, head, self.policy.new_id)
+        reader = self.reader = self.kind.reader(self.spec, self.call, self.target, head, self.policy.new_id)
         try:
             yield from self._answer(reader)
         except Error as error:

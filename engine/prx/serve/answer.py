@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -156,8 +156,6 @@ class Answer:
 
     async def run(self) -> None:
         """Make the call and send its answer, until it is over or the caller has left. Raises Error before any output."""
-        driver = asyncio.current_task()
-        assert driver is not None
         has_left = False
 
         def leave(_: asyncio.Future[None]) -> None:
@@ -165,13 +163,17 @@ class Answer:
             has_left = True
             driver.cancel()
 
-        # The call is driven in the task of the request: a task of its own would cost as much as reading the body.
+        work: Awaitable[None] = self._driven()
+        driver = asyncio.current_task()
+        if self._asked.stream:  # its own task is woken for each piece, without all that awaits the answer
+            work = driver = asyncio.ensure_future(work)
+        assert driver is not None
         left = asyncio.ensure_future(self._request.left())
         left.add_done_callback(leave)
         try:
-            await self._driven()
+            await work
         except asyncio.CancelledError:
-            if not has_left or driver.uncancel():
+            if not has_left or (driver is not work and driver.uncancel()):
                 raise  # somebody else, such as the server, has cancelled the request
             self._note(499)
         finally:
@@ -262,7 +264,9 @@ class Answer:
 
     async def _handed_on(self, relay: Relay) -> None:
         while heard := await relay.more():
-            await self._hand_on(heard)
+            data = self._made_writer().feed(heard)
+            if data:
+                await self._send(data, relay)
             relay.idle = self._taken
         reply = relay.reply
         await self._send(self._made_writer().end(reply), relay, more=False)
@@ -271,11 +275,7 @@ class Answer:
     async def _taken(self) -> None:
         """Send what has come while the provider is silent: events that brought nothing that was read."""
         assert self._relay is not None
-        await self._hand_on(self._relay.taken())
-
-    async def _hand_on(self, heard: list[Heard]) -> None:
-        assert self._relay is not None
-        data = self._made_writer().feed(heard)
+        data = self._made_writer().feed(self._relay.taken())
         if data:
             await self._send(data, self._relay)
 
@@ -290,9 +290,9 @@ class Answer:
     async def _send(self, data: bytes, relay: Relay, *, more: bool = True) -> None:
         if not self._request.started:
             await self._start(relay, relay.so_far().provider)
-        if self._first is None:
-            self._first = time.monotonic()
         self._last_sent = time.monotonic()
+        if self._first is None:
+            self._first = self._last_sent
         await self._request.send(data, more=more)
 
     async def _start(self, relay: Relay, provider: str) -> None:

@@ -7,10 +7,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from prx.aclient import AsyncClient, AsyncStream
+from prx.calls import closed_early
 from prx.chat import Delta
 from prx.core.decode import framing_of
 from prx.core.exchange import Ask, Read, Send
 from prx.core.framing import FRAMINGS, Framer
+from prx.core.reading import NOTHING
+from prx.errors import Error
 from prx.session import Run
 from prx.spec.face import Face
 from prx.transport.asynchronous import Deadline
@@ -45,6 +48,9 @@ class Relay(AsyncStream):
         self._framer: Framer | None = None
         self._max_event = 0
         self._tail = b""
+        self._ended = False  # whether the last bytes have been read
+        self._failed: Error | None = None  # of reading
+        self._attempt: Any = None
         self.requests = 0
         self.dialect = self.framing = ""
         self.reads_plainly = False
@@ -54,8 +60,48 @@ class Relay(AsyncStream):
     async def more(self) -> list[Heard]:
         """What comes next, up to the next deltas; [] at the end. Raises Error."""
         while not self._pending and not self._over:
+            if self._framer is not None and (repeated := await self._repeated(self._attempt)):
+                return repeated
             await self._advance("deltas")
         return self.taken()
+
+    async def _repeated(self, attempt: Any) -> list[Heard]:
+        """The next events, if they repeat earlier ones but for their text. Nearly every event of a stream does, and the way through
+        the call's flow, which gets all others, takes longer than all else that is done for such an event.
+        """
+        unread, reader = self._unread, attempt.reader
+        if not attempt.emitted or reader.complete:
+            return []
+        if not unread and (self._ended or not await self._read()):
+            return []
+        repeated: list[Heard] = []
+        while unread and (delta := reader.repeated(unread[0])) is not None:
+            repeated.append(Heard(unread.popleft(), [delta] if delta is not NOTHING else []))
+        return repeated
+
+    async def _read(self) -> bool:
+        """Read the next events; False at the end of the answer, and where reading fails: the flow is told when it reads."""
+        assert self._response is not None
+        assert self._framer is not None
+        assert self._deadline is not None
+        if self._deadline.stopped:
+            self._failed = closed_early()
+            return False
+        self._is_read = True
+        try:
+            data = await self._response.read()
+            self._unread.extend(self._framer.events(data))
+        except Error as error:
+            self._failed = error
+            return False
+        except BaseException:  # the task was cancelled
+            self._cut = True
+            self._end()
+            raise
+        finally:
+            self._is_read = False
+        self._ended = not data
+        return bool(self._unread)
 
     def taken(self) -> list[Heard]:
         """What has come and was not taken yet."""
@@ -80,6 +126,7 @@ class Relay(AsyncStream):
             self.dialect, self.fallbacks, self.reads_plainly = ask.dialect, ask.fallbacks, ask.reads_plainly
             self.framing, self._framer, self._max_event = "", None, ask.limits.max_event
             self._events, self._now, self._unread, self._tail = [], b"", deque(), b""
+            self._ended, self._failed, self._attempt = False, None, ask.attempt
         if type(ask) is Read and self._face is not None and self.dialect == self._face.id:
             return self._next_event(ask, deadline)
         return super()._done(ask, deadline)
@@ -89,7 +136,12 @@ class Relay(AsyncStream):
         if self._now:
             self._events.append(Heard(self._now, []))
             self._now = b""
+        if self._failed is not None:
+            failed, self._failed = self._failed, None
+            raise failed
         while not self._unread:
+            if self._ended:
+                return self._rest()
             if self._events and self.idle is not None:
                 await self.idle()
             data: bytes = await super()._done(ask, deadline)

@@ -102,8 +102,8 @@ class Request:
             }
         )
 
-    async def send(self, data: bytes, *, more: bool = True) -> None:
-        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+    def send(self, data: bytes, *, more: bool = True) -> Awaitable[None]:
+        return self._send({"type": "http.response.body", "body": data, "more_body": more})
 
     async def reply(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
         """A whole answer, as JSON unless the headers say otherwise."""

@@ -452,11 +452,11 @@ class AsyncResponse(Answer):
             raise translated(failed, self._url, "idle", self._limits, self._deadline)
         return piece or b""
 
-    async def _receive(self) -> bytes:
+    def _receive(self) -> Awaitable[bytes]:
         self.check_process()
         self._deadline.check()
         assert self._connection is not None
-        return await self._connection.receive(self._deadline.due(self._limits.idle))
+        return self._connection.receive(self._deadline.due(self._limits.idle))
 
     def abort(self) -> None:
         """Close the connection at once, which stops the provider. Does nothing after `finish`."""
