@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import itertools
 import json
+import random
+import re
 import time
 import weakref
 
@@ -14,6 +17,7 @@ from helpers.byte_server import DONE, RawServer, response, stream
 from helpers.served import provider
 
 from prx.core import overlay
+from prx.core.decode import Decoder
 from prx.serve import answer
 from prx.serve.app import App
 from prx.serve.writes import JoinedWrites
@@ -443,6 +447,23 @@ def test_the_providers_own_code_of_an_error_is_told(own, stream):
     assert (answer.status, error["kind"], error["code"]) == (400, "overflow", "context_length_exceeded")
 
 
+async def called(app):
+    """What an application sends for a streamed call, in this process."""
+    body = json.dumps({"model": "raw/words", "messages": [{"role": "user", "content": "hi"}], "stream": True}).encode()
+    headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "query_string": b"", "headers": headers}
+    messages, sent = iter([{"type": "http.request", "body": body}]), []
+
+    async def receive():
+        return next(messages, None) or await asyncio.Event().wait()
+
+    async def send(message):
+        sent.append(message)
+
+    await app(scope, receive, send)
+    return sent
+
+
 def test_a_call_that_is_over_leaves_nothing_for_the_garbage_collector(tmp_path, monkeypatch):
     """A stream may be long: what holds itself stays until Python looks through everything."""
     made = []
@@ -453,29 +474,14 @@ def test_a_call_that_is_over_leaves_nothing_for_the_garbage_collector(tmp_path, 
             made.append(weakref.ref(self))
 
     monkeypatch.setattr(answer, "Relay", Watched)
-    body = json.dumps({"model": "raw/words", "messages": [{"role": "user", "content": "hi"}], "stream": True}).encode()
-    headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
-    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "query_string": b"", "headers": headers}
-
-    async def call(app):
-        messages, sent = iter([{"type": "http.request", "body": body}]), []
-
-        async def receive():
-            return next(messages, None) or await asyncio.Event().wait()
-
-        async def send(message):
-            sent.append(message)
-
-        await app(scope, receive, send)
-        return sent
 
     async def calls(config):
         app = App(config=config, env={"HOME": str(tmp_path)})
-        await call(app)
+        await called(app)
         gc.collect()
         gc.disable()
         try:
-            sent = await call(app)
+            sent = await called(app)
             await asyncio.sleep(0)
             return sent, [each() for each in made]
         finally:
@@ -489,3 +495,69 @@ def test_a_call_that_is_over_leaves_nothing_for_the_garbage_collector(tmp_path, 
         sent, left = asyncio.run(calls(str(file)))
     assert sent[0]["status"] == 200
     assert left == [None, None]
+
+
+def _long_stream(seed):
+    """Texts that repeat one another, and every now and then anything else, in pieces cut anywhere."""
+    chance = random.Random(seed)
+    odd = [
+        lambda: chunk({"content": 'a "quoted" word'}),
+        lambda: chunk({"content": "ünï \\ \u2028"}),
+        lambda: chunk({"content": "marked"}, system_fingerprint="fp"),
+        lambda: chunk({"content": ""}),
+        lambda: chunk({"reasoning_content": "why"}),
+        lambda: chunk({"content": "more"}, choice={"logprobs": {"content": []}}),
+        lambda: chunk({"tool_calls": [{"index": 0, "id": "t", "function": {"name": "f", "arguments": "{}"}}]}),
+        lambda: b": a comment\n\n",
+        lambda: b"event: note\ndata: {}\n\n",
+        lambda: chunk({"content": "5 < 6"}),
+    ]
+    said = [chunk({"role": "assistant", "content": ""})]
+    said += [
+        chunk({"content": f"w{number} "}) if chance.random() < 0.9 else chance.choice(odd)()
+        for number in range(chance.randint(5, 60))
+    ]
+    ends = [
+        [chunk({}, "stop"), DONE],
+        [chunk({}, "stop"), event({**CALLED, "choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}}), DONE, chunk({"content": "late"})],
+        [b'data: {"error": {"message": "out of memory"}}\n\n'],
+        [b"data: half"],
+        [],
+    ]  # fmt: skip
+    text = b"".join((*said, *chance.choice(ends)))
+    cuts = sorted({0, len(text), *(chance.randrange(len(text)) for _ in range(chance.choice([0, 3, 40])))})
+    return [text[start:end] for start, end in itertools.pairwise(cuts)]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_events_that_repeat_one_another_are_handed_on_as_any_other(tmp_path, monkeypatch, seed):
+    """What is handed on past the call's flow is byte for byte what comes out of it."""
+    pieces, fitting = _long_stream(seed), []
+
+    def counted(self, event, real=Decoder.repeated):
+        fitting.append(real(self, event))
+        return fitting[-1]
+
+    async def answered(config):
+        app = App(config=config, env={"HOME": str(tmp_path)})
+        try:
+            return await called(app)
+        finally:
+            await app.client.aclose()
+
+    texts = []
+    for repeated in (counted, lambda *_: None):
+        monkeypatch.setattr(Decoder, "repeated", repeated)
+        with RawServer(stream(*pieces)) as server:
+            config = tmp_path / "config.toml"
+            config.write_text(provider("raw", server.url).replace("${UP_KEY}", "sk"))
+            sent = asyncio.run(answered(str(config)))
+        texts.append(_unnamed(b"".join(message.get("body", b"") for message in sent).decode()))
+    assert texts[0] == texts[1]
+    repeats = sum(b'"content": "w' in piece for piece in b"".join(pieces).split(b"\n\n"))
+    assert repeats < 20 or b"tool_calls" in b"".join(pieces) or any(fitting)
+
+
+def _unnamed(text):
+    """The answer without what it is called where its provider does not say so."""
+    return re.sub(r'"(id|created)": ?("[^"]*"|\d+)', "", text)

@@ -7,6 +7,7 @@ from typing import Any
 
 # Of a whole answer and of each event: as the provider said it.
 SAID = ("id", "model", "created", "created_at", "completed_at", "object")
+_NESTED = (dict, list)
 
 
 def overlaid(said: Mapping[str, Any], written: Mapping[str, Any]) -> dict[str, Any]:
@@ -23,7 +24,7 @@ def over(said: Any, written: Any) -> Any:
         for key, value in written.items():
             other = said.get(key)
             # Most values are texts and numbers: a call for each of them takes longer than all the rest.
-            both[key] = over(other, value) if isinstance(value, dict | list) or isinstance(other, dict) else value
+            both[key] = over(other, value) if type(value) in _NESTED or type(other) is dict else value
         for key, value in said.items():
             if key not in both:
                 both[key] = value
