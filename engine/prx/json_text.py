@@ -74,6 +74,14 @@ def read_finite(text: str) -> Any:
     return read_json(text, _finite_decoder.decode)
 
 
+_strict_decoder = json.JSONDecoder(parse_float=_finite, parse_constant=_no_word)
+
+
+def read_strict(text: str) -> Any:
+    """As read_finite. Raises ValueError for raw control characters in texts, too: what passes is JSON for every reader."""
+    return read_json(text, _strict_decoder.decode)
+
+
 def _count(text: str, mark: str) -> int:
     """How often a character is in a text. `count` looks at each one; where it is rare in a long text, `find` is many times faster."""
     found, place = 0, -1

@@ -157,7 +157,7 @@ class Session:
         assert options.fit is not None
         with OPENING:
             account, name = self.current().choose(arguments.model(options.model))
-        tools = tuple(options.tools or ())
+        tools: tuple[Any, ...] = tuple(options.tools or ())
         call = Call(
             name, tuple(options.messages or ()), tools, options.tool_choice if tools else None, options.params, stream
         )

@@ -21,13 +21,16 @@ from prx.serve.other import OtherCall, written
 from prx.serve.relay import Heard, Relay
 from prx.serve.service import Service
 from prx.serve.streams import Writer, writer
+from prx.serve.ways import Came, Gone, Way, form_of
 from prx.serve.wire import Request, json_bytes, new_id
 from prx.session import Options
 from prx.spec.face import Face
+from prx.transport.asynchronous import Deadline
 
 _TRACE = ("traceparent", "tracestate")
 _STREAM = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
 _OWN_TOOLS = ("function", "custom")
+_UNWATCHED = 0.02  # seconds of a call in which it is not looked whether the caller has left
 _SHOWN = 100  # letters of a model's name, or of what was left out
 _MOST_LEFT_OUT = 50  # names in a header: clients refuse an answer whose head is long
 
@@ -45,6 +48,10 @@ class Answer:
         self._relay: Relay | None = None
         self._writer: Writer | None = None
         self._first: float | None = None  # when the first output went out
+        self._form: Any = None
+        self._way: Way | None = None
+        self._went: tuple[Account, Call] | None = None
+        self._deadline: Deadline | None = None  # of the short way
         self.model = self._caller = ""
 
     @property
@@ -57,7 +64,8 @@ class Answer:
 
     def told(self) -> dict[str, Any]:
         """What those who look at the service see of a call: nothing of what is said in it."""
-        provider = self._relay.so_far().provider if self._relay is not None else ""
+        provider = self._way.spec.id if self._way is not None else ""
+        provider = self._relay.so_far().provider if self._relay is not None else provider
         return {
             "id": self._request.id, "face": self.face.id, "for": self._found.entrance.use, "caller": self._caller,
             "model": self.model[:_SHOWN], "provider": provider, "stream": self._asked.stream,
@@ -71,17 +79,29 @@ class Answer:
         for name in arguments.EXTRA:
             if name in self._body:
                 raise RefusedError(400, "bad_request", f"{name!r} is not a key of this API")
-        try:
-            self._accept()
-        except (CapabilityError, ConfigError) as error:
-            raise RefusedError(
-                400, "capability" if error.kind == "capability" else "bad_request", error.message
-            ) from None
-        self.model, self._caller = self._asked.model, caller.name
+        self._find_way()
+        if self._way is None:
+            try:
+                self._accept()
+            except (CapabilityError, ConfigError) as error:
+                raise RefusedError(
+                    400, "capability" if error.kind == "capability" else "bad_request", error.message
+                ) from None
+        self.model, self._caller = self._asked.model if self._way is None else self._way.asked, caller.name
         self._request.told.add(model=self.model[:200])
         if not caller.may_ask(self.model):
             raise RefusedError(403, "permission", f"this key may not ask for {self.model[:100]!r}")
-        self._refuse_unknown()
+        if self._way is None:
+            self._refuse_unknown()
+
+    def _find_way(self) -> None:
+        """The short way for calls of this form, if one is known."""
+        app, found, headers = self._app, self._found, self._request.headers
+        if found.entrance.use != "chat" or app.client.session.hooks is not None or app.settings.log_bodies:
+            return  # who tells of calls, or shows their answers, has to see them read
+        if (form := form_of(self._body)) and headers.keys().isdisjoint((*_TRACE, *found.face.passes)):
+            self._form = (found.face.id, found.entrance.at, found.path["model"], form)
+            self._way = app.ways.find(self._form)
 
     def _accept(self) -> None:
         """Read what is asked. Raises CapabilityError and ConfigError."""
@@ -127,7 +147,7 @@ class Answer:
         wanted = (*_TRACE, *face.passes) if spec.dialect == face.id else _TRACE
         headers = {name: self._request.headers[name] for name in wanted if name in self._request.headers}
         extra = Extra(headers=headers) if headers else NO_EXTRA
-        self._dropped = []
+        self._dropped, self._went = [], (account, call)
         if self._call is not None:
             call, self._dropped = self._call.fit(
                 spec, call, self._found.entrance.endpoint, {each.id: each for each in self._app.faces}
@@ -156,34 +176,27 @@ class Answer:
 
     async def run(self) -> None:
         """Make the call and send its answer, until it is over or the caller has left. Raises Error before any output."""
-        has_left = False
-
-        def leave(_: asyncio.Future[None]) -> None:
-            nonlocal has_left
-            has_left = True
-            driver.cancel()
-
         work: Awaitable[None] = self._driven()
         driver = asyncio.current_task()
         if self._asked.stream:  # its own task is woken for each piece, without all that awaits the answer
             work = driver = asyncio.ensure_future(work)
         assert driver is not None
-        left = asyncio.ensure_future(self._request.left())
-        left.add_done_callback(leave)
+        watch = Watch(self._request, driver)
         try:
             await work
         except asyncio.CancelledError:
-            if not has_left or (driver is not work and driver.uncancel()):
+            if not watch.has_left or (driver is not work and driver.uncancel()):
                 raise  # somebody else, such as the server, has cancelled the request
             self._note(499)
         finally:
-            left.remove_done_callback(leave)
-            left.cancel()
+            watch.end()
 
     def cut_off(self) -> None:
         """End the call: a stream with an error event."""
         if self._relay is not None:
             self._relay.stop()
+        elif self._deadline is not None:
+            self._deadline.stop()
 
     async def _driven(self) -> None:
         try:
@@ -231,11 +244,38 @@ class Answer:
         return str(relay.so_far().media_type).partition(";")[0].strip().lower()
 
     async def _whole(self) -> None:
-        session = self._app.client.session
-        relay = self._relay = Relay(session.begin_chat(self._options(), stream=False), self._app.client)
+        came: Came | None = None
+        if self._way is not None:
+            answer = await self._on_the_short_way(self._way)
+            if answer is None:
+                return
+            came = answer
+            self._accept()
+        session, client = self._app.client.session, self._app.client
+        relay = self._relay = Relay(session.begin_chat(self._options(), stream=False), client, came=came)
+        if came is not None:
+            relay.limit(self._deadline)
         reply = await relay.whole()
-        await self._request.reply(200, json_bytes(self._body_of(reply, relay)), self._headers(relay, reply.provider))
+        body = self._body_of(reply, relay)
+        await self._request.reply(200, json_bytes(body), self._headers(relay, reply.provider))
         self._note(200, reply=reply)
+        self._learn(reply, body, relay)
+
+    async def _on_the_short_way(self, way: Way) -> Came | None:
+        """Make the call and send its answer; what has come in place of a plain answer is given to the long way."""
+        deadline = self._deadline = Deadline(way.deadline)
+        answer = await way.answer(self._body, self._app.client, deadline)
+        if isinstance(answer, Came):
+            return answer
+        await self._request.reply(200, answer.data, {"x-prx-provider": way.spec.id})
+        self._note(200, reply=Reply(provider=way.spec.id, usage=answer.usage))
+        return None
+
+    def _learn(self, reply: Reply, body: Any, relay: Relay) -> None:
+        """Note the short way of this call, if it and its answer have gone through as they came."""
+        changed = self._several or self._dropped or relay.requests != 1 or body != reply.raw
+        if self._form is not None and self._went is not None and relay.sent is not None and not changed:
+            self._app.ways.learn(self._form, Gone(self.model, *self._went, relay.sent, relay.run), self._body, reply)
 
     def _body_of(self, reply: Reply, relay: Relay) -> Any:
         own = relay.dialect == self.face.id and isinstance(reply.raw, dict)
@@ -362,7 +402,7 @@ class Answer:
         told.add(
             provider=provider,
             error=error.kind if error is not None else None,
-            attempts=relay.requests if relay is not None else None,
+            attempts=relay.requests if relay is not None else 1 if self._way is not None else None,
             fallbacks=", ".join(relay.fallbacks) if relay is not None else None,
             dropped=_listed(self._dropped),
             first_token_seconds=round(first, 3) if first is not None else None,
@@ -375,6 +415,32 @@ class Answer:
         calls = [{"name": call.name, "arguments": call.arguments} for call in known.tool_calls]
         if shown or calls:
             told.bodies["answer"] = shown | ({"tool_calls": calls} if calls else {})
+
+
+class Watch:
+    """Cancels a task when the caller has left. It begins a moment later: most whole answers are there by then, and to watch costs as
+    much as to read the request.
+    """
+
+    def __init__(self, request: Request, driver: asyncio.Task[None]) -> None:
+        self._request, self._driver = request, driver
+        self.has_left = False
+        self._left: asyncio.Future[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(_UNWATCHED, self._begin)
+
+    def _begin(self) -> None:
+        self._left = asyncio.ensure_future(self._request.left())
+        self._left.add_done_callback(self._leave)
+
+    def _leave(self, _: asyncio.Future[None]) -> None:
+        self.has_left = True
+        self._driver.cancel()
+
+    def end(self) -> None:
+        self._timer.cancel()
+        if self._left is not None:
+            self._left.remove_done_callback(self._leave)
+            self._left.cancel()
 
 
 @lru_cache(maxsize=2)

@@ -14,9 +14,11 @@ from prx.core.exchange import Ask, Read, Send
 from prx.core.framing import FRAMINGS, Framer
 from prx.core.reading import NOTHING
 from prx.errors import Error
+from prx.serve.ways import Came
 from prx.session import Run
 from prx.spec.face import Face
 from prx.transport.asynchronous import Deadline
+from prx.wire import Head
 
 ENDS = {"sse": b"\n\n", "ndjson": b"\n"}  # of an event, by framing; of others the events are not kept
 
@@ -38,10 +40,13 @@ class Relay(AsyncStream):
     idle           called before the provider is waited for, while there are events that nobody has taken
     """
 
-    def __init__(self, run: Run, client: AsyncClient, face: Face | None = None) -> None:
-        """face: the caller's, where events of a provider that speaks the same dialect are to be kept."""
+    def __init__(self, run: Run, client: AsyncClient, face: Face | None = None, *, came: Came | None = None) -> None:
+        """face: the caller's, where events of a provider that speaks the same dialect are to be kept. came: what the first request has
+        brought already.
+        """
         super().__init__(run, client)
-        self._face = face
+        self.run, self._face, self._came = run, face, came
+        self.sent: Send | None = None  # the last request
         self._events: list[Heard] = []
         self._now = b""  # the event that is being read; whether it is good, shows when the next one is asked for
         self._unread: deque[bytes] = deque()
@@ -123,13 +128,40 @@ class Relay(AsyncStream):
     def _done(self, ask: Ask, deadline: Deadline) -> Awaitable[Any]:
         if type(ask) is Send:
             self.requests += 1
+            self.sent = ask
             self.dialect, self.fallbacks, self.reads_plainly = ask.dialect, ask.fallbacks, ask.reads_plainly
             self.framing, self._framer, self._max_event = "", None, ask.limits.max_event
             self._events, self._now, self._unread, self._tail = [], b"", deque(), b""
             self._ended, self._failed, self._attempt = False, None, ask.attempt
+            if self._came is not None:
+                return self._taken_over(self._came)
+        if type(ask) is Read and self._came is not None:
+            return self._read_before(self._came)
         if type(ask) is Read and self._face is not None and self.dialect == self._face.id:
             return self._next_event(ask, deadline)
         return super()._done(ask, deadline)
+
+    def limit(self, deadline: Deadline | None) -> None:
+        """Use a deadline that has begun already."""
+        self._deadline = deadline
+
+    async def _taken_over(self, came: Came) -> Head:
+        """The head of the response that has come already."""
+        if came.response is None:
+            self._came = None
+            assert came.error is not None
+            raise came.error
+        self._response = came.response
+        if came.data is None:
+            self._came = None
+        return came.response.head
+
+    async def _read_before(self, came: Came) -> bytes:
+        """What was read of its body already; then b"", or the error at which reading has ended."""
+        self._came = came._replace(data=b"") if came.data else None
+        if not came.data and came.error is not None:
+            raise came.error
+        return came.data or b""
 
     async def _next_event(self, ask: Read, deadline: Deadline) -> bytes:
         """The bytes of the next event, so that the deltas that come after them are its own."""

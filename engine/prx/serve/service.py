@@ -14,6 +14,7 @@ from prx.mask import Mask
 from prx.secret import Secret
 from prx.serve.callers import Callers
 from prx.serve.metrics import Metrics
+from prx.serve.ways import Ways
 from prx.spec.face import Face
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Service:
         self.workers = 1
         self.began = time.monotonic()
         self.worked_out: dict[str, Any] = {}  # of the present configuration, by those who look at it
+        self.ways = Ways()
         self.callers: Callers | None = None
         self.shared: Shared | None = None
         self._taken: Any = None
@@ -92,6 +94,7 @@ class Service:
         self.callers, self.faces, self._taken = callers, faces, accounts
         self.routes = Routes(faces)
         self.worked_out.clear()
+        self.ways = Ways()
         self._share(shared)
         self.metrics.serves(self.names())
 

@@ -156,9 +156,8 @@ class Body:
 
     async def _read(self) -> bytes:
         length = self._request.headers.get("content-length", "")
-        too_large = RefusedError(413, "too_large", f"the body is larger than {self._limit} bytes")
         if length.isdigit() and int(length) > self._limit:
-            raise too_large
+            raise self._too_large()
         parts, size = [], 0
         try:
             async with asyncio.timeout(self._seconds) as time:
@@ -169,9 +168,12 @@ class Body:
                     parts.append(message.get("body", b""))
                     size += len(parts[-1])
                     if size > self._limit:
-                        raise too_large
+                        raise self._too_large()
                     if not message.get("more_body"):
                         return b"".join(parts)
                     time.reschedule((time.when() or 0.0) + len(parts[-1]) / _BYTES_A_SECOND)
         except TimeoutError:
             raise RefusedError(408, "timeout", "the body has not come in time", closes=True) from None
+
+    def _too_large(self) -> RefusedError:
+        return RefusedError(413, "too_large", f"the body is larger than {self._limit} bytes")

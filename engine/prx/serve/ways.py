@@ -1,0 +1,249 @@
+"""The short way of a call whose body and answer go through as they are.
+
+Where the caller speaks the provider's dialect, and the provider's file changes nothing in either, most calls differ from earlier
+ones in texts and numbers alone. What an earlier one has shown, the long way need not find out again: where the call goes, with which
+headers, and that nothing in it is changed or refused. Only what is certain takes the short way. A body of another form takes the
+long one; so does an answer of another form, as it has come: it is read there, and called again or refused, as any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from prx.accounts.account import Account
+from prx.aclient import AsyncClient
+from prx.chat import Call, Reply, Usage
+from prx.core.exchange import Send
+from prx.core.request import encoded
+from prx.errors import Error
+from prx.json_text import read_strict
+from prx.record import Record
+from prx.session import Network, Run
+from prx.spec.model import Found, Limits, Spec
+from prx.transport.asynchronous import AsyncResponse, Deadline
+from prx.wire import HttpRequest
+
+_LONGEST_WORD = 64  # letters; in answers a longer text is no word that means something
+_LONGEST = 200  # letters of a text beside the messages; with a longer one a body has a form of its own
+_MOST_WAYS, _MOST_FORMS = 500, 50
+_MOST_ROWS = 100  # of one list in an answer
+
+Path = tuple[str | int, ...]
+
+
+class Came(NamedTuple):
+    """What has come on the short way: a response, or an error in place of it. data: of its body, None where none was read."""
+
+    response: AsyncResponse | None
+    data: bytes | None = None
+    error: Error | None = None
+
+
+class Gone(NamedTuple):
+    """A call that has gone the long way. asked: the model's name as the caller has said it."""
+
+    asked: str
+    account: Account
+    call: Call
+    sent: Send
+    run: Run
+
+
+class Way(Record):
+    """What is known of calls of one form.
+
+    asked    the model's name as callers say it; model: as its provider knows it
+    request  without its body
+    limits   of its phases; deadline: seconds for the whole call, or None
+    text_at  where the text stands in an answer
+    forms    of the answers that need no change
+    """
+
+    account: Account
+    spec: Spec
+    asked: str
+    model: str
+    request: HttpRequest
+    network: Network
+    limits: Limits
+    deadline: float | None
+    text_at: Path
+    forms: set[Any]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls still go as they did: a fallback that was learned meanwhile changes them."""
+        return not self.account.memory.get(self.model)
+
+    async def answer(self, body: Mapping[str, Any], client: AsyncClient, deadline: Deadline) -> Plain | Came:
+        """Make the call. What is no answer of a known form is given as it has come."""
+        known, data_sent = self.request, encoded({**body, "model": self.model})
+        request = HttpRequest(known.method, known.url, known.headers, data_sent, known.query)
+        response: AsyncResponse | None = None
+        data = None
+        try:
+            response = await client.http(self.network).send(request, self.limits, deadline)
+            if response.head.status == 200:
+                data = await self._whole(response)
+                if (plain := self._plain(data)) is not None:
+                    await response.finish()
+                    return plain
+        except Error as error:
+            return Came(response, data, error)
+        except BaseException:  # the task was cancelled
+            if response is not None:
+                response.abort()
+            raise
+        return Came(response, data)
+
+    async def _whole(self, response: AsyncResponse) -> bytes:
+        """The body of a response, or more of it than it may have."""
+        pieces, size = [], 0
+        while size <= self.limits.max_body and (piece := await response.read()):
+            pieces.append(piece)
+            size += len(piece)
+        return b"".join(pieces)
+
+    def _plain(self, data: bytes) -> Plain | None:
+        try:
+            body = read_strict(data.decode())  # these bytes are handed on, and not all readers take what ours takes
+        except ValueError:
+            return None
+        text = _at(body, self.text_at)
+        is_text = isinstance(text, str) and text and _is_plain(text, self.spec)
+        if not is_text or len(data) > self.limits.max_body or form(body, text) not in self.forms:
+            return None
+        return Plain(data, Usage(*self.counts(body)))
+
+    def counts(self, body: Any) -> Sequence[Any]:
+        """The counts of an answer, in the order of a Usage."""
+        reader = self.spec.response
+        found = reader.found.run(body)[_USAGE]  # raises nothing: an answer of this form was read already
+        return reader.tokens.run(found) if found else ()
+
+
+class Plain(NamedTuple):
+    """The body of an answer that needs no change, and its counts."""
+
+    data: bytes
+    usage: Usage
+
+
+class Ways:
+    """The ways that are known, of one configuration."""
+
+    def __init__(self) -> None:
+        self._known: dict[Any, Way] = {}
+
+    def find(self, key: Any) -> Way | None:
+        way = self._known.get(key)
+        return way if way is not None and way.is_open else None
+
+    def learn(self, key: Any, gone: Gone, body: Mapping[str, Any], reply: Reply) -> None:
+        """Note that a call has gone the long way, and that its answer needed no change, where both are certain to be so again."""
+        way = _way(gone, body, reply)
+        if way is None:
+            return
+        if len(self._known) >= _MOST_WAYS:
+            self._known.clear()
+        forms = self._known.setdefault(key, way).forms
+        if len(forms) < _MOST_FORMS:
+            forms.add(form(reply.raw, _at(reply.raw, way.text_at)))
+
+
+def _way(gone: Gone, body: Mapping[str, Any], reply: Reply) -> Way | None:
+    account, call, sent = gone.account, gone.call, gone.sent
+    spec, text_at = account.definition.spec(call.model), _place_of(reply.content, reply.raw)
+    has_own_key = account.source is None and account.target.signer is None  # and none that is got for each call
+    as_it_is = spec.plain and spec.reads_plainly and sent.request.body == encoded({**body, "model": call.model})
+    if sent.target or not has_own_key or not as_it_is or text_at is None or not _is_simple(reply, spec):
+        return None
+    request, limits = sent.request._replace(body=b""), gone.run.limits(sent.limits)
+    network, deadline = gone.run.network, gone.run.deadline
+    way = Way(account, spec, gone.asked, call.model, request, network, limits, deadline, text_at, set())
+    return way if tuple(way.counts(reply.raw)) == tuple(reply.usage or ()) else None
+
+
+def form_of(body: Mapping[str, Any]) -> Any:
+    """What a caller's body has in common with others of its form: all but the texts of its messages and numbers. None for a body
+    that has more than messages of texts, and single values.
+    """
+    rows: list[Any] = []
+    for key, value in body.items():
+        kind = type(value)
+        if kind is list:
+            if not (names := _names(value)):
+                return None
+            rows.append((key, names))
+        elif kind is dict or (kind is str and len(value) > _LONGEST):
+            return None
+        else:
+            rows.append((key, kind, _in_common(value)))
+    return tuple(rows)
+
+
+def _names(rows: list[Any]) -> frozenset[tuple[str, ...]] | None:
+    """The keys of the objects in a list, None where they have anything but texts."""
+    for row in rows:
+        if type(row) is not dict or not _TEXTS.issuperset(map(type, row.values())):
+            return None
+    return frozenset([tuple(row) for row in rows])
+
+
+def form(value: Any, text: Any) -> Any:
+    """What an answer has in common with others of its form: all but this text, longer texts, and numbers."""
+    kind = type(value)
+    if kind is dict:
+        return tuple([(key, form(item, text)) for key, item in value.items()])
+    if kind is list:
+        return tuple([form(item, text) for item in value[:_MOST_ROWS]]) if len(value) <= _MOST_ROWS else object()
+    if kind is str:
+        return _TEXT if value is text else value if len(value) <= _LONGEST_WORD else str
+    return kind, _in_common(value)
+
+
+def _in_common(value: Any) -> Any:
+    """A single value; None for a number that says no more than how many, as 0 and 1 may."""
+    return None if (type(value) is int and value > 1) or (type(value) is float and value) else value
+
+
+def _place_of(text: str, value: Any, path: Path = ()) -> Path | None:
+    """Where this very text stands in a value; None where it does not, or more than once."""
+    steps = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    found = [place for step, item in steps if (place := _place_of(text, item, (*path, step))) is not None]
+    if value is text:
+        return path
+    return found[0] if len(found) == 1 else None
+
+
+def _is_simple(reply: Reply, spec: Spec) -> bool:
+    """Whether an answer is one text, which is read as it stands."""
+    alone = len(reply.parts) == 1 and reply.parts[0].kind == "text" and not reply.parts[0].replay
+    return alone and not reply.fallbacks and reply.attempts == 1 and _is_plain(reply.content, spec)
+
+
+def _is_plain(text: str, spec: Spec) -> bool:
+    """Whether a text is read as it stands: it has no tags of reasoning, and no half of a character."""
+    for pair in spec.response.think_tags:
+        if pair[0][0] in text or pair[1][0] in text:
+            return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _at(value: Any, path: Path) -> Any:
+    try:
+        for step in path:
+            value = value[step]
+    except (LookupError, TypeError):
+        return None
+    return value
+
+
+_USAGE = Found._fields.index("usage")
+_TEXTS = frozenset({str})
+_TEXT = object()

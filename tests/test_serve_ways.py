@@ -1,0 +1,325 @@
+"""The short way of a whole answer: it is taken where nothing has to be changed, and gives what the long way gives."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from helpers.byte_server import FIN, HANG, RawServer, response
+from helpers.served import provider
+
+from prx.serve import ways
+from prx.serve.app import App
+
+ANSWER = {
+    "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "It is four."}, "finish_reason": "stop", "logprobs": None}],
+    "usage": {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18},
+}  # fmt: skip
+MESSAGE = {
+    "id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [{"type": "text", "text": "It is four."}],
+    "stop_reason": "end_turn", "stop_sequence": None, "usage": {"input_tokens": 11, "output_tokens": 7},
+}  # fmt: skip
+ASKED = {"model": "raw/words", "messages": [{"role": "user", "content": "2+2?"}], "temperature": 0.2, "max_tokens": 50}
+PATHS = {"openai-chat": "/v1/chat/completions", "anthropic-messages": "/v1/messages"}
+
+
+def changed(value, *path, to):
+    """A copy with another value at a path; without it where `to` is ..."""
+    if not path:
+        return to
+    step, *rest = path
+    if isinstance(value, list):
+        return [changed(item, *rest, to=to) if place == step else item for place, item in enumerate(value)]
+    made = {**value, step: changed(value.get(step, {}), *rest, to=to)}
+    return {key: item for key, item in made.items() if item is not ...}
+
+
+async def post(app, body, *headers, path="/v1/chat/completions"):
+    sent, more = [], iter([{"type": "http.request", "body": json.dumps(body).encode()}])
+    given = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json"), *headers]
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": given}
+
+    async def receive():
+        return next(more, None) or await asyncio.Event().wait()
+
+    async def send(message):
+        sent.append(message)
+
+    await app(scope, receive, send)
+    return sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:]), dict(sent[0]["headers"])
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """What the short way has given, in the order of its calls."""
+    given = []
+
+    async def spied(self, *args, real=ways.Way.answer):
+        given.append(await real(self, *args))
+        return given[-1]
+
+    monkeypatch.setattr(ways.Way, "answer", spied)
+    return given
+
+
+def told(tmp_path, calls, *scripts, dialect="openai-chat", more="", known=True):
+    """(answers to these calls one after the other, what the server was asked)."""
+
+    async def run(config):
+        app = App(config=config, env={"HOME": str(tmp_path)})
+        if not known:
+            app.ways.find = lambda _: None
+        try:
+            return [await post(app, *call, path=PATHS[dialect]) for call in calls]
+        finally:
+            await app.client.aclose()
+
+    with RawServer(*scripts) as server:
+        config = tmp_path / "config.toml"
+        config.write_text(
+            provider("raw", server.url, dialect).replace("${UP_KEY}", "sk").replace("retries = 0\n", more)
+        )
+        return asyncio.run(run(str(config))), server.requests
+
+
+@pytest.mark.parametrize(("dialect", "answer"), [("openai-chat", ANSWER), ("anthropic-messages", MESSAGE)])
+def test_a_call_like_an_earlier_one_takes_the_short_way(tmp_path, short, dialect, answer):
+    path = ("choices", 0, "message", "content") if dialect == "openai-chat" else ("content", 0, "text")
+    other = changed(answer, *path, to="No: “5” \\ \n 7.")
+    calls = [[ASKED], [{**ASKED, "temperature": 0.7, "messages": [{"role": "user", "content": "And 2+3?"}]}]]
+    answers, asked = told(tmp_path, calls, response(body=answer), response(body=other), dialect=dialect)
+    assert [(status, json.loads(body)) for status, body, _ in answers] == [(200, answer), (200, other)]
+    assert [type(each) for each in short] == [ways.Plain]
+    assert asked[1]["body"] == {**calls[1][0], "model": "words"}
+    unequal = {name for name in asked[0]["headers"] if asked[0]["headers"][name] != asked[1]["headers"].get(name)}
+    assert unequal <= {"content-length"}
+    assert answers[0][2][b"x-prx-provider"] == answers[1][2][b"x-prx-provider"] == b"raw"
+
+
+ODD = {
+    "reasoning": changed(ANSWER, "choices", 0, "message", "reasoning_content", to="because"),
+    "thought in tags": changed(ANSWER, "choices", 0, "message", "content", to="<think>hm</think>four"),
+    "empty": changed(ANSWER, "choices", 0, "message", "content", to=""),
+    "null": changed(ANSWER, "choices", 0, "message", "content", to=None),
+    "parts": changed(ANSWER, "choices", 0, "message", "content", to=[{"type": "text", "text": "four"}]),
+    "half a character": changed(ANSWER, "choices", 0, "message", "content", to="four \ud83d"),
+    "a call": changed(ANSWER, "choices", 0, "message", "tool_calls", to=[{"id": "t", "type": "function", "function": {"name": "f", "arguments": "{}"}}]),
+    "half a call": changed(ANSWER, "choices", 0, "message", "tool_calls", to=[{"id": "t", "type": "function", "function": {"name": "f", "arguments": "{"}}]),
+    "a refusal": changed(ANSWER, "choices", 0, "message", "refusal", to="no"),
+    "cut off": changed(ANSWER, "choices", 0, "finish_reason", to="length"),
+    "another word": changed(ANSWER, "choices", 0, "finish_reason", to="eos"),
+    "no reason": changed(ANSWER, "choices", 0, "finish_reason", to=...),
+    "no number": changed(ANSWER, "choices", 0, "index", to=...),
+    "two": changed(ANSWER, "choices", to=[*ANSWER["choices"], {**ANSWER["choices"][0], "index": 1}]),
+    "none": changed(ANSWER, "choices", to=[]),
+    "no usage": changed(ANSWER, "usage", to=...),
+    "no count": changed(ANSWER, "usage", "completion_tokens", to=0),
+    "counts as texts": changed(ANSWER, "usage", "completion_tokens", to="7"),
+    "half a count": changed(ANSWER, "usage", "completion_tokens", to=7.5),
+    "an error": {"error": {"message": "out of memory", "type": "server_error"}},
+    "an error beside it": {**ANSWER, "error": {"message": "out of memory"}},
+    "more": {**ANSWER, "system_fingerprint": "fp", "citations": ["https://a.example"]},
+    "another order": dict(reversed(ANSWER.items())),
+}  # fmt: skip
+BROKEN = {
+    "no JSON": b"It is four.",
+    "half": json.dumps(ANSWER).encode()[:-20],
+    "a control character": json.dumps(ANSWER).encode().replace(b"is four", b"is\tfour"),
+    "no number of JSON": json.dumps(ANSWER).encode().replace(b"18", b"NaN"),
+    "no UTF-8": json.dumps(ANSWER).encode().replace(b"four", b"f\xffur"),
+    "a byte-order mark": b"\xef\xbb\xbf" + json.dumps(ANSWER).encode(),
+    "a list": b"[]",
+    "nothing": b"",
+}
+
+
+def scripts_of(body):
+    return [response(body=ANSWER), response(body=body), response(body=ANSWER)]
+
+
+@pytest.mark.parametrize("name", [*ODD, *BROKEN])
+def test_an_answer_of_another_form_is_read_as_ever(tmp_path, short, name):
+    scripts = scripts_of(ODD.get(name) or BROKEN[name])
+    (answers, asked), (wanted, wanted_asked) = (
+        told(tmp_path, [[ASKED]] * 3, *scripts, known=known) for known in (True, False)
+    )
+    assert [(status, unnamed(body)) for status, body, _ in answers] == [
+        (status, unnamed(body)) for status, body, _ in wanted
+    ]
+    assert [each["body"] for each in asked] == [each["body"] for each in wanted_asked]
+    if name != "another order":
+        assert type(short[0]) is ways.Came, "no such answer was seen before"
+    assert type(short[-1]) is ways.Plain, "and the one after it is as the first one"
+
+
+def unnamed(body):
+    """The value of a body without what it is called where its provider does not say so."""
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return body
+    return {key: item for key, item in value.items() if key not in ("id", "created")}
+
+
+FAULTS = {
+    "refused": [response(400, {"error": {"message": "temperature is too hot"}})],
+    "a hidden key": [response(401, {"error": {"message": "no such key: sk-secret"}})],
+    "later": [response(429, {"error": {"message": "slow"}}, "retry-after: 0"), response(body=ANSWER)],
+    "broken": [response(500, {"error": {"message": "broken"}}), response(body=ANSWER)],
+    "closed": [FIN, response(body=ANSWER)],
+    "closed halfway": [[response(body=ANSWER)[:-40], FIN], response(body=ANSWER)],
+    "never right": [response(500, {"error": {"message": "broken"}})],
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_called_again_or_told_as_ever(tmp_path, short, name):
+    scripts = [response(body=ANSWER), *([each] if isinstance(each, str) else each for each in FAULTS[name])]
+    results = []
+    for known in (True, False):
+        answers, asked = told(tmp_path, [[ASKED]] * 2, *scripts, more="retries = 1\n", known=known)
+        results.append([(status, unnamed(body), headers.get(b"x-prx-attempts")) for status, body, headers in answers])
+        results[-1].append(len(asked))
+    assert results[0] == results[1]
+    assert [type(each) for each in short] == [ways.Came]
+
+
+async def leave(app, leaves_after=0.1):
+    """Ask, and leave a moment later."""
+    more, sent = iter([{"type": "http.request", "body": json.dumps(ASKED).encode()}]), []
+    given = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "query_string": b"", "headers": given}
+
+    async def receive():
+        if (message := next(more, None)) is None:
+            await asyncio.sleep(leaves_after)
+        return message or {"type": "http.disconnect"}
+
+    async def send(message):
+        sent.append(message)
+
+    await app(scope, receive, send)
+    return sent
+
+
+@pytest.mark.parametrize("how", ["the caller leaves", "the service ends"])
+def test_a_call_on_the_short_way_is_ended_at_once(tmp_path, how):
+    """Whoever has left is not answered, and the provider sees it; what ends with the service has an error."""
+
+    async def ended(app):
+        await post(app, ASKED)
+        if how == "the caller leaves":
+            return await leave(app)
+        call = asyncio.ensure_future(post(app, ASKED))
+        await asyncio.sleep(0.1)
+        app.cut_off()
+        return await call
+
+    async def run(config):
+        app = App(config=config, env={"HOME": str(tmp_path)})
+        try:
+            return await asyncio.wait_for(ended(app), 5)
+        finally:
+            await app.client.aclose()
+
+    with RawServer(response(body=ANSWER), [response(body=ANSWER)[:-10], HANG]) as server:
+        config = tmp_path / "config.toml"
+        config.write_text(provider("raw", server.url).replace("${UP_KEY}", "sk"))
+        got = asyncio.run(run(str(config)))
+        assert server.left.wait(5)
+    if how == "the caller leaves":
+        assert got == []
+    else:
+        assert got[0] >= 500
+
+
+NOT_TAKEN = {
+    "a tool": [{**ASKED, "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]}],
+    "a picture": [{**ASKED, "messages": [{"role": "user", "content": [{"type": "text", "text": "what?"}]}]}],
+    "a stream": [{**ASKED, "stream": True}],
+    "several": [{**ASKED, "n": 2}],
+    "a trace": [ASKED, (b"traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")],
+    "another word": [{**ASKED, "reasoning_effort": "high"}],
+    "another key": [{**ASKED, "seed": 7}],
+    "another model": [{**ASKED, "model": "raw/other"}],
+}
+
+
+@pytest.mark.parametrize("name", NOT_TAKEN)
+def test_a_body_of_another_form_goes_the_long_way(tmp_path, short, name):
+    told(tmp_path, [[ASKED], NOT_TAKEN[name]], response(body=ANSWER))
+    assert short == []
+
+
+@pytest.mark.parametrize("also", ["request: {roles: {user: human}}", "response: {refusal: 'choices[0].message.no'}", "auth: {style: none}"])  # fmt: skip
+def test_a_file_that_changes_anything_has_no_short_way(tmp_path, short, also):
+    files = tmp_path / "files"
+    files.mkdir()
+    (files / "own.yaml").write_text(
+        f"spec: 1\nid: own\nname: Own\nextends: openai-chat\nbase_url: http://127.0.0.1:9/v1\n{also}\n"
+    )
+    answer = changed(ANSWER, "choices", 0, "message", "text", to="four")
+
+    async def run(url):
+        config = {"providers": {"own": {"api_url": url, "api_key": "sk"}}}
+        app = App(config=config, providers=str(files), env={"HOME": str(tmp_path)})
+        try:
+            return [await post(app, {**ASKED, "model": "own/words"}) for _ in range(2)]
+        finally:
+            await app.client.aclose()
+
+    with RawServer(response(body=answer)) as server:
+        statuses = [status for status, *_ in asyncio.run(run(server.url))]
+    assert statuses == [200, 200]
+    assert bool(short) == also.startswith("auth")
+
+
+def test_a_new_configuration_is_found_anew(tmp_path, short):
+    async def run(first, second):
+        config = tmp_path / "config.toml"
+        config.write_text(provider("raw", first).replace("${UP_KEY}", "sk"))
+        app = App(config=str(config), env={"HOME": str(tmp_path)})
+        try:
+            before = [await post(app, ASKED) for _ in range(2)]
+            config.write_text(provider("raw", second).replace("${UP_KEY}", "sk-new"))
+            app.reload()
+            return [*before, await post(app, ASKED)]
+        finally:
+            await app.client.aclose()
+
+    with RawServer(response(body=ANSWER)) as first, RawServer(response(body=ANSWER)) as second:
+        answers = asyncio.run(run(first.url, second.url))
+    assert {status for status, *_ in answers} == {200}
+    assert (len(first.requests), len(second.requests)) == (2, 1)
+    assert second.requests[0]["headers"]["authorization"] == "Bearer sk-new"
+    assert len(short) == 1
+
+
+def test_a_form_has_no_text_of_messages_in_it():
+    long = {**ASKED, "messages": [{"role": "user", "content": "secret " * 50}]}
+    assert "secret" not in repr(ways.form_of(long))
+    assert "secret" not in repr(ways.form(changed(ANSWER, "choices", 0, "message", "content", to="secret " * 50), None))
+    assert ways.form_of({**ASKED, "user": "u" * 1000}) is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ({"a": 5}, {"a": 6}, True),
+        ({"a": 0}, {"a": 5}, False),
+        ({"a": 1}, {"a": True}, False),
+        ({"a": 5}, {"a": 5.0}, False),
+        ({"a": 0.2}, {"a": 0.7}, True),
+        ({"a": 0.0}, {"a": 0.7}, False),
+        ({"a": "stop"}, {"a": "length"}, False),
+        ({"a": "x" * 70}, {"a": "y" * 80}, True),
+        ({"a": [1, 5]}, {"a": [1, 6]}, True),
+        ({"a": [5]}, {"a": [5, 5]}, False),
+        ({"a": None}, {}, False),
+        ({"a": None}, {"a": {}}, False),
+    ],
+)
+def test_the_form_of_an_answer(one, other, same):
+    assert (ways.form(one, None) == ways.form(other, None)) is same
