@@ -245,16 +245,9 @@ class Answer:
 
     async def _whole(self) -> None:
         came: Came | None = None
-        if self._way is not None:
-            answer = await self._on_the_short_way(self._way)
-            if answer is None:
-                return
-            came = answer
-            self._accept()
-        session, client = self._app.client.session, self._app.client
-        relay = self._relay = Relay(session.begin_chat(self._options(), stream=False), client, came=came)
-        if came is not None:
-            relay.limit(self._deadline)
+        if self._way is not None and (came := await self._on_the_short_way(self._way)) is None:
+            return
+        relay = self._relay = self._long_way(came)
         reply = await relay.whole()
         body = self._body_of(reply, relay)
         await self._request.reply(200, json_bytes(body), self._headers(relay, reply.provider))
@@ -270,6 +263,21 @@ class Answer:
         await self._request.reply(200, answer.data, {"x-prx-provider": way.spec.id})
         self._note(200, reply=Reply(provider=way.spec.id, usage=answer.usage))
         return None
+
+    def _long_way(self, came: Came | None) -> Relay:
+        """The call by way of what it asks for; came: what the short way has brought, which may not be left open."""
+        try:
+            if came is not None:
+                self._accept()
+            run = self._app.client.session.begin_chat(self._options(), stream=False)
+        except BaseException:
+            if came is not None and came.response is not None:
+                came.response.abort()
+            raise
+        relay = Relay(run, self._app.client, came=came)
+        if came is not None:
+            relay.limit(self._deadline)
+        return relay
 
     def _learn(self, reply: Reply, body: Any, relay: Relay) -> None:
         """Note the short way of this call, if it and its answer have gone through as they came."""

@@ -26,7 +26,8 @@ from prx.wire import HttpRequest
 
 _LONGEST_WORD = 64  # letters; in answers a longer text is no word that means something
 _LONGEST = 200  # letters of a text beside the messages; with a longer one a body has a form of its own
-_MOST_WAYS, _MOST_FORMS = 500, 50
+_MOST_WAYS, _MOST_FORMS = 200, 20
+_MOST_SEEN = 10_000
 _MOST_ROWS = 100  # of one list in an answer
 
 Path = tuple[str | int, ...]
@@ -135,6 +136,7 @@ class Ways:
 
     def __init__(self) -> None:
         self._known: dict[Any, Way] = {}
+        self._seen: set[int] = set()  # forms by their hashes: one that is never seen again is not worth learning
 
     def find(self, key: Any) -> Way | None:
         way = self._known.get(key)
@@ -142,14 +144,20 @@ class Ways:
 
     def learn(self, key: Any, gone: Gone, body: Mapping[str, Any], reply: Reply) -> None:
         """Note that a call has gone the long way, and that its answer needed no change, where both are certain to be so again."""
-        way = _way(gone, body, reply)
-        if way is None:
+        if self._is_new(key) or (way := _way(gone, body, reply)) is None:
             return
         if len(self._known) >= _MOST_WAYS:
             self._known.clear()
         forms = self._known.setdefault(key, way).forms
         if len(forms) < _MOST_FORMS:
             forms.add(form(reply.raw, _at(reply.raw, way.text_at)))
+
+    def _is_new(self, key: Any) -> bool:
+        if len(self._seen) >= _MOST_SEEN:
+            self._seen.clear()
+        before = len(self._seen)
+        self._seen.add(hash(key))
+        return len(self._seen) > before
 
 
 def _way(gone: Gone, body: Mapping[str, Any], reply: Reply) -> Way | None:
