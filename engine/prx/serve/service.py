@@ -38,6 +38,7 @@ class Service:
         """otel: a prx.otel.Telemetry, which is told of the calls; or True for one that exports, as serve.otel is.
         options: as AsyncClient's, for the client that is made here. Raises ConfigError and SpecError.
         """
+        self._taken: Any = None  # the accounts that are used now
         self.client = client or AsyncClient(**{"watch": True, **options})
         self.telemetry = self._telemetry(otel)
         self.metrics = Metrics()
@@ -52,7 +53,6 @@ class Service:
         self.ways = Ways()
         self.callers: Callers | None = None
         self.shared: Shared | None = None
-        self._taken: Any = None
         self.faces: list[Face] = []
         self.routes = Routes(())
         self.take_in()
@@ -80,7 +80,7 @@ class Service:
 
     @property
     def settings(self) -> Any:
-        return self.client.config.serve
+        return (self._taken or self.client.session.accounts).config.serve
 
     def take_in(self) -> None:
         """Use the client's present configuration, if it is another one than before."""
