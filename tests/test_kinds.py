@@ -533,3 +533,15 @@ def test_the_command_line(server, tmp_path, monkeypatch):
     assert run("moderate", "x").output.strip() == "flagged"
     server.answers = [(200, {"choices": [{"text": "more"}]}, "application/json")]
     assert run("complete", "x").output.strip() == "more"
+
+
+@pytest.mark.parametrize(
+    "words", [["embed"], ["image"], ["speak", "-o", "a.mp3"], ["moderate"], ["complete"], ["count"]]
+)
+def test_no_text_at_all_is_said(words, tmp_path, monkeypatch):
+    """An empty text would be sent, and its answer looks like any other."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    done = CliRunner().invoke(command, [*words, "-m", "ollama/m"], input="\n")
+    assert done.exit_code == 1
+    assert isinstance(done.exception, ConfigError)
+    assert done.exception.message == "there is no text"

@@ -81,7 +81,13 @@ def _jsonable(value: Any) -> Any:
 
 
 def _text(words: tuple[str, ...]) -> str:
-    """The text of the arguments, or of standard input where there is none."""
+    """The text of the arguments, or of standard input where there is none. Raises ConfigError where neither has any."""
+    if not (text := _given(words)).strip():
+        raise ConfigError("there is no text", hint="Write it behind the command, or give it on standard input.")
+    return text
+
+
+def _given(words: tuple[str, ...]) -> str:
     return " ".join(words) or ("" if sys.stdin.isatty() else lines.whole().rstrip("\n"))
 
 
@@ -196,4 +202,4 @@ def complete(prompt: tuple[str, ...], suffix: str | None, **common: Any) -> None
     def show(reply: Reply) -> None:
         output.echo(reply.content)
 
-    _run("complete", {"prompt": _text(prompt), "suffix": suffix}, common, show)
+    _run("complete", {"prompt": _given(prompt) if suffix else _text(prompt), "suffix": suffix}, common, show)
