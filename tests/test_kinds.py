@@ -543,5 +543,5 @@ def test_no_text_at_all_is_said(words, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     done = CliRunner().invoke(command, [*words, "-m", "ollama/m"], input="\n")
     assert done.exit_code == 1
-    assert isinstance(done.exception, ConfigError)
+    assert isinstance(done.exception, prx.ConfigError)
     assert done.exception.message == "there is no text"
