@@ -149,7 +149,8 @@ def test_nothing_stays_open_after_a_table(worker):
     until = time.monotonic() + 5
     while sockets() > before and time.monotonic() < until:
         time.sleep(0.02)  # the server's ends of them
-    assert (sockets(), threading.active_count()) == (before, threads)
+    assert sockets() <= before  # fewer where what other tests have left is closed meanwhile
+    assert threading.active_count() <= threads
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import socket
 import subprocess
@@ -91,6 +92,7 @@ def engine(request):
         patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         with open_engine(request.param, workers=2) as opened:
             yield opened
+    gc.collect()  # the libraries leave sockets behind, and later tests count theirs
 
 
 pytestmark = [
