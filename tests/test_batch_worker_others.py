@@ -123,7 +123,7 @@ def run(url, tmp_path):
         (tmp_path / "program.py").write_text(program)
         kept = {"JAVA_HOME", "LANG", "PATH", "PYTHONPATH", "TMPDIR"} & os.environ.keys()
         env = {variable: os.environ[variable] for variable in kept} | {
-            "HOME": str(tmp_path), "WORKER_KEY": KEY, "PYSPARK_PYTHON": python, "RAY_USAGE_STATS_ENABLED": "0",
+            "HOME": str(tmp_path), "WORKER_KEY": KEY, "PYSPARK_PYTHON": python, "RAY_USAGE_STATS_ENABLED": "0", "RAY_ADDRESS": "local",
         }  # fmt: skip
         done = subprocess.run(
             [python, "program.py"], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300, check=False,
