@@ -70,6 +70,11 @@ class Decoder:
         self._size += len(event)
         return self.reading.text_delta(text, repeats.kind, repeats.key)
 
+    @property
+    def present_repeat(self) -> object:
+        """What events that fit it have in common: the same object as long as it stays the present one."""
+        return self._repeats.text if self._repeats is not None else None
+
     def end(self) -> tuple[list[Delta], Error | None]:
         """The body has ended: gives the deltas that were held back, and an error where the answer is not complete."""
         out: list[Delta] = []

@@ -24,10 +24,13 @@ ENDS = {"sse": b"\n\n", "ndjson": b"\n"}  # of an event, by framing; of others t
 
 
 class Heard(NamedTuple):
-    """An event of the provider, b"" where it is not kept, and what was read in it."""
+    """An event of the provider, b"" where it is not kept, and what was read in it. repeats: the same object for all events that
+    differ in their text alone, or None.
+    """
 
     event: bytes
     deltas: list[Delta]
+    repeats: object = None
 
 
 class Relay(AsyncStream):
@@ -79,9 +82,9 @@ class Relay(AsyncStream):
             return []
         if not unread and (self._ended or not await self._read()):
             return []
-        repeated: list[Heard] = []
+        repeated, present = list[Heard](), reader.present_repeat
         while unread and (delta := reader.repeated(unread[0])) is not None:
-            repeated.append(Heard(unread.popleft(), [delta] if delta is not NOTHING else []))
+            repeated.append(Heard(unread.popleft(), [delta] if delta is not NOTHING else [], present))
         return repeated
 
     async def _read(self) -> bool:

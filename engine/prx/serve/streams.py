@@ -118,6 +118,7 @@ class Joined:
         self._end = ENDS[relay.framing]
         self._said: dict[str, Any] = {}  # what the answer is called
         self._left: dict[str, Any] = {}  # unknown keys for the last events
+        self._good_repeat: object = None  # of which an event was handed on: all others that repeat it may be, too
         self._of_calls: dict[int, Any] = {}  # the same for the next event of a tool call, by its index
         self._keys: dict[
             str, bytes
@@ -128,16 +129,18 @@ class Joined:
 
     def _good(self, heard: Heard) -> bytes:
         """An event that only continues a text and is as it would be written, as it came; b"" for any other."""
+        if heard.repeats is not None and heard.repeats is self._good_repeat and heard.deltas:
+            delta = heard.deltas[0]
+            kind, text = ("text", delta.content) if delta.content else ("reasoning", delta.reasoning or "")
+            return heard.event + self._end if self._weaver.takes(kind, text) else b""
         kind, text = _only_text(heard.deltas)
         key = self._keys.get(kind)
-        if (
-            key is not None
-            and heard.event[:6] == _PLAIN
-            and key + _json(text) in heard.event
-            and self._weaver.takes(kind, text)
-        ):
-            return heard.event + self._end
-        return b""
+        if key is None or heard.event[:6] != _PLAIN or key + _json(text) not in heard.event:
+            return b""
+        if not self._weaver.takes(kind, text):
+            return b""
+        self._good_repeat = heard.repeats
+        return heard.event + self._end
 
     def end(self, reply: Reply) -> bytes:
         written, left, known = self._weaver.last_values(reply), self._left, self._face.written
