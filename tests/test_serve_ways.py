@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 
 import pytest
 from helpers.byte_server import FIN, HANG, RawServer, response
@@ -189,6 +190,23 @@ def test_a_fault_is_called_again_or_told_as_ever(tmp_path, short, name):
         results.append([(status, unnamed(body), headers.get(b"x-prx-attempts")) for status, body, headers in answers])
         results[-1].append(len(asked))
     assert results[0] == results[1]
+    assert [type(each) for each in short] == [ways.Came]
+
+
+@pytest.mark.parametrize("half", [0, 20, -20])
+def test_an_answer_that_stalls_ends_in_its_own_time(tmp_path, short, half):
+    """Not in that of both ways, one after the other."""
+    head, _, body = response(body=ANSWER).partition(b"\r\n\r\n")
+    stalled = [head + b"\r\n\r\n" + body[:half], HANG]
+    whole, times = response(body=ANSWER), []
+    for known in (True, False):
+        began = time.monotonic()
+        answers, asked = told(tmp_path, [[ASKED]] * 3, whole, whole, stalled, more="retries = 0\ntimeout = 1.0\n", known=known)  # fmt: skip
+        times.append(
+            (time.monotonic() - began, answers[-1][0], json.loads(answers[-1][1])["error"]["kind"], len(asked))
+        )
+    assert times[0][1:] == times[1][1:] == (504, "timeout", 3)
+    assert times[0][0] < times[1][0] + 0.7
     assert [type(each) for each in short] == [ways.Came]
 
 

@@ -82,29 +82,30 @@ class Way(Record):
         known, data_sent = self.request, encoded({**body, "model": self.model})
         request = HttpRequest(known.method, known.url, known.headers, data_sent, known.query)
         response: AsyncResponse | None = None
-        data = None
+        pieces: list[bytes] | None = None
+        failed: Error | None = None
         try:
             response = await client.http(self.network).send(request, self.limits, deadline)
             if response.head.status == 200:
-                data = await self._whole(response)
-                if (plain := self._plain(data)) is not None:
+                pieces = []
+                await self._read(response, pieces)
+                if (plain := self._plain(b"".join(pieces))) is not None:
                     await response.finish()
                     return plain
         except Error as error:
-            return Came(response, data, error)
+            failed = error
         except BaseException:  # the task was cancelled
             if response is not None:
                 response.abort()
             raise
-        return Came(response, data)
+        return Came(response, b"".join(pieces) if pieces is not None else None, failed)
 
-    async def _whole(self, response: AsyncResponse) -> bytes:
-        """The body of a response, or more of it than it may have."""
-        pieces, size = [], 0
+    async def _read(self, response: AsyncResponse, pieces: list[bytes]) -> None:
+        """Read the body of a response into these pieces, or a little more of it than it may have."""
+        size = 0
         while size <= self.limits.max_body and (piece := await response.read()):
             pieces.append(piece)
             size += len(piece)
-        return b"".join(pieces)
 
     def _plain(self, data: bytes) -> Plain | None:
         try:
