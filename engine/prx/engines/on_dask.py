@@ -7,6 +7,7 @@ import contextlib
 import logging
 import secrets
 import signal
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -29,7 +30,9 @@ def opened(address: str | None, workers: int | None) -> DaskEngine:
     )  # it tells of each worker that dies, with all its frames
     cluster = None
     # A task is not run again by the scheduler, which does not tell of it, but by `map`, which counts it.
-    with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
+    with dask.config.set({"distributed.scheduler.allowed-failures": 0}), warnings.catch_warnings():
+        # Where another Dask runs here, its port for status is taken, and another one is used: no news for anybody.
+        warnings.filterwarnings("ignore", message="Port .* is already in use", category=UserWarning)
         try:
             if address is None:
                 cluster = distributed.LocalCluster(
