@@ -139,7 +139,11 @@ class RawServer:
                 time.sleep(op)
             elif op == HANG:
                 client.settimeout(10)
-                if not client.recv(1):
+                try:
+                    has_left = not client.recv(1)
+                except ConnectionError:  # closed with bytes unread: a reset
+                    has_left = True
+                if has_left:
                     self.left.set()
                 return False
             elif op == RST:
