@@ -9,6 +9,7 @@ import time
 from collections import Counter
 
 import pytest
+from helpers.clock import Clock
 from helpers.engine_here import Held
 from helpers.redis_server import RedisServer
 
@@ -24,16 +25,9 @@ ONE = {"requests": 1.0}
 NOTHING = {"after": lease._ROUND, "given": {}}
 
 
-class Clock:
-    now = 100.0
-
-    def __call__(self):
-        return self.now
-
-
 @pytest.fixture
 def clock():
-    return Clock()
+    return Clock(100.0)
 
 
 class Process:

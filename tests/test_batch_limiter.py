@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+from helpers.clock import Clock
 
 from prx.batch import limits
 from prx.batch.limiter import Limiter
@@ -45,16 +46,9 @@ def test_times_of_resets(text, seconds):
     assert limits.seconds(text, NOW) == (None if seconds is None else pytest.approx(seconds))
 
 
-class Clock:
-    now = 100.0
-
-    def __call__(self):
-        return self.now
-
-
 @pytest.fixture
 def clock():
-    return Clock()
+    return Clock(100.0)
 
 
 def begun(limiter, clock, seconds, status=200, **headers):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import os
 import pickle
@@ -20,7 +19,7 @@ from pathlib import Path
 import pytest
 from helpers.batch_server import BatchServer
 from helpers.commands import run
-from helpers.engine_here import Here
+from helpers.engine_here import ENGINES, Here
 from helpers.redis_server import RedisServer
 
 import prx
@@ -435,17 +434,6 @@ def test_the_command_says_what_is_wrong(at):
     ended = run(*command(at, "--engine", "ray", "--dry-run"), cwd=at.folder)
     assert (ended.returncode, ended.stdout.splitlines()[-1]) == (0, "1 shard")
     assert not at.out.exists()
-
-
-ENGINES = [
-    pytest.param(
-        name,
-        marks=pytest.mark.skipif(
-            importlib.util.find_spec(library) is None, reason=f"pip install '.[{name}]' brings the engine"
-        ),
-    )
-    for name, library in (("ray", "ray"), ("dask", "distributed"))
-]
 
 
 @pytest.fixture

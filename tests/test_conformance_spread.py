@@ -4,7 +4,6 @@ in a task, within what an account allows, and with nothing lost where a worker d
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import pickle
@@ -18,6 +17,7 @@ from typing import ClassVar
 
 import pytest
 from helpers import commands
+from helpers.engine_here import ENGINES
 from helpers.flaky_server import FlakyServer
 from judges.dialects import Emulator
 
@@ -31,15 +31,6 @@ from prx.errors import Error
 
 KEY = "sk-spread-0123456789"
 CASES = ("chat", "stream", "unknown_model")
-NAMES = [
-    pytest.param(
-        name,
-        marks=pytest.mark.skipif(
-            importlib.util.find_spec(library) is None, reason=f"pip install '.[{name}]' brings the engine"
-        ),
-    )
-    for name, library in (("ray", "ray"), ("dask", "distributed"))
-]
 
 
 @pytest.fixture
@@ -276,7 +267,7 @@ def command(*options, **more):
     return done
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ENGINES)
 def test_an_engine_gives_the_report_of_one_machine(at, emulator, name):
     with FlakyServer(emulator.url) as counting:
         write(at, counting.url)
@@ -307,7 +298,7 @@ def test_an_engine_gives_the_report_of_one_machine(at, emulator, name):
         assert KEY not in Path("begun").read_text()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ENGINES)
 def test_a_worker_that_dies_loses_nothing(at, name):
     program = f"""
 import sys

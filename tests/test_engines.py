@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import importlib.util
 import socket
 import subprocess
 import sys
@@ -11,21 +10,11 @@ from pathlib import Path
 
 import pytest
 from helpers import engine_tasks
-from helpers.engine_here import Here
+from helpers.engine_here import ENGINES, Here
 
 import prx
 from prx.engines import open_engine
 from prx.engines.engine import MOST_RUNS, Fault
-
-NAMES = [
-    pytest.param(
-        name,
-        marks=pytest.mark.skipif(
-            importlib.util.find_spec(library) is None, reason=f"pip install '.[{name}]' brings the engine"
-        ),
-    )
-    for name, library in (("ray", "ray"), ("dask", "distributed"))
-]
 
 
 def test_a_task_whose_worker_died_is_run_again():
@@ -84,7 +73,7 @@ def test_an_engine_without_its_library_says_how_to_get_it(name, monkeypatch):
 # ------------------------------------------------------------------ real ones
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=ENGINES)
 def engine(request):
     path = str(Path(__file__).parent)
     with pytest.MonkeyPatch.context() as patch:
@@ -152,7 +141,7 @@ def _square_or_wait(task):
     return engine_tasks.square(task) if isinstance(task, int) else engine_tasks.waits(task)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ENGINES)
 def test_an_address_where_nobody_answers_gets_a_sentence(name):
     """In a process of its own: one that is connected connects no further."""
     with socket.socket() as taken:  # bound, and nobody listens

@@ -15,6 +15,7 @@ import tomllib
 
 import pytest
 from helpers.byte_server import DONE, HANG, RawServer, delta, response, stream
+from helpers.clock import Clock
 from helpers.served import CALLER, PROVIDER, Service, begun, command, provider, until
 from judges.dialects import Emulator
 
@@ -208,12 +209,6 @@ def test_models_and_rate_of_a_key(service):
 
 
 def test_a_rate_refills():
-    class Clock:
-        now = 0.0
-
-        def __call__(self):
-            return self.now
-
     clock = Clock()
     caller = Caller(CallerKey("a", requests_per_minute=60), "", clock)
     assert [caller.wait() for _ in range(60)] == [0.0] * 60

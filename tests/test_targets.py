@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 from helpers.byte_server import DONE, HANG, RawServer, delta, response, stream
+from helpers.clock import Clock
 from judges.dialects import Emulator
 
 import prx
@@ -83,13 +84,6 @@ def test_counts_before_any_output_keep_nobody_from_answering():
 
 
 # ------------------------------------------------------------------ which is asked first
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
 
 
 def test_order():

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 
 import pytest
 from helpers import data_files
+from helpers.clock import Clock
 from helpers.driver_without_io import definition, holds
 from helpers.token_server import TokenServer
 from test_vocabulary import remove, schema_keys
@@ -430,19 +431,9 @@ class set_of_nothing(set):  # noqa: N801 - a set, for one test
         pass
 
 
-class Clock:
-    """In place of the time of a session."""
-
-    def __init__(self):
-        self.now = 1_000_000.0
-
-    def __call__(self):
-        return self.now
-
-
 @pytest.fixture
 def clock(monkeypatch):
-    made = Clock()
+    made = Clock(1_000_000.0)
     monkeypatch.setattr(session, "time", SimpleNamespace(time=made))
     return made
 

@@ -1,11 +1,24 @@
-"""An engine that runs its tasks in the process of the test."""
+"""The engines that tests run on: the real ones that are installed, and one in the process of the test."""
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import pickle
 
+import pytest
+
 from prx.engines.engine import Engine, Lost, guarded
+
+ENGINES = [
+    pytest.param(
+        name,
+        marks=pytest.mark.skipif(
+            importlib.util.find_spec(library) is None, reason=f"pip install '.[{name}]' brings the engine"
+        ),
+    )
+    for name, library in (("ray", "ray"), ("dask", "distributed"))
+]
 
 
 class Here(Engine):

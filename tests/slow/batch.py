@@ -27,12 +27,11 @@ START = 6.0  # seconds for a process to begin, and for a call that stalls in the
 IN_FLIGHT = 32
 
 
-class Server:
-    """The server as a process of its own."""
+class Counting:
+    """A server that counts, as a process of its own: a program that says its URL first, and its figures for each line it reads."""
 
-    def __init__(self, **options):
-        command = [sys.executable, str(SERVER), json.dumps(options)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    def __init__(self, *program):
+        self._process = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.url = self._process.stdout.readline().strip()
 
     def __enter__(self):
@@ -46,6 +45,13 @@ class Server:
         self._process.stdin.write("?\n")
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
+
+
+class Server(Counting):
+    """The server of the tests. options: as in tests/helpers/batch_server.py."""
+
+    def __init__(self, **options):
+        super().__init__(sys.executable, str(SERVER), json.dumps(options))
 
 
 class Batch:

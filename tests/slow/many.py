@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 import click
+from batch import Counting
 from watching import PAGE, Violations, say
 
 KEY = "sk-many-0123456789"
@@ -81,26 +82,11 @@ def serve(rows):
     asyncio.run(main())
 
 
-class Server:
-    """The server as a process of its own."""
+class Server(Counting):
+    """The server above. Its figures: (rows that were answered, rows that were answered more than once)."""
 
     def __init__(self, rows):
-        command = [sys.executable, __file__, "--serve", "--rows", str(rows)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.url = self._process.stdout.readline().strip()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._process.stdin.close()
-        self._process.wait(10)
-
-    def figures(self):
-        """(rows that were answered, rows that were answered more than once)."""
-        self._process.stdin.write("?\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
+        super().__init__(sys.executable, __file__, "--serve", "--rows", str(rows))
 
 
 class Run:

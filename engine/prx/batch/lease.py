@@ -14,12 +14,11 @@ import contextlib
 import hmac
 import math
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 from prx.accounts.account import Account
-from prx.batch.limiter import REFUSED, Cost, Limiter
+from prx.batch.limiter import REFUSED, Cost, Limiter, whose
 from prx.batch.limits import said_by
 from prx.errors import ConfigError
 from prx.secret import Secret
@@ -243,7 +242,7 @@ class Exchange:
 
     def limiter_of(self, account: Account, model: str) -> Limiter:
         """As limiter.limiter_of, for accounts that are shared."""
-        name = hmac.new(self._salt, repr(_whose(account, model)).encode(), "sha256").hexdigest()[:24]
+        name = hmac.new(self._salt, _named(account, model).encode(), "sha256").hexdigest()[:24]
         if name not in self._limiters:
             self._limiters[name] = _remembered(name, Leased(self._needed.set))
         return self._limiters[name]
@@ -293,8 +292,6 @@ def _remembered(name: str, limiter: Leased) -> Leased:
     return limiter
 
 
-def _whose(account: Account, model: str) -> tuple[Hashable, ...]:
+def _named(account: Account, model: str) -> str:
     """What tells an account from all others, with its keys in clear: for a digest only."""
-    parts, route = urlsplit(account.target.base_url), account.route
-    whose = (*account.target.secrets, account.settings.api_key, route and route.api_key)
-    return (parts.scheme, parts.netloc, *(each.reveal() if isinstance(each, Secret) else each for each in whose), model)
+    return repr(tuple(each.reveal() if isinstance(each, Secret) else each for each in whose(account, model)))

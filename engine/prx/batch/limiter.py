@@ -315,8 +315,13 @@ _lock = threading.Lock()
 
 def limiter_of(account: Account, model: str) -> Limiter:
     """The one limiter of this process for an account and a model: providers count each model apart."""
+    with _lock:
+        return _limiters.setdefault(whose(account, model), Limiter())
+
+
+def whose(account: Account, model: str) -> tuple[Hashable, ...]:
+    """What tells the calls of an account and a model from all others; its keys are in it."""
     parts, route = urlsplit(account.target.base_url), account.route
     # Whose calls they are also shows where the key is got only when a call is made: in its credential, or in where it is got.
-    whose = (*account.target.secrets, account.settings.api_key, route and route.api_key)
-    with _lock:
-        return _limiters.setdefault((parts.scheme, parts.netloc, whose, model), Limiter())
+    keys = (*account.target.secrets, account.settings.api_key, route and route.api_key)
+    return (parts.scheme, parts.netloc, *keys, model)

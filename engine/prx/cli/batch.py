@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from prx.cli import options, output, request_options
-from prx.cli.batch_progress import Progress, counted, tell
+from prx.cli.batch_progress import Progress, counted, is_over, tell
 from prx.cli.conversation import chosen
 from prx.session import Session
 
@@ -86,8 +86,7 @@ def _run(session: Session, source: Path, out: Path, asked: Mapping[str, Any]) ->
     from prx.batch.job import Job
 
     job = Job(source, out, _terms(session, asked), session, asked["limit"])
-    if asked["resume"] and job.is_done() and not asked["dry_run"]:
-        output.note(f"{out} is there, and no run is under way: nothing to go on with")
+    if is_over(job, out, asked):
         return
     plan = job.check(resume=asked["resume"] and not asked["dry_run"])
     if asked["dry_run"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -88,6 +89,14 @@ def _clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}"
+
+
+def is_over(batch: Any, out: Path, asked: Mapping[str, Any]) -> bool:
+    """Whether --resume has nothing to go on with; that is said then. batch: a Job or a Sharded."""
+    over = asked["resume"] and not asked["dry_run"] and batch.is_done()
+    if over:
+        output.note(f"{out} is there, and no run is under way: nothing to go on with")
+    return bool(over)
 
 
 def tell(out: Path, rows: int, failed: Counter[str]) -> None:

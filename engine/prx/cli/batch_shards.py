@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from prx.cli import output
-from prx.cli.batch_progress import Progress, counted, tell
+from prx.cli.batch_progress import Progress, counted, is_over, tell
 from prx.errors import ConfigError
 from prx.session import Session
 
@@ -24,8 +24,7 @@ def run(
     from prx.batch.shards import Sharded
 
     batch = Sharded(source, out, terms, session, asked["limit"], asked["shard_rows"])
-    if asked["resume"] and batch.is_done() and not asked["dry_run"]:
-        output.note(f"{out} is there, and no run is under way: nothing to go on with")
+    if is_over(batch, out, asked):
         return
     plan = batch.check(resume=asked["resume"] and not asked["dry_run"])
     if asked["dry_run"]:

@@ -243,6 +243,7 @@ class App(Service):
         answer = Answer(self, request, found, body)
         answer.check(caller)
         if self.shared is None:
+            self._refuse_more(len(self.running) < self.settings.max_calls)
             await self._run(answer, caller)
         else:
             async with self._place(self.shared):
@@ -251,7 +252,6 @@ class App(Service):
     async def _run(self, answer: Answer, caller: Caller) -> None:
         if wait := await self._wait(caller):
             raise RefusedError(429, "rate_limit", "the rate of this key is used up", retry_after=wait)
-        self._refuse_more(self.shared is not None or len(self.running) < self.settings.max_calls)
         self.running.add(answer)
         self.metrics.runs(len(self.running))
         try:

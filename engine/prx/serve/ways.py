@@ -209,8 +209,6 @@ def form(value: Any, text: Any) -> Any:
         return tuple([form(item, text) for item in value[:_MOST_ROWS]]) if len(value) <= _MOST_ROWS else object()
     if kind is str:
         return _TEXT if value is text else value if len(value) <= _LONGEST_WORD else str
-    if kind is int:
-        return int if value > 1 else (int, value)
     return kind, _in_common(value)
 
 
