@@ -220,15 +220,15 @@ def test_what_is_lost_has_no_verdict_and_is_asked_again(at):
 
 
 def test_workers_share_what_an_account_allows():
-    held = Held(Turns(600))
+    held = Held(Turns(120))
     limiters = [_SharedLimiters(held).of("http://a.test/v1") for _ in range(3)]
     begun = []
-    for limiter in limiters * 3:
+    for limiter in limiters:
         limiter.wait()
         begun.append(time.monotonic())
-    assert all(later - earlier >= 0.09 for earlier, later in pairwise(begun))
+    assert all(later - earlier >= 0.45 for earlier, later in pairwise(begun))
     _SharedLimiters(held).of("http://b.test/v1").wait()
-    assert time.monotonic() - begun[-1] < 0.09  # of another account
+    assert time.monotonic() - begun[-1] < 0.45  # of another account
 
 
 def test_a_refusal_that_one_worker_gets_holds_all_of_them():

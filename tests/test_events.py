@@ -100,7 +100,7 @@ def test_a_call_that_answers(kind, tmp_path):
 
 @both
 def test_a_stream(kind, tmp_path):
-    with RawServer(stream(delta("a"), 0.05, delta("b"), delta("", "stop"), DONE)) as server:
+    with RawServer(stream(delta("a"), 0.8, delta("b"), delta("", "stop"), DONE)) as server:
         asking = Asking(kind, tmp_path, server.url)
         asking.stream()
     assert asking.names == ["Began", "Sent", "Responded", "FirstOutput", "Ended"]
