@@ -148,3 +148,30 @@ def test_nobody_can_look_into_a_marked_value():
     assert bool(repeats._Marked(str, is_text=True))
     with pytest.raises(repeats._RevealedError):
         bool(repeats._Marked(str, is_text=False))
+
+
+@pytest.mark.parametrize("dialect", sorted(set(DIALECTS) - {"gemini"}))
+def test_what_earlier_streams_have_shown_need_not_be_seen_again(dialect, monkeypatch):
+    """From the second stream on one event is parsed, although each stream has a name and a time of its own."""
+    spec, target = properties.given(dialect)
+    fresh = spec._replace(), target  # which no other test has used
+    monkeypatch.setattr(properties, "given", lambda _: fresh)
+    counts = []
+    for number in range(4):
+        texts = [f" word{n}" for n in range(20)]
+        whole = b"".join(DIALECTS[dialect](text, n) for n, text in enumerate(texts))
+        data = [whole.replace(b'"c"', b'"c%d"' % number).replace(b"1700000000", b"17000000%02d" % number)]
+        parsed = looked_at(monkeypatch)
+        assert properties.read(dialect, data, stream=True).reply.content == "".join(texts)
+        counts.append(sum("word" in str(text) for text in parsed))
+    assert counts[0] > 3
+    assert counts[1:] == [1, 1, 1]
+
+
+def test_a_form_that_changes_from_stream_to_stream_is_tried_less_and_less(monkeypatch):
+    made = []
+    monkeypatch.setattr(repeats, "repeat_of", lambda *_: made.append(1))
+    known = repeats.Known(b"first")
+    for _ in range(1000):
+        known.repeat(b"other", lambda _: None)
+    assert 5 < len(made) < 12

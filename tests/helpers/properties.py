@@ -125,7 +125,8 @@ def read(dialect: str, parts: Iterable[bytes], *, stream: bool, repeats: bool = 
     ids = itertools.count(1)
     decoder = Decoder(spec, call(stream=stream), target, Head(200, {}, 0.0), lambda: f"made_{next(ids)}")
     if not repeats:
-        decoder._alike = lambda *_, **__: None
+        assert decoder._learn_repeat
+        decoder._learn_repeat = lambda *_: None
     found: list[Delta] = []
     for part in parts:
         deltas, error = decoder.feed(part)

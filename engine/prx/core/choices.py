@@ -31,6 +31,11 @@ class Choices:
         self._zero_seen = False
         self._numbers_matter: bool | None = None  # None until two numbers have been seen
 
+    @property
+    def state(self) -> tuple[bool, bool | None]:
+        """What decides how `one` reads an event."""
+        return self._several, self._numbers_matter
+
     def plain(self, value: dict[str, Any]) -> bool:
         """Whether an event can be read as it is, as nearly all can: its only choice is numbered 0, or not at all."""
         choices = value.get(self._key)

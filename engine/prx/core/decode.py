@@ -8,7 +8,7 @@ and so is a stream that stops before the provider has ended it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prx.chat import Call, Delta, Reply
 from prx.core import fault
@@ -25,6 +25,21 @@ from prx.wire import Head, Target, too_large
 if TYPE_CHECKING:
     from prx.core.framing import Frame, Framer
     from prx.core.repeats import Repeats
+
+
+class Continued(NamedTuple):
+    """How events are read that only continue a text; it holds until any other event is read.
+
+    text      gives the text of such an event, None for any other
+    passes    whether a text is handed on as it stands; None where every text is
+    content   where the text goes
+    room      bytes that the body may still have
+    """
+
+    text: Callable[[bytes], str | None]
+    passes: Callable[[str], bool] | None
+    content: list[str]
+    room: int
 
 
 class Decoder:
@@ -74,6 +89,18 @@ class Decoder:
     def present_repeat(self) -> object:
         """What events that fit it have in common: the same object as long as it stays the present one."""
         return self._repeats.text if self._repeats is not None else None
+
+    def continued(self) -> Continued | None:
+        """How events are read that only continue the text as the last one did; None where no event is known to."""
+        repeats, splitter = self._repeats, self.reading.splitter
+        if self.complete or repeats is None or not self.reading.continues(repeats.kind, repeats.key):
+            return None
+        room = self.spec.transport.max_body - self._size
+        return Continued(repeats.text, splitter.passes if splitter is not None else None, self.into.content, room)
+
+    def used(self, size: int) -> None:
+        """Note that so many bytes of the body were read by a Continued."""
+        self._size += size
 
     def end(self) -> tuple[list[Delta], Error | None]:
         """The body has ended: gives the deltas that were held back, and an error where the answer is not complete."""
@@ -152,7 +179,7 @@ class Decoder:
             from prx.core.framing import FRAMINGS
             from prx.core.repeats import Repeats
 
-            self._repeats = Repeats()
+            self._repeats = Repeats(self.spec.repeats)
             self._framer = FRAMINGS[framing](self.spec.transport.max_event)
             self.into.streamed = self.call.stream
         return not self._is_body
@@ -233,7 +260,8 @@ class Decoder:
 
         # A JSON object that ends the stream might fit a repeat, and would be taken for text.
         if self._repeats is not None and self.spec.stream.done[:1] != "{":
-            self._repeats.miss(source, read, kind, key)
+            form = (id(reader), name, kind, key, self.choices.state)  # all that `read` depends on
+            self._repeats.miss(source, read, kind, key, form)
 
     def _end_stream(self, framer: Framer, out: list[Delta]) -> None:
         for frame in () if self.complete else framer.tail():

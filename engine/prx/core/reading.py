@@ -80,6 +80,12 @@ class Reading:
             self.into.blocks.write("text", text, key)
         return _new(Delta, (text, None, (), None, None, None, None))
 
+    def continues(self, kind: Kind, key: Key) -> bool:
+        """Whether a piece of text would only continue the block that is open."""
+        block = self.into.blocks.current
+        same = block is not None and block.kind == kind == "text" and block.key == key
+        return same and not self.surrogate
+
     def only_text(self, event: dict[str, Any], reader: Reader, kind: Kind, key: Key) -> Any:
         """The content of an event, or its reasoning, if that is all that `reader` finds in it; else None."""
         found = Found._make(self.run(reader.found.run, event))

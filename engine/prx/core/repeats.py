@@ -4,6 +4,9 @@ Nearly every event of a stream has the same bytes as the event before it, around
 bytes that two such events share. In an event that fits a repeat, JSON's tokens stand in the same places, so a reader
 finds the same values in it, except for the text; and the text has no escapes, or the event does not fit.
 
+Streams of one provider have events of one form, too: what two of them have in common is kept for the next ones, so that a stream
+has a repeat from its first piece of text on.
+
 A repeat is made only where this is certain. The reader is run over an event that has a marked value in each place
 that differs. A marked value refuses every operation that would reveal it: a reader whose result depends on it fails, and
 no repeat is made. An event that fits no repeat is parsed.
@@ -13,7 +16,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from prx.core.blocks import Key, Kind
@@ -26,6 +29,7 @@ _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[^\s"{}\[\]:,]+|[{}\[\]:,]')
 _MAX_HOLES = 4
 _MAX_EVENT = 4096  # bytes; parsing is a small share of what a longer event costs
 _MAX_DIGITS = 20
+_MAX_FORMS = 32  # that are kept for a provider
 _FIRST_TRY = 4  # events of text that are parsed before a repeat is first made
 
 
@@ -92,6 +96,32 @@ class Repeat:
         return text if text and start == len(event) else None
 
 
+class Known:
+    """What events of one form have in common over all streams of a provider. It may be used by several threads."""
+
+    def __init__(self, event: bytes) -> None:
+        """event: the second one of a stream. Compared with the first one of another stream, its text is another one, too: many answers
+        begin with the same word.
+        """
+        self._sample = event
+        self._repeat: Repeat | None = None
+        self._missed = 0
+
+    def repeat(self, event: bytes, read: Read) -> Repeat | None:
+        """The repeat of an event and of those of earlier streams; None where none is known."""
+        if self._repeat is not None and self._repeat.text(event) is not None:
+            return self._repeat
+        self._missed += 1
+        if self._missed & (self._missed - 1):  # rarer and rarer: a server whose streams differ has none
+            return None
+        made = repeat_of(self._sample, event, read)
+        if made is not None:
+            self._repeat = made
+        elif self._missed.bit_length() % 2 == 0:  # not at once: their texts may have been the same
+            self._sample = event
+        return made
+
+
 class Repeats:
     """The present repeat of a stream. Where it stops fitting another is made, after twice as many misses each time.
 
@@ -100,15 +130,23 @@ class Repeats:
     key    of the block that the text belongs to
     """
 
-    def __init__(self) -> None:
+    def __init__(self, known: dict[Hashable, Known]) -> None:
+        """known: of the provider, by form."""
+        self._known = known
+        self._seen: set[Hashable] = set()  # the forms of this stream's events
         self.text: Callable[[bytes], str | None] = _no_text
         self.kind: Kind = "text"
         self.key: Key = ()
         self._first = b""  # compared with a much later event, so that rare changes (a time in seconds) are seen
         self._missed, self._next = 0, _FIRST_TRY
 
-    def miss(self, event: bytes, read: Read, kind: Kind, key: Key) -> None:
-        """Note an event that brought only text, of one block, and did not fit the present repeat."""
+    def miss(self, event: bytes, read: Read, kind: Kind, key: Key, form: Hashable) -> None:
+        """Note an event that brought only text, of one block, and did not fit the present repeat. form: the same for all events that
+        are read in the same way.
+        """
+        if (repeat := self._of_earlier(event, read, form)) is not None:
+            self.text, self.kind, self.key = repeat.text, kind, key
+            return
         self._missed += 1
         self._first = self._first or event
         if self._missed >= self._next:
@@ -118,6 +156,14 @@ class Repeats:
                 self.text, self.kind, self.key = repeat.text, kind, key
             else:
                 self._first = event
+
+    def _of_earlier(self, event: bytes, read: Read, form: Hashable) -> Repeat | None:
+        """What earlier streams have shown of a form, asked at its first event in this stream; the first stream shows it at its second."""
+        known, is_first = self._known.get(form), form not in self._seen
+        self._seen.add(form)
+        if known is None and not is_first and len(event) <= _MAX_EVENT and len(self._known) < _MAX_FORMS:
+            self._known[form] = Known(event)
+        return known.repeat(event, read) if known is not None and is_first else None
 
 
 def _no_text(_event: bytes) -> str | None:

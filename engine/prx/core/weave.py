@@ -143,6 +143,15 @@ class Weaver:
         self._events += 1
         return True
 
+    def continued(self, kind: str) -> list[str] | None:
+        """Where pieces go that are as `takes` wants them, until anything else is fed; None where it would take none."""
+        block = self._open
+        return None if block is None or block["kind"] != kind or self._waiting else self._pieces
+
+    def wrote(self, events: int) -> None:
+        """Note that so many events were written by somebody else."""
+        self._events += events
+
     def nothing(self, call: int = -1) -> dict[str, Any] | None:
         """The event of an empty piece of text, or of the call of an index, as a value; None for a call that has not begun."""
         block = _block("text", 0, 0, "") if call < 0 else self._calls.get(call)

@@ -20,6 +20,7 @@ from prx.serve.failures import RefusedError, said
 from prx.serve.other import OtherCall, written
 from prx.serve.relay import Heard, Relay
 from prx.serve.service import Service
+from prx.serve.shortcut import Shortcut
 from prx.serve.streams import Writer, writer
 from prx.serve.ways import Came, Gone, Way, form_of
 from prx.serve.wire import Request, json_bytes, new_id
@@ -307,7 +308,7 @@ class Answer:
         finally:
             if pings is not None:
                 pings.cancel()
-            relay.idle = None  # it holds this call, which holds the relay
+            relay.idle = relay.shortcut = None  # they hold this call, which holds the relay
             relay.stop()
 
     async def _handed_on(self, relay: Relay) -> None:
@@ -316,9 +317,18 @@ class Answer:
             if data:
                 await self._send(data, relay)
             relay.idle = self._taken
+            relay.shortcut = self._shortcut
         reply = relay.reply
         await self._send(self._made_writer().end(reply), relay, more=False)
         self._note(200, reply=reply)
+
+    def _shortcut(self, reader: Any) -> Shortcut | None:
+        at_once = self._request.at_once
+        return (
+            self._made_writer().shortcut(reader, at_once.write)
+            if at_once is not None and self._request.started
+            else None
+        )
 
     async def _taken(self) -> None:
         """Send what has come while the provider is silent: events that brought nothing that was read."""
@@ -367,8 +377,10 @@ class Answer:
     async def _pinged(self) -> None:
         """Send a comment after each silence of `ping` seconds; it is the first thing that goes out where nothing has yet."""
         silence = self._app.settings.ping
+        at_once = self._request.at_once
         while True:
             await asyncio.sleep(max(0.01, self._last_sent + silence - time.monotonic()))
+            self._last_sent = max(self._last_sent, at_once.last if at_once is not None else 0.0)
             if time.monotonic() - self._last_sent < silence:
                 continue
             self._last_sent = time.monotonic()

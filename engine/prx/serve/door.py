@@ -14,7 +14,7 @@ from typing import Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from prx.serve.writes import JoinedWrites
+from prx.serve.writes import JoinedWrites, offer_at_once
 
 _LINGER = 1.0  # seconds in which a refused caller may send its request: closed earlier, it may not see the answer
 _SAY_AGAIN = 60.0  # seconds between two lines of the log that say the same
@@ -75,6 +75,7 @@ class _Guarded:
         if self.cycle is self._latest:
             return False
         self._latest = self.cycle
+        offer_at_once(self.cycle)
         self._stop()
         return True
 

@@ -14,6 +14,7 @@ from prx.core.exchange import Ask, Read, Send
 from prx.core.framing import FRAMINGS, Framer
 from prx.core.reading import NOTHING
 from prx.errors import Error
+from prx.serve.shortcut import Shortcut
 from prx.serve.ways import Came
 from prx.session import Run
 from prx.spec.face import Face
@@ -41,6 +42,7 @@ class Relay(AsyncStream):
     fallbacks      that were applied in it
     framing        of the events that are kept, "" where none are
     idle           called before the provider is waited for, while there are events that nobody has taken
+    shortcut       gives the way of events that only continue what this reader has read, None where they have none
     """
 
     def __init__(self, run: Run, client: AsyncClient, face: Face | None = None, *, came: Came | None = None) -> None:
@@ -64,6 +66,7 @@ class Relay(AsyncStream):
         self.reads_plainly = False
         self.fallbacks: tuple[str, ...] = ()
         self.idle: Callable[[], Awaitable[None]] | None = None
+        self.shortcut: Callable[[Any], Shortcut | None] | None = None
 
     async def more(self) -> list[Heard]:
         """What comes next, up to the next deltas; [] at the end. Raises Error."""
@@ -96,6 +99,8 @@ class Relay(AsyncStream):
             self._failed = closed_early()
             return False
         self._is_read = True
+        shortcut = self._shortcut()
+        self._response.at_once(shortcut)
         try:
             data = await self._response.read()
             self._unread.extend(self._framer.events(data))
@@ -108,8 +113,19 @@ class Relay(AsyncStream):
             raise
         finally:
             self._is_read = False
+            if self._response is not None:
+                self._response.at_once(None)
+            if shortcut is not None:
+                shortcut.close()
         self._ended = not data
         return bool(self._unread)
+
+    def _shortcut(self) -> Shortcut | None:
+        """For what comes while the next bytes are waited for, where nothing of what came before them is left."""
+        assert self._framer is not None
+        return (
+            self.shortcut(self._attempt.reader) if self.shortcut is not None and not self._framer.rest.pieces else None
+        )
 
     def taken(self) -> list[Heard]:
         """What has come and was not taken yet."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from prx.chat import Delta, Reply
@@ -10,6 +10,7 @@ from prx.core import overlay
 from prx.core.weave import Weaver
 from prx.json_text import compact, parsed
 from prx.serve.relay import ENDS, Heard, Relay
+from prx.serve.shortcut import Shortcut, shortcut
 from prx.spec.face import Face
 
 _PLAIN = b"data: "  # how an event begins that has no name; not all readers know it without the space
@@ -18,6 +19,7 @@ _PLAIN = b"data: "  # how an event begins that has no name; not all readers know
 class Writer(Protocol):
     def feed(self, heard: Iterable[Heard]) -> bytes: ...
     def end(self, reply: Reply) -> bytes: ...
+    def shortcut(self, reader: Any, write: Callable[[bytes], bool]) -> Shortcut | None: ...
     def fail(self, error: Mapping[str, Any]) -> bytes: ...
 
 
@@ -45,6 +47,9 @@ class Woven:
     def end(self, reply: Reply) -> bytes:
         return self._weaver.end(reply)
 
+    def shortcut(self, reader: Any, write: Callable[[bytes], bool]) -> Shortcut | None:
+        return None  # each event is made
+
     def fail(self, error: Mapping[str, Any]) -> bytes:
         return self._weaver.fail(error)
 
@@ -67,6 +72,9 @@ class Verbatim:
 
     def end(self, reply: Reply) -> bytes:
         return b"" if self._done_seen else self._weaver.done
+
+    def shortcut(self, reader: Any, write: Callable[[bytes], bool]) -> Shortcut | None:
+        return None  # events may get their number, and some are left out
 
     def fail(self, error: Mapping[str, Any]) -> bytes:
         return self.feed(self._relay.before_error()) + self._weaver.fail(error, self._relay.so_far())
@@ -150,6 +158,10 @@ class Joined:
             left = {key: each for key, each in left.items() if key not in fits}
             out.append(self._bytes(overlay.over(fits, value)))
         return b"".join((*out, self._weaver.done))
+
+    def shortcut(self, reader: Any, write: Callable[[bytes], bool]) -> Shortcut | None:
+        is_good = self._good_repeat is not None and reader.present_repeat is self._good_repeat
+        return shortcut(reader, self._weaver, self._end, write) if is_good else None
 
     def fail(self, error: Mapping[str, Any]) -> bytes:
         return self.feed(self._relay.before_error()) + self._weaver.fail(error)

@@ -14,6 +14,7 @@ from prx.core.inbound import Found
 from prx.json_text import compact, read_finite
 from prx.serve.failures import RefusedError
 from prx.serve.logs import Told
+from prx.serve.writes import AT_ONCE, AtOnce
 
 Message = MutableMapping[str, Any]
 _BYTES_A_SECOND = 10_000  # a line so slow is a line, and not somebody who holds a connection open
@@ -62,6 +63,7 @@ class Request:
         self.status = 0  # of the answer; 0 where none has begun
         self.told = Told()
         self.ends_connection: Callable[[], bool] = bool  # no, unless the service says so
+        self.at_once: AtOnce | None = None  # where the server has it
 
     @classmethod
     def of(
@@ -83,6 +85,7 @@ class Request:
             receive,
             send,
         )
+        request.at_once = (scope.get("extensions") or {}).get(AT_ONCE)
         request.head_size = len(request.method) + len(path) + len(request.query) + size
         return request
 

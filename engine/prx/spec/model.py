@@ -556,6 +556,11 @@ class Spec(Record):
         return {name: row for row in reversed(self.fallbacks) for name in row.names}
 
     @cached_property
+    def repeats(self) -> dict[Any, Any]:
+        """What the events of its streams have in common, kept from one stream to the next: see core.repeats.Known."""
+        return {}
+
+    @cached_property
     def unable(self) -> frozenset[str]:
         """The capabilities that the file denies."""
         return frozenset(name for name, able in self.capabilities.items() if not able)

@@ -107,6 +107,8 @@ class Connection(asyncio.BufferedProtocol):
     buffer    asyncio reads into it, and the bytes are copied from it at once, so that all connections of a client share it.
               For a protocol without a buffer asyncio allocates 256 KB at each read
     on_lost   called when the server closes an idle connection
+    at_once   gets bytes as they come while a task waits for them, and gives whether it has used them: the task is not woken
+              for those. `patience` seconds after them the wait ends, or at `latest`
     """
 
     transport: asyncio.Transport
@@ -121,6 +123,8 @@ class Connection(asyncio.BufferedProtocol):
         self._due = self._timer_due = math.inf
         self._timer: asyncio.TimerHandle | None = None
         self.on_lost: Callable[[Connection], None] | None = None
+        self.at_once: Callable[[bytes], bool] | None = None
+        self.patience = self.latest = math.inf
         self.kept_at = 0.0
 
     # -------------------------------------------------------------- called by asyncio
@@ -133,6 +137,10 @@ class Connection(asyncio.BufferedProtocol):
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
+        waiter, at_once = self._waiter, self.at_once
+        if at_once is not None and waiter is not None and not waiter.done() and at_once(bytes(self._buffer[:nbytes])):
+            self._due = min(time.monotonic() + self.patience, self.latest)  # no earlier than before: its timer stays
+            return
         self._data += self._buffer[:nbytes]
         if len(self._data) > _MOST_UNREAD and not self._reading_paused:
             self._reading_paused = True
@@ -437,6 +445,18 @@ class AsyncResponse(Answer):
         self._keep, self._kept = keep, kept
         self._deadline = deadline
 
+    def at_once(self, use: Callable[[list[bytes]], bool] | None) -> None:
+        """While a task waits in `read`, give what comes to `use`, as the pieces in which the server has sent it, if all of them are
+        whole. It gives whether it has used them; others are given to `read`. None: to nobody.
+        """
+        connection, pieces = self._connection, self._body.pieces() if use is not None else None
+        if connection is not None:
+            connection.at_once = None
+        if connection is None or use is None or pieces is None or self._inflate is not None or self._early:
+            return
+        connection.at_once = lambda data: bool((whole := pieces(data)) and use(whole))
+        connection.patience, connection.latest = self._limits.idle, self._deadline.at
+
     async def read(self) -> bytes:
         """The next bytes of the body. Raises Error."""
         failed: Exception | None = None
@@ -460,6 +480,7 @@ class AsyncResponse(Answer):
 
     def abort(self) -> None:
         """Close the connection at once, which stops the provider. Does nothing after `finish`."""
+        self.at_once(None)
         connection, self._connection = self._connection, None
         self._deadline.end = None
         if connection is not None and self._made_in == forks.generation:

@@ -15,7 +15,7 @@ did not end where it should is not used again.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http.client import BadStatusLine, HTTPException, IncompleteRead, LineTooLong, RemoteDisconnected, UnknownProtocol
 
 _MAX_HEAD = 1 << 18
@@ -132,6 +132,12 @@ class Reader:
         self.ended, self.clean = ended, clean
         self.broken: HTTPException | None = None
 
+    def pieces(self) -> Callable[[bytes], list[bytes]] | None:
+        """A function that cuts bytes of the connection into the pieces of the body that the server has made, [] where not all of them
+        are whole; None where this reader is within one, or knows of none.
+        """
+        return None
+
 
 class ToLength(Reader):
     """A body whose length is known, in bytes."""
@@ -191,6 +197,10 @@ class Chunked(Reader):
             self.clean = False
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
+    def pieces(self) -> Callable[[bytes], list[bytes]] | None:
+        within = self._rest or self._left or self._break_due or self._in_trailer
+        return None if within else _all_whole
+
     def _cut_off(self) -> bytes:
         """The connection has ended: an error, unless all chunks have come and only the trailer is missing."""
         if not self._in_trailer:
@@ -246,6 +256,11 @@ def _whole_chunks(data: bytes, out: list[bytes]) -> int:
         out.append(data[start:end])
         place = end + 2
     return place
+
+
+def _all_whole(data: bytes) -> list[bytes]:
+    pieces: list[bytes] = []
+    return pieces if _whole_chunks(data, pieces) == len(data) else []
 
 
 def _size(line: bytes) -> int:

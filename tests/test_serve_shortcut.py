@@ -1,0 +1,157 @@
+"""Pieces of text that are handed on while the task of their call waits: byte for byte what the call itself would have sent."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import random
+import signal
+import time
+
+import pytest
+from helpers.byte_server import DONE, HANG, RawServer, stream
+from test_serve_streams import _long_stream as long_stream
+from test_serve_streams import _unnamed as unnamed
+from test_serve_streams import chunk, provider
+
+from prx.serve import door
+from prx.serve.app import App
+from prx.serve.process import Server
+from prx.serve.shortcut import Shortcut
+
+WORDS = [chunk({"content": f"w{number} "}) for number in range(40)]
+PAUSE = 0.004  # so that each piece comes by itself
+
+
+def served(folder, url, ask, limits=""):
+    """What `ask`, a coroutine function of a port, gives of our own server in front of a provider. limits: of its connections."""
+    config, files = folder / "config.toml", folder / "files"
+    config.write_text(provider("raw", url).replace("${UP_KEY}", "sk"))
+    files.mkdir(exist_ok=True)
+    if limits:
+        config.write_text("")
+        (files / "raw.yaml").write_text(
+            f"spec: 1\nid: raw\nextends: openai-chat\nbase_url: {url}\nauth: {{style: none}}\nretry: {{times: 0}}\ntransport: {limits}\n"
+        )
+
+    async def main():
+        server = Server.of(App(config=str(config), providers=str(files), env={"HOME": str(folder)}), "127.0.0.1", 0)
+        serving = asyncio.ensure_future(server._serve())  # `serve` takes the signals of this process
+        while not server.started:  # noqa: ASYNC110 - uvicorn tells nobody when it has started
+            await asyncio.sleep(0.01)
+        try:
+            return await ask(server.servers[0].sockets[0].getsockname()[1])
+        finally:
+            server.handle_exit(signal.SIGINT, None)
+            await serving
+
+    return asyncio.run(main())
+
+
+async def opened(port, also=None):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    body = {"model": "raw/words", "messages": [{"role": "user", "content": "hi"}], "stream": True, **(also or {})}
+    data = json.dumps(body).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n"
+    writer.write(head.encode() + data)
+    return reader, writer
+
+
+async def answered(port):
+    """The body of a streamed answer, without its chunks."""
+    reader, writer = await opened(port)
+    text = await asyncio.wait_for(reader.read(), 20)
+    writer.close()
+    _, _, rest = text.partition(b"\r\n\r\n")
+    body = b""
+    while rest:
+        size, _, rest = rest.partition(b"\r\n")
+        length = int(size, 16)
+        body += rest[:length]
+        assert rest[length : length + 2] == b"\r\n"
+        rest = rest[length + 2 :]
+    return body.decode()
+
+
+@pytest.fixture
+def used(monkeypatch):
+    """How many pieces each use of the shortcut has handed on; 0 for one that was left to the call."""
+    counts = []
+
+    def counted(self, pieces, real=Shortcut.__call__):
+        done = real(self, pieces)
+        counts.append(len(pieces) if done else 0)
+        return done
+
+    monkeypatch.setattr(Shortcut, "__call__", counted)
+    return counts
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_it_sends_what_the_call_would_send(tmp_path, monkeypatch, used, seed):
+    chance = random.Random(seed)
+    pieces = long_stream(seed) if seed % 3 else [*WORDS, chunk({}, "stop"), DONE]
+    script = [part for piece in pieces for part in ((piece, PAUSE) if chance.random() < 0.8 else (piece,))]
+    texts = []
+    for offer in (door.offer_at_once, lambda _: None):
+        monkeypatch.setattr(door, "offer_at_once", offer)
+        with RawServer(stream(*script)) as server:
+            texts.append(unnamed(served(tmp_path, server.url, answered)))
+    assert texts[0] == texts[1]
+    assert seed % 3 or sum(used) > 20
+
+
+def test_what_it_hands_on_is_counted(tmp_path, used):
+    """So the limit of a body holds."""
+    script = [part for piece in [*WORDS, chunk({}, "stop"), DONE] for part in (piece, PAUSE)]
+    with RawServer(stream(*script)) as server:
+        text = served(tmp_path, server.url, answered, "{max_body: 4096}")
+    assert "4096" in text.partition('"error"')[2], text
+    assert sum(used) > 10
+    assert len(text.partition('data: {"error"')[0]) < 4400  # the first events are longer than they came
+
+
+def test_a_provider_that_falls_silent_behind_it_is_given_up_in_time(tmp_path, used):
+    """Pieces that the call itself has not seen put the end of its wait off, and the last of them does, too."""
+    words = [part for piece in WORDS for part in (piece, 0.02)]  # in all longer than the limit
+    began = time.monotonic()
+    with RawServer(stream(*words, HANG, end=False)) as server:
+        text = served(tmp_path, server.url, answered, "{idle: 0.5}")
+    assert "w39 " in text
+    assert '"kind":"timeout"' in text.replace(" ", "")
+    assert sum(used) > 20
+    assert time.monotonic() - began < 15
+
+
+def test_a_caller_who_leaves_stops_the_provider(tmp_path, used):
+    async def ask(port):
+        reader, writer = await opened(port)
+        await asyncio.wait_for(reader.readuntil(b"w9 "), 20)
+        writer.close()
+        return await asyncio.to_thread(server.left.wait, 10)
+
+    words = itertools.chain.from_iterable((chunk({"content": f"w{number} "}), 0.02) for number in range(400))
+    with RawServer(stream(*words)) as server:
+        assert served(tmp_path, server.url, ask)
+    assert sum(used) > 2
+
+
+def test_a_caller_who_reads_slowly_gets_all_of_it(tmp_path, used):
+    """What he has not taken waits at the provider, and not here."""
+    long = "x" * 3000
+    pieces = [chunk({"content": f"w{number} {long}"}) for number in range(600)]
+
+    async def ask(port):
+        reader, writer = await opened(port)
+        await asyncio.wait_for(reader.readuntil(b"w3 "), 20)
+        await asyncio.sleep(1)
+        text = await asyncio.wait_for(reader.read(), 30)
+        writer.close()
+        return text
+
+    with RawServer(stream(*pieces, chunk({}, "stop"), DONE)) as server:
+        text = served(tmp_path, server.url, ask)
+    assert [f"w{number} ".encode() in text for number in range(4, 600)] == [True] * 596
+    assert text.index(b"w598 ") < text.index(b"w599 ")
+    assert b"[DONE]" in text
