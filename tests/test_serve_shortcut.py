@@ -10,6 +10,7 @@ import signal
 import time
 
 import pytest
+import uvloop
 from helpers.byte_server import DONE, HANG, RawServer, stream
 from test_serve_streams import _long_stream as long_stream
 from test_serve_streams import _unnamed as unnamed
@@ -24,7 +25,7 @@ WORDS = [chunk({"content": f"w{number} "}) for number in range(40)]
 PAUSE = 0.004  # so that each piece comes by itself
 
 
-def served(folder, url, ask, limits=""):
+def served(folder, url, ask, limits="", loop=uvloop.new_event_loop):
     """What `ask`, a coroutine function of a port, gives of our own server in front of a provider. limits: of its connections."""
     config, files = folder / "config.toml", folder / "files"
     config.write_text(provider("raw", url).replace("${UP_KEY}", "sk"))
@@ -46,7 +47,8 @@ def served(folder, url, ask, limits=""):
             server.handle_exit(signal.SIGINT, None)
             await serving
 
-    return asyncio.run(main())
+    with asyncio.Runner(loop_factory=loop) as runner:
+        return runner.run(main())
 
 
 async def opened(port, also=None):
@@ -93,11 +95,12 @@ def test_it_sends_what_the_call_would_send(tmp_path, monkeypatch, used, seed):
     chance = random.Random(seed)
     pieces = long_stream(seed) if seed % 3 else [*WORDS, chunk({}, "stop"), DONE]
     script = [part for piece in pieces for part in ((piece, PAUSE) if chance.random() < 0.8 else (piece,))]
+    loop = uvloop.new_event_loop if seed % 2 else asyncio.new_event_loop
     texts = []
     for offer in (door.offer_at_once, lambda _: None):
         monkeypatch.setattr(door, "offer_at_once", offer)
         with RawServer(stream(*script)) as server:
-            texts.append(unnamed(served(tmp_path, server.url, answered)))
+            texts.append(unnamed(served(tmp_path, server.url, answered, loop=loop)))
     assert texts[0] == texts[1]
     assert seed % 3 or sum(used) > 20
 

@@ -22,22 +22,54 @@ _LOOK = 0.05  # seconds between two looks at the connections
 
 
 class Draining(uvicorn.Server):
-    """A server whose end is begun by `drain`."""
+    """A server whose end is begun by `drain`.
+
+    is_alone   no other process listens at its port: it takes whoever waits there
+    """
+
+    is_alone = True
 
     _idle = 0.0
     _end: float | None = None
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self._taking: set[asyncio.Future[None]] = set()  # connections that waited at the port when it was closed
+        self._taking: set[asyncio.Future[None]] = set()  # connections that waited at a port and are being taken
+        self._ports: list[socket.socket] = []
 
     def drain(self, idle: float, most: float) -> None:
         """End after the calls that run. idle: seconds after which an idle connection is closed. most: seconds for all of it."""
         self._idle, self._end = idle, time.monotonic() + most
         self.should_exit = True
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        loop = asyncio.get_running_loop()
+        if not self.is_alone or isinstance(
+            loop, asyncio.BaseEventLoop
+        ):  # asyncio's own loops take all connections at once
+            return
+        for server in self.servers:
+            for each in server.sockets:
+                port = socket.socket(fileno=os.dup(each.fileno()))
+                port.setblocking(False)
+                self._ports.append(port)
+                loop.add_reader(port, self._take_all, port)
+
+    def _take_all(self, port: socket.socket) -> None:
+        """Take all connections that wait at a port. uvloop takes one in each turn of its loop: of many that come at once, the last
+        would wait for as long as all calls before it take.
+        """
+        for each in _accepted(port):
+            taking = asyncio.ensure_future(self._take(each, None))
+            self._taking.add(taking)
+            taking.add_done_callback(self._taking.discard)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, wait for all connections to end, and end the application."""
+        for port in self._ports:
+            asyncio.get_running_loop().remove_reader(port)
+            port.close()
         if self._end is not None:
             await self._stop_listening(sockets or [])
             await self._connections_ended(self._end)
@@ -55,15 +87,17 @@ class Draining(uvicorn.Server):
             with socket.socket(fileno=number) as port:
                 port.setblocking(False)
                 taken = [*_accepted(port)]
-            self._taking |= {asyncio.ensure_future(self._take(each)) for each in taken}
+            self._taking |= {asyncio.ensure_future(self._take(each, _HANDSHAKE)) for each in taken}
         await asyncio.sleep(0)
 
-    async def _take(self, accepted: socket.socket) -> None:
-        """Serve a connection. Whoever speaks no TLS, or begins and says nothing more, keeps nobody else waiting."""
+    async def _take(self, accepted: socket.socket, patience: float | None) -> None:
+        """Serve a connection. Whoever speaks no TLS, or begins and says nothing more, keeps nobody else waiting. patience: seconds for
+        the beginning of TLS; None for as many as the loop gives by itself.
+        """
         with contextlib.suppress(OSError):
             tls = self.config.ssl
             await asyncio.get_running_loop().connect_accepted_socket(
-                self._protocol, accepted, ssl=tls, ssl_handshake_timeout=_HANDSHAKE if tls else None
+                self._protocol, accepted, ssl=tls, ssl_handshake_timeout=patience if tls else None
             )
 
     def _protocol(self) -> asyncio.Protocol:

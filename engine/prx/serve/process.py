@@ -165,6 +165,7 @@ class _Worker:
         # Ctrl-C reaches every process of a terminal, and the first one hands it on: it would count as a second signal.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         server.signals = (signal.SIGTERM,)
+        server.is_alone = self.count == 1
         server.run(sockets=[listening])
 
 
