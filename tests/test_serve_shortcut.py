@@ -97,8 +97,8 @@ def test_it_sends_what_the_call_would_send(tmp_path, monkeypatch, used, seed):
     script = [part for piece in pieces for part in ((piece, PAUSE) if chance.random() < 0.8 else (piece,))]
     loop = uvloop.new_event_loop if seed % 2 else asyncio.new_event_loop
     texts = []
-    for offer in (door.offer_at_once, lambda _: None):
-        monkeypatch.setattr(door, "offer_at_once", offer)
+    for offer in (door.offer_direct, lambda _: None):
+        monkeypatch.setattr(door, "offer_direct", offer)
         with RawServer(stream(*script)) as server:
             texts.append(unnamed(served(tmp_path, server.url, answered, loop=loop)))
     assert texts[0] == texts[1]
@@ -158,3 +158,16 @@ def test_a_caller_who_reads_slowly_gets_all_of_it(tmp_path, used):
     assert [f"w{number} ".encode() in text for number in range(4, 600)] == [True] * 596
     assert text.index(b"w598 ") < text.index(b"w599 ")
     assert b"[DONE]" in text
+
+
+@pytest.mark.parametrize("stream_", [True, False])
+def test_a_caller_who_leaves_before_anything_has_come_stops_the_provider(tmp_path, stream_):
+    async def ask(port):
+        _, writer = await opened(port, {"stream": stream_})
+        while not server.requests:  # noqa: ASYNC110 - filled by another thread
+            await asyncio.sleep(0.01)
+        writer.close()
+        return await asyncio.to_thread(server.left.wait, 10)
+
+    with RawServer([HANG]) as server:
+        assert served(tmp_path, server.url, ask)

@@ -323,11 +323,9 @@ class Answer:
         self._note(200, reply=reply)
 
     def _shortcut(self, reader: Any) -> Shortcut | None:
-        at_once = self._request.at_once
+        direct = self._request.direct
         return (
-            self._made_writer().shortcut(reader, at_once.write)
-            if at_once is not None and self._request.started
-            else None
+            self._made_writer().shortcut(reader, direct.write) if direct is not None and self._request.started else None
         )
 
     async def _taken(self) -> None:
@@ -377,10 +375,10 @@ class Answer:
     async def _pinged(self) -> None:
         """Send a comment after each silence of `ping` seconds; it is the first thing that goes out where nothing has yet."""
         silence = self._app.settings.ping
-        at_once = self._request.at_once
+        direct = self._request.direct
         while True:
             await asyncio.sleep(max(0.01, self._last_sent + silence - time.monotonic()))
-            self._last_sent = max(self._last_sent, at_once.last if at_once is not None else 0.0)
+            self._last_sent = max(self._last_sent, direct.last if direct is not None else 0.0)
             if time.monotonic() - self._last_sent < silence:
                 continue
             self._last_sent = time.monotonic()
@@ -438,26 +436,36 @@ class Answer:
 
 
 class Watch:
-    """Cancels a task when the caller has left. It begins a moment later: most whole answers are there by then, and to watch costs as
-    much as to read the request.
+    """Cancels a task when the caller has left. Where the server tells nobody of it, this begins a moment later: most whole answers are
+    there by then, and to watch costs as much as to read the request.
     """
 
     def __init__(self, request: Request, driver: asyncio.Task[None]) -> None:
         self._request, self._driver = request, driver
         self.has_left = False
         self._left: asyncio.Future[None] | None = None
-        self._timer = asyncio.get_running_loop().call_later(_UNWATCHED, self._begin)
+        self._timer: asyncio.Handle | None = None
+        loop, direct = asyncio.get_running_loop(), request.direct
+        if direct is None:
+            self._timer = loop.call_later(_UNWATCHED, self._begin)
+        elif direct.is_left:
+            self._timer = loop.call_soon(self._leave)
+        else:
+            direct.on_left = self._leave
 
     def _begin(self) -> None:
         self._left = asyncio.ensure_future(self._request.left())
         self._left.add_done_callback(self._leave)
 
-    def _leave(self, _: asyncio.Future[None]) -> None:
+    def _leave(self, _: asyncio.Future[None] | None = None) -> None:
         self.has_left = True
         self._driver.cancel()
 
     def end(self) -> None:
-        self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._request.direct is not None:
+            self._request.direct.on_left = None
         if self._left is not None:
             self._left.remove_done_callback(self._leave)
             self._left.cancel()

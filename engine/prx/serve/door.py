@@ -14,7 +14,7 @@ from typing import Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from prx.serve.writes import JoinedWrites, offer_at_once
+from prx.serve.writes import Direct, JoinedWrites, offer_direct
 
 _LINGER = 1.0  # seconds in which a refused caller may send its request: closed earlier, it may not see the answer
 _SAY_AGAIN = 60.0  # seconds between two lines of the log that say the same
@@ -40,6 +40,7 @@ class _Guarded:
     _refused = False
     _timer: asyncio.TimerHandle | None = None
     _latest: Any = None  # the cycle whose head was complete last
+    _direct: Direct | None = None  # of that cycle
     _head_size = 0  # of the head that is not complete
 
     def connection_made(self, transport: Any) -> None:
@@ -69,13 +70,15 @@ class _Guarded:
         self._stop()
         if not self._refused:
             super().connection_lost(exc)  # type: ignore[misc]
+        if self._direct is not None:
+            self._direct.left()
 
     def _is_new(self) -> bool:
         """Whether a head has been complete since this was last asked; then the next one has all the time and room."""
         if self.cycle is self._latest:
             return False
         self._latest = self.cycle
-        offer_at_once(self.cycle)
+        self._direct = offer_direct(self.cycle)
         self._stop()
         return True
 

@@ -1,12 +1,13 @@
-"""How an answer is written to the socket of a caller."""
+"""What our own server does for a call beyond what ASGI knows."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
-AT_ONCE = "prx.at_once"
+DIRECT = "prx.direct"
 
 
 class JoinedWrites:
@@ -42,20 +43,34 @@ class JoinedWrites:
             self._transport.write(head)
 
 
-class AtOnce:
-    """Writes pieces of a body that has begun, without the awaiting that ASGI wants for each. An extension of ASGI that a request has
-    from our own server alone, in its scope as AT_ONCE.
+class Direct:
+    """What our own server tells and does without the awaiting that ASGI wants: an extension of ASGI, in a request's scope as DIRECT.
 
-    last   when something was last written by it, by the monotonic clock
+    on_left   called when the caller's connection is lost
+    is_left   whether it is lost
+    last      when something was last written by `write`, by the monotonic clock
     """
 
     def __init__(self, cycle: Any) -> None:
         """cycle: uvicorn's, of its parser httptools: the request and the response of the moment."""
         self._cycle = cycle
+        self.on_left: Callable[[], None] | None = None
+        self.is_left = False
         self.last = 0.0
 
+    @property
+    def has_body(self) -> bool:
+        """Whether all of the request's body has come, so that nothing is waited for where it is received."""
+        return not self._cycle.more_body
+
+    def left(self) -> None:
+        """The connection is lost."""
+        self.is_left = True
+        if self.on_left is not None:
+            self.on_left()
+
     def write(self, piece: bytes) -> bool:
-        """Write a piece, which is not empty; False where the body is not sent in chunks, or the caller takes it too slowly or has
+        """Write a piece of the answer's body, which is not empty; False where the body is not sent in chunks, or the caller takes it too slowly or has
         left.
         """
         cycle = self._cycle
@@ -66,7 +81,9 @@ class AtOnce:
         return True
 
 
-def offer_at_once(cycle: Any) -> None:
-    """Put an AtOnce into the scope of a request, where its server's parts are those that it needs."""
-    if hasattr(cycle, "chunked_encoding"):
-        cycle.scope.setdefault("extensions", {})[AT_ONCE] = AtOnce(cycle)
+def offer_direct(cycle: Any) -> Direct | None:
+    """Put a Direct into the scope of a request, where the parts of its server are those that it needs."""
+    if not hasattr(cycle, "chunked_encoding"):
+        return None
+    direct = cycle.scope.setdefault("extensions", {})[DIRECT] = Direct(cycle)
+    return direct
