@@ -105,6 +105,20 @@ def test_it_sends_what_the_call_would_send(tmp_path, monkeypatch, used, seed):
     assert seed % 3 or sum(used) > 20
 
 
+@pytest.mark.parametrize("odd", ["<think>", "a <th", "h\ud83d", "b\x7fd", "\ufffd", "</think>"])
+def test_it_ends_where_text_is_read_as_something_else(tmp_path, monkeypatch, used, odd):
+    """What was held back, or stands between tags, is not in the bytes of its event; and bytes that are no UTF-8 are no text."""
+    strange = chunk({"content": odd}).replace(b"\\u007f", b"\xff").replace(b"\x7f", b"\xff")
+    script = [part for piece in [*WORDS[:20], strange, *WORDS[20:], chunk({}, "stop"), DONE] for part in (piece, PAUSE)]
+    texts = []
+    for offer in (door.offer_direct, lambda _: None):
+        monkeypatch.setattr(door, "offer_direct", offer)
+        with RawServer(stream(*script)) as server:
+            texts.append(unnamed(served(tmp_path, server.url, answered)))
+    assert texts[0] == texts[1]
+    assert sum(used) > 5
+
+
 def test_what_it_hands_on_is_counted(tmp_path, used):
     """So the limit of a body holds."""
     script = [part for piece in [*WORDS, chunk({}, "stop"), DONE] for part in (piece, PAUSE)]

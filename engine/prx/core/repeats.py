@@ -88,12 +88,21 @@ class Repeat:
             if mark != b'"':
                 if len(hole) > _MAX_DIGITS or not hole.isdigit() or hole[:1] == b"0":
                     return None
-            elif not (value := hole.decode("utf-8", "replace")).isprintable():
+            elif (value := _printable(hole)) is None:
                 return None
             elif is_text:
                 text = value
             start = end + len(piece)
         return text if text and start == len(event) else None
+
+
+def _printable(text: bytes) -> str | None:
+    """The text, None where it has control characters or is no UTF-8: what is read of it is not what it says then."""
+    try:
+        value = text.decode()
+    except UnicodeDecodeError:
+        return None
+    return value if value.isprintable() else None
 
 
 class Known:
