@@ -212,15 +212,11 @@ def _objects(rows: list[Any]) -> frozenset[Any] | None:
     """The objects in a list without what messages say; None where they have anything but texts, or others that are long. A role, a
     type and their like decide whether a call is refused.
     """
-    found = set()
     for row in rows:
         if type(row) is not dict or not _TEXTS.issuperset(map(type, row.values())):
             return None
-        object_ = tuple([(key, None if key == "content" else text) for key, text in row.items()])
-        if any(text is not None and len(text) > _LONGEST for _, text in object_):
-            return None
-        found.add(object_)
-    return frozenset(found)
+    found = frozenset([tuple([(key, "" if key == "content" else text) for key, text in row.items()]) for row in rows])
+    return None if any(len(text) > _LONGEST for row in found for _, text in row) else found
 
 
 def is_same(one: Any, other: Any) -> bool:
