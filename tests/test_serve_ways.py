@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from pathlib import Path
 
 import pytest
+import yaml
 from helpers.byte_server import FIN, HANG, RawServer, response
 from helpers.served import provider
 
+import prx
 from prx.errors import ConfigError
 from prx.serve import ways
 from prx.serve.app import App
@@ -410,6 +413,32 @@ def test_a_new_configuration_is_found_anew(tmp_path, short):
     assert (len(first.requests), len(second.requests)) == (3, 1)
     assert second.requests[0]["headers"]["authorization"] == "Bearer sk-new"
     assert len(short) == 1
+
+
+def test_a_dialect_of_ones_own_that_writes_each_body_anew_has_no_short_way(tmp_path, short):
+    """Its limits hold in each call."""
+    own = tmp_path / "files" / "_dialects" / "openai-chat.yaml"
+    own.parent.mkdir(parents=True)
+    dialect = yaml.safe_load((Path(prx.__file__).parents[2] / "providers.d" / "_dialects" / own.name).read_text())
+    dialect["request"]["body"] = {"merge": [dialect["request"]["body"], {"temperature": "=params.temperature"}]}
+    dialect["request"]["parameters"] = {"temperature": {"max": 1}}
+    own.write_text(yaml.safe_dump(dialect, sort_keys=False))
+
+    async def run(url):
+        (own.parents[1] / "own.yaml").write_text(
+            f"spec: 1\nid: own\nname: Own\nextends: openai-chat\nbase_url: {url}\nauth: {{style: none}}\n"
+        )
+        app = App(config={}, providers=str(own.parents[1]), env={"HOME": str(tmp_path)})
+        try:
+            for temperature in (0.5, 0.5, 0.5, 5.5):
+                await post(app, {**ASKED, "model": "own/words", "temperature": temperature})
+        finally:
+            await app.client.aclose()
+
+    with RawServer(response(body=ANSWER)) as server:
+        asyncio.run(run(server.url))
+    assert [each["body"]["temperature"] for each in server.requests] == [0.5, 0.5, 0.5, 1]
+    assert short == []
 
 
 def begin(tmp_path, url, key="sk-old-1234567", more="retries = 0\n"):

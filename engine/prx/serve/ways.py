@@ -177,7 +177,10 @@ def _way(gone: Gone, body: Mapping[str, Any], reply: Reply) -> Way | None:
     names_model = (body.get("model") or "") == gone.asked  # a text: of two numbers the forms may be the same
     has_own_key = account.source is None and account.target.signer is None  # and none that is got for each call
     as_it_is = spec.plain and spec.reads_plainly and sent.request.body == encoded({**body, "model": call.model})
-    goes_there = has_own_key and names_model and not sent.target
+    # What a template adds to the caller's body, or writes over it, may depend on numbers.
+    adds = [key for key in call.given.adds if key not in body] if call.given is not None else []
+    writes_no_more = spec.request.body.only(("model", *adds)).reads <= _FIXED
+    goes_there = has_own_key and names_model and writes_no_more and not sent.target
     if not goes_there or not as_it_is or text_at is None or not _is_simple(reply, spec):
         return None
     request, limits = sent.request._replace(body=b""), gone.run.limits(sent.limits)
@@ -277,6 +280,7 @@ def _at(value: Any, path: Path) -> Any:
     return value
 
 
+_FIXED = frozenset({"model", "stream"})  # what is the same in all calls of one form
 _COUNTS = frozenset({int, type(None)})
 _TEXTS = frozenset({str})
 _in_order = json.JSONEncoder(sort_keys=True).encode
