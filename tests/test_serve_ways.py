@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from pathlib import Path
 
 import pytest
 import yaml
 from helpers.byte_server import FIN, HANG, RawServer, response
 from helpers.served import provider
 
-import prx
+from prx import resources
 from prx.errors import ConfigError
 from prx.serve import ways
 from prx.serve.app import App
@@ -419,7 +418,7 @@ def test_a_dialect_of_ones_own_that_writes_each_body_anew_has_no_short_way(tmp_p
     """Its limits hold in each call."""
     own = tmp_path / "files" / "_dialects" / "openai-chat.yaml"
     own.parent.mkdir(parents=True)
-    dialect = yaml.safe_load((Path(prx.__file__).parents[2] / "providers.d" / "_dialects" / own.name).read_text())
+    dialect = yaml.safe_load((resources.folder("providers.d") / "_dialects" / own.name).read_text())
     dialect["request"]["body"] = {"merge": [dialect["request"]["body"], {"temperature": "=params.temperature"}]}
     dialect["request"]["parameters"] = {"temperature": {"max": 1}}
     own.write_text(yaml.safe_dump(dialect, sort_keys=False))
