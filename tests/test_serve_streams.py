@@ -529,33 +529,59 @@ def _long_stream(seed):
     return [text[start:end] for start, end in itertools.pairwise(cuts)]
 
 
-@pytest.mark.parametrize("seed", range(30))
-def test_events_that_repeat_one_another_are_handed_on_as_any_other(tmp_path, monkeypatch, seed):
-    """What is handed on past the call's flow is byte for byte what comes out of it."""
-    pieces, fitting = _long_stream(seed), []
-
-    def counted(self, event, real=Decoder.repeated):
-        fitting.append(real(self, event))
-        return fitting[-1]
+def _answered(folder, pieces):
+    """What an application in this process answers with, where its provider streams these pieces."""
 
     async def answered(config):
-        app = App(config=config, env={"HOME": str(tmp_path)})
+        app = App(config=config, env={"HOME": str(folder)})
         try:
             return await called(app)
         finally:
             await app.client.aclose()
 
-    texts = []
+    with RawServer(stream(*pieces)) as server:
+        config = folder / "config.toml"
+        config.write_text(provider("raw", server.url).replace("${UP_KEY}", "sk"))
+        sent = asyncio.run(answered(str(config)))
+    return b"".join(message.get("body", b"") for message in sent)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_events_that_repeat_one_another_are_handed_on_as_any_other(tmp_path, monkeypatch, seed):
+    """What is handed on past the call's flow is byte for byte what comes out of it."""
+    pieces, fitting, texts = _long_stream(seed), [], []
+
+    def counted(self, event, real=Decoder.repeated):
+        fitting.append(real(self, event))
+        return fitting[-1]
+
     for repeated in (counted, lambda *_: None):
         monkeypatch.setattr(Decoder, "repeated", repeated)
-        with RawServer(stream(*pieces)) as server:
-            config = tmp_path / "config.toml"
-            config.write_text(provider("raw", server.url).replace("${UP_KEY}", "sk"))
-            sent = asyncio.run(answered(str(config)))
-        texts.append(_unnamed(b"".join(message.get("body", b"") for message in sent).decode()))
+        texts.append(_unnamed(_answered(tmp_path, pieces).decode()))
     assert texts[0] == texts[1]
     repeats = sum(b'"content": "w' in piece for piece in b"".join(pieces).split(b"\n\n"))
     assert repeats < 20 or b"tool_calls" in b"".join(pieces) or any(fitting)
+
+
+@pytest.mark.parametrize(
+    ("odd", "content", "reasoning"),
+    [
+        ("<think>", "w0 w1 w2 w3 w4 w5 w6 w7 w8 w9 ", "w10 w11 w12 w13 w14 "),
+        ("a <th", "w0 w1 w2 w3 w4 w5 w6 w7 w8 w9 a <thw10 w11 w12 w13 w14 ", ""),
+        ("h\ud83d", "w0 w1 w2 w3 w4 w5 w6 w7 w8 w9 h\ufffdw10 w11 w12 w13 w14 ", ""),
+        ("b\x7fd", "w0 w1 w2 w3 w4 w5 w6 w7 w8 w9 b\ufffddw10 w11 w12 w13 w14 ", ""),
+    ],
+)
+def test_an_event_that_repeats_others_is_written_anew_where_it_is_read_as_something_else(
+    tmp_path, odd, content, reasoning
+):
+    """What was held back before it, or the tag that it stands behind, is not in its own bytes; and half a letter is none."""
+    words = [chunk({"content": f"w{number} "}) for number in range(15)]
+    strange = chunk({"content": odd}).replace(b"\\u007f", b"\xff").replace(b"\x7f", b"\xff")
+    text = _answered(tmp_path, [*words[:10], strange, *words[10:], chunk({}, "stop"), DONE]).decode()
+    deltas = [each["choices"][0]["delta"] for each in events_of(text)]
+    assert "".join(delta.get("content") or "" for delta in deltas) == content
+    assert "".join(delta.get("reasoning_content") or "" for delta in deltas) == reasoning
 
 
 def _unnamed(text):

@@ -7,9 +7,12 @@ import json
 import time
 
 import pytest
+import yaml
 from helpers.byte_server import FIN, HANG, RawServer, response
 from helpers.served import provider
 
+from prx import resources
+from prx.errors import ConfigError
 from prx.serve import ways
 from prx.serve.app import App
 
@@ -119,6 +122,8 @@ ODD = {
     "none": changed(ANSWER, "choices", to=[]),
     "no usage": changed(ANSWER, "usage", to=...),
     "no count": changed(ANSWER, "usage", "completion_tokens", to=0),
+    "a whole count with a point": changed(ANSWER, "usage", "completion_tokens", to=7.0),
+    "true for a number": changed(ANSWER, "choices", 0, "index", to=False),
     "counts as texts": changed(ANSWER, "usage", "completion_tokens", to="7"),
     "half a count": changed(ANSWER, "usage", "completion_tokens", to=7.5),
     "an error": {"error": {"message": "out of memory", "type": "server_error"}},
@@ -207,6 +212,46 @@ def test_an_answer_that_stalls_ends_in_its_own_time(tmp_path, short, half):
         )
     assert times[0][1:] == times[1][1:] == (504, "timeout", 3)
     assert times[0][0] < times[1][0] + 0.7
+    assert [type(each) for each in short] == [ways.Came]
+
+
+def both_ways(tmp_path, calls, *scripts, dialect="openai-chat", more=""):
+    """What callers and the server got: with the short way, and without it."""
+    results = []
+    for known in (True, False):
+        answers, asked = told(tmp_path, calls, *scripts, dialect=dialect, more=more, known=known)
+        results.append(([(status, unnamed(body)) for status, body, _ in answers], [each["body"] for each in asked]))
+    return results
+
+
+@pytest.mark.parametrize("number", [7.0, False, True, -0.0])
+@pytest.mark.parametrize("path", [("usage", "completion_tokens"), ("choices", 0, "index")])
+def test_a_number_that_is_put_right_is_put_right_in_every_call(tmp_path, number, path):
+    """Python takes it for equal to the one that is written in its place."""
+    answer = response(body=changed(ANSWER, *path, to=number))
+    with_it, without = both_ways(tmp_path, [[ASKED]] * 4, answer)
+    assert [repr(each) for each in with_it] == [repr(each) for each in without]
+
+
+def test_half_a_count_is_no_count(tmp_path, caplog):
+    whole, half = (changed(MESSAGE, "usage", "output_tokens", to=count) for count in (7.0, 7.5))
+    caplog.set_level("INFO", "prx.serve")
+    told(tmp_path, [[ASKED]] * 4, *(response(body=each) for each in (whole, whole, half)), dialect="anthropic-messages")
+    assert [record.facts.get("output_tokens") for record in caplog.records if record.message == "call"] == [
+        7,
+        7,
+        None,
+        None,
+    ]
+
+
+def test_an_answer_that_is_a_stream_with_an_error_is_called_again(tmp_path, short):
+    """What was left of the first answer is not taken for the second one."""
+    broken = response(body=b'data: {"error": {"message": "broken", "type": "server_error"}}\n\n')
+    whole = response(body=ANSWER)
+    with_it, without = both_ways(tmp_path, [[ASKED]] * 3, whole, whole, broken, whole, more="retries = 1\n")
+    assert with_it == without
+    assert with_it[0][-1][0] == 200
     assert [type(each) for each in short] == [ways.Came]
 
 
@@ -301,6 +346,53 @@ def test_a_file_that_changes_anything_has_no_short_way(tmp_path, short, also):
     assert bool(short) == also.startswith("auth")
 
 
+ALIKE = {
+    "a tool without a name": ({"tools": [{"type": "web_search"}]}, {"tools": [{"type": "function"}]}),
+    "a model that is a number": ({"model": 5}, {"model": 7}),
+}
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_what_decides_of_a_call_is_looked_at_in_each(tmp_path, name):
+    first, last = ({**ASKED, **more} for more in ALIKE[name])
+    default = 'model = "words"\n[default]\nprovider = "raw"\n'
+    with_it, without = both_ways(tmp_path, [[first]] * 3 + [[last]], response(body=ANSWER), more=default)
+    assert with_it == without
+
+
+@pytest.mark.parametrize(
+    ("path", "item"), [("input", {"type": "item_reference", "id": "a"}), ("tools", {"type": "web_search", "name": "a"})]
+)
+def test_the_form_of_a_body_has_all_texts_but_those_of_messages(path, item):
+    def like(**more):
+        return ways.form_of({"model": "m", path: [{**item, **more}]})
+
+    assert like() != like(type="function")
+    assert like(content="one") == like(content="two")
+    assert like(content="long " * 100) is not None
+    assert like(name="long " * 100) is None
+
+
+def test_an_error_that_is_known_by_a_number_alone_is_an_error(tmp_path, short):
+    files = tmp_path / "files"
+    files.mkdir()
+
+    async def run(url):
+        (files / "own.yaml").write_text(
+            f"spec: 1\nid: own\nname: Own\nextends: openai-chat\nbase_url: {url}\nauth: {{style: none}}\nretry: {{times: 0}}\nerrors: {{detect: 'code != `200`'}}\n"
+        )
+        app = App(config={}, providers=str(files), env={"HOME": str(tmp_path)})
+        try:
+            return [(await post(app, {**ASKED, "model": "own/words"}))[0] for _ in range(5)]
+        finally:
+            await app.client.aclose()
+
+    scripts = [response(body={**ANSWER, "code": code}) for code in (200, 200, 200, 500, 200)]
+    with RawServer(*scripts) as server:
+        assert asyncio.run(run(server.url)) == [200, 200, 200, 500, 200]
+    assert [type(each) for each in short] == [ways.Plain, ways.Came, ways.Plain]
+
+
 def test_a_new_configuration_is_found_anew(tmp_path, short):
     async def run(first, second):
         config = tmp_path / "config.toml"
@@ -320,6 +412,150 @@ def test_a_new_configuration_is_found_anew(tmp_path, short):
     assert (len(first.requests), len(second.requests)) == (3, 1)
     assert second.requests[0]["headers"]["authorization"] == "Bearer sk-new"
     assert len(short) == 1
+
+
+def test_a_dialect_of_ones_own_that_writes_each_body_anew_has_no_short_way(tmp_path, short):
+    """Its limits hold in each call."""
+    own = tmp_path / "files" / "_dialects" / "openai-chat.yaml"
+    own.parent.mkdir(parents=True)
+    dialect = yaml.safe_load((resources.folder("providers.d") / "_dialects" / own.name).read_text())
+    dialect["request"]["body"] = {"merge": [dialect["request"]["body"], {"temperature": "=params.temperature"}]}
+    dialect["request"]["parameters"] = {"temperature": {"max": 1}}
+    own.write_text(yaml.safe_dump(dialect, sort_keys=False))
+
+    async def run(url):
+        (own.parents[1] / "own.yaml").write_text(
+            f"spec: 1\nid: own\nname: Own\nextends: openai-chat\nbase_url: {url}\nauth: {{style: none}}\n"
+        )
+        app = App(config={}, providers=str(own.parents[1]), env={"HOME": str(tmp_path)})
+        try:
+            for temperature in (0.5, 0.5, 0.5, 5.5):
+                await post(app, {**ASKED, "model": "own/words", "temperature": temperature})
+        finally:
+            await app.client.aclose()
+
+    with RawServer(response(body=ANSWER)) as server:
+        asyncio.run(run(server.url))
+    assert [each["body"]["temperature"] for each in server.requests] == [0.5, 0.5, 0.5, 1]
+    assert short == []
+
+
+def begin(tmp_path, url, key="sk-old-1234567", more="retries = 0\n"):
+    """(an app that looks at its files when it is told to, its configuration)"""
+    config = tmp_path / "config.toml"
+    config.write_text(provider("raw", url).replace("${UP_KEY}", key).replace("retries = 0\n", more))
+    return App(config=str(config), watch=False, env={"HOME": str(tmp_path)}), config
+
+
+async def sent(server, count):
+    """Wait until so many requests have come. The server is in a thread of its own, so no event tells of them."""
+    async with asyncio.timeout(5):
+        while len(server.requests) < count:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+def change(app, config, url, before=""):
+    config.write_text(before + (provider("raw", url).replace("${UP_KEY}", "sk-new-7654321") if url else ""))
+    app.reload()
+
+
+def test_a_call_that_ends_after_a_reload_shows_no_way_to_later_ones(tmp_path):
+    async def run(first, second):
+        app, config = begin(tmp_path, first.url)
+        try:
+            late = asyncio.ensure_future(post(app, ASKED))
+            await sent(first, 1)
+            change(app, config, second.url)
+            await post(app, ASKED)
+            await late
+            await post(app, ASKED)
+        finally:
+            await app.client.aclose()
+
+    with RawServer([0.4, response(body=ANSWER)]) as first, RawServer(response(body=ANSWER)) as second:
+        asyncio.run(run(first, second))
+    assert (len(first.requests), len(second.requests)) == (1, 2)
+
+
+def test_a_configuration_that_the_service_refuses_counts_for_both_ways(tmp_path):
+    """The client has it already, and the long way asks the client."""
+
+    async def run(first, second):
+        app, config = begin(tmp_path, first.url)
+        try:
+            for _ in range(3):
+                await post(app, ASKED)
+            with pytest.raises(ConfigError):
+                change(app, config, second.url, '[serve]\nkeys = ["${NOT_SET}"]\n')
+            return [(await post(app, ASKED))[0] for _ in range(3)]
+        finally:
+            await app.client.aclose()
+
+    with RawServer(response(body=ANSWER)) as first, RawServer(response(body=ANSWER)) as second:
+        asyncio.run(run(first, second))
+    assert len(first.requests) == 3
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_call_that_began_before_a_reload_ends_as_it_began(tmp_path, removed):
+    """By the account that it was sent with, whose key is masked in the provider's words."""
+    whole, refused = response(body=ANSWER), response(401, {"error": {"message": "no such key: sk-old-1234567"}})
+
+    async def run(first):
+        app, config = begin(tmp_path, first.url)
+        try:
+            for _ in range(2):
+                await post(app, ASKED)
+            late = asyncio.ensure_future(post(app, ASKED))
+            await sent(first, 3)
+            change(app, config, "" if removed else first.url)
+            return await late
+        finally:
+            await app.client.aclose()
+
+    with RawServer(whole, whole, [0.3, refused]) as first:
+        status, body, headers = asyncio.run(run(first))
+    assert (status, headers[b"x-prx-provider"]) == (401, b"raw")
+    assert json.loads(body)["error"]["message"] == "no such key: ***"
+
+
+def test_a_fallback_that_another_call_has_learned_meanwhile_is_not_taken_for_tried(tmp_path):
+    refused = {
+        "message": "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+        "type": "invalid_request_error", "param": "max_tokens", "code": "unsupported_parameter",
+    }  # fmt: skip
+    whole, refusal = response(body=ANSWER), response(400, {"error": refused})
+
+    async def run(server):
+        app, _ = begin(tmp_path, server.url)
+        try:
+            for _ in range(2):
+                await post(app, ASKED)
+            late = asyncio.ensure_future(post(app, ASKED))
+            await sent(server, 3)
+            return [await post(app, ASKED), await late]
+        finally:
+            await app.client.aclose()
+
+    with RawServer(whole, whole, [0.5, refusal], refusal, whole) as server:
+        answers = asyncio.run(run(server))
+    assert [(status, headers.get(b"x-prx-fallbacks")) for status, _, headers in answers] == [
+        (200, b"max_completion_tokens")
+    ] * 2
+
+
+def test_a_client_that_is_closed_ends_its_calls_on_the_short_way(tmp_path):
+    async def run(server):
+        app, _ = begin(tmp_path, server.url)
+        for _ in range(2):
+            await post(app, ASKED)
+        call = asyncio.ensure_future(post(app, ASKED))
+        await sent(server, 3)
+        await app.client.aclose()
+        return await asyncio.wait_for(call, 5)
+
+    with RawServer(response(body=ANSWER), response(body=ANSWER), [response(body=ANSWER)[:-10], HANG]) as server:
+        assert asyncio.run(run(server))[0] >= 500
 
 
 def test_a_form_has_no_text_of_messages_in_it():

@@ -87,7 +87,7 @@ class AsyncClient(
         self._loop: asyncio.AbstractEventLoop | None = None
         self._made_in = forks.generation  # the process of its loop, once it has one
         self._streams: weakref.WeakSet[AsyncStream] = weakref.WeakSet()  # weak: one without a user is closed
-        self.whole: set[AsyncStream] = set()  # the streams behind chat and models
+        self.whole: set[AsyncStream | Deadline] = set()  # behind chat and models, or a service
         self._running: dict[Any, asyncio.Task[Any]] = {}  # flows that run once for all calls that need their result
 
     async def aclose(self) -> None:

@@ -22,7 +22,7 @@ from prx.serve.relay import Heard, Relay
 from prx.serve.service import Service
 from prx.serve.shortcut import Shortcut
 from prx.serve.streams import Writer, writer
-from prx.serve.ways import Came, Gone, Way, form_of
+from prx.serve.ways import Came, Gone, Way, form_of, is_same
 from prx.serve.wire import Request, json_bytes, new_id
 from prx.session import Options
 from prx.spec.face import Face
@@ -51,6 +51,7 @@ class Answer:
         self._first: float | None = None  # when the first output went out
         self._form: Any = None
         self._way: Way | None = None
+        self._ways = app.ways  # of the configuration that the call has begun with
         self._went: tuple[Account, Call] | None = None
         self._deadline: Deadline | None = None  # of the short way
         self.model = self._caller = ""
@@ -102,7 +103,7 @@ class Answer:
             return  # who tells of calls, or shows their answers, has to see them read
         if (form := form_of(self._body)) and headers.keys().isdisjoint((*_TRACE, *found.face.passes)):
             self._form = (found.face.id, found.entrance.at, found.path["model"], form)
-            self._way = app.ways.find(self._form)
+            self._way = self._ways.find(self._form)
 
     def _accept(self) -> None:
         """Read what is asked. Raises CapabilityError and ConfigError."""
@@ -129,8 +130,8 @@ class Answer:
         if name and not routed and not (slash and rest and accounts.knows(first)) and not config.provider:
             raise RefusedError(404, "not_found", f"no model is called {name[:100]!r} here", code="model_not_found")
 
-    def _options(self) -> Options:
-        asked = self._asked
+    def _options(self, came: Came | None = None) -> Options:
+        asked, way = self._asked, self._way if came is not None else None
         if self._call is not None:
             return Options(model=self.model or None, fit=self._fit)
         return Options(
@@ -140,6 +141,7 @@ class Answer:
             tool_choice=asked.tool_choice,
             params=asked.params,
             fit=self._fit,
+            gone=(way.account, way.model) if way is not None else None,
         )
 
     def _fit(self, account: Account, call: Call) -> Call:
@@ -270,7 +272,7 @@ class Answer:
         try:
             if came is not None:
                 self._accept()
-            run = self._app.client.session.begin_chat(self._options(), stream=False)
+            run = self._app.client.session.begin_chat(self._options(came), stream=False)
         except BaseException:
             if came is not None and came.response is not None:
                 came.response.abort()
@@ -282,9 +284,9 @@ class Answer:
 
     def _learn(self, reply: Reply, body: Any, relay: Relay) -> None:
         """Note the short way of this call, if it and its answer have gone through as they came."""
-        changed = self._several or self._dropped or relay.requests != 1 or body != reply.raw
+        changed = self._several or self._dropped or relay.requests != 1 or not is_same(body, reply.raw)
         if self._form is not None and self._went is not None and relay.sent is not None and not changed:
-            self._app.ways.learn(self._form, Gone(self.model, *self._went, relay.sent, relay.run), self._body, reply)
+            self._ways.learn(self._form, Gone(self.model, *self._went, relay.sent, relay.run), self._body, reply)
 
     def _body_of(self, reply: Reply, relay: Relay) -> Any:
         own = relay.dialect == self.face.id and isinstance(reply.raw, dict)

@@ -152,6 +152,8 @@ class Relay(AsyncStream):
             self.framing, self._framer, self._max_event = "", None, ask.limits.max_event
             self._events, self._now, self._unread, self._tail = [], b"", deque(), b""
             self._ended, self._failed, self._attempt = False, None, ask.attempt
+            if self.requests > 1:
+                self._came = None  # what nobody has read of it belongs to the first request
             if self._came is not None:
                 return self._taken_over(self._came)
         if type(ask) is Read and self._came is not None:

@@ -50,7 +50,7 @@ class Service:
         self.workers = 1
         self.began = time.monotonic()
         self.worked_out: dict[str, Any] = {}  # of the present configuration, by those who look at it
-        self.ways = Ways()
+        self._ways = Ways(None)
         self.callers: Callers | None = None
         self.shared: Shared | None = None
         self.faces: list[Face] = []
@@ -82,6 +82,14 @@ class Service:
     def settings(self) -> Any:
         return (self._taken or self.client.session.accounts).config.serve
 
+    @property
+    def ways(self) -> Ways:
+        """Those of the client's present configuration, also where the service has not taken it in."""
+        accounts = self.client.session.accounts
+        if self._ways.accounts is not accounts:
+            self._ways = Ways(accounts)
+        return self._ways
+
     def take_in(self) -> None:
         """Use the client's present configuration, if it is another one than before."""
         accounts = self.client.session.current()
@@ -94,7 +102,6 @@ class Service:
         self.callers, self.faces, self._taken = callers, faces, accounts
         self.routes = Routes(faces)
         self.worked_out.clear()
-        self.ways = Ways()
         self._share(shared)
         self.metrics.serves(self.names())
 

@@ -140,7 +140,10 @@ class Joined:
         if heard.repeats is not None and heard.repeats is self._good_repeat and heard.deltas:
             delta = heard.deltas[0]
             kind, text = ("text", delta.content) if delta.content else ("reasoning", delta.reasoning or "")
-            return heard.event + self._end if self._weaver.takes(kind, text) else b""
+            # What was held back, or stands between tags, is read as another text than the event has.
+            key = self._keys.get(kind)
+            as_it_stands = key is not None and b'%b"%b"' % (key, text.encode()) in heard.event
+            return heard.event + self._end if as_it_stands and self._weaver.takes(kind, text) else b""
         kind, text = _only_text(heard.deltas)
         key = self._keys.get(kind)
         if key is None or heard.event[:6] != _PLAIN or key + _json(text) not in heard.event:

@@ -8,8 +8,9 @@ long one; so does an answer of another form, as it has come: it is read there, a
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prx.accounts.account import Account
 from prx.aclient import AsyncClient
@@ -23,6 +24,9 @@ from prx.session import Network, Run
 from prx.spec.model import Found, Limits, Spec
 from prx.transport.asynchronous import AsyncResponse, Deadline
 from prx.wire import HttpRequest
+
+if TYPE_CHECKING:
+    from prx.accounts.choose import Accounts
 
 _LONGEST_WORD = 64  # letters; in answers a longer text is no word that means something
 _LONGEST = 200  # letters of a text beside the messages; with a longer one a body has a form of its own
@@ -84,6 +88,7 @@ class Way(Record):
         response: AsyncResponse | None = None
         pieces: list[bytes] | None = None
         failed: Error | None = None
+        client.whole.add(deadline)
         try:
             response = await client.http(self.network).send(request, self.limits, deadline)
             if response.head.status == 200:
@@ -98,6 +103,8 @@ class Way(Record):
             if response is not None:
                 response.abort()
             raise
+        finally:
+            client.whole.discard(deadline)
         return Came(response, b"".join(pieces) if pieces is not None else None, failed)
 
     async def _read(self, response: AsyncResponse, pieces: list[bytes]) -> None:
@@ -116,13 +123,15 @@ class Way(Record):
         is_text = isinstance(text, str) and text and _is_plain(text, self.spec)
         if not is_text or len(data) > self.limits.max_body or form(body, text) not in self.forms:
             return None
-        return Plain(data, Usage(*self.counts(body)))
+        found = self.found(body)  # raises nothing: an answer of this form was read already
+        return None if found.detect else Plain(data, Usage(*self.counts(found)))  # an error may be known by its number
 
-    def counts(self, body: Any) -> Sequence[Any]:
+    def found(self, body: Any) -> Found:
+        return Found._make(self.spec.response.found.run(body))
+
+    def counts(self, found: Found) -> Sequence[Any]:
         """The counts of an answer, in the order of a Usage."""
-        reader = self.spec.response
-        found = reader.found.run(body)[_USAGE]  # raises nothing: an answer of this form was read already
-        return reader.tokens.run(found) if found else ()
+        return self.spec.response.tokens.run(found.usage) if found.usage else ()
 
 
 class Plain(NamedTuple):
@@ -133,9 +142,10 @@ class Plain(NamedTuple):
 
 
 class Ways:
-    """The ways that are known, of one configuration."""
+    """The ways that are known, of one configuration: that of these accounts."""
 
-    def __init__(self) -> None:
+    def __init__(self, accounts: Accounts | None) -> None:
+        self.accounts = accounts
         self._known: dict[Any, Way] = {}
         self._seen: set[int] = set()  # forms by their hashes: one that is never seen again is not worth learning
 
@@ -164,14 +174,23 @@ class Ways:
 def _way(gone: Gone, body: Mapping[str, Any], reply: Reply) -> Way | None:
     account, call, sent = gone.account, gone.call, gone.sent
     spec, text_at = account.definition.spec(call.model), _place_of(reply.content, reply.raw)
+    names_model = (body.get("model") or "") == gone.asked  # a text: of two numbers the forms may be the same
     has_own_key = account.source is None and account.target.signer is None  # and none that is got for each call
     as_it_is = spec.plain and spec.reads_plainly and sent.request.body == encoded({**body, "model": call.model})
-    if sent.target or not has_own_key or not as_it_is or text_at is None or not _is_simple(reply, spec):
+    # What a template adds to the caller's body, or writes over it, may depend on numbers.
+    adds = [key for key in call.given.adds if key not in body] if call.given is not None else []
+    writes_no_more = spec.request.body.only(("model", *adds)).reads <= _FIXED
+    goes_there = has_own_key and names_model and writes_no_more and not sent.target
+    if not goes_there or not as_it_is or text_at is None or not _is_simple(reply, spec):
         return None
     request, limits = sent.request._replace(body=b""), gone.run.limits(sent.limits)
     network, deadline = gone.run.network, gone.run.deadline
     way = Way(account, spec, gone.asked, call.model, request, network, limits, deadline, text_at, set())
-    return way if tuple(way.counts(reply.raw)) == tuple(reply.usage or ()) else None
+    found = way.found(reply.raw)
+    counts = tuple(way.counts(found))
+    # A number that says how the answer has ended is like any other in the form, and a count with a point may be no whole one.
+    is_certain = type(found.finish_reason) is not int and _COUNTS.issuperset(map(type, counts))
+    return way if is_certain and counts == tuple(reply.usage or ()) else None
 
 
 def form_of(body: Mapping[str, Any]) -> Any:
@@ -182,9 +201,9 @@ def form_of(body: Mapping[str, Any]) -> Any:
     for key, value in body.items():
         kind = type(value)
         if kind is list:
-            if not (names := _names(value)):
+            if not (objects := _objects(value)):
                 return None
-            rows.append((key, names))
+            rows.append((key, objects))
         elif kind is dict or (kind is str and len(value) > _LONGEST):
             return None
         else:
@@ -192,12 +211,20 @@ def form_of(body: Mapping[str, Any]) -> Any:
     return tuple(rows)
 
 
-def _names(rows: list[Any]) -> frozenset[tuple[str, ...]] | None:
-    """The keys of the objects in a list, None where they have anything but texts."""
+def _objects(rows: list[Any]) -> frozenset[Any] | None:
+    """The objects in a list without what messages say; None where they have anything but texts, or others that are long. A role, a
+    type and their like decide whether a call is refused.
+    """
     for row in rows:
         if type(row) is not dict or not _TEXTS.issuperset(map(type, row.values())):
             return None
-    return frozenset([tuple(row) for row in rows])
+    found = frozenset([tuple([(key, "" if key == "content" else text) for key, text in row.items()]) for row in rows])
+    return None if any(len(text) > _LONGEST for row in found for _, text in row) else found
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Whether two values are the same in JSON: 1, 1.0 and true are equal in Python alone."""
+    return one is other or (one == other and _in_order(one) == _in_order(other))
 
 
 def form(value: Any, text: Any) -> Any:
@@ -253,6 +280,8 @@ def _at(value: Any, path: Path) -> Any:
     return value
 
 
-_USAGE = Found._fields.index("usage")
+_FIXED = frozenset({"model", "stream"})  # what is the same in all calls of one form
+_COUNTS = frozenset({int, type(None)})
 _TEXTS = frozenset({str})
+_in_order = json.JSONEncoder(sort_keys=True).encode
 _TEXT = object()
