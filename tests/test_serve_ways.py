@@ -104,6 +104,15 @@ def test_a_call_like_an_earlier_one_takes_the_short_way(tmp_path, short, dialect
     assert answers[0][2][b"x-prx-provider"] == answers[2][2][b"x-prx-provider"] == b"raw"
 
 
+def test_what_an_answer_is_called_is_its_own(tmp_path, short):
+    answers = [changed(ANSWER, "id", to=f"chatcmpl-{number}") for number in range(5)]
+    answers += [changed(ANSWER, "id", to=None), changed(ANSWER, "id", to=...), changed(ANSWER, "id", to=7)]
+    given, _ = told(tmp_path, [[ASKED]] * len(answers), *(response(body=each) for each in answers))
+    assert [json.loads(body)["id"] for _, body, _ in given[:5]] == [f"chatcmpl-{number}" for number in range(5)]
+    assert all(json.loads(body)["id"] for _, body, _ in given[5:]), "an answer that has no name gets one"
+    assert [type(each) for each in short] == [ways.Plain] * 3 + [ways.Came] * 3
+
+
 ODD = {
     "reasoning": changed(ANSWER, "choices", 0, "message", "reasoning_content", to="because"),
     "thought in tags": changed(ANSWER, "choices", 0, "message", "content", to="<think>hm</think>four"),

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 _LONGEST_WORD = 64  # letters; in answers a longer text is no word that means something
 _LONGEST = 200  # letters of a text beside the messages; with a longer one a body has a form of its own
+_NAMES = frozenset(
+    {"id", "created_at", "completed_at"}
+)  # texts that each answer has of its own, and which stay as they came
 _MOST_WAYS, _MOST_FORMS = 200, 20
 _MOST_SEEN = 10_000
 _MOST_ROWS = 100  # of one list in an answer
@@ -228,10 +231,15 @@ def is_same(one: Any, other: Any) -> bool:
 
 
 def form(value: Any, text: Any) -> Any:
-    """What an answer has in common with others of its form: all but this text, longer texts, and numbers."""
+    """What an answer has in common with others of its form: all but this text, longer texts, what it is called, and numbers."""
     kind = type(value)
     if kind is dict:
-        return tuple([(key, form(item, text)) for key, item in value.items()])
+        return tuple(
+            [
+                (key, str if key in _NAMES and type(item) is str and item else form(item, text))
+                for key, item in value.items()
+            ]
+        )
     if kind is list:
         return tuple([form(item, text) for item in value[:_MOST_ROWS]]) if len(value) <= _MOST_ROWS else object()
     if kind is str:
