@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import itertools
 import json
 import sys
 import time
@@ -26,6 +27,8 @@ from typing import Any, NamedTuple
 WORD = " benchmark"
 CHUNKED, CLOSE = b"transfer-encoding: chunked\r\n", b"connection: close\r\n"
 HEADERS = {"chunked": CHUNKED, "close": CLOSE, "both": CHUNKED + CLOSE}
+NAME = "chatcmpl-to-be-numbered"  # in whole answers, of which each has another one, as those of real servers have
+NUMBERS = itertools.count()
 CALL = {"id": "call_1", "type": "function", "function": {"name": "note", "arguments": '{"numbers": ['}}
 USAGE = {"prompt_tokens": 12, "completion_tokens": 50, "total_tokens": 62}
 END = b"data: [DONE]\n\n"
@@ -134,7 +137,7 @@ def answer(path: str) -> bytes:
 
 def of_messages(events: int) -> bytes:
     usage = {"input_tokens": USAGE["prompt_tokens"], "output_tokens": USAGE["completion_tokens"]}
-    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "stop_reason": "end_turn"}
+    message = {"id": NAME, "type": "message", "role": "assistant", "model": "m", "stop_reason": "end_turn"}
     content = [{"type": "text", "text": WORD * events}]
     return json.dumps({**message, "stop_sequence": None, "content": content, "usage": usage}).encode()
 
@@ -142,7 +145,7 @@ def of_messages(events: int) -> bytes:
 def of_chat(events: int) -> bytes:
     message = {"role": "assistant", "content": WORD * events}
     choices = [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}]
-    whole = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m", "choices": choices}
+    whole = {"id": NAME, "object": "chat.completion", "created": 1, "model": "m", "choices": choices}
     return json.dumps({**whole, "usage": USAGE}).encode()
 
 
@@ -204,7 +207,8 @@ class Server(asyncio.Protocol):
         elif json.loads(body).get("stream"):
             self.stream(path)
         else:
-            self.transport.write(answer(path))
+            name = b"%0*d" % (len(NAME), next(NUMBERS))
+            self.transport.write(answer(path).replace(NAME.encode(), name))
 
     def stream(self, path: str) -> None:
         asked = plan(path)
