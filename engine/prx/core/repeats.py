@@ -88,21 +88,13 @@ class Repeat:
             if mark != b'"':
                 if len(hole) > _MAX_DIGITS or not hole.isdigit() or hole[:1] == b"0":
                     return None
-            elif (value := _printable(hole)) is None:
+            # What is no UTF-8 is read as another text than stands there.
+            elif not (value := hole.decode("utf-8", "replace")).isprintable() or "\ufffd" in value:
                 return None
             elif is_text:
                 text = value
             start = end + len(piece)
         return text if text and start == len(event) else None
-
-
-def _printable(text: bytes) -> str | None:
-    """The text, None where it has control characters or is no UTF-8: what is read of it is not what it says then."""
-    try:
-        value = text.decode()
-    except UnicodeDecodeError:
-        return None
-    return value if value.isprintable() else None
 
 
 class Known:
