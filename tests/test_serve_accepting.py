@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 
 import pytest
@@ -35,3 +36,27 @@ def test_all_who_wait_are_let_in_within_a_few_turns_of_the_loop(tmp_path, loop):
 
     with asyncio.Runner(loop_factory=loop) as runner:
         assert runner.run(main()) == CALLERS
+
+
+def test_requests_that_are_over_leave_nothing_for_the_garbage_collector(tmp_path):
+    (tmp_path / "config.toml").write_text("")
+
+    async def main():
+        server = Server.of(App(config=str(tmp_path / "config.toml"), env={"HOME": str(tmp_path)}), "127.0.0.1", 0)
+        server.lifespan = server.config.lifespan_class(server.config)
+        await server.startup()
+        reader, writer = await asyncio.open_connection(*server.servers[0].sockets[0].getsockname())
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                writer.write(b"GET /health HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
+                await reader.readuntil(b"}")
+            return sum(type(each).__name__ == "RequestResponseCycle" for each in gc.get_objects())
+        finally:
+            gc.enable()
+            writer.close()
+            await server.shutdown()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(main()) <= 2

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import json
 import random
 import signal
 import time
+import weakref
 
 import pytest
 import uvloop
@@ -16,7 +18,7 @@ from test_serve_streams import _long_stream as long_stream
 from test_serve_streams import _unnamed as unnamed
 from test_serve_streams import chunk, provider
 
-from prx.serve import door
+from prx.serve import answer, door
 from prx.serve.app import App
 from prx.serve.process import Server
 from prx.serve.shortcut import Shortcut
@@ -185,3 +187,30 @@ def test_a_caller_who_leaves_before_anything_has_come_stops_the_provider(tmp_pat
 
     with RawServer([HANG]) as server:
         assert served(tmp_path, server.url, ask)
+
+
+def test_a_stream_that_is_over_leaves_nothing_for_the_garbage_collector(tmp_path, monkeypatch, used):
+    made = []
+
+    class Watched(answer.Relay):
+        def __init__(self, *args, **more):
+            super().__init__(*args, **more)
+            made.append(weakref.ref(self))
+
+    monkeypatch.setattr(answer, "Relay", Watched)
+
+    async def ask(port):
+        await answered(port)
+        gc.collect()
+        gc.disable()
+        try:
+            await answered(port)
+            await asyncio.sleep(0.1)
+            return [each() for each in made]
+        finally:
+            gc.enable()
+
+    script = [part for piece in [*WORDS, chunk({}, "stop"), DONE] for part in (piece, PAUSE)]
+    with RawServer(stream(*script)) as server:
+        assert served(tmp_path, server.url, ask) == [None, None]
+    assert sum(used) > 20

@@ -326,9 +326,9 @@ class Answer:
 
     def _shortcut(self, reader: Any) -> Shortcut | None:
         direct = self._request.direct
-        return (
-            self._made_writer().shortcut(reader, direct.write) if direct is not None and self._request.started else None
-        )
+        if direct is None or not self._request.started:
+            return None
+        return self._made_writer().shortcut(reader, direct.write)
 
     async def _taken(self) -> None:
         """Send what has come while the provider is silent: events that brought nothing that was read."""

@@ -45,9 +45,8 @@ class Draining(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         loop = asyncio.get_running_loop()
-        if not self.is_alone or isinstance(
-            loop, asyncio.BaseEventLoop
-        ):  # asyncio's own loops take all connections at once
+        takes_all = isinstance(loop, asyncio.BaseEventLoop)  # asyncio's own loops do
+        if takes_all or not self.is_alone:
             return
         for server in self.servers:
             for each in server.sockets:

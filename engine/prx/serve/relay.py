@@ -123,9 +123,9 @@ class Relay(AsyncStream):
     def _shortcut(self) -> Shortcut | None:
         """For what comes while the next bytes are waited for, where nothing of what came before them is left."""
         assert self._framer is not None
-        return (
-            self.shortcut(self._attempt.reader) if self.shortcut is not None and not self._framer.rest.pieces else None
-        )
+        if self.shortcut is None or self._framer.rest.pieces:
+            return None
+        return self.shortcut(self._attempt.reader)
 
     def taken(self) -> list[Heard]:
         """What has come and was not taken yet."""

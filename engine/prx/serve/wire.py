@@ -85,7 +85,8 @@ class Request:
             receive,
             send,
         )
-        request.direct = (scope.get("extensions") or {}).get(DIRECT)
+        # Taken out of the scope, which it holds: the two would stay until the garbage collector comes.
+        request.direct = (scope.get("extensions") or {}).pop(DIRECT, None)
         request.head_size = len(request.method) + len(path) + len(request.query) + size
         return request
 
