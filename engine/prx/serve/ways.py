@@ -233,13 +233,18 @@ def is_same(one: Any, other: Any) -> bool:
 def form(value: Any, text: Any) -> Any:
     """What an answer has in common with others of its form: all but this text, longer texts, what it is called, and numbers."""
     kind = type(value)
-    if kind is dict:
-        return tuple(
-            [
-                (key, str if key in _NAMES and type(item) is str and item else form(item, text))
-                for key, item in value.items()
-            ]
-        )
+    if kind is dict:  # its values are looked at here, since a call for each takes longer than all the rest
+        rows: list[Any] = []
+        for key, item in value.items():
+            kind = type(item)
+            if kind is dict or kind is list:
+                rows.append((key, form(item, text)))
+            elif kind is str:
+                is_own = key in _NAMES and item
+                rows.append((key, _TEXT if item is text else str if is_own or len(item) > _LONGEST_WORD else item))
+            else:
+                rows.append((key, kind, _in_common(item) if kind is int or kind is float else item))
+        return tuple(rows)
     if kind is list:
         return tuple([form(item, text) for item in value[:_MOST_ROWS]]) if len(value) <= _MOST_ROWS else object()
     if kind is str:
