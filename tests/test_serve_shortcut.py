@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import json
 import random
 import signal
 import time
+import weakref
+from types import SimpleNamespace
 
 import pytest
 import uvloop
@@ -16,10 +19,12 @@ from test_serve_streams import _long_stream as long_stream
 from test_serve_streams import _unnamed as unnamed
 from test_serve_streams import chunk, provider
 
-from prx.serve import door
+from prx.serve import door, writes
 from prx.serve.app import App
 from prx.serve.process import Server
 from prx.serve.shortcut import Shortcut
+from prx.serve.wire import Body, LeftError, Request
+from prx.serve.writes import DIRECT, Direct
 
 WORDS = [chunk({"content": f"w{number} "}) for number in range(40)]
 PAUSE = 0.004  # so that each piece comes by itself
@@ -51,12 +56,16 @@ def served(folder, url, ask, limits="", loop=uvloop.new_event_loop):
         return runner.run(main())
 
 
-async def opened(port, also=None):
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+def request(also=None, connection="close"):
     body = {"model": "raw/words", "messages": [{"role": "user", "content": "hi"}], "stream": True, **(also or {})}
     data = json.dumps(body).encode()
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n"
-    writer.write(head.encode() + data)
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: {connection}\r\ncontent-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n"
+    return head.encode() + data
+
+
+async def opened(port, also=None):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request(also))
     return reader, writer
 
 
@@ -116,6 +125,23 @@ def test_it_ends_where_text_is_read_as_something_else(tmp_path, monkeypatch, use
         with RawServer(stream(*script)) as server:
             texts.append(unnamed(served(tmp_path, server.url, answered)))
     assert texts[0] == texts[1]
+    assert sum(used) > 5
+
+
+def test_what_comes_within_a_chunk_is_no_chunk_of_its_own(tmp_path, monkeypatch, used):
+    """A chunk whose length has come before it, and whose content looks like a chunk that has all that is wanted."""
+    inner = b"%x\r\n%b\r\n" % (len(WORDS[30]), WORDS[30])
+    odd = [b"%x\r\n" % len(inner), 0.05, inner, 0.05, b"\r\n", 0.05]
+    before, after = ([part for piece in some for part in (piece, PAUSE)] for some in (WORDS[:20], WORDS[20:]))
+    head, *rest = stream(*before, *after, chunk({}, "stop"), DONE)
+    script = [head, *rest[: len(before)], *odd, *rest[len(before) :]]
+    texts = []
+    for offer in (door.offer_direct, lambda _: None):
+        monkeypatch.setattr(door, "offer_direct", offer)
+        with RawServer(script) as server:
+            texts.append(unnamed(served(tmp_path, server.url, answered)))
+    assert texts[0] == texts[1]
+    assert texts[0].count("w30 ") == 2
     assert sum(used) > 5
 
 
@@ -185,3 +211,62 @@ def test_a_caller_who_leaves_before_anything_has_come_stops_the_provider(tmp_pat
 
     with RawServer([HANG]) as server:
         assert served(tmp_path, server.url, ask)
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+@pytest.mark.parametrize("together", [True, False])
+def test_a_caller_who_leaves_with_a_further_request_sent_stops_the_provider(tmp_path, caplog, loop, together):
+    async def ask(port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request(connection="keep-alive") * (1 + together))
+        await asyncio.wait_for(reader.readuntil(b"w9 "), 20)
+        if not together:
+            writer.write(request(connection="keep-alive"))
+            await asyncio.wait_for(reader.readuntil(b"w19 "), 20)
+        writer.transport.abort()
+        return await asyncio.to_thread(server.left.wait, 3)
+
+    words = itertools.chain.from_iterable((chunk({"content": f"w{number} "}), 0.02) for number in range(400))
+    with RawServer(stream(*words)) as server:
+        assert served(tmp_path, server.url, ask, loop=loop)
+    assert len(server.requests) == 1
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_a_request_that_is_over_leaves_nothing_for_the_garbage_collector(tmp_path, monkeypatch):
+    made = []
+
+    class Watched(Direct):
+        def __init__(self, cycle):
+            super().__init__(cycle)
+            made.append(weakref.ref(cycle))
+
+    monkeypatch.setattr(writes, "Direct", Watched)
+
+    async def ask(port):
+        await answered(port)
+        gc.collect()
+        gc.disable()
+        try:
+            await answered(port)
+            await asyncio.sleep(0.1)
+            return [each() for each in made]
+        finally:
+            gc.enable()
+
+    with RawServer(stream(*WORDS, chunk({}, "stop"), DONE)) as server:
+        assert served(tmp_path, server.url, ask) == [None, None]
+
+
+def test_who_has_left_before_the_whole_body_is_read_has_sent_no_wrong_one():
+    headers = [(b"content-type", b"application/json")]
+    scope = {"method": "POST", "path": "/", "query_string": b"", "headers": headers}
+    cycle = SimpleNamespace(chunked_encoding=None, more_body=False, scope=scope)
+
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    writes.offer_direct(cycle)
+    assert DIRECT in scope["extensions"]
+    with pytest.raises(LeftError):
+        asyncio.run(Body(Request.of(scope, receive, receive), 100, 1).json())

@@ -85,7 +85,8 @@ class Request:
             receive,
             send,
         )
-        request.direct = (scope.get("extensions") or {}).get(DIRECT)
+        # Taken out of it: the scope belongs to what a Direct holds, so that both would stay until the garbage is collected.
+        request.direct = (scope.get("extensions") or {}).pop(DIRECT, None)
         request.head_size = len(request.method) + len(path) + len(request.query) + size
         return request
 
@@ -165,7 +166,10 @@ class Body:
         if (
             self._request.direct is not None and self._request.direct.has_body
         ):  # to set a time costs as much as to read it
-            data: bytes = (await self._request.receive()).get("body", b"")
+            message = await self._request.receive()
+            if message["type"] == "http.disconnect":
+                raise LeftError
+            data: bytes = message.get("body", b"")
             if len(data) > self._limit:
                 raise self._too_large()
             return data
