@@ -141,9 +141,8 @@ class Connection(asyncio.BufferedProtocol):
         waiter, at_once = self._waiter, self.at_once
         if at_once is not None and waiter is not None and not waiter.done():
             if at_once(bytes(self._buffer[:nbytes])):
-                self._due = min(
-                    time.monotonic() + self.patience, self.latest
-                )  # no earlier than before: its timer stays
+                # No earlier than before, so that its timer stays.
+                self._due = min(time.monotonic() + self.patience, self.latest)
                 return
             self.at_once = None
         self._data += self._buffer[:nbytes]
