@@ -22,6 +22,7 @@ from test_serve_streams import _unnamed as unnamed
 from test_serve_streams import chunk, provider
 
 from prx.serve import door, writes
+from prx.serve.answer import Answer
 from prx.serve.app import App
 from prx.serve.process import Server
 from prx.serve.shortcut import Shortcut
@@ -32,10 +33,10 @@ WORDS = [chunk({"content": f"w{number} "}) for number in range(40)]
 PAUSE = 0.004  # so that each piece comes by itself
 
 
-def served(folder, url, ask, limits="", loop=uvloop.new_event_loop):
-    """What `ask`, a coroutine function of a port, gives of our own server in front of a provider. limits: of its connections."""
+def served(folder, url, ask, limits="", loop=uvloop.new_event_loop, serve=""):
+    """What `ask`, a coroutine function of a port, gives of our own server in front of a provider. limits: of its connections. serve: its settings."""
     config, files = folder / "config.toml", folder / "files"
-    config.write_text(provider("raw", url).replace("${UP_KEY}", "sk"))
+    config.write_text(serve + provider("raw", url).replace("${UP_KEY}", "sk"))
     files.mkdir(exist_ok=True)
     if limits:
         config.write_text("")
@@ -145,6 +146,50 @@ def test_what_comes_within_a_chunk_is_no_chunk_of_its_own(tmp_path, monkeypatch,
     assert texts[0] == texts[1]
     assert texts[0].count("w30 ") == 2
     assert sum(used) > 5
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda word: [word.replace(b"data: ", b"data:")],  # not all readers take it without the space
+        lambda word: [b"id: 7\n", PAUSE, word],  # the event has begun before the piece that would fit
+        lambda word: [word.replace(b"\n", b"\r\n")],
+    ],
+)
+def test_events_that_are_not_as_they_are_written_take_the_long_way(tmp_path, monkeypatch, used, change):
+    words = [part for word in WORDS for part in (*change(word), PAUSE)]
+    texts = []
+    for offer in (door.offer_direct, lambda _: None):
+        monkeypatch.setattr(door, "offer_direct", offer)
+        with RawServer(stream(*words, chunk({}, "stop"), DONE)) as server:
+            texts.append(unnamed(served(tmp_path, server.url, answered)))
+    assert texts[0] == texts[1]
+    assert sum(used) == 0
+
+
+def test_the_reply_and_what_was_written_have_what_it_hands_on(tmp_path, monkeypatch, used):
+    known = []
+
+    def noted(self, status, error=None, reply=None, real=Answer._note):
+        known.append((reply.content, self._writer._weaver._blocks[0]["text"]))
+        real(self, status, error, reply)
+
+    monkeypatch.setattr(Answer, "_note", noted)
+    script = [part for piece in [*WORDS, chunk({}, "stop"), DONE] for part in (piece, PAUSE)]
+    with RawServer(stream(*script)) as server:
+        served(tmp_path, server.url, answered)
+    assert known == [("".join(f"w{number} " for number in range(40)),) * 2]
+    assert sum(used) > 20
+
+
+def test_what_it_hands_on_breaks_a_silence(tmp_path, used):
+    """So a comment is only sent where nothing else was for as long as `ping` says."""
+    words = [part for piece in WORDS for part in (piece, 0.05)]
+    with RawServer(stream(*words, 1.0, chunk({}, "stop"), DONE)) as server:
+        text = served(tmp_path, server.url, answered, serve="[serve]\nping = 0.6\n")
+    assert sum(used) > 20
+    assert text.count(": ping\n\n") == 1
+    assert text.index("w39 ") < text.index(": ping")
 
 
 def test_what_it_hands_on_is_counted(tmp_path, used):
