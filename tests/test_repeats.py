@@ -10,6 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from prx.core import decode, repeats
+from prx.core.decode import Decoder
+from prx.wire import Head
 
 DIALECTS = {
     "openai-chat": lambda text, n: sse({"id": "c", "created": 1700000000 + n // 7, "model": "m", "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}], "obfuscation": "x" * (n % 5)}),
@@ -175,3 +177,23 @@ def test_a_form_that_changes_from_stream_to_stream_is_tried_less_and_less(monkey
     for _ in range(1000):
         known.repeat(b"other", lambda _: None)
     assert 5 < len(made) < 12
+
+
+def test_what_earlier_streams_have_shown_does_not_hide_that_there_are_several_answers():
+    """While an event of another number is held, the next number says which events are the answer's."""
+    spec, target = properties.given("openai-chat")
+    fresh = spec._replace()
+
+    def read(events):
+        decoder = Decoder(fresh, properties.call(stream=True), target, Head(200, {}, 0.0), lambda: "made")
+        return "".join(delta.content or "" for event in events for delta in decoder.feed(event)[0])
+
+    def numbered(index, text):
+        return DIALECTS["openai-chat"](text, 0).replace(b'"index": 0', b'"index": %d' % index)
+
+    three = [numbered(*each) for each in ((0, "a"), (1, "b"), (0, "c"), (2, "d"), (0, "e"), (1, "f"), (2, "g"))]
+    assert read(three) == "ace"
+    alone = [numbered(0, f"w{number}") for number in range(6)]
+    assert [read(alone) for _ in range(2)] == ["w0w1w2w3w4w5"] * 2
+    assert read(three) == "ace"
+    assert read([*alone, *three]) == "w0w1w2w3w4w5ace"

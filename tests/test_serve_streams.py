@@ -13,7 +13,7 @@ import time
 import weakref
 
 import pytest
-from helpers.byte_server import DONE, RawServer, response, stream
+from helpers.byte_server import DONE, HANG, RawServer, response, stream
 from helpers.served import provider
 
 from prx.core import overlay
@@ -462,6 +462,30 @@ async def called(app):
 
     await app(scope, receive, send)
     return sent
+
+
+@pytest.mark.parametrize("words", [1, 20])
+def test_a_stream_that_ends_with_the_service_says_that_it_was_closed(tmp_path, words):
+    async def cut_off(config):
+        app = App(config=config, env={"HOME": str(tmp_path)})
+        try:
+            call = asyncio.ensure_future(called(app))
+            await asyncio.sleep(0.5)
+            app.cut_off()
+            return await asyncio.wait_for(call, 5)
+        finally:
+            await app.client.aclose()
+
+    pieces = [part for number in range(words) for part in (chunk({"content": f"w{number} "}), 0.01)]
+    config = tmp_path / "config.toml"
+    with RawServer(stream(*pieces, HANG, end=False)) as server:
+        config.write_text(provider("raw", server.url).replace("${UP_KEY}", "sk"))
+        sent = asyncio.run(cut_off(str(config)))
+    *said, last = b"".join(message.get("body", b"") for message in sent).split(b"\n\n")[:-1]
+    assert f"w{words - 1} ".encode() in said[-1]
+    error = json.loads(last.removeprefix(b"data: "))["error"]
+    assert error["kind"] == "truncated"
+    assert "closed" in error["message"]
 
 
 def test_a_call_that_is_over_leaves_nothing_for_the_garbage_collector(tmp_path, monkeypatch):

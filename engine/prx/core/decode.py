@@ -221,7 +221,10 @@ class Decoder:
     def _object(self, value: dict[str, Any], frame: Frame, source: bytes, out: list[Delta]) -> None:
         if self.choices.plain(value):
             return self._event(value, value, frame, source, out)
-        for event in self.choices.ready(Event(value, frame, source)):
+        ready = self.choices.ready(Event(value, frame, source))
+        if not ready and self._repeats is not None:
+            self._repeats.forget()  # the number of the next event decides which ones are read
+        for event in ready:
             self._event(self.choices.one(event.value), *event, out)
         return None
 

@@ -158,6 +158,10 @@ class Repeats:
             else:
                 self._first = event
 
+    def forget(self) -> None:
+        """Have the next event parsed, whatever it is."""
+        self.text = _no_text
+
     def _of_earlier(self, event: bytes, read: Read, form: Hashable) -> Repeat | None:
         """What earlier streams have shown of a form, asked at its first event in this stream; the first stream shows it at its second."""
         known, is_first = self._known.get(form), form not in self._seen

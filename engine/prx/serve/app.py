@@ -1,7 +1,7 @@
 """The ASGI application: reads a request, asks a provider, and writes the answer in the dialect of the caller.
 
-No framework stands between: twelve routes need no router, and a framework hides that a caller has left. For each call two
-tasks run: one drives it, one waits for the caller to leave; the first that ends stops the other.
+No framework stands between: twelve routes need no router, and a framework hides that a caller has left. Our own server tells
+of that by itself; under any other one a second task of each call waits for it, and the first that ends stops the other.
 """
 
 from __future__ import annotations

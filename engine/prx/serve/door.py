@@ -40,7 +40,9 @@ class _Guarded:
     _refused = False
     _timer: asyncio.TimerHandle | None = None
     _latest: Any = None  # the cycle whose head was complete last
-    _direct: Direct | None = None  # of that cycle
+    _directs: tuple[
+        Direct, ...
+    ] = ()  # of the requests that are not answered: a caller may send several, one after the other
     _head_size = 0  # of the head that is not complete
 
     def connection_made(self, transport: Any) -> None:
@@ -70,15 +72,20 @@ class _Guarded:
         self._stop()
         if not self._refused:
             super().connection_lost(exc)  # type: ignore[misc]
-        if self._direct is not None:
-            self._direct.left()
+        for each in self._directs:
+            each.left()
+
+    def on_headers_complete(self) -> None:
+        """Called by the parser httptools for each request, also where several come at once."""
+        super().on_headers_complete()  # type: ignore[misc]
+        if (direct := offer_direct(self.cycle)) is not None:
+            self._directs = (*(each for each in self._directs if not each.is_over), direct)
 
     def _is_new(self) -> bool:
         """Whether a head has been complete since this was last asked; then the next one has all the time and room."""
         if self.cycle is self._latest:
             return False
         self._latest = self.cycle
-        self._direct = offer_direct(self.cycle)
         self._stop()
         return True
 

@@ -109,7 +109,8 @@ class Draining(uvicorn.Server):
     async def _connections_ended(self, end: float) -> None:
         """Wait until all connections have ended, and end those that have been idle for long enough."""
         since: dict[Any, float] = {}
-        while (now := time.monotonic()) < end and not self.force_exit and self._left():
+        patience = time.monotonic() + _HANDSHAKE  # whoever came earlier and says nothing has as much from now on
+        while (now := time.monotonic()) < end and not self.force_exit and self._left(is_patient=now < patience):
             idle = [each for each in self.server_state.connections if _is_idle(each)]
             since = {each: since.get(each, now) for each in idle}
             for each, began in since.items():
@@ -117,8 +118,8 @@ class Draining(uvicorn.Server):
                     each.shutdown()
             await asyncio.sleep(_LOOK)
 
-    def _left(self) -> bool:
-        return bool(self.server_state.connections) or not all(task.done() for task in self._taking)
+    def _left(self, *, is_patient: bool) -> bool:
+        return bool(self.server_state.connections) or (is_patient and not all(task.done() for task in self._taking))
 
 
 def _accepted(port: socket.socket) -> Iterator[socket.socket]:

@@ -162,6 +162,13 @@ class Relay(AsyncStream):
             return self._next_event(ask, deadline)
         return super()._done(ask, deadline)
 
+    def stop(self) -> None:
+        """As AsyncStream.stop, for whom the client has to know its loop: here whoever stops a call is on the loop that reads it."""
+        if self._is_read and not self._over and self._deadline is not None:
+            self._deadline.stop()
+        else:
+            super().stop()
+
     def limit(self, deadline: Deadline | None) -> None:
         """Use a deadline that has begun already."""
         self._deadline = deadline

@@ -163,10 +163,12 @@ class Body:
         if length.isdigit() and int(length) > self._limit:
             raise self._too_large()
         parts, size = [], 0
-        if (
-            self._request.direct is not None and self._request.direct.has_body
-        ):  # to set a time costs as much as to read it
-            data: bytes = (await self._request.receive()).get("body", b"")
+        direct = self._request.direct
+        if direct is not None and direct.has_body:  # to set a time costs as much as to read it
+            message = await self._request.receive()
+            if message["type"] == "http.disconnect":
+                raise LeftError
+            data: bytes = message.get("body", b"")
             if len(data) > self._limit:
                 raise self._too_large()
             return data

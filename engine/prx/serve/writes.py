@@ -63,9 +63,14 @@ class Direct:
         """Whether all of the request's body has come, so that nothing is waited for where it is received."""
         return not self._cycle.more_body
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the answer has gone out."""
+        return bool(self._cycle.response_complete)
+
     def left(self) -> None:
         """The connection is lost."""
-        self.is_left = True
+        self.is_left = self._cycle.disconnected = True  # uvicorn notes it at the latest of several requests only
         if self.on_left is not None:
             self.on_left()
 
@@ -74,7 +79,7 @@ class Direct:
         left.
         """
         cycle = self._cycle
-        if not cycle.chunked_encoding or cycle.disconnected or cycle.response_complete or cycle.flow.write_paused:
+        if not cycle.chunked_encoding or self.is_left or cycle.response_complete or cycle.flow.write_paused:
             return False
         cycle.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
         self.last = time.monotonic()

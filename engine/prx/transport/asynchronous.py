@@ -108,7 +108,8 @@ class Connection(asyncio.BufferedProtocol):
               For a protocol without a buffer asyncio allocates 256 KB at each read
     on_lost   called when the server closes an idle connection
     at_once   gets bytes as they come while a task waits for them, and gives whether it has used them: the task is not woken
-              for those. `patience` seconds after them the wait ends, or at `latest`
+              for those. `patience` seconds after them the wait ends, or at `latest`. What comes after bytes that it has
+              not used is not for it: those may have ended within a piece
     """
 
     transport: asyncio.Transport
@@ -138,9 +139,12 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         waiter, at_once = self._waiter, self.at_once
-        if at_once is not None and waiter is not None and not waiter.done() and at_once(bytes(self._buffer[:nbytes])):
-            self._due = min(time.monotonic() + self.patience, self.latest)  # no earlier than before: its timer stays
-            return
+        if at_once is not None and waiter is not None and not waiter.done():
+            if at_once(bytes(self._buffer[:nbytes])):
+                # No earlier than before, so that its timer stays.
+                self._due = min(time.monotonic() + self.patience, self.latest)
+                return
+            self.at_once = None
         self._data += self._buffer[:nbytes]
         if len(self._data) > _MOST_UNREAD and not self._reading_paused:
             self._reading_paused = True
