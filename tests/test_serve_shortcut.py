@@ -89,6 +89,23 @@ async def answered(port):
     return body.decode()
 
 
+def left_of(made):
+    """Asks twice, the second time without the garbage collector, and gives what these weak references lead to then."""
+
+    async def ask(port):
+        await answered(port)
+        gc.collect()
+        gc.disable()
+        try:
+            await answered(port)
+            await asyncio.sleep(0.1)
+            return [each() for each in made]
+        finally:
+            gc.enable()
+
+    return ask
+
+
 @pytest.fixture
 def used(monkeypatch):
     """How many pieces each use of the shortcut has handed on; 0 for one that was left to the call."""
@@ -307,19 +324,8 @@ def test_a_request_that_is_over_leaves_nothing_for_the_garbage_collector(tmp_pat
 
     monkeypatch.setattr(writes, "Direct", Watched)
 
-    async def ask(port):
-        await answered(port)
-        gc.collect()
-        gc.disable()
-        try:
-            await answered(port)
-            await asyncio.sleep(0.1)
-            return [each() for each in made]
-        finally:
-            gc.enable()
-
     with RawServer(stream(*WORDS, chunk({}, "stop"), DONE)) as server:
-        assert served(tmp_path, server.url, ask) == [None, None]
+        assert served(tmp_path, server.url, left_of(made)) == [None, None]
 
 
 def test_who_has_left_before_the_whole_body_is_read_has_sent_no_wrong_one():
@@ -346,18 +352,7 @@ def test_a_stream_that_is_over_leaves_nothing_for_the_garbage_collector(tmp_path
 
     monkeypatch.setattr("prx.serve.answer.Relay", Watched)
 
-    async def ask(port):
-        await answered(port)
-        gc.collect()
-        gc.disable()
-        try:
-            await answered(port)
-            await asyncio.sleep(0.1)
-            return [each() for each in made]
-        finally:
-            gc.enable()
-
     script = [part for piece in [*WORDS, chunk({}, "stop"), DONE] for part in (piece, PAUSE)]
     with RawServer(stream(*script)) as server:
-        assert served(tmp_path, server.url, ask) == [None, None]
+        assert served(tmp_path, server.url, left_of(made)) == [None, None]
     assert sum(used) > 20

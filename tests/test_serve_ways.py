@@ -505,6 +505,15 @@ def test_a_configuration_that_the_service_refuses_counts_for_both_ways(tmp_path)
     assert len(first.requests) == 3
 
 
+async def under_way(app, server):
+    """A call of a form that is known, which the server has and has not answered yet."""
+    for _ in range(2):
+        await post(app, ASKED)
+    late = asyncio.ensure_future(post(app, ASKED))
+    await sent(server, 3)
+    return late
+
+
 @pytest.mark.parametrize("removed", [False, True])
 def test_a_call_that_began_before_a_reload_ends_as_it_began(tmp_path, removed):
     """By the account that it was sent with, whose key is masked in the provider's words."""
@@ -513,10 +522,7 @@ def test_a_call_that_began_before_a_reload_ends_as_it_began(tmp_path, removed):
     async def run(first):
         app, config = begin(tmp_path, first.url)
         try:
-            for _ in range(2):
-                await post(app, ASKED)
-            late = asyncio.ensure_future(post(app, ASKED))
-            await sent(first, 3)
+            late = await under_way(app, first)
             change(app, config, "" if removed else first.url)
             return await late
         finally:
@@ -538,10 +544,7 @@ def test_a_fallback_that_another_call_has_learned_meanwhile_is_not_taken_for_tri
     async def run(server):
         app, _ = begin(tmp_path, server.url)
         try:
-            for _ in range(2):
-                await post(app, ASKED)
-            late = asyncio.ensure_future(post(app, ASKED))
-            await sent(server, 3)
+            late = await under_way(app, server)
             return [await post(app, ASKED), await late]
         finally:
             await app.client.aclose()

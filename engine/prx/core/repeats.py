@@ -145,18 +145,9 @@ class Repeats:
         """Note an event that brought only text, of one block, and did not fit the present repeat. form: the same for all events that
         are read in the same way.
         """
-        if (repeat := self._of_earlier(event, read, form)) is not None:
+        repeat = self._of_earlier(event, read, form) or self._of_this(event, read)
+        if repeat is not None:
             self.text, self.kind, self.key = repeat.text, kind, key
-            return
-        self._missed += 1
-        self._first = self._first or event
-        if self._missed >= self._next:
-            self._next *= 2
-            repeat = repeat_of(self._first, event, read)
-            if repeat is not None:
-                self.text, self.kind, self.key = repeat.text, kind, key
-            else:
-                self._first = event
 
     def forget(self) -> None:
         """Have the next event parsed, whatever it is."""
@@ -169,6 +160,18 @@ class Repeats:
         if known is None and not is_first and len(event) <= _MAX_EVENT and len(self._known) < _MAX_FORMS:
             self._known[form] = Known(event)
         return known.repeat(event, read) if known is not None and is_first else None
+
+    def _of_this(self, event: bytes, read: Read) -> Repeat | None:
+        """What an event has in common with a much earlier one of this stream, where it is time to look."""
+        self._missed += 1
+        self._first = self._first or event
+        if self._missed < self._next:
+            return None
+        self._next *= 2
+        repeat = repeat_of(self._first, event, read)
+        if repeat is None:
+            self._first = event
+        return repeat
 
 
 def _no_text(_event: bytes) -> str | None:

@@ -136,11 +136,11 @@ class Weaver:
 
     def takes(self, kind: str, text: str) -> bool:
         """Whether a piece only continues the block that is open; it is noted then as if it had been written."""
-        block = self._open
-        if block is None or block["kind"] != kind or self._waiting:
+        pieces = self.continued(kind)
+        if pieces is None:
             return False
-        self._pieces.append(text)
-        self._events += 1
+        pieces.append(text)
+        self.wrote(1)
         return True
 
     def continued(self, kind: str) -> list[str] | None:
