@@ -125,6 +125,19 @@ def test_what_alternates_goes_back_as_it_came(dialect, answer):
     assert [kept(block) for block in sent(request["body"])] == [kept(block) for block in blocks]
 
 
+@pytest.mark.parametrize(
+    "blocks",
+    [[THOUGHT, HIDDEN, LATER], [THOUGHT, HIDDEN], [HIDDEN, THOUGHT], [THOUGHT, HIDDEN, {"type": "text", "text": "So."}, LATER]],
+)  # fmt: skip
+def test_the_pieces_of_reasoning_are_the_reasoning_where_a_block_has_no_text(blocks):
+    played = play({"extends": "anthropic-messages"}, {"stream": True}, [streamed("anthropic-messages", blocks)])
+    thoughts = [block["thinking"] for block in blocks if "thinking" in block]
+    assert played.reply.reasoning == "\n\n".join(thoughts)
+    assert "".join(delta.reasoning or "" for delta in played.deltas) == played.reply.reasoning
+    sealed = [part.text for part in played.reply.parts if part.kind == "reasoning"]
+    assert sealed == [block.get("thinking", "") for block in blocks if block is HIDDEN or "thinking" in block]
+
+
 def kept(block):
     """What of a block has to go back: all but names that the next turn does not need, and defaults."""
     made = {

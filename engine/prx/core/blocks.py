@@ -39,14 +39,20 @@ class Block:
     def text(self) -> str:
         return "".join(["".join(self._pieces[start:end]) for start, end in self._spans])
 
+    @property
+    def paused_empty(self) -> bool:
+        """Whether it is paused, or new, and has no piece yet: what it has is at most a replay."""
+        return not self._spans
+
     def begin(self) -> None:
         """The pieces that follow belong to this block."""
         self._spans.append((len(self._pieces), None))
 
     def pause(self) -> None:
         """The pieces that follow belong to another block."""
-        if self._spans:
-            self._spans[-1] = (self._spans[-1][0], len(self._pieces))
+        start, end = self._spans.pop()[0], len(self._pieces)
+        if end > start:
+            self._spans.append((start, end))
 
 
 class Blocks:
@@ -119,8 +125,9 @@ class Blocks:
         known = [each for kind in self.pieces for each in self._under.get((kind, key), ())[:1]]
         block = known[0] if known else (self.current if not key else None)
         if block is None:
-            self._open("reasoning", key)
-            block = self._blocks[-1]
+            block = self._begin("reasoning", key)
+            if key:
+                self._leave()  # its text, if it has any, is written as a block's first, with the line breaks before it
         block.replay = block.replay or Replay()
         block.replay.add(values, grows)
 
@@ -154,19 +161,27 @@ class Blocks:
     def _open(self, kind: Kind, key: Key) -> str:
         """Make the block of this kind and key the current one; gives the line breaks that go before its text."""
         self._leave()
-        block, pieces, between = self._known.get((kind, key)) if key else None, self.pieces[kind], ""
+        pieces, known, between = self.pieces[kind], self._known.get((kind, key)), ""
+        if key and kind == "reasoning" and pieces and (known is None or known.paused_empty):
+            between = _blank_line(pieces[-1])
+            pieces += [between] if between else []
+        self._begin(kind, key)
+        return between
+
+    def _begin(self, kind: Kind, key: Key) -> Block:
+        """Make the block of this kind and key the current one, a new one where there is none with this key."""
+        self._leave()
+        block = self._known.get((kind, key)) if key else None
         if block is None:
-            block = Block(kind, key, pieces)
+            block = Block(kind, key, self.pieces[kind])
             self._blocks.append(block)
             if key:
                 self._known[kind, key] = block
                 for size in range(1, len(key) + 1):
                     self._under.setdefault((kind, key[:size]), []).append(block)
-                between = _blank_line(pieces[-1]) if kind == "reasoning" and pieces else ""
-                pieces += [between] if between else []
         block.begin()
         self.current = block
-        return between
+        return block
 
 
 def in_usual_order(parts: Sequence[Part], *, sent_as_blocks: bool) -> bool:
