@@ -371,24 +371,34 @@ class Written:
         self.closed = True
 
 
-def test_a_head_goes_out_with_what_follows_it_at_once_and_alone_after_that():
+def test_the_beginning_of_an_answer_goes_out_when_all_else_that_is_ready_is_done():
     async def writes():
         joined = JoinedWrites(written := Written())
         joined.write(b"HTTP/1.1 200 OK\r\n\r\n")
         joined.write(b"first")
         joined.write(b"second")
-        joined.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        before = [*written.writes]
         await asyncio.sleep(0)
+        joined.write(b"third")
         joined.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         joined.close()
         await asyncio.sleep(0)
-        return written
+        return before, written
 
-    written = asyncio.run(writes())
-    assert written.writes == [
-        b"HTTP/1.1 200 OK\r\n\r\nfirst", b"second", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n",
-    ]  # fmt: skip
+    before, written = asyncio.run(writes())
+    assert before == []
+    assert written.writes == [b"HTTP/1.1 200 OK\r\n\r\nfirstsecond", b"third", b"HTTP/1.1 400 Bad Request\r\n\r\n"]
     assert written.closed
+
+
+def test_a_large_answer_is_not_kept_back():
+    async def writes():
+        joined = JoinedWrites(written := Written())
+        for data in (b"HTTP/1.1 200 OK\r\n\r\n", b"a" * 70_000, b"b"):
+            joined.write(data)
+        return written.writes
+
+    assert [len(data) for data in asyncio.run(writes())] == [70_019, 1]
 
 
 def test_an_error_behind_the_last_line_is_never_handed_on(own):

@@ -193,6 +193,8 @@ class Answer:
             self._note(499)
         finally:
             watch.end()
+            # The traceback of an error holds this frame, and the task the error: they would stay until the garbage collector comes.
+            del work, driver, watch
 
     def cut_off(self) -> None:
         """End the call: a stream with an error event."""

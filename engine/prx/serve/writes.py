@@ -8,39 +8,43 @@ from collections.abc import Callable
 from typing import Any
 
 DIRECT = "prx.direct"
+_MOST_HELD = 65536  # bytes of an answer; with more, the transport has to see whether the caller takes them
 
 
 class JoinedWrites:
-    """A transport that keeps a head back until the next write, or until the loop has nothing else to do at this moment. Uvicorn hands
-    a head and the beginning of its body to the socket one after the other: two calls of the system, and a caller who is woken
-    twice, for what is ready at the same moment.
+    """A transport that keeps the beginning of an answer back until the loop has done what else is ready at this moment. Uvicorn hands
+    a head and its body to the socket one after the other: two calls of the system for one answer. And answers that are ready at
+    the same moment go out one after the other, so that a caller on this machine is woken once for all of them, and not for each:
+    to wake it takes as long as to write.
     """
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
         self._loop = asyncio.get_running_loop()
-        self._head = b""
+        self._held = b""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        if self._head:
-            data, self._head = self._head + data, b""
+        if self._held:
+            self._held += data
+            if len(self._held) > _MOST_HELD:
+                self._flush()
         elif data[:5] == b"HTTP/":
-            self._head = data
+            self._held = data
             self._loop.call_soon(self._flush)
-            return
-        self._transport.write(data)
+        else:
+            self._transport.write(data)
 
     def close(self) -> None:
         self._flush()
         self._transport.close()
 
     def _flush(self) -> None:
-        head, self._head = self._head, b""
-        if head and not self._transport.is_closing():
-            self._transport.write(head)
+        held, self._held = self._held, b""
+        if held and not self._transport.is_closing():
+            self._transport.write(held)
 
 
 class Direct:

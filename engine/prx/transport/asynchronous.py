@@ -199,6 +199,11 @@ class Connection(asyncio.BufferedProtocol):
         """Send a request; False where the server stopped reading it. A server that refuses a request early may have sent an
         answer all the same.
         """
+        if len(body) <= _BLOCK:
+            # Requests that are ready at the same moment go out one after the other: a server on this machine is woken once for
+            # all of them, and not for each.
+            self._loop.call_soon(self.transport.write, head + body)
+            return True
         self.transport.write(head + body[:_BLOCK])
         for start in range(_BLOCK, len(body), _BLOCK):
             while self._writing_paused and not (self._data or self._ended):
