@@ -20,18 +20,25 @@ def parsed(text: str) -> Any:
         return None
 
 
-# strict=False: servers that write JSON by hand leave raw control characters in strings. The decoder is made once:
-# json.loads with strict=False makes one for each text.
-_decoder = json.JSONDecoder(strict=False)
+def _decoding(**options: Any) -> Callable[[str], Any]:
+    """As the `decode` of a decoder with these options, which searches for white space with two regular expressions and takes longer. The
+    decoder is made once: json.loads with options makes one for each text.
+    """
+    decoder = json.JSONDecoder(**options)
+    begin, decode = decoder.raw_decode, decoder.decode
+
+    def quickly(text: str) -> Any:
+        if text[:1] in ("{", "["):
+            value, end = begin(text)
+            if not text[end:].strip(" \t\r\n"):
+                return value
+        return decode(text)
+
+    return quickly
 
 
-def _decode(text: str, begin: Callable[[str], tuple[Any, int]] = _decoder.raw_decode) -> Any:
-    """As the decoder's own `decode`, which searches for white space with two regular expressions and takes longer."""
-    if text[:1] in ("{", "["):
-        value, end = begin(text)
-        if not text[end:].strip(" \t\r\n"):
-            return value
-    return _decoder.decode(text)
+# strict=False: servers that write JSON by hand leave raw control characters in strings.
+_decode = _decoding(strict=False)
 
 
 def read_json(text: str, decode: Callable[[str], Any] = _decode) -> Any:
@@ -66,20 +73,20 @@ def _no_word(word: str) -> Any:
     raise ValueError(f"{word} is no JSON")
 
 
-_finite_decoder = json.JSONDecoder(strict=False, parse_float=_finite, parse_constant=_no_word)
+_decode_finite = _decoding(strict=False, parse_float=_finite, parse_constant=_no_word)
 
 
 def read_finite(text: str) -> Any:
     """As read_json. Raises ValueError for NaN and for numbers without end, too, which Python reads and others do not."""
-    return read_json(text, _finite_decoder.decode)
+    return read_json(text, _decode_finite)
 
 
-_strict_decoder = json.JSONDecoder(parse_float=_finite, parse_constant=_no_word)
+_decode_strictly = _decoding(parse_float=_finite, parse_constant=_no_word)
 
 
 def read_strict(text: str) -> Any:
     """As read_finite. Raises ValueError for raw control characters in texts, too: what passes is JSON for every reader."""
-    return read_json(text, _strict_decoder.decode)
+    return read_json(text, _decode_strictly)
 
 
 def _count(text: str, mark: str) -> int:

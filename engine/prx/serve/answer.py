@@ -421,6 +421,8 @@ class Answer:
 
     def _tell(self, error: Error | None, known: Reply, provider: str, first: float | None) -> None:
         told, relay, usage = self._request.told, self._relay, known.usage
+        if not told.is_shown:
+            return
         told.add(
             provider=provider,
             error=error.kind if error is not None else None,

@@ -104,7 +104,7 @@ class App(Service):
             _LOG.error("a bug of prx: %s: %s", type(error).__name__, error, exc_info=_LOG.isEnabledFor(logging.DEBUG))
             if not request.started:
                 await self._refuse(request, RefusedError(500, "server", "a bug of prx; its log says more"), found)
-        if {"face", "error"} & request.told.facts.keys():
+        if request.told.is_shown and {"face", "error"} & request.told.facts.keys():
             request.told.add(
                 request_id=request.id, status=request.status or None, seconds=round(time.monotonic() - began, 3)
             )

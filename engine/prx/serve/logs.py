@@ -33,21 +33,22 @@ def set_up(level: str, form: str, mask: Callable[[], Mask]) -> None:
 
 
 class Told:
-    """What the line of a call says; what is not known is not in it."""
+    """What the line of a call says; what is not known is not in it. is_shown: whether the log has such lines."""
 
     def __init__(self) -> None:
         self.facts: dict[str, Any] = {}
         self.bodies: dict[str, Any] = {}
+        self.is_shown = _LOG.isEnabledFor(logging.INFO)
 
     def add(self, **facts: Any) -> None:
+        if not self.is_shown:
+            return
         for name, value in facts.items():
             if value is not None and value != "":
                 self.facts[name] = value
 
     def write(self, mask: Callable[[], Mask] | None) -> None:
         """Write the line. mask: for the bodies, which are not shown without one."""
-        if not _LOG.isEnabledFor(logging.INFO):
-            return
         facts = {name: self.facts[name] for name in _ORDER if name in self.facts}
         if mask is not None:
             known = mask()

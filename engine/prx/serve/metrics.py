@@ -50,6 +50,8 @@ class Metrics:
             buckets=_TOKENS,
         )
         self._running = Gauge("prx_calls_running", "Calls that run", registry=registry, multiprocess_mode="livesum")
+        self._runs = 0
+        self._is_shared = bool(os.environ.get(FOLDER))
         self._refused = Counter(
             "prx_requests_refused", "Requests refused before a provider was asked", ("error_type",), registry=registry
         )
@@ -97,7 +99,9 @@ class Metrics:
 
     def runs(self, count: int) -> None:
         """So many calls run in this process."""
-        self._running.set(count)
+        self._runs = count
+        if self._is_shared:  # another process may be the one that is asked
+            self._running.set(count)
 
     def refused(self, kind: str) -> None:
         self._refused.labels(kind).inc()
@@ -109,7 +113,8 @@ class Metrics:
 
     def _counted(self) -> CollectorRegistry:
         """Of all processes, where several share a folder."""
-        if not os.environ.get(FOLDER):
+        self._running.set(self._runs)
+        if not self._is_shared:
             return self._registry
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]

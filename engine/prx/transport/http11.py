@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from http.client import BadStatusLine, HTTPException, IncompleteRead, LineTooLong, RemoteDisconnected, UnknownProtocol
 
 _MAX_HEAD = 1 << 18
@@ -270,6 +271,7 @@ def _size(line: bytes) -> int:
     return int(digits, 16)
 
 
+@lru_cache(maxsize=64)  # a server has few status lines
 def _status(line: str) -> tuple[int, int]:
     """(version, status) of a status line; the version as 10 or 11."""
     version, _, rest = line.partition(" ")
