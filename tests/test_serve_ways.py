@@ -13,7 +13,7 @@ from helpers.served import provider
 
 from prx import resources
 from prx.errors import ConfigError
-from prx.serve import ways
+from prx.serve import answer, ways
 from prx.serve.app import App
 
 ANSWER = {
@@ -102,6 +102,28 @@ def test_a_call_like_an_earlier_one_takes_the_short_way(tmp_path, short, dialect
     unequal = {name for name in asked[0]["headers"] if asked[0]["headers"][name] != asked[2]["headers"].get(name)}
     assert unequal <= {"content-length"}
     assert answers[0][2][b"x-prx-provider"] == answers[2][2][b"x-prx-provider"] == b"raw"
+
+
+def test_forms_are_not_looked_at_where_calls_go_to_another_dialect(tmp_path, short, monkeypatch):
+    looked_at = []
+    monkeypatch.setattr(answer, "form_of", lambda body: looked_at.append(body["model"]) or ways.form_of(body))
+    calls = [[ASKED]] * 3 + [[{**ASKED, "model": "raw/other"}]]
+
+    async def run(config):
+        app = App(config=config, env={"HOME": str(tmp_path)})
+        try:
+            return [await post(app, *call, path=PATHS["openai-chat"]) for call in calls]
+        finally:
+            await app.client.aclose()
+
+    with RawServer(response(body=MESSAGE)) as server:
+        config = tmp_path / "config.toml"
+        config.write_text(provider("raw", server.url, "anthropic-messages").replace("${UP_KEY}", "sk"))
+        answers = asyncio.run(run(str(config)))
+    texts = [json.loads(body)["choices"][0]["message"]["content"] for _, body, _ in answers]
+    assert texts == ["It is four."] * 4
+    assert looked_at == ["raw/words", "raw/other"]
+    assert short == []
 
 
 def test_what_an_answer_is_called_is_its_own(tmp_path, short):

@@ -192,7 +192,7 @@ class Extra(Record):
 NO_EXTRA = Extra()
 
 
-class Given(Record):
+class Given(Record, often=True):
     """A body in a dialect. To a provider of this dialect whose file changes nothing in bodies it goes as it is, but for the
     model's name.
 

@@ -39,7 +39,12 @@ class Record:
 
     def _replace(self, **named: Any) -> Self:
         """A copy with some fields changed."""
-        return type(self)(**{name: value for name, value in self.__dict__.items() if name in self._known} | named)
+        if not named.keys() <= self._known:
+            raise TypeError(f"{type(self).__name__} takes {sorted(self._known)}")
+        known, copy = self._known, object.__new__(type(self))
+        # Beside the fields stand cached properties, which may follow from what is changed.
+        copy.__dict__.update([(name, value) for name, value in self.__dict__.items() if name in known], **named)
+        return copy
 
     def _values(self) -> tuple[Any, ...]:
         return tuple(getattr(self, name) for name in self._fields)

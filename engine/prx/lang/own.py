@@ -37,10 +37,13 @@ class Own(NamedTuple):
 
     def takes(self, arguments: Sequence[Any]) -> bool:
         """Whether number and types of the arguments fit."""
-        number = len(arguments) >= len(self.wanted) if self.more else len(arguments) == len(self.wanted)
-        return number and all(
-            not types or type(argument) in types for argument, types in zip(arguments, self.wanted, strict=False)
-        )
+        given, wanted = len(arguments), len(self.wanted)
+        if given < wanted or (given > wanted and not self.more):
+            return False
+        for argument, types in zip(arguments, self.wanted, strict=False):
+            if types and type(argument) not in types:
+                return False
+        return True
 
 
 OWN: dict[str, Own] = {}

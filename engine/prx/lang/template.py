@@ -239,7 +239,7 @@ class Template:
 
             def render(value: Any) -> Any:
                 word = subject(value)
-                name = word if isinstance(word, str) else json.dumps(word)
+                name = word if isinstance(word, str) else _json_of(word)
                 case = cases.get(name) or case_of(name)
                 if case is None and word is not None:
                     raise TemplateError(path, f"{word!r} has no case here; the cases are {known}")
@@ -280,6 +280,11 @@ class Template:
     def _only(self, node: dict[str, Any], path: Keys, allowed: set[str]) -> None:
         for key in node.keys() - allowed:
             self.problems.append(((*path, key), f"{key!r} cannot stand beside {' and '.join(sorted(allowed))}", None))
+
+
+def _json_of(word: Any) -> str:
+    """The JSON text of a value. Most that are compared with cases are no texts but these three, and json.dumps takes longer than a case."""
+    return "null" if word is None else "true" if word is True else "false" if word is False else json.dumps(word)
 
 
 def _copied(value: Any) -> Any:

@@ -101,8 +101,11 @@ class Answer:
         app, found, headers = self._app, self._found, self._request.headers
         if found.entrance.use != "chat" or app.client.session.hooks is not None or app.settings.log_bodies:
             return  # who tells of calls, or shows their answers, has to see them read
-        if (form := form_of(self._body)) and headers.keys().isdisjoint((*_TRACE, *found.face.passes)):
-            self._form = (found.face.id, found.entrance.at, found.path["model"], form)
+        place = (found.face.id, found.entrance.at, found.path["model"], str(self._body.get("model")))
+        if place in self._ways.elsewhere or not headers.keys().isdisjoint((*_TRACE, *found.face.passes)):
+            return
+        if form := form_of(self._body):
+            self._form = (place, form)
             self._way = self._ways.find(self._form)
 
     def _accept(self) -> None:
@@ -156,12 +159,15 @@ class Answer:
                 spec, call, self._found.entrance.endpoint, {each.id: each for each in self._app.faces}
             )
             return call._replace(extra=extra)
-        given = Given(face.id, self._body, face.adds, self._found.entrance.endpoint)
+        changed: dict[str, Any] = {
+            "given": Given(face.id, self._body, face.adds, self._found.entrance.endpoint),
+            "extra": extra,
+        }
         if spec.dialect != face.id and self._found.entrance.use == "chat":
             there = next((other for other in self._app.faces if other.id == spec.dialect), None)
             params, self._dropped = fitting(call.params, face, spec, there.keys if there is not None else None)
-            call = call._replace(params=params, tools=self._tools(call))
-        return call._replace(given=given, extra=extra)
+            changed |= {"params": params, "tools": self._tools(call)}
+        return call._replace(**changed)
 
     def _tools(self, call: Call) -> tuple[dict[str, Any], ...]:
         """The tools without those that another vendor's server runs; one that tool_choice demands is refused."""
@@ -286,6 +292,9 @@ class Answer:
 
     def _learn(self, reply: Reply, body: Any, relay: Relay) -> None:
         """Note the short way of this call, if it and its answer have gone through as they came."""
+        if self._form is not None and relay.dialect != self.face.id:
+            self._ways.goes_elsewhere(self._form[0])
+            return
         changed = self._several or self._dropped or relay.requests != 1 or not is_same(body, reply.raw)
         if self._form is not None and self._went is not None and relay.sent is not None and not changed:
             self._ways.learn(self._form, Gone(self.model, *self._went, relay.sent, relay.run), self._body, reply)

@@ -145,10 +145,14 @@ class Plain(NamedTuple):
 
 
 class Ways:
-    """The ways that are known, of one configuration: that of these accounts."""
+    """The ways that are known, of one configuration: that of these accounts.
+
+    elsewhere  entrances and models of which a call has gone to a provider of another dialect: their forms are not looked at
+    """
 
     def __init__(self, accounts: Accounts | None) -> None:
         self.accounts = accounts
+        self.elsewhere: set[Any] = set()
         self._known: dict[Any, Way] = {}
         self._seen: set[int] = set()  # forms by their hashes: one that is never seen again is not worth learning
 
@@ -165,6 +169,12 @@ class Ways:
         forms = self._known.setdefault(key, way).forms
         if len(forms) < _MOST_FORMS:
             forms.add(form(reply.raw, _at(reply.raw, way.text_at)))
+
+    def goes_elsewhere(self, place: Any) -> None:
+        """Note that calls of an entrance for a model go to a provider of another dialect, for which there is no short way."""
+        if len(self.elsewhere) >= _MOST_SEEN:
+            self.elsewhere.clear()
+        self.elsewhere.add(place)
 
     def _is_new(self, key: Any) -> bool:
         if len(self._seen) >= _MOST_SEEN:
