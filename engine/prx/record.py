@@ -39,9 +39,9 @@ class Record:
 
     def _replace(self, **named: Any) -> Self:
         """A copy with some fields changed."""
-        if not named.keys() <= self._known:
-            raise TypeError(f"{type(self).__name__} takes {sorted(self._known)}")
         known, copy = self._known, object.__new__(type(self))
+        if not named.keys() <= known:
+            raise TypeError(f"{type(self).__name__} has no {min(named.keys() - known)!r}; it takes {sorted(known)}")
         # Beside the fields stand cached properties, which may follow from what is changed.
         copy.__dict__.update([(name, value) for name, value in self.__dict__.items() if name in known], **named)
         return copy
