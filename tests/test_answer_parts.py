@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
-from helpers.driver_without_io import play
+from helpers.driver_without_io import CATALOG, play
 
+from prx.core.blocks import Blocks
 from prx.core.replay import Replay
+from prx.core.weave import Identity, Weaver
+
+FACES = {face.id: face for face in CATALOG.faces()}
 
 THOUGHT = {"type": "thinking", "thinking": "I need the sky.", "signature": "s1"}
 HIDDEN = {"type": "redacted_thinking", "data": "opaque"}
@@ -136,6 +140,34 @@ def test_the_pieces_of_reasoning_are_the_reasoning_where_a_block_has_no_text(blo
     assert "".join(delta.reasoning or "" for delta in played.deltas) == played.reply.reasoning
     sealed = [part.text for part in played.reply.parts if part.kind == "reasoning"]
     assert sealed == [block.get("thinking", "") for block in blocks if block is HIDDEN or "thinking" in block]
+
+
+@pytest.mark.parametrize("before", [[THOUGHT, {"type": "text", "text": "Let me see."}], [HIDDEN, THOUGHT, USES[0]]])
+@pytest.mark.parametrize("thought", [LATER, {**LATER, "thinking": "\nAnd the time."}])
+def test_a_woven_block_of_reasoning_has_its_own_text_alone(before, thought):
+    """Its signature is for it, and not for the line breaks between two of them."""
+    blocks = [*before, thought, {"type": "text", "text": "Now."}]
+    played = play(
+        {"extends": "anthropic-messages"}, {"stream": True, "tools": TOOLS}, [streamed("anthropic-messages", blocks)]
+    )
+    weaver = Weaver(FACES["anthropic-messages"], {}, Identity("a", "b"))
+    events = [*weaver.values(played.deltas, lambda: played.reply), *weaver.last_values(played.reply)]
+    texts = {}
+    for event, _ in events:
+        if "delta" in event and "thinking" in event["delta"]:
+            texts[event["index"]] = texts.get(event["index"], "") + event["delta"]["thinking"]
+    assert [*texts.values()] == [block["thinking"] for block in blocks if "thinking" in block]
+
+
+def test_a_replay_without_a_number_belongs_to_the_block_that_a_replay_has_begun():
+    blocks = Blocks()
+    blocks.add_replay({"thinking_blocks": [{"data": "a"}]}, {}, (0,))
+    blocks.add_replay({"signature": "b"}, {})
+    assert [(part.kind, part.text, part.replay) for part in blocks.parts((), ())] == [
+        ("reasoning", "", {"thinking_blocks": [{"data": "a"}], "signature": "b"})
+    ]
+    assert blocks.write("reasoning", "so", (0,)) == "so"
+    assert blocks.write("reasoning", "then", (1,)) == "\n\nthen"
 
 
 def kept(block):

@@ -62,3 +62,29 @@ def test_who_was_let_in_and_never_begins_tls_does_not_hold_up_the_end(tmp_path, 
 
     with asyncio.Runner(loop_factory=loop) as runner:
         assert runner.run(main()) < 10
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+@pytest.mark.parametrize("path", ["/health", "/nothing", "/v1/models"])
+def test_who_says_that_nothing_more_comes_is_answered(tmp_path, path, loop):
+    """As `nc -N` does, and scripts that look whether a service runs."""
+    (tmp_path / "config.toml").write_text("")
+
+    async def main():
+        server = Server.of(App(config=str(tmp_path / "config.toml"), env={"HOME": str(tmp_path)}), "127.0.0.1", 0)
+        serving = asyncio.ensure_future(server._serve())  # `serve` takes the signals of this process
+        while not server.started:  # noqa: ASYNC110 - uvicorn tells nobody when it has started
+            await asyncio.sleep(0.01)
+        answers = []
+        for _ in range(10):
+            reader, writer = await asyncio.open_connection(*server.servers[0].sockets[0].getsockname())
+            writer.write(f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
+            writer.write_eof()
+            answers.append((await reader.read())[:9])
+            writer.close()
+        server.handle_exit(signal.SIGINT, None)
+        await serving
+        return answers
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        assert runner.run(main()) == [b"HTTP/1.1 "] * 10

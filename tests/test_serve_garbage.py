@@ -8,7 +8,7 @@ import json
 import signal
 
 import pytest
-from helpers.byte_server import DONE, RST, RawServer, delta, response, stream
+from helpers.byte_server import DONE, RST, RawServer, delta, own_authority, response, stream
 from helpers.served import provider
 
 from prx.serve.app import App
@@ -68,9 +68,10 @@ async def unreachable(ask):
     return {getattr(item, "__qualname__", type(item).__name__) for item in found}
 
 
-async def served(folder, url, ask):
+async def served(folder, url, ask, more=""):
+    """more: settings of the provider."""
     config = folder / "config.toml"
-    config.write_text(provider("raw", url).replace("${UP_KEY}", "sk"))
+    config.write_text(provider("raw", url).replace("${UP_KEY}", "sk") + more)
     server = Server.of(App(config=str(config), env={"HOME": str(folder)}), "127.0.0.1", 0)
     serving = asyncio.ensure_future(server._serve())
     while not server.started:  # noqa: ASYNC110 - uvicorn tells nobody when it has started
@@ -91,6 +92,17 @@ async def served(folder, url, ask):
 def test_a_call_leaves_nothing_to_the_collector(tmp_path, answer, body, ask):
     with RawServer(ANSWERS[answer]) as server:
         assert asyncio.run(served(tmp_path, server.url, lambda port: ask(port, {"model": "raw/m", **body}))) == set()
+
+
+@pytest.mark.parametrize("answer", ["an answer", "a broken answer", "a broken stream"])
+@pytest.mark.parametrize("ask", [asked, left_early])
+def test_a_call_by_tls_leaves_nothing_to_the_collector(tmp_path, answer, ask):
+    tls, authority = own_authority(tmp_path)
+    with RawServer(ANSWERS[answer], tls=tls) as server:
+        left = served(
+            tmp_path, server.url, lambda port: ask(port, {"model": "raw/m", **STREAM}), f'ca_file = "{authority}"\n'
+        )
+        assert asyncio.run(left) == set()
 
 
 @pytest.mark.parametrize("body", [{"model": "nobody", **WHOLE}, {"model": "raw/m"}, {"model": "raw/m", "messages": 3}])

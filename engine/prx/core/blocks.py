@@ -14,6 +14,7 @@ from prx.core.replay import Grows, Replay
 
 Kind = Literal["reasoning", "text", "refusal", "tool_call"]
 Key = tuple[Any, ...]  # a block's numbers, from the outer list to the inner; () where the provider does not number them
+BLANK_LINE = "\n\n"  # between blocks of reasoning, where they are one text
 _LOOKED_AT = 64  # newest blocks that are compared with a whole block whose number is not that of its pieces
 _USUAL = {"reasoning": 0, "text": 1, "refusal": 2, "tool_call": 3}
 
@@ -40,9 +41,9 @@ class Block:
         return "".join(["".join(self._pieces[start:end]) for start, end in self._spans])
 
     @property
-    def paused_empty(self) -> bool:
-        """Whether it is paused, or new, and has no piece yet: what it has is at most a replay."""
-        return not self._spans
+    def begun(self) -> bool:
+        """Whether a piece has been written to it; a block may have a replay alone."""
+        return bool(self._spans)
 
     def begin(self) -> None:
         """The pieces that follow belong to this block."""
@@ -50,16 +51,15 @@ class Block:
 
     def pause(self) -> None:
         """The pieces that follow belong to another block."""
-        start, end = self._spans.pop()[0], len(self._pieces)
-        if end > start:
-            self._spans.append((start, end))
+        if self._spans:
+            self._spans[-1] = (self._spans[-1][0], len(self._pieces))
 
 
 class Blocks:
     """All blocks of an answer.
 
     pieces   what was handed on, by kind; between blocks of reasoning a blank line stands
-    current  the block that the last piece belongs to
+    current  the block that the last piece, or the last replay that began one, belongs to
     """
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class Blocks:
     def write(self, kind: Kind, text: str, key: Key = ()) -> str:
         """Add a piece to the block of this kind and key; gives it as it is handed on, with the line breaks before it."""
         block, between = self.current, ""
-        if block is None or block.kind != kind or block.key != key:
+        if block is None or block.kind != kind or block.key != key or not block.begun:
             between = self._open(kind, key)
         self.pieces[kind].append(text)
         return between + text if between else text
@@ -96,7 +96,7 @@ class Blocks:
     def _missing(self, kind: Kind, whole: str, key: Key) -> str:
         """The part of a whole that the blocks of this key, or within it, do not have yet."""
         under = self._under.get((kind, key), ())
-        received = ("\n\n" if kind == "reasoning" else "").join([block.text for block in under])
+        received = (BLANK_LINE if kind == "reasoning" else "").join([block.text for block in under])
         if received:
             return whole[len(received) :] if whole.startswith(received) else ""
         return "" if self._has_other_number(kind, whole) else whole
@@ -125,9 +125,7 @@ class Blocks:
         known = [each for kind in self.pieces for each in self._under.get((kind, key), ())[:1]]
         block = known[0] if known else (self.current if not key else None)
         if block is None:
-            block = self._begin("reasoning", key)
-            if key:
-                self._leave()  # its text, if it has any, is written as a block's first, with the line breaks before it
+            block = self._made("reasoning", key)
         block.replay = block.replay or Replay()
         block.replay.add(values, grows)
 
@@ -159,16 +157,17 @@ class Blocks:
             self.current = None
 
     def _open(self, kind: Kind, key: Key) -> str:
-        """Make the block of this kind and key the current one; gives the line breaks that go before its text."""
-        self._leave()
-        pieces, known, between = self.pieces[kind], self._known.get((kind, key)), ""
-        if key and kind == "reasoning" and pieces and (known is None or known.paused_empty):
+        """Let the pieces that follow belong to the block of this kind and key; gives the line breaks that go before its text."""
+        block, pieces, between = self.current, self.pieces[kind], ""
+        if block is None or block.kind != kind or block.key != key:
+            block = self._made(kind, key)
+        if key and kind == "reasoning" and pieces and not block.begun:
             between = _blank_line(pieces[-1])
             pieces += [between] if between else []
-        self._begin(kind, key)
+        block.begin()
         return between
 
-    def _begin(self, kind: Kind, key: Key) -> Block:
+    def _made(self, kind: Kind, key: Key) -> Block:
         """Make the block of this kind and key the current one, a new one where there is none with this key."""
         self._leave()
         block = self._known.get((kind, key)) if key else None
@@ -179,7 +178,6 @@ class Blocks:
                 self._known[kind, key] = block
                 for size in range(1, len(key) + 1):
                     self._under.setdefault((kind, key[:size]), []).append(block)
-        block.begin()
         self.current = block
         return block
 
@@ -195,7 +193,7 @@ def in_usual_order(parts: Sequence[Part], *, sent_as_blocks: bool) -> bool:
 
 def _blank_line(before: str) -> str:
     """The line breaks that are missing at the end of a text for a blank line after it."""
-    return "\n" * max(0, 2 - (len(before) - len(before.rstrip("\n"))))
+    return "\n" * max(0, len(BLANK_LINE) - (len(before) - len(before.rstrip("\n"))))
 
 
 def key_of(found: Any) -> Key:

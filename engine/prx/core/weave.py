@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from prx.chat import NONE, Delta, Reply, ToolCallDelta, Usage, plain
+from prx.core.blocks import BLANK_LINE
 from prx.core.kind_results import Embeddings, Images, Ranking
 from prx.json_text import compact, read_finite
 from prx.lang.template import Template
@@ -229,6 +230,8 @@ class Weaver:
                 return
             yield from self._closed()
             yield from self._opened(kind, index, call)
+            if kind == "reasoning":
+                text = self._own_text(text)
         if text and not self._is_free_form(text):
             yield from self._written_piece(text)
         if self._waiting and self._open is not None and _input(self._open["arguments"], None) is not None:
@@ -239,6 +242,17 @@ class Weaver:
     def _opened(self, kind: str, index: int, call: ToolCallDelta | None) -> Iterator[Any]:
         yield from self._hidden()
         yield from self._begun(kind, index, self._named_call(index, call) if call else {})
+
+    def _own_text(self, piece: str) -> str:
+        """The first piece of a block of reasoning, without the line breaks that stand before it in the reasoning as one text: its signature
+        is for the text alone.
+        """
+        number = sum(block["kind"] == "reasoning" for block in self._blocks) - 1
+        parts = (
+            [part for part in self._so_far().parts if part.kind == "reasoning"] if number and piece[0] == "\n" else []
+        )
+        own = parts[number].text if number < len(parts) else piece
+        return next((piece[cut:] for cut in range(len(BLANK_LINE) + 1) if own.startswith(piece[cut:])), piece)
 
     def _named_call(self, index: int, call: ToolCallDelta) -> dict[str, Any]:
         """The id and the name of a call. Some APIs have no ids: theirs are made, and stand in the reply alone."""

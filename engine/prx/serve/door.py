@@ -68,6 +68,11 @@ class _Guarded:
             if self._head_size > self._room():
                 self._end(431)
 
+    def eof_received(self) -> None:
+        """The caller sends nothing more. The loop closes the connection next, and knows nothing of what JoinedWrites keeps back."""
+        if not self._refused:
+            self.transport.flush()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop()
         if not self._refused:

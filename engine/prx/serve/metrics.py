@@ -113,8 +113,8 @@ class Metrics:
 
     def _counted(self) -> CollectorRegistry:
         """Of all processes, where several share a folder."""
-        self._running.set(self._runs)
         if not self._is_shared:
+            self._running.set(self._runs)
             return self._registry
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 DIRECT = "prx.direct"
-_MOST_HELD = 65536  # bytes of an answer; with more, the transport has to see whether the caller takes them
+_MOST_HELD = 65536  # bytes of an answer; more go to the transport, which tells where a caller is too slow for them
 
 
 class JoinedWrites:
-    """A transport that keeps the beginning of an answer back until the loop has done what else is ready at this moment. Uvicorn hands
-    a head and its body to the socket one after the other: two calls of the system for one answer. And answers that are ready at
-    the same moment go out one after the other, so that a caller on this machine is woken once for all of them, and not for each:
-    to wake it takes as long as to write.
+    """A transport that keeps the head of an answer, and all that is written behind it meanwhile, back until the loop has done what else
+    is ready at this moment. Uvicorn hands a head and its body to the socket one after the other: two calls of the system for
+    one answer. And answers that are ready at the same moment go out one after the other, so that a caller on this machine is
+    woken once for all of them: to wake a caller takes as long as to write to it.
     """
 
     def __init__(self, transport: Any) -> None:
@@ -30,18 +30,26 @@ class JoinedWrites:
         if self._held:
             self._held += data
             if len(self._held) > _MOST_HELD:
-                self._flush()
+                self.flush()
         elif data[:5] == b"HTTP/":
             self._held = data
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         else:
             self._transport.write(data)
 
+    def writelines(self, parts: Iterable[bytes]) -> None:
+        self.write(b"".join(parts))
+
+    def write_eof(self) -> None:
+        self.flush()
+        self._transport.write_eof()
+
     def close(self) -> None:
-        self._flush()
+        self.flush()
         self._transport.close()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what is kept back."""
         held, self._held = self._held, b""
         if held and not self._transport.is_closing():
             self._transport.write(held)

@@ -101,6 +101,26 @@ class Deadline:
             raise TimeoutError
 
 
+class _Lost(asyncio.Transport):
+    """In place of the transport of a connection that is lost. One of TLS and its protocol hold each other, with 256 KB of buffer: until the
+    garbage collector comes, if the connection holds it, too.
+    """
+
+    def is_closing(self) -> bool:
+        return True
+
+    def write(self, data: object) -> None:
+        pass
+
+    def _nothing(self) -> None:
+        pass
+
+    abort = close = pause_reading = resume_reading = _nothing
+
+
+_LOST = _Lost()
+
+
 class Connection(asyncio.BufferedProtocol):
     """One connection: its unread bytes, and the one task that waits for more.
 
@@ -156,7 +176,7 @@ class Connection(asyncio.BufferedProtocol):
         self._wake()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._ended, self._failed = True, error
+        self._ended, self._failed, self.transport = True, error, _LOST
         self._cancel_timer()
         self._wake()
         if self.on_lost is not None:
@@ -202,7 +222,7 @@ class Connection(asyncio.BufferedProtocol):
         if len(body) <= _BLOCK:
             # Requests that are ready at the same moment go out one after the other: a server on this machine is woken once for
             # all of them, and not for each.
-            self._loop.call_soon(self.transport.write, head + body)
+            self._loop.call_soon(self._write, head + body)
             return True
         self.transport.write(head + body[:_BLOCK])
         for start in range(_BLOCK, len(body), _BLOCK):
@@ -212,6 +232,11 @@ class Connection(asyncio.BufferedProtocol):
                 return False
             self.transport.write(body[start : start + _BLOCK])
         return True
+
+    def _write(self, data: bytes) -> None:
+        # The server may have closed it meanwhile: to write then is a fault of the caller's for uvloop's transport.
+        if not self.transport.is_closing():
+            self.transport.write(data)
 
     def abort(self) -> None:
         """Close at once, without sending what is left; a task that waits for bytes gets the end."""

@@ -23,6 +23,7 @@ _MAX_HEAD = 1 << 18
 _MAX_HEADERS = 100
 _MAX_LINE = 65536
 _MAX_CHUNK_LINE = 4096
+_USUAL_LINE = 100  # characters of a status line that is kept
 _MAX_INTERIM = 20  # 100 Continue, 103 Early Hints …, one after the other
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
 _HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*)\Z", re.DOTALL)
@@ -271,9 +272,12 @@ def _size(line: bytes) -> int:
     return int(digits, 16)
 
 
-@lru_cache(maxsize=64)  # a server has few status lines
 def _status(line: str) -> tuple[int, int]:
     """(version, status) of a status line; the version as 10 or 11."""
+    return _usual_status(line) if len(line) <= _USUAL_LINE else _read_status(line)
+
+
+def _read_status(line: str) -> tuple[int, int]:
     version, _, rest = line.partition(" ")
     digits = rest.lstrip(" ").partition(" ")[0]
     if not version.startswith("HTTP/") or not (digits.isascii() and digits.isdigit() and len(digits) == 3):
@@ -281,6 +285,9 @@ def _status(line: str) -> tuple[int, int]:
     if not version.startswith(("HTTP/1.", "HTTP/0.9")):
         raise UnknownProtocol(version)
     return (11 if version.startswith("HTTP/1.") and version != "HTTP/1.0" else 10), int(digits)
+
+
+_usual_status = lru_cache(maxsize=64)(_read_status)  # a server has few status lines
 
 
 def _headers(lines: list[str]) -> dict[str, str]:
