@@ -25,7 +25,7 @@ NAMES = {
 COLUMNS = {  # of a row: its heading, unit, and whether its ratio is given
     "request": ("CPU of a request", "µs", True),
     "delta": ("CPU of a delta", "µs", True),
-    "delay": ("delay of a delta", "ms", False),
+    "delay": ("delay of a delta", "ms", True),
     "memory": ("memory", "MB", False),
     "failed": ("failed", "", False),
 }
@@ -40,6 +40,7 @@ SAYS = f"""
 - **CPU of a delta**: {gateway.STREAMS} streams at once, {gateway.DELTAS} deltas each, one every {gateway.PAUSE // 1000} ms. The start of each stream is in it.
 - **Delay of a delta**: from the server's clock in a delta to the caller's; the median. All of it: the server's, the gateway's and
   the caller's own. On two processors most of it is waiting for a processor.
+- **All of it is warm**: each gateway has some answers and a round of streams before, which are not counted.
 - **Failed**: answers that were wrong or broke off, and streams that lost a delta.
 
 CPU is that of the gateway's processes, user and system. A ratio is to aiohttp within a round, and the median of the rounds.
@@ -63,7 +64,7 @@ OTHERS = """
 | LiteLLM | 2 instances: 1,036 requests a second, 12 ms added (median), 43 ms (p99) | a fake endpoint, by load from many users |
 
 They are of other machines, loads and years, and most are of a program in Rust or Go: a process of Python that reads and writes JSON on
-both sides does a thousand or two requests a second and core, and prx is no exception. Who needs more starts more workers.
+both sides does some thousands of requests a second and core, and prx is no exception. Who needs more starts more workers.
 None of them says what a streamed delta costs in CPU, or how much later it arrives.
 """
 SHARED = "The machine had other work meanwhile: look at the ratios, not at times or delays."
