@@ -136,7 +136,7 @@ def gateway() -> Iterator[Gateway]:
     """`prx serve` before `prx demo --serve`, on free ports, with a configuration of its own."""
     dialects = sys.argv[1:] or [*BASES]
     with tempfile.TemporaryDirectory() as folder, _demo(folder) as upstream:
-        config, port, log = Path(folder, "config.toml"), _free_port(), Path(folder, "log")
+        config, port, log = Path(folder, "config.toml"), free_port(), Path(folder, "log")
         config.write_text(_config(upstream, dialects))
         url = f"http://127.0.0.1:{port}"
         arguments = ["serve", "--config", str(config), "--port", str(port), "--log-level", "info"]
@@ -182,7 +182,7 @@ def _running(arguments: list[str], folder: str) -> Iterator[subprocess.Popen[str
         process.wait(20)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
