@@ -322,7 +322,7 @@ async def ready(port: int, asked: bytes, process: subprocess.Popen[bytes], folde
 
 async def measure(gateway: Gateway, port: int, pid: int) -> dict[str, float]:
     asked, streamed = request(gateway, "whole", stream=False), request(gateway, "paced", stream=True)
-    # Warm: caches filled, connections open, code loaded that only a stream needs.
+    # Warm: caches filled, connections open, and what the first stream makes is made.
     await whole_answers(port, asked, REQUESTS // 4)
     await streams(port, streamed)
     before, since = cpu(pid), time.monotonic()

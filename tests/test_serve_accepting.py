@@ -11,6 +11,7 @@ import time
 import pytest
 import uvloop
 from helpers.byte_server import own_authority
+from helpers.served import running_here
 
 from prx.serve import drain
 from prx.serve.app import App
@@ -49,16 +50,13 @@ def test_who_was_let_in_and_never_begins_tls_does_not_hold_up_the_end(tmp_path, 
     config.write_text(f'[serve]\ntls_cert = "{tmp_path}/cert.pem"\ntls_key = "{tmp_path}/key.pem"\ngrace = 20\n')
 
     async def main():
-        server = Server.of(App(config=str(config), env={"HOME": str(tmp_path)}), "127.0.0.1", 0)
-        serving = asyncio.ensure_future(server._serve())  # `serve` takes the signals of this process
-        while not server.started:  # noqa: ASYNC110 - uvicorn tells nobody when it has started
-            await asyncio.sleep(0.01)
-        with socket.create_connection(server.servers[0].sockets[0].getsockname()):
-            await asyncio.sleep(0.2)
-            began = time.monotonic()
-            server.handle_exit(signal.SIGTERM, None)
-            await serving
-        return time.monotonic() - began
+        with contextlib.ExitStack() as callers:
+            async with running_here(App(config=str(config), env={"HOME": str(tmp_path)})) as (server, place):
+                callers.enter_context(socket.create_connection(place))
+                await asyncio.sleep(0.2)
+                began = time.monotonic()
+                server.handle_exit(signal.SIGTERM, None)
+            return time.monotonic() - began
 
     with asyncio.Runner(loop_factory=loop) as runner:
         assert runner.run(main()) < 10
@@ -71,19 +69,15 @@ def test_who_says_that_nothing_more_comes_is_answered(tmp_path, path, loop):
     (tmp_path / "config.toml").write_text("")
 
     async def main():
-        server = Server.of(App(config=str(tmp_path / "config.toml"), env={"HOME": str(tmp_path)}), "127.0.0.1", 0)
-        serving = asyncio.ensure_future(server._serve())  # `serve` takes the signals of this process
-        while not server.started:  # noqa: ASYNC110 - uvicorn tells nobody when it has started
-            await asyncio.sleep(0.01)
         answers = []
-        for _ in range(10):
-            reader, writer = await asyncio.open_connection(*server.servers[0].sockets[0].getsockname())
-            writer.write(f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
-            writer.write_eof()
-            answers.append((await reader.read())[:9])
-            writer.close()
-        server.handle_exit(signal.SIGINT, None)
-        await serving
+        app = App(config=str(tmp_path / "config.toml"), env={"HOME": str(tmp_path)})
+        async with running_here(app) as (_, place):
+            for _ in range(10):
+                reader, writer = await asyncio.open_connection(*place)
+                writer.write(f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
+                writer.write_eof()
+                answers.append((await reader.read())[:9])
+                writer.close()
         return answers
 
     with asyncio.Runner(loop_factory=loop) as runner:

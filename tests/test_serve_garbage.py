@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import signal
 
 import pytest
 from helpers.byte_server import DONE, RST, RawServer, delta, own_authority, response, stream
-from helpers.served import provider
+from helpers.served import provider, running_here
 
 from prx.serve.app import App
-from prx.serve.process import Server
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 WHOLE, STREAM = {"messages": MESSAGES}, {"messages": MESSAGES, "stream": True}
@@ -72,18 +70,12 @@ async def served(folder, url, ask, more=""):
     """more: settings of the provider."""
     config = folder / "config.toml"
     config.write_text(provider("raw", url).replace("${UP_KEY}", "sk") + more)
-    server = Server.of(App(config=str(config), env={"HOME": str(folder)}), "127.0.0.1", 0)
-    serving = asyncio.ensure_future(server._serve())
-    while not server.started:  # noqa: ASYNC110 - uvicorn tells nobody when it has started
-        await asyncio.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    gc.disable()
-    try:
-        return await unreachable(lambda: ask(port))
-    finally:
-        gc.enable()
-        server.handle_exit(signal.SIGINT, None)
-        await serving
+    async with running_here(App(config=str(config), env={"HOME": str(folder)})) as (_, (_, port)):
+        gc.disable()
+        try:
+            return await unreachable(lambda: ask(port))
+        finally:
+            gc.enable()
 
 
 @pytest.mark.parametrize("answer", ANSWERS)

@@ -8,7 +8,6 @@ import itertools
 import json
 import random
 import re
-import signal
 import socket
 import time
 import weakref
@@ -17,6 +16,7 @@ from types import SimpleNamespace
 import pytest
 import uvloop
 from helpers.byte_server import DONE, HANG, RawServer, stream
+from helpers.served import running_here
 from test_serve_streams import _long_stream as long_stream
 from test_serve_streams import _unnamed as unnamed
 from test_serve_streams import chunk, provider
@@ -24,7 +24,6 @@ from test_serve_streams import chunk, provider
 from prx.serve import door, writes
 from prx.serve.answer import Answer
 from prx.serve.app import App
-from prx.serve.process import Server
 from prx.serve.relay import Relay
 from prx.serve.shortcut import Shortcut
 from prx.serve.wire import Body, LeftError, Request
@@ -46,15 +45,9 @@ def served(folder, url, ask, limits="", loop=uvloop.new_event_loop, serve=""):
         )
 
     async def main():
-        server = Server.of(App(config=str(config), providers=str(files), env={"HOME": str(folder)}), "127.0.0.1", 0)
-        serving = asyncio.ensure_future(server._serve())  # `serve` takes the signals of this process
-        while not server.started:  # noqa: ASYNC110 - uvicorn tells nobody when it has started
-            await asyncio.sleep(0.01)
-        try:
-            return await ask(server.servers[0].sockets[0].getsockname()[1])
-        finally:
-            server.handle_exit(signal.SIGINT, None)
-            await serving
+        app = App(config=str(config), providers=str(files), env={"HOME": str(folder)})
+        async with running_here(app) as (_, (_, port)):
+            return await ask(port)
 
     with asyncio.Runner(loop_factory=loop) as runner:
         return runner.run(main())

@@ -68,15 +68,15 @@ def short(monkeypatch):
     return given
 
 
-def told(tmp_path, calls, *scripts, dialect="openai-chat", more="", known=True):
-    """(answers to these calls one after the other, what the server was asked)."""
+def told(tmp_path, calls, *scripts, dialect="openai-chat", face="", more="", known=True):
+    """(answers to these calls one after the other, what the server was asked). face: the callers' dialect, where it is another one."""
 
     async def run(config):
         app = App(config=config, env={"HOME": str(tmp_path)})
         if not known:
             app.ways.find = lambda _: None
         try:
-            return [await post(app, *call, path=PATHS[dialect]) for call in calls]
+            return [await post(app, *call, path=PATHS[face or dialect]) for call in calls]
         finally:
             await app.client.aclose()
 
@@ -108,18 +108,7 @@ def test_forms_are_not_looked_at_where_calls_go_to_another_dialect(tmp_path, sho
     looked_at = []
     monkeypatch.setattr(answer, "form_of", lambda body: looked_at.append(body["model"]) or ways.form_of(body))
     calls = [[ASKED]] * 3 + [[{**ASKED, "model": "raw/other"}]]
-
-    async def run(config):
-        app = App(config=config, env={"HOME": str(tmp_path)})
-        try:
-            return [await post(app, *call, path=PATHS["openai-chat"]) for call in calls]
-        finally:
-            await app.client.aclose()
-
-    with RawServer(response(body=MESSAGE)) as server:
-        config = tmp_path / "config.toml"
-        config.write_text(provider("raw", server.url, "anthropic-messages").replace("${UP_KEY}", "sk"))
-        answers = asyncio.run(run(str(config)))
+    answers, _ = told(tmp_path, calls, response(body=MESSAGE), dialect="anthropic-messages", face="openai-chat")
     texts = [json.loads(body)["choices"][0]["message"]["content"] for _, body, _ in answers]
     assert texts == ["It is four."] * 4
     assert looked_at == ["raw/words", "raw/other"]

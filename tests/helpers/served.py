@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -99,6 +101,23 @@ def services(folder, *, never=("Traceback",)):
         running.stop()
         said = running.log.read_text()
         assert not [text for text in never if text in said], said
+
+
+@contextlib.asynccontextmanager
+async def running_here(app):
+    """Our own server of an application, in this event loop: (it, its address). It has ended afterwards."""
+    from prx.serve.process import Server  # imported here: not every Python that tests run in has the extra
+
+    server = Server.of(app, "127.0.0.1", 0)
+    serving = asyncio.ensure_future(server._serve())  # `serve` takes the signals of this process
+    while not server.started:  # noqa: ASYNC110 - uvicorn tells nobody when it has started
+        await asyncio.sleep(0.01)
+    try:
+        yield server, server.servers[0].sockets[0].getsockname()
+    finally:
+        if not server.should_exit:
+            server.handle_exit(signal.SIGINT, None)
+        await serving
 
 
 def provider(name, url, dialect="openai-chat"):

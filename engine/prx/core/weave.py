@@ -11,7 +11,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from prx.chat import NONE, Delta, Reply, ToolCallDelta, Usage, plain
+from prx.chat import NONE, Delta, Part, Reply, ToolCallDelta, Usage, plain
 from prx.core.blocks import BLANK_LINE
 from prx.core.kind_results import Embeddings, Images, Ranking
 from prx.json_text import compact, read_finite
@@ -247,11 +247,12 @@ class Weaver:
         """The first piece of a block of reasoning, without the line breaks that stand before it in the reasoning as one text: its signature
         is for the text alone.
         """
-        number = sum(block["kind"] == "reasoning" for block in self._blocks) - 1
-        parts = (
-            [part for part in self._so_far().parts if part.kind == "reasoning"] if number and piece[0] == "\n" else []
-        )
-        own = parts[number].text if number < len(parts) else piece
+        assert self._open is not None
+        number = self._open["number"]
+        if not number or piece[0] != "\n":
+            return piece
+        thoughts = self._thoughts()
+        own = thoughts[number].text if number < len(thoughts) else piece
         return next((piece[cut:] for cut in range(len(BLANK_LINE) + 1) if own.startswith(piece[cut:])), piece)
 
     def _named_call(self, index: int, call: ToolCallDelta) -> dict[str, Any]:
@@ -341,15 +342,18 @@ class Weaver:
             yield from self._written(self.face.steps["piece", "tool_call"], written)
 
     def _replay(self, number: int) -> Any:
-        parts = [part for part in self._so_far().parts if part.kind == "reasoning"]
-        return plain(parts[number].replay) if number < len(parts) else {}
+        thoughts = self._thoughts()
+        return plain(thoughts[number].replay) if number < len(thoughts) else {}
+
+    def _thoughts(self) -> list[Part]:
+        """The blocks of reasoning that have come so far."""
+        return [part for part in self._so_far().parts if part.kind == "reasoning"]
 
     def _hidden(self) -> Iterator[Any]:
         """The blocks of reasoning that come next and that the provider keeps to itself: they have no text, but have to go back."""
         if not self._has_replay:
             return
-        parts = [part for part in self._so_far().parts if part.kind == "reasoning"]
-        for part in parts[sum(block["kind"] == "reasoning" for block in self._blocks) :]:
+        for part in self._thoughts()[sum(block["kind"] == "reasoning" for block in self._blocks) :]:
             if part.text or not part.replay:
                 return
             yield from self._begun("reasoning", -1, {"hidden": True, "replay": plain(part.replay)})
