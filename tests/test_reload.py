@@ -187,6 +187,19 @@ def test_the_slower_a_look_the_rarer_it_is(tmp_path, monkeypatch):
     assert len(looks) == 1
 
 
+def test_one_slow_look_puts_off_the_next_one_for_a_while_only(tmp_path, monkeypatch):
+    looks = []
+    monkeypatch.setattr(reload, "_LONGEST_PAUSE", 0.3)
+    write(tmp_path, "one", FIRST)
+    client = prx.Client({}, tmp_path, env={}, watch=True)
+    monkeypatch.setattr(reload, "survey", lambda _: looks.append(time.sleep(0.1)) or {})
+    until = time.monotonic() + 8
+    while len(looks) < 3 and time.monotonic() < until:
+        asked(client, "one")
+        time.sleep(0.01)
+    assert len(looks) == 3
+
+
 def test_no_folder_is_looked_at_for_every_call(tmp_path, monkeypatch):
     looks = []
     monkeypatch.setattr(reload, "_LOOK_SECONDS", 3600.0)

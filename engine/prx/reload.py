@@ -12,7 +12,8 @@ from prx.spec.files import Reload, Stamp, survey
 from prx.spec.loader import Loader
 
 _LOOK_SECONDS = 0.2  # the folders are looked at no more often than this
-_PAUSE_PER_LOOK = 100  # a pause is at least as many times as long as the look before it
+_PAUSE_PER_LOOK = 100  # a pause is as many times as long as the look before it
+_LONGEST_PAUSE = 5.0  # seconds; one slow look, as in a process that was stopped meanwhile, must not end the reloads for minutes
 _SETTLE_TIMEOUT = 2.0  # seconds for which a file that keeps changing delays the reload of all others
 _SETTLED_SECONDS = 0.1  # a file that was written to less than this ago may be incomplete
 
@@ -92,7 +93,7 @@ class Watch:
         finally:
             looked = time.monotonic()
             # The time is the caller's: of a service, that of all its streams. So the slower a look, the rarer it is.
-            self._next = looked + max(_LOOK_SECONDS, (looked - now) * _PAUSE_PER_LOOK)
+            self._next = looked + max(_LOOK_SECONDS, min((looked - now) * _PAUSE_PER_LOOK, _LONGEST_PAUSE))
         away, self._away = self._away, {path for path in self._seen if path not in stamps}
         if not self._away <= away:
             return False  # a file that is being replaced is missing for a moment; a removed one is missing at two looks
