@@ -9,6 +9,7 @@ import json
 import pytest
 from helpers.byte_server import DONE, RST, RawServer, delta, own_authority, response, stream
 from helpers.served import provider, running_here
+from helpers.short_ways import ANSWER
 
 from prx.serve.app import App
 
@@ -25,22 +26,22 @@ ANSWERS = {
 }
 
 
-async def opened(port, body):
+async def opened(port, body, path="/v1/chat/completions"):
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     data = json.dumps(body).encode()
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n"
+    head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n"
     writer.write(head.encode() + data)
     return reader, writer
 
 
-async def asked(port, body):
-    reader, writer = await opened(port, body)
+async def asked(port, body, *path):
+    reader, writer = await opened(port, body, *path)
     assert await asyncio.wait_for(reader.read(), 20)
     writer.close()
 
 
-async def left_early(port, body):
-    _, writer = await opened(port, body)
+async def left_early(port, body, *path):
+    _, writer = await opened(port, body, *path)
     await asyncio.sleep(0.02)
     writer.transport.abort()
 
@@ -84,6 +85,17 @@ async def served(folder, url, ask, more=""):
 def test_a_call_leaves_nothing_to_the_collector(tmp_path, answer, body, ask):
     with RawServer(ANSWERS[answer]) as server:
         assert asyncio.run(served(tmp_path, server.url, lambda port: ask(port, {"model": "raw/m", **body}))) == set()
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+@pytest.mark.parametrize("ask", [asked, left_early])
+def test_a_call_on_a_short_way_leaves_nothing_to_the_collector(tmp_path, answer, path, ask):
+    """As all calls after the first two of their form are, or the first one between dialects."""
+    whole = response(body=ANSWER)
+    with RawServer(whole, whole, ANSWERS[answer]) as server:
+        body = {"model": "raw/m", **WHOLE, "max_tokens": 9}
+        assert asyncio.run(served(tmp_path, server.url, lambda port: ask(port, body, path))) == set()
 
 
 @pytest.mark.parametrize("answer", ["an answer", "a broken answer", "a broken stream"])

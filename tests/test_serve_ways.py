@@ -8,84 +8,33 @@ import time
 
 import pytest
 import yaml
-from helpers.byte_server import FIN, HANG, RawServer, response
+from helpers.byte_server import HANG, RawServer, response
 from helpers.served import provider
+from helpers.short_ways import (
+    ANSWER,
+    ASKED,
+    BROKEN,
+    FAULTS,
+    MESSAGE,
+    ODD,
+    both_ways,
+    changed,
+    given_on,
+    post,
+    told,
+    unnamed,
+)
 
 from prx import resources
+from prx.chat import Reply
 from prx.errors import ConfigError
-from prx.serve import answer, ways
+from prx.serve import answer, likeness, ways
 from prx.serve.app import App
-
-ANSWER = {
-    "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m",
-    "choices": [{"index": 0, "message": {"role": "assistant", "content": "It is four."}, "finish_reason": "stop", "logprobs": None}],
-    "usage": {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18},
-}  # fmt: skip
-MESSAGE = {
-    "id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [{"type": "text", "text": "It is four."}],
-    "stop_reason": "end_turn", "stop_sequence": None, "usage": {"input_tokens": 11, "output_tokens": 7},
-}  # fmt: skip
-ASKED = {"model": "raw/words", "messages": [{"role": "user", "content": "2+2?"}], "temperature": 0.2, "max_tokens": 50}
-PATHS = {"openai-chat": "/v1/chat/completions", "anthropic-messages": "/v1/messages"}
-
-
-def changed(value, *path, to):
-    """A copy with another value at a path; without it where `to` is ..."""
-    if not path:
-        return to
-    step, *rest = path
-    if isinstance(value, list):
-        return [changed(item, *rest, to=to) if place == step else item for place, item in enumerate(value)]
-    made = {**value, step: changed(value.get(step, {}), *rest, to=to)}
-    return {key: item for key, item in made.items() if item is not ...}
-
-
-async def post(app, body, *headers, path="/v1/chat/completions"):
-    sent, more = [], iter([{"type": "http.request", "body": json.dumps(body).encode()}])
-    given = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json"), *headers]
-    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": given}
-
-    async def receive():
-        return next(more, None) or await asyncio.Event().wait()
-
-    async def send(message):
-        sent.append(message)
-
-    await app(scope, receive, send)
-    return sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:]), dict(sent[0]["headers"])
 
 
 @pytest.fixture
 def short(monkeypatch):
-    """What the short way has given, in the order of its calls."""
-    given = []
-
-    async def spied(self, *args, real=ways.Way.answer):
-        given.append(await real(self, *args))
-        return given[-1]
-
-    monkeypatch.setattr(ways.Way, "answer", spied)
-    return given
-
-
-def told(tmp_path, calls, *scripts, dialect="openai-chat", face="", more="", known=True):
-    """(answers to these calls one after the other, what the server was asked). face: the callers' dialect, where it is another one."""
-
-    async def run(config):
-        app = App(config=config, env={"HOME": str(tmp_path)})
-        if not known:
-            app.ways.find = lambda _: None
-        try:
-            return [await post(app, *call, path=PATHS[face or dialect]) for call in calls]
-        finally:
-            await app.client.aclose()
-
-    with RawServer(*scripts) as server:
-        config = tmp_path / "config.toml"
-        config.write_text(
-            provider("raw", server.url, dialect).replace("${UP_KEY}", "sk").replace("retries = 0\n", more)
-        )
-        return asyncio.run(run(str(config))), server.requests
+    return given_on(monkeypatch)
 
 
 @pytest.mark.parametrize(("dialect", "answer"), [("openai-chat", ANSWER), ("anthropic-messages", MESSAGE)])
@@ -106,13 +55,13 @@ def test_a_call_like_an_earlier_one_takes_the_short_way(tmp_path, short, dialect
 
 def test_forms_are_not_looked_at_where_calls_go_to_another_dialect(tmp_path, short, monkeypatch):
     looked_at = []
-    monkeypatch.setattr(answer, "form_of", lambda body: looked_at.append(body["model"]) or ways.form_of(body))
+    monkeypatch.setattr(answer, "form_of", lambda body: looked_at.append(body["model"]) or likeness.form_of(body))
     calls = [[ASKED]] * 3 + [[{**ASKED, "model": "raw/other"}]]
     answers, _ = told(tmp_path, calls, response(body=MESSAGE), dialect="anthropic-messages", face="openai-chat")
     texts = [json.loads(body)["choices"][0]["message"]["content"] for _, body, _ in answers]
     assert texts == ["It is four."] * 4
     assert looked_at == ["raw/words", "raw/other"]
-    assert short == []
+    assert [type(each) for each in short] == [Reply] * 2, "they have a way of their own"
 
 
 def test_what_an_answer_is_called_is_its_own(tmp_path, short):
@@ -122,45 +71,6 @@ def test_what_an_answer_is_called_is_its_own(tmp_path, short):
     assert [json.loads(body)["id"] for _, body, _ in given[:5]] == [f"chatcmpl-{number}" for number in range(5)]
     assert all(json.loads(body)["id"] for _, body, _ in given[5:]), "an answer that has no name gets one"
     assert [type(each) for each in short] == [ways.Plain] * 3 + [ways.Came] * 3
-
-
-ODD = {
-    "reasoning": changed(ANSWER, "choices", 0, "message", "reasoning_content", to="because"),
-    "thought in tags": changed(ANSWER, "choices", 0, "message", "content", to="<think>hm</think>four"),
-    "empty": changed(ANSWER, "choices", 0, "message", "content", to=""),
-    "null": changed(ANSWER, "choices", 0, "message", "content", to=None),
-    "parts": changed(ANSWER, "choices", 0, "message", "content", to=[{"type": "text", "text": "four"}]),
-    "half a character": changed(ANSWER, "choices", 0, "message", "content", to="four \ud83d"),
-    "a call": changed(ANSWER, "choices", 0, "message", "tool_calls", to=[{"id": "t", "type": "function", "function": {"name": "f", "arguments": "{}"}}]),
-    "half a call": changed(ANSWER, "choices", 0, "message", "tool_calls", to=[{"id": "t", "type": "function", "function": {"name": "f", "arguments": "{"}}]),
-    "a refusal": changed(ANSWER, "choices", 0, "message", "refusal", to="no"),
-    "cut off": changed(ANSWER, "choices", 0, "finish_reason", to="length"),
-    "another word": changed(ANSWER, "choices", 0, "finish_reason", to="eos"),
-    "no reason": changed(ANSWER, "choices", 0, "finish_reason", to=...),
-    "no number": changed(ANSWER, "choices", 0, "index", to=...),
-    "two": changed(ANSWER, "choices", to=[*ANSWER["choices"], {**ANSWER["choices"][0], "index": 1}]),
-    "none": changed(ANSWER, "choices", to=[]),
-    "no usage": changed(ANSWER, "usage", to=...),
-    "no count": changed(ANSWER, "usage", "completion_tokens", to=0),
-    "a whole count with a point": changed(ANSWER, "usage", "completion_tokens", to=7.0),
-    "true for a number": changed(ANSWER, "choices", 0, "index", to=False),
-    "counts as texts": changed(ANSWER, "usage", "completion_tokens", to="7"),
-    "half a count": changed(ANSWER, "usage", "completion_tokens", to=7.5),
-    "an error": {"error": {"message": "out of memory", "type": "server_error"}},
-    "an error beside it": {**ANSWER, "error": {"message": "out of memory"}},
-    "more": {**ANSWER, "system_fingerprint": "fp", "citations": ["https://a.example"]},
-    "another order": dict(reversed(ANSWER.items())),
-}  # fmt: skip
-BROKEN = {
-    "no JSON": b"It is four.",
-    "half": json.dumps(ANSWER).encode()[:-20],
-    "a control character": json.dumps(ANSWER).encode().replace(b"is four", b"is\tfour"),
-    "no number of JSON": json.dumps(ANSWER).encode().replace(b"18", b"NaN"),
-    "no UTF-8": json.dumps(ANSWER).encode().replace(b"four", b"f\xffur"),
-    "a byte-order mark": b"\xef\xbb\xbf" + json.dumps(ANSWER).encode(),
-    "a list": b"[]",
-    "nothing": b"",
-}
 
 
 def scripts_of(body):
@@ -180,26 +90,6 @@ def test_an_answer_of_another_form_is_read_as_ever(tmp_path, short, name):
     if name != "another order":
         assert type(short[0]) is ways.Came, "no such answer was seen before"
     assert type(short[-1]) is ways.Plain, "and the one after it is as the first one"
-
-
-def unnamed(body):
-    """The value of a body without what it is called where its provider does not say so."""
-    try:
-        value = json.loads(body)
-    except ValueError:
-        return body
-    return {key: item for key, item in value.items() if key not in ("id", "created")}
-
-
-FAULTS = {
-    "refused": [response(400, {"error": {"message": "temperature is too hot"}})],
-    "a hidden key": [response(401, {"error": {"message": "no such key: sk-secret"}})],
-    "later": [response(429, {"error": {"message": "slow"}}, "retry-after: 0"), response(body=ANSWER)],
-    "broken": [response(500, {"error": {"message": "broken"}}), response(body=ANSWER)],
-    "closed": [FIN, response(body=ANSWER)],
-    "closed halfway": [[response(body=ANSWER)[:-40], FIN], response(body=ANSWER)],
-    "never right": [response(500, {"error": {"message": "broken"}})],
-}
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -233,15 +123,6 @@ def test_an_answer_that_stalls_ends_in_its_own_time(tmp_path, short, half):
     assert times[0][1:] == times[1][1:] == (504, "timeout", 3)
     assert times[0][0] < times[1][0] + 0.7
     assert [type(each) for each in short] == [ways.Came]
-
-
-def both_ways(tmp_path, calls, *scripts, dialect="openai-chat", more=""):
-    """What callers and the server got: with the short way, and without it."""
-    results = []
-    for known in (True, False):
-        answers, asked = told(tmp_path, calls, *scripts, dialect=dialect, more=more, known=known)
-        results.append(([(status, unnamed(body)) for status, body, _ in answers], [each["body"] for each in asked]))
-    return results
 
 
 @pytest.mark.parametrize("number", [7.0, False, True, -0.0])
@@ -293,8 +174,14 @@ async def leave(app, leaves_after=0.1):
     return sent
 
 
+BOTH = pytest.mark.parametrize(
+    ("dialect", "whole"), [("openai-chat", ANSWER), ("anthropic-messages", MESSAGE)], ids=["unchanged", "translated"]
+)
+
+
+@BOTH
 @pytest.mark.parametrize("how", ["the caller leaves", "the service ends"])
-def test_a_call_on_the_short_way_is_ended_at_once(tmp_path, how):
+def test_a_call_on_the_short_way_is_ended_at_once(tmp_path, short, how, dialect, whole):
     """Whoever has left is not answered, and the provider sees it; what ends with the service has an error."""
 
     async def ended(app):
@@ -314,15 +201,17 @@ def test_a_call_on_the_short_way_is_ended_at_once(tmp_path, how):
         finally:
             await app.client.aclose()
 
-    with RawServer(response(body=ANSWER), response(body=ANSWER), [response(body=ANSWER)[:-10], HANG]) as server:
+    answer = response(body=whole)
+    with RawServer(answer, answer, [answer[:-10], HANG]) as server:
         config = tmp_path / "config.toml"
-        config.write_text(provider("raw", server.url).replace("${UP_KEY}", "sk"))
+        config.write_text(provider("raw", server.url, dialect).replace("${UP_KEY}", "sk"))
         got = asyncio.run(run(str(config)))
         assert server.left.wait(5)
     if how == "the caller leaves":
         assert got == []
     else:
         assert got[0] >= 500
+    assert len(short) == (dialect != "openai-chat") + (how != "the caller leaves"), "the last one as well"
 
 
 NOT_TAKEN = {
@@ -385,7 +274,7 @@ def test_what_decides_of_a_call_is_looked_at_in_each(tmp_path, name):
 )
 def test_the_form_of_a_body_has_all_texts_but_those_of_messages(path, item):
     def like(**more):
-        return ways.form_of({"model": "m", path: [{**item, **more}]})
+        return likeness.form_of({"model": "m", path: [{**item, **more}]})
 
     assert like() != like(type="function")
     assert like(content="one") == like(content="two")
@@ -460,10 +349,10 @@ def test_a_dialect_of_ones_own_that_writes_each_body_anew_has_no_short_way(tmp_p
     assert short == []
 
 
-def begin(tmp_path, url, key="sk-old-1234567", more="retries = 0\n"):
+def begin(tmp_path, url, key="sk-old-1234567", more="retries = 0\n", dialect="openai-chat"):
     """(an app that looks at its files when it is told to, its configuration)"""
     config = tmp_path / "config.toml"
-    config.write_text(provider("raw", url).replace("${UP_KEY}", key).replace("retries = 0\n", more))
+    config.write_text(provider("raw", url, dialect).replace("${UP_KEY}", key).replace("retries = 0\n", more))
     return App(config=str(config), watch=False, env={"HOME": str(tmp_path)}), config
 
 
@@ -525,13 +414,14 @@ async def under_way(app, server):
     return late
 
 
+@BOTH
 @pytest.mark.parametrize("removed", [False, True])
-def test_a_call_that_began_before_a_reload_ends_as_it_began(tmp_path, removed):
+def test_a_call_that_began_before_a_reload_ends_as_it_began(tmp_path, removed, dialect, whole):
     """By the account that it was sent with, whose key is masked in the provider's words."""
-    whole, refused = response(body=ANSWER), response(401, {"error": {"message": "no such key: sk-old-1234567"}})
+    whole, refused = response(body=whole), response(401, {"error": {"message": "no such key: sk-old-1234567"}})
 
     async def run(first):
-        app, config = begin(tmp_path, first.url)
+        app, config = begin(tmp_path, first.url, dialect=dialect)
         try:
             late = await under_way(app, first)
             change(app, config, "" if removed else first.url)
@@ -567,9 +457,10 @@ def test_a_fallback_that_another_call_has_learned_meanwhile_is_not_taken_for_tri
     ] * 2
 
 
-def test_a_client_that_is_closed_ends_its_calls_on_the_short_way(tmp_path):
+@BOTH
+def test_a_client_that_is_closed_ends_its_calls_on_the_short_way(tmp_path, dialect, whole):
     async def run(server):
-        app, _ = begin(tmp_path, server.url)
+        app, _ = begin(tmp_path, server.url, dialect=dialect)
         for _ in range(2):
             await post(app, ASKED)
         call = asyncio.ensure_future(post(app, ASKED))
@@ -577,15 +468,18 @@ def test_a_client_that_is_closed_ends_its_calls_on_the_short_way(tmp_path):
         await app.client.aclose()
         return await asyncio.wait_for(call, 5)
 
-    with RawServer(response(body=ANSWER), response(body=ANSWER), [response(body=ANSWER)[:-10], HANG]) as server:
+    answer = response(body=whole)
+    with RawServer(answer, answer, [answer[:-10], HANG]) as server:
         assert asyncio.run(run(server))[0] >= 500
 
 
 def test_a_form_has_no_text_of_messages_in_it():
     long = {**ASKED, "messages": [{"role": "user", "content": "secret " * 50}]}
-    assert "secret" not in repr(ways.form_of(long))
-    assert "secret" not in repr(ways.form(changed(ANSWER, "choices", 0, "message", "content", to="secret " * 50), None))
-    assert ways.form_of({**ASKED, "user": "u" * 1000}) is None
+    assert "secret" not in repr(likeness.form_of(long))
+    assert "secret" not in repr(
+        likeness.form(changed(ANSWER, "choices", 0, "message", "content", to="secret " * 50), None)
+    )
+    assert likeness.form_of({**ASKED, "user": "u" * 1000}) is None
 
 
 @pytest.mark.parametrize(
@@ -606,4 +500,4 @@ def test_a_form_has_no_text_of_messages_in_it():
     ],
 )
 def test_the_form_of_an_answer(one, other, same):
-    assert (ways.form(one, None) == ways.form(other, None)) is same
+    assert (likeness.form(one, None) == likeness.form(other, None)) is same

@@ -13,7 +13,7 @@ from prx.spec.loader import Loader
 
 _LOOK_SECONDS = 0.2  # the folders are looked at no more often than this
 _PAUSE_PER_LOOK = 100  # a pause is as many times as long as the look before it
-_LONGEST_PAUSE = 5.0  # seconds; one slow look, as in a process that was stopped meanwhile, must not end the reloads for minutes
+_LONGEST_PAUSE = 5.0  # seconds; a look may be slow once, as in a process that was stopped meanwhile
 _SETTLE_TIMEOUT = 2.0  # seconds for which a file that keeps changing delays the reload of all others
 _SETTLED_SECONDS = 0.1  # a file that was written to less than this ago may be incomplete
 

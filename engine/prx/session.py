@@ -170,7 +170,7 @@ class Session:
         """The Run of a chat, whole or streamed. Raises ConfigError, or SpecError for a provider's file with faults."""
         form = options.params.get("response_format")
         kind = kinds.CHAT
-        if options.repair or type(form) not in _AS_SENT:
+        if options.repair or type(form) not in AS_SENT:
             kind, options = _typed(form, options)
         return self._planned(kind, partial(self.plan, stream=stream), options)
 
@@ -341,7 +341,7 @@ def _hooks(on_event: Hook | Sequence[Hook] | None) -> Hooks | None:
     return hooks(on_event, EVERYWHERE)
 
 
-_AS_SENT = (dict, NoneType, str)  # types of response_format that most calls have, and that are sent as they are
+AS_SENT = (dict, NoneType, str)  # types of response_format that most calls have, and that are sent as they are
 
 
 def _typed(form: Any, options: Options) -> tuple[kinds.CallKind, Options]:

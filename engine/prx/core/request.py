@@ -35,14 +35,19 @@ def build(spec: Spec, call: Call, target: Target) -> HttpRequest:
     if "chat" not in spec.endpoints:
         others = ", ".join(spec.calls) or "none"
         raise CapabilityError(f"has no chat (endpoints.chat); its other calls: {others}", provider=spec.id)
-    refuse_unable(spec, call)
-    try:
-        body = compact_strict(build_body(spec, call)).encode()
-    except NO_JSON as error:
-        raise no_json(error, spec) from None
+    body = chat_body(spec, call)
     path = spec.endpoints.get("stream" if call.stream else "chat") or spec.endpoints["chat"]
     path = with_model(path, call.model, spec)
     return http_request("POST", path, spec, target, body, extra=call.extra, stream=call.stream)
+
+
+def chat_body(spec: Spec, call: Call) -> bytes:
+    """The body of a chat's request. Raises CapabilityError, and UnwritableError for values that JSON cannot express."""
+    refuse_unable(spec, call)
+    try:
+        return compact_strict(build_body(spec, call)).encode()
+    except NO_JSON as error:
+        raise no_json(error, spec) from None
 
 
 NO_JSON = (TypeError, ValueError, RecursionError)  # what arises from values that JSON cannot express

@@ -17,14 +17,15 @@ from prx.core.weave import MEDIA_TYPES, Identity, Weaver
 from prx.errors import CapabilityError, ConfigError, Error
 from prx.serve.callers import Caller
 from prx.serve.failures import RefusedError, said
+from prx.serve.likeness import form_of, is_same
 from prx.serve.other import OtherCall, written
 from prx.serve.relay import Heard, Relay
 from prx.serve.service import Service
 from prx.serve.shortcut import Shortcut
 from prx.serve.streams import Writer, writer
-from prx.serve.ways import Came, Gone, Way, form_of, is_same
+from prx.serve.ways import Came, Gone, Translated, Unchanged, Way
 from prx.serve.wire import Request, json_bytes, new_id
-from prx.session import Options
+from prx.session import AS_SENT, Options
 from prx.spec.face import Face
 from prx.transport.asynchronous import Deadline
 
@@ -49,8 +50,9 @@ class Answer:
         self._relay: Relay | None = None
         self._writer: Writer | None = None
         self._first: float | None = None  # when the first output went out
+        self._place: Any = None  # of calls that go where this one goes, where a short way of theirs may be known
         self._form: Any = None
-        self._way: Way | None = None
+        self._way: Unchanged | Translated | None = None
         self._ways = app.ways  # of the configuration that the call has begun with
         self._went: tuple[Account, Call] | None = None
         self._deadline: Deadline | None = None  # of the short way
@@ -82,13 +84,15 @@ class Answer:
             if name in self._body:
                 raise RefusedError(400, "bad_request", f"{name!r} is not a key of this API")
         self._find_way()
-        if self._way is None:
+        if not isinstance(self._way, Unchanged):
             try:
                 self._accept()
             except (CapabilityError, ConfigError) as error:
                 raise RefusedError(
                     400, "capability" if error.kind == "capability" else "bad_request", error.message
                 ) from None
+            if self._way is not None and self._way.asked != self._asked.model:
+                self._way = None  # not every dialect names the model where ways are looked for
         self.model, self._caller = self._asked.model if self._way is None else self._way.asked, caller.name
         self._request.told.add(model=self.model[:200])
         if not caller.may_ask(self.model):
@@ -102,11 +106,14 @@ class Answer:
         if found.entrance.use != "chat" or app.client.session.hooks is not None or app.settings.log_bodies:
             return  # who tells of calls, or shows their answers, has to see them read
         place = (found.face.id, found.entrance.at, found.path["model"], str(self._body.get("model")))
-        if place in self._ways.elsewhere or not headers.keys().isdisjoint((*_TRACE, *found.face.passes)):
-            return
-        if form := form_of(self._body):
-            self._form = (place, form)
-            self._way = self._ways.find(self._form)
+        if place in self._ways.elsewhere:
+            if headers.keys().isdisjoint(_TRACE):
+                self._place, self._way = place, self._ways.find_elsewhere(place)
+        elif headers.keys().isdisjoint((*_TRACE, *found.face.passes)):
+            self._place = place
+            if form := form_of(self._body):
+                self._form = (place, form)
+                self._way = self._ways.find(self._form)
 
     def _accept(self) -> None:
         """Read what is asked. Raises CapabilityError and ConfigError."""
@@ -133,8 +140,9 @@ class Answer:
         if name and not routed and not (slash and rest and accounts.knows(first)) and not config.provider:
             raise RefusedError(404, "not_found", f"no model is called {name[:100]!r} here", code="model_not_found")
 
-    def _options(self, came: Came | None = None) -> Options:
-        asked, way = self._asked, self._way if came is not None else None
+    def _options(self, way: Way | None = None) -> Options:
+        """way: on which the first request goes, or has gone."""
+        asked = self._asked
         if self._call is not None:
             return Options(model=self.model or None, fit=self._fit)
         return Options(
@@ -255,32 +263,47 @@ class Answer:
         return str(relay.so_far().media_type).partition(";")[0].strip().lower()
 
     async def _whole(self) -> None:
-        came: Came | None = None
-        if self._way is not None and (came := await self._on_the_short_way(self._way)) is None:
+        came = await self._on_a_short_way()
+        if self._request.started:
             return
         relay = self._relay = self._long_way(came)
+        del came  # the traceback of its error will have this frame: that would be a reference cycle
         reply = await relay.whole()
         body = self._body_of(reply, relay)
-        await self._request.reply(200, json_bytes(body), self._headers(relay, reply.provider))
-        self._note(200, reply=reply)
+        await self._answered(reply, body, self._headers(relay, reply.provider))
         self._learn(reply, body, relay)
 
-    async def _on_the_short_way(self, way: Way) -> Came | None:
-        """Make the call and send its answer; what has come in place of a plain answer is given to the long way."""
-        deadline = self._deadline = Deadline(way.deadline)
-        answer = await way.answer(self._body, self._app.client, deadline)
-        if isinstance(answer, Came):
-            return answer
-        await self._request.reply(200, answer.data, {"x-prx-provider": way.spec.id})
-        self._note(200, reply=Reply(provider=way.spec.id, usage=answer.usage))
+    async def _on_a_short_way(self) -> Came | None:
+        """Make the call and send its answer, where a short way is known; gives what has come in place of an answer for it."""
+        way = self._way
+        if isinstance(way, Unchanged):
+            deadline = self._deadline = Deadline(way.deadline)
+            plain = await way.answer(self._body, self._app.client, deadline)
+            if isinstance(plain, Came):
+                return plain
+            told = Reply(provider=way.spec.id, usage=plain.usage)
+            await self._answered(told, plain.data, {"x-prx-provider": way.spec.id})
+        elif way is not None and type(self._asked.params.get("response_format")) in AS_SENT:
+            _, call = self._app.client.session.plan(self._options(way), stream=False)
+            deadline = self._deadline = Deadline(way.deadline)
+            reply = await way.answer(call, self._app.client, deadline)
+            if isinstance(reply, Came):
+                return reply
+            headers = {"x-prx-provider": way.spec.id, **self._left_out()}
+            await self._answered(reply, self._weaver(reply.model).body(reply), headers)
         return None
+
+    async def _answered(self, reply: Reply, body: Any, headers: dict[str, str]) -> None:
+        await self._request.reply(200, body if type(body) is bytes else json_bytes(body), headers)
+        self._note(200, reply=reply)
 
     def _long_way(self, came: Came | None) -> Relay:
         """The call by way of what it asks for; came: what the short way has brought, which may not be left open."""
         try:
-            if came is not None:
+            if isinstance(self._way, Unchanged):
                 self._accept()
-            run = self._app.client.session.begin_chat(self._options(came), stream=False)
+            options = self._options(self._way if came is not None else None)
+            run = self._app.client.session.begin_chat(options, stream=False)
         except BaseException:
             if came is not None and came.response is not None:
                 came.response.abort()
@@ -291,13 +314,14 @@ class Answer:
         return relay
 
     def _learn(self, reply: Reply, body: Any, relay: Relay) -> None:
-        """Note the short way of this call, if it and its answer have gone through as they came."""
-        if self._form is not None and relay.dialect != self.face.id:
-            self._ways.goes_elsewhere(self._form[0])
+        """Note the short way of this call, if there is one: the call went there at once, and what is changed is known."""
+        if self._place is None or self._went is None or relay.sent is None:
             return
-        changed = self._several or self._dropped or relay.requests != 1 or not is_same(body, reply.raw)
-        if self._form is not None and self._went is not None and relay.sent is not None and not changed:
-            self._ways.learn(self._form, Gone(self.model, *self._went, relay.sent, relay.run), self._body, reply)
+        gone = Gone(self.model, *self._went, relay.sent, relay.run)
+        if relay.dialect != self.face.id:
+            self._ways.learn_elsewhere(self._place, gone if relay.requests == 1 else None)
+        elif self._form and not (self._several or self._dropped or relay.requests != 1 or not is_same(body, reply.raw)):
+            self._ways.learn(self._form, gone, self._body, reply)
 
     def _body_of(self, reply: Reply, relay: Relay) -> Any:
         own = relay.dialect == self.face.id and isinstance(reply.raw, dict)
@@ -409,9 +433,11 @@ class Answer:
             "x-prx-provider": provider,
             "x-prx-fallbacks": ", ".join(relay.fallbacks),
             "x-prx-attempts": str(relay.requests) if relay.requests > 1 else "",
-            "x-prx-dropped": _listed(self._dropped),
         }
-        return {name: value for name, value in told.items() if value}
+        return {name: value for name, value in told.items() if value} | self._left_out()
+
+    def _left_out(self) -> dict[str, str]:
+        return {"x-prx-dropped": _listed(self._dropped)} if self._dropped else {}
 
     def _note(self, status: int, error: Error | None = None, reply: Reply | None = None) -> None:
         """What the log and the metrics say of a call that is over."""
@@ -435,7 +461,7 @@ class Answer:
         told.add(
             provider=provider,
             error=error.kind if error is not None else None,
-            attempts=relay.requests if relay is not None else 1 if self._way is not None else None,
+            attempts=relay.requests if relay is not None else 1 if self._deadline is not None else None,
             fallbacks=", ".join(relay.fallbacks) if relay is not None else None,
             dropped=_listed(self._dropped),
             first_token_seconds=round(first, 3) if first is not None else None,

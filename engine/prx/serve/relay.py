@@ -178,7 +178,10 @@ class Relay(AsyncStream):
         if came.response is None:
             self._came = None
             assert came.error is not None
-            raise came.error
+            try:
+                raise came.error
+            finally:
+                del came  # the traceback of its error has this frame: that would be a reference cycle
         self._response = came.response
         if came.data is None:
             self._came = None
@@ -187,9 +190,12 @@ class Relay(AsyncStream):
     async def _read_before(self, came: Came) -> bytes:
         """What was read of its body already; then b"", or the error at which reading has ended."""
         self._came = came._replace(data=b"") if came.data else None
-        if not came.data and came.error is not None:
+        if came.data or came.error is None:
+            return came.data or b""
+        try:
             raise came.error
-        return came.data or b""
+        finally:
+            del came
 
     async def _next_event(self, ask: Read, deadline: Deadline) -> bytes:
         """The bytes of the next event, so that the deltas that come after them are its own."""

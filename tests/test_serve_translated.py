@@ -1,0 +1,252 @@
+"""The short way between dialects: a whole answer is what it is on the long way, and so is what the provider is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from helpers.byte_server import HANG, RawServer, response
+from helpers.short_ways import (
+    ANSWER,
+    ASKED,
+    BROKEN,
+    FAULTS,
+    MESSAGE,
+    ODD,
+    both_ways,
+    changed,
+    given_on,
+    post,
+    told,
+)
+
+from prx.chat import Reply
+from prx.serve import ways
+from prx.serve.app import App
+
+TO_ANTHROPIC = {"face": "openai-chat", "dialect": "anthropic-messages"}
+TO_OPENAI = {"face": "anthropic-messages", "dialect": "openai-chat"}
+TOOL = {
+    "type": "function",
+    "function": {"name": "look_up", "parameters": {"type": "object", "properties": {"word": {"type": "string"}}}},
+}
+CALL = {"id": "call_1", "type": "function", "function": {"name": "look_up", "arguments": '{"word": "four"}'}}
+PICTURE = "data:image/png;base64,iVBORw0KGgo="
+
+
+@pytest.fixture
+def short(monkeypatch):
+    return given_on(monkeypatch)
+
+
+def test_the_second_call_of_a_model_takes_the_short_way(tmp_path, short):
+    other = {**ASKED, "messages": [{"role": "system", "content": "Be terse."}, {"role": "user", "content": "3+3?"}]}
+    with_it, without = both_ways(
+        tmp_path, [[ASKED], [other], [{**other, "tools": [TOOL]}]], response(body=MESSAGE), **TO_ANTHROPIC
+    )
+    assert with_it == without
+    assert [type(each) for each in short] == [Reply, Reply]
+    assert [each.get("system") for each in with_it[1]] == [None, "Be terse.", "Be terse."]
+
+
+def test_a_model_called_none_is_not_the_one_that_stands_where_none_is_named(tmp_path, short):
+    unnamed, none = ({**ASKED, "model": model} for model in (None, "None"))
+    more = '[[model_routes]]\npattern = "None"\ntargets = ["raw/another"]\n[default]\nprovider = "raw"\n'
+    with_it, without = both_ways(
+        tmp_path, [[unnamed], [none], [unnamed]], response(body=MESSAGE), **TO_ANTHROPIC, more=more
+    )
+    assert with_it == without
+    assert [body["model"] for body in with_it[1]] == ["words", "another", "words"]
+
+
+@pytest.mark.parametrize("name", [*ODD, *BROKEN])
+def test_an_answer_is_read_as_ever(tmp_path, short, name):
+    odd = response(body=ODD.get(name) or BROKEN[name])
+    scripts = [response(body=ANSWER), odd, response(body=ANSWER)]
+    with_it, without = both_ways(tmp_path, [[ASKED]] * 3, *scripts, **TO_OPENAI, more="retries = 0\n")
+    assert with_it == without
+    assert len(short) == 2, "what was odd in one answer closes no way"
+    assert type(short[-1]) is Reply
+
+
+def event(**value):
+    return f"data: {json.dumps(value)}\n\n".encode()
+
+
+STREAMED = (
+    event(choices=[{"index": 0, "delta": {"content": "It is "}}])
+    + event(choices=[{"index": 0, "delta": {"content": "four."}, "finish_reason": "stop"}])
+    + b"data: [DONE]\n\n"
+)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        response(body=STREAMED),
+        response(body=STREAMED[:-20]),
+        response(body=STREAMED[:60]),
+        response(body=event(error={"message": "broken", "type": "server_error"})),
+        [response(body=STREAMED + b" " * 9)[:-9], HANG],
+    ],
+    ids=["whole", "no mark of the end", "half", "an error", "a connection that stays open after it"],
+)
+def test_a_stream_in_place_of_an_answer_is_read_as_ever(tmp_path, short, script):
+    scripts = [response(body=ANSWER), script, response(body=ANSWER)]
+    more = "retries = 0\ntimeout = 20\n"
+    with_it, without = both_ways(tmp_path, [[ASKED]] * 2, *scripts, **TO_OPENAI, more=more)
+    assert with_it == without
+    assert len(short) == 1
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_called_again_or_told_as_ever(tmp_path, short, name):
+    scripts = [response(body=ANSWER), *([each] if isinstance(each, str) else each for each in FAULTS[name])]
+    with_it, without = both_ways(tmp_path, [[ASKED]] * 2, *scripts, **TO_OPENAI, more="retries = 1\n")
+    assert with_it == without
+    assert [type(each) for each in short] == [ways.Came]
+
+
+def about(content, **more):
+    return {**ASKED, "messages": [{"role": "user", "content": content}], **more}
+
+
+REQUESTS = {
+    "tools": about("look", tools=[TOOL], tool_choice="required"),
+    "a result": {
+        **ASKED,
+        "tools": [TOOL],
+        "messages": [
+            {"role": "user", "content": "look"},
+            {"role": "assistant", "content": None, "tool_calls": [CALL]},
+            {"role": "tool", "tool_call_id": "call_1", "content": "4"},
+        ],
+    },
+    "a picture": about([{"type": "text", "text": "what?"}, {"type": "image_url", "image_url": {"url": PICTURE}}]),
+    "a picture elsewhere": about([{"type": "image_url", "image_url": {"url": "https://a.example/p.png"}}]),
+    "a picture of this machine": about([{"type": "image_url", "image_url": {"url": "/etc/hosts"}}]),
+    "a form": about("4?", response_format={"type": "json_object"}),
+    "a form of no kind": about("4?", response_format=[1]),
+    "a schema": about(
+        "4?", response_format={"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}}
+    ),
+    "hints": about("4?", seed=7, user="u", logit_bias={"5": 1}, metadata={"a": "b"}),
+    "reasoning": about("4?", reasoning_effort="high"),
+    "several": about("4?", n=2),
+    "a key without a form": about("4?", modalities=["audio"], audio={"voice": "x"}),
+    "a tool of another server": about("4?", tools=[TOOL, {"type": "web_search"}]),
+    "one that is demanded": about("4?", tools=[{"type": "web_search"}], tool_choice={"type": "web_search"}),
+    "half a character": about("four \ud83d"),
+    "nothing": about(""),
+    "no message": {**ASKED, "messages": []},
+    "what is no message": {**ASKED, "messages": ["hi"]},
+    "a number for a text": about(7),
+    "no limit": {key: value for key, value in ASKED.items() if key != "max_tokens"},
+    "a limit that is no number": about("4?", max_tokens="many"),
+    "a key of no API": about("4?", retries=3),
+    "null": about("4?", temperature=None, tools=None, stop=None),
+}
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_a_provider_is_asked_as_ever(tmp_path, short, name):
+    calls = [[ASKED], [REQUESTS[name]], [REQUESTS[name]]]
+    with_it, without = both_ways(tmp_path, calls, response(body=MESSAGE), **TO_ANTHROPIC)
+    assert with_it == without
+    sent = len(with_it[1]) - 1
+    assert len(short) == (0 if name == "a form of no kind" else sent)
+
+
+NOT_TAKEN = {
+    "a stream": [{**ASKED, "stream": True}],
+    "a trace": [ASKED, (b"traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")],
+    "another model": [{**ASKED, "model": "raw/other"}],
+}
+
+
+@pytest.mark.parametrize("name", NOT_TAKEN)
+def test_other_calls_take_the_long_way(tmp_path, short, name):
+    answers, _ = told(tmp_path, [[ASKED], NOT_TAKEN[name]], response(body=MESSAGE), **TO_ANTHROPIC)
+    assert [status for status, *_ in answers] == [200, 200]
+    assert short == []
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        'api_key = {command = ["echo", "sk"]}\n',
+        "[serve]\nlog_bodies = true\n",
+        '[[model_routes]]\npattern = "raw/words"\ntargets = ["raw/words", "raw/other"]\n',
+    ],
+    ids=["a key that is got", "bodies in the log", "several targets"],
+)
+def test_what_has_to_be_looked_at_in_each_call_has_no_short_way(tmp_path, short, more):
+    async def run(url):
+        config = tmp_path / "config.toml"
+        own = f'[providers.raw]\nextends = "anthropic-messages"\napi_url = "{url}"\n'
+        config.write_text(own + more if more.startswith("api_key") else f'{own}api_key = "sk"\n{more}')
+        app = App(config=str(config), env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"})
+        try:
+            return [(await post(app, ASKED))[0] for _ in range(3)]
+        finally:
+            await app.client.aclose()
+
+    with RawServer(response(body=MESSAGE)) as server:
+        assert asyncio.run(run(server.url)) == [200, 200, 200]
+    assert short == []
+
+
+def test_a_provider_that_only_streams_has_no_short_way(tmp_path, short):
+    files = tmp_path / "files"
+    files.mkdir()
+
+    async def run(url):
+        (files / "own.yaml").write_text(
+            f"spec: 1\nid: own\nname: Own\nextends: openai-chat\nbase_url: {url}\nauth: {{style: none}}\ncapabilities: {{whole: false}}\n"
+        )
+        app = App(config={}, providers=str(files), env={"HOME": str(tmp_path)})
+        try:
+            asked = {**ASKED, "model": "own/words"}
+            return [await post(app, asked, path="/v1/messages") for _ in range(3)]
+        finally:
+            await app.client.aclose()
+
+    with RawServer(response(body=STREAMED)) as server:
+        answers = asyncio.run(run(server.url))
+    assert [json.loads(body)["content"][0]["text"] for _, body, _ in answers] == ["It is four."] * 3
+    assert short == []
+
+
+def test_a_fallback_that_was_learned_closes_the_way(tmp_path, short):
+    refused = {
+        "message": "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+        "type": "invalid_request_error", "param": "max_tokens", "code": "unsupported_parameter",
+    }  # fmt: skip
+    scripts = [response(body=ANSWER), response(400, {"error": refused}), response(body=ANSWER)]
+    with_it, without = both_ways(tmp_path, [[ASKED]] * 4, *scripts, **TO_OPENAI)
+    assert with_it == without
+    assert [type(each) for each in short] == [ways.Came]
+    assert ["max_completion_tokens" in body for body in with_it[1]] == [False, False, True, True, True]
+
+
+def test_an_answer_larger_than_a_file_allows_is_refused_as_ever(tmp_path, short):
+    large = changed(ANSWER, "choices", 0, "message", "content", to="four " * 1000)
+    files = tmp_path / "files"
+    files.mkdir()
+
+    async def run(url):
+        (files / "own.yaml").write_text(
+            f"spec: 1\nid: own\nname: Own\nextends: openai-chat\nbase_url: {url}\nauth: {{style: none}}\ntransport: {{max_body: 2000}}\n"
+        )
+        app = App(config={}, providers=str(files), env={"HOME": str(tmp_path)})
+        try:
+            asked = {**ASKED, "model": "own/words"}
+            return [await post(app, asked, path="/v1/messages") for _ in range(2)]
+        finally:
+            await app.client.aclose()
+
+    with RawServer(response(body=ANSWER), response(body=large)) as server:
+        answers = asyncio.run(run(server.url))
+    assert [status for status, *_ in answers] == [200, 502]
+    assert [type(each) for each in short] == [ways.Came]
