@@ -28,7 +28,7 @@ from helpers.short_ways import (
 from prx import resources
 from prx.chat import Reply
 from prx.errors import ConfigError
-from prx.serve import answer, likeness, ways
+from prx.serve import asked, likeness, ways
 from prx.serve.app import App
 
 
@@ -55,7 +55,7 @@ def test_a_call_like_an_earlier_one_takes_the_short_way(tmp_path, short, dialect
 
 def test_forms_are_not_looked_at_where_calls_go_to_another_dialect(tmp_path, short, monkeypatch):
     looked_at = []
-    monkeypatch.setattr(answer, "form_of", lambda body: looked_at.append(body["model"]) or likeness.form_of(body))
+    monkeypatch.setattr(asked, "form_of", lambda body: looked_at.append(body["model"]) or likeness.form_of(body))
     calls = [[ASKED]] * 3 + [[{**ASKED, "model": "raw/other"}]]
     answers, _ = told(tmp_path, calls, response(body=MESSAGE), dialect="anthropic-messages", face="openai-chat")
     texts = [json.loads(body)["choices"][0]["message"]["content"] for _, body, _ in answers]

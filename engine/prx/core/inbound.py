@@ -156,19 +156,18 @@ def _callers_names(name: str, template: Template, view: Mapping[str, Any]) -> st
 
 
 def fitting(
-    params: Mapping[str, Any], face: Face, spec: Spec, known_there: Iterable[str] | None
+    params: Mapping[str, Any], face: Face, spec: Spec, known_there: Container[str] | None
 ) -> tuple[dict[str, Any], list[str]]:
     """(parameters to send, what the provider does not get) for a provider of another dialect. Raises CapabilityError for a
     parameter that means something and has no form there. known_there: the keys of its dialect's bodies, None for any.
     """
-    never_sent = {row.name for row in spec.request.parameters if row.drop}
-    placed = {*spec.request.body.params, *(row.name for row in spec.request.parameters)}
-    unknown = {*face.hints} & {*params} if known_there is None else {*params} - {*known_there}
-    formless = [name for name in params if name in unknown and name not in placed]
+    known = params.keys() - face.hints if known_there is None else known_there
+    placed, dropped = spec.request.placed, spec.request.dropped
+    formless = [name for name in params if name not in known and name not in placed]
     for name in formless:
         if name not in face.hints:
             raise CapabilityError(f"{name!r} has no form in the dialect {spec.dialect}", provider=spec.id)
-    missing = [name for name in params if name in formless or name in never_sent]
+    missing = [name for name in params if name in formless or name in dropped]
     return {name: value for name, value in params.items() if name not in formless}, missing
 
 

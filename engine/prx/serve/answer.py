@@ -1,4 +1,4 @@
-"""One call: what is asked of which provider, and how its answer goes back."""
+"""One call: it is made, and its answer goes back."""
 
 from __future__ import annotations
 
@@ -8,55 +8,47 @@ from collections.abc import Awaitable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from prx import arguments
-from prx.accounts.account import Account
-from prx.chat import NO_EXTRA, Call, Extra, Given, Reply
+from prx.chat import Reply
 from prx.core import overlay
-from prx.core.inbound import Accepted, Found, accept, fitting, model_of, wants_several
+from prx.core.inbound import Found
 from prx.core.weave import MEDIA_TYPES, Identity, Weaver
-from prx.errors import CapabilityError, ConfigError, Error
+from prx.errors import Error
+from prx.serve.asked import Asked
 from prx.serve.callers import Caller
-from prx.serve.failures import RefusedError, said
-from prx.serve.likeness import form_of, is_same
-from prx.serve.other import OtherCall, written
+from prx.serve.failures import said
+from prx.serve.other import written
 from prx.serve.relay import Heard, Relay
 from prx.serve.service import Service
 from prx.serve.shortcut import Shortcut
 from prx.serve.streams import Writer, writer
-from prx.serve.ways import Came, Gone, Translated, Unchanged, Way
+from prx.serve.ways import Came, Unchanged
 from prx.serve.wire import Request, json_bytes, new_id
-from prx.session import AS_SENT, Options
+from prx.session import AS_SENT
 from prx.spec.face import Face
 from prx.transport.asynchronous import Deadline
 
-_TRACE = ("traceparent", "tracestate")
 _STREAM = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
-_OWN_TOOLS = ("function", "custom")
 _UNWATCHED = 0.02  # seconds of a call in which it is not looked whether the caller has left
-_SHOWN = 100  # letters of a model's name, or of what was left out
-_MOST_LEFT_OUT = 50  # names in a header: clients refuse an answer whose head is long
+_SHOWN = 100  # letters of a model's name
 
 
 class Answer:
-    """A call of a caller. model: as it was asked for."""
+    """A call of a caller."""
 
     def __init__(self, app: Service, request: Request, found: Found, body: dict[str, Any]) -> None:
-        self._app, self._request, self._found, self._body = app, request, found, body
+        self._app, self._request, self._found = app, request, found
         self.began = self._last_sent = time.monotonic()
-        self._asked = Accepted("", [], [])
-        self._several = False
-        self._call: OtherCall | None = None
-        self._dropped: list[str] = []
+        self._asked = Asked(app, request, found, body)
+        self._caller = ""
         self._relay: Relay | None = None
         self._writer: Writer | None = None
         self._first: float | None = None  # when the first output went out
-        self._place: Any = None  # of calls that go where this one goes, where a short way of theirs may be known
-        self._form: Any = None
-        self._way: Unchanged | Translated | None = None
-        self._ways = app.ways  # of the configuration that the call has begun with
-        self._went: tuple[Account, Call] | None = None
         self._deadline: Deadline | None = None  # of the short way
-        self.model = self._caller = ""
+
+    @property
+    def model(self) -> str:
+        """As it was asked for."""
+        return self._asked.model
 
     @property
     def face(self) -> Face:
@@ -68,126 +60,18 @@ class Answer:
 
     def told(self) -> dict[str, Any]:
         """What those who look at the service see of a call: nothing of what is said in it."""
-        provider = self._way.spec.id if self._way is not None else ""
+        provider = self._asked.way.spec.id if self._asked.way is not None else ""
         provider = self._relay.so_far().provider if self._relay is not None else provider
         return {
             "id": self._request.id, "face": self.face.id, "for": self._found.entrance.use, "caller": self._caller,
-            "model": self.model[:_SHOWN], "provider": provider, "stream": self._asked.stream,
+            "model": self._asked.model[:_SHOWN], "provider": provider, "stream": self._asked.accepted.stream,
             "answering": self._first is not None, "seconds": round(time.monotonic() - self.began, 3),
         }  # fmt: skip
 
-    # -------------------------------------------------------------- what is asked
-
     def check(self, caller: Caller) -> None:
-        """Read the body. Raises RefusedError for a call that is no call, or that this caller may not make."""
-        for name in arguments.EXTRA:
-            if name in self._body:
-                raise RefusedError(400, "bad_request", f"{name!r} is not a key of this API")
-        self._find_way()
-        if not isinstance(self._way, Unchanged):
-            try:
-                self._accept()
-            except (CapabilityError, ConfigError) as error:
-                raise RefusedError(
-                    400, "capability" if error.kind == "capability" else "bad_request", error.message
-                ) from None
-            if self._way is not None and self._way.asked != self._asked.model:
-                self._way = None  # not every dialect names the model where ways are looked for
-        self.model, self._caller = self._asked.model if self._way is None else self._way.asked, caller.name
-        self._request.told.add(model=self.model[:200])
-        if not caller.may_ask(self.model):
-            raise RefusedError(403, "permission", f"this key may not ask for {self.model[:100]!r}")
-        if self._way is None:
-            self._refuse_unknown()
-
-    def _find_way(self) -> None:
-        """The short way for calls of this form, if one is known."""
-        app, found, headers = self._app, self._found, self._request.headers
-        if found.entrance.use != "chat" or app.client.session.hooks is not None or app.settings.log_bodies:
-            return  # who tells of calls, or shows their answers, has to see them read
-        place = (found.face.id, found.entrance.at, found.path["model"], str(self._body.get("model")))
-        if place in self._ways.elsewhere:
-            if headers.keys().isdisjoint(_TRACE):
-                self._place, self._way = place, self._ways.find_elsewhere(place)
-        elif headers.keys().isdisjoint((*_TRACE, *found.face.passes)):
-            self._place = place
-            if form := form_of(self._body):
-                self._form = (place, form)
-                self._way = self._ways.find(self._form)
-
-    def _accept(self) -> None:
-        """Read what is asked. Raises CapabilityError and ConfigError."""
-        face, use, body, path = self.face, self._found.entrance.use, self._body, self._found.path
-        if use != "chat":
-            self._asked = Accepted(model_of(face, body, path), [], [])
-            self._call = OtherCall(face, use, body, path) if use in face.calls else None
-            return
-        self._asked = asked = accept(face, body, path)
-        self._several = wants_several(face, body)
-        arguments.refuse_empty(asked.messages)
-        arguments.refuse_taken(asked.params)
-        if asked.tools:
-            arguments.tools(asked.tools)
-
-    def _refuse_unknown(self) -> None:
-        """Raise for a model that leads nowhere."""
-        accounts, name = self._app.client.accounts, self.model
-        config = accounts.config
-        routed = any(route.fits(name) for route in config.routes)
-        first, slash, rest = name.partition("/")
-        if not name and not (config.provider and (config.model or config.providers.get(config.provider))):
-            raise RefusedError(400, "bad_request", "no model is named")
-        if name and not routed and not (slash and rest and accounts.knows(first)) and not config.provider:
-            raise RefusedError(404, "not_found", f"no model is called {name[:100]!r} here", code="model_not_found")
-
-    def _options(self, way: Way | None = None) -> Options:
-        """way: on which the first request goes, or has gone."""
-        asked = self._asked
-        if self._call is not None:
-            return Options(model=self.model or None, fit=self._fit)
-        return Options(
-            messages=asked.messages,
-            model=self.model or None,
-            tools=asked.tools or None,
-            tool_choice=asked.tool_choice,
-            params=asked.params,
-            fit=self._fit,
-            gone=(way.account, way.model) if way is not None else None,
-        )
-
-    def _fit(self, account: Account, call: Call) -> Call:
-        """The call for the provider that it goes to: what has no form in its dialect is taken off, or refused."""
-        spec, face = account.definition.spec(call.model), self.face
-        wanted = (*_TRACE, *face.passes) if spec.dialect == face.id else _TRACE
-        headers = {name: self._request.headers[name] for name in wanted if name in self._request.headers}
-        extra = Extra(headers=headers) if headers else NO_EXTRA
-        self._dropped, self._went = [], (account, call)
-        if self._call is not None:
-            call, self._dropped = self._call.fit(
-                spec, call, self._found.entrance.endpoint, {each.id: each for each in self._app.faces}
-            )
-            return call._replace(extra=extra)
-        changed: dict[str, Any] = {
-            "given": Given(face.id, self._body, face.adds, self._found.entrance.endpoint),
-            "extra": extra,
-        }
-        if spec.dialect != face.id and self._found.entrance.use == "chat":
-            there = next((other for other in self._app.faces if other.id == spec.dialect), None)
-            params, self._dropped = fitting(call.params, face, spec, there.keys if there is not None else None)
-            changed |= {"params": params, "tools": self._tools(call)}
-        return call._replace(**changed)
-
-    def _tools(self, call: Call) -> tuple[dict[str, Any], ...]:
-        """The tools without those that another vendor's server runs; one that tool_choice demands is refused."""
-        kept = tuple(tool for tool in call.tools if tool.get("type") in _OWN_TOOLS)
-        for tool in call.tools:
-            if tool not in kept:
-                name = str(tool.get("name") or tool.get("type"))[:_SHOWN]
-                chosen = call.tool_choice if isinstance(call.tool_choice, dict) else {}
-                if name in (chosen.get("name"), chosen.get("type")):
-                    raise CapabilityError(f"the tool {name!r} is run by its vendor's server alone")
-                self._dropped.append(name)
-        return kept
+        """Read what is asked. Raises RefusedError for a call that is no call, or that this caller may not make."""
+        self._caller = caller.name
+        self._asked.check(caller)
 
     # -------------------------------------------------------------- the call
 
@@ -195,7 +79,7 @@ class Answer:
         """Make the call and send its answer, until it is over or the caller has left. Raises Error before any output."""
         work: Awaitable[None] = self._driven()
         driver = asyncio.current_task()
-        if self._asked.stream:  # its own task is woken for each piece, without all that awaits the answer
+        if self._asked.accepted.stream:  # its own task is woken for each piece, without all that awaits the answer
             work = driver = asyncio.ensure_future(work)
         assert driver is not None
         watch = Watch(self._request, driver)
@@ -221,7 +105,7 @@ class Answer:
         try:
             if self._found.entrance.use != "chat":
                 await self._other()
-            elif self._asked.stream:
+            elif self._asked.accepted.stream:
                 await self._streamed()
             else:
                 await self._whole()
@@ -234,7 +118,11 @@ class Answer:
     async def _other(self) -> None:
         """A call that is no chat: its answer is handed on in pieces, handed on as a whole, or written anew."""
         session, use = self._app.client.session, self._found.entrance.use
-        run = session.begin_passed(self._options()) if self._call is None else session.begin_kind(use, self._options())
+        run = (
+            session.begin_passed(self._asked.options())
+            if self._asked.other is None
+            else session.begin_kind(use, self._asked.options())
+        )
         relay = self._relay = Relay(run, self._app.client)
         try:
             heard = await relay.more()
@@ -252,7 +140,7 @@ class Answer:
         if self._request.started:
             await self._request.send(b"", more=False)
         else:
-            data, media_type = written(self._call, self._weaver(_model_of(result)), result)
+            data, media_type = written(self._asked.other, self._weaver(_model_of(result)), result)
             await self._request.reply(200, data, {"content-type": media_type, **self._headers(relay, known.provider)})
             if "json" in media_type:
                 self._request.told.bodies["answer"] = data
@@ -271,25 +159,25 @@ class Answer:
         reply = await relay.whole()
         body = self._body_of(reply, relay)
         await self._answered(reply, body, self._headers(relay, reply.provider))
-        self._learn(reply, body, relay)
+        self._asked.learn(reply, body, relay)
 
     async def _on_a_short_way(self) -> Came | None:
         """Make the call and send its answer, where a short way is known; gives what has come in place of an answer for it."""
-        way = self._way
+        way = self._asked.way
         if isinstance(way, Unchanged):
             deadline = self._deadline = Deadline(way.deadline)
-            plain = await way.answer(self._body, self._app.client, deadline)
+            plain = await way.answer(self._asked.body, self._app.client, deadline)
             if isinstance(plain, Came):
                 return plain
             told = Reply(provider=way.spec.id, usage=plain.usage)
             await self._answered(told, plain.data, {"x-prx-provider": way.spec.id})
-        elif way is not None and type(self._asked.params.get("response_format")) in AS_SENT:
-            _, call = self._app.client.session.plan(self._options(way), stream=False)
+        elif way is not None and type(self._asked.accepted.params.get("response_format")) in AS_SENT:
+            _, call = self._app.client.session.plan(self._asked.options(way), stream=False)
             deadline = self._deadline = Deadline(way.deadline)
             reply = await way.answer(call, self._app.client, deadline)
             if isinstance(reply, Came):
                 return reply
-            headers = {"x-prx-provider": way.spec.id, **self._left_out()}
+            headers = _filled({"x-prx-provider": way.spec.id, "x-prx-dropped": self._asked.told})
             await self._answered(reply, self._weaver(reply.model).body(reply), headers)
         return None
 
@@ -300,9 +188,9 @@ class Answer:
     def _long_way(self, came: Came | None) -> Relay:
         """The call by way of what it asks for; came: what the short way has brought, which may not be left open."""
         try:
-            if isinstance(self._way, Unchanged):
-                self._accept()
-            options = self._options(self._way if came is not None else None)
+            if isinstance(self._asked.way, Unchanged):
+                self._asked.accept()
+            options = self._asked.options(self._asked.way if came is not None else None)
             run = self._app.client.session.begin_chat(options, stream=False)
         except BaseException:
             if came is not None and came.response is not None:
@@ -313,16 +201,6 @@ class Answer:
             relay.limit(self._deadline)
         return relay
 
-    def _learn(self, reply: Reply, body: Any, relay: Relay) -> None:
-        """Note the short way of this call, if there is one: the call went there at once, and what is changed is known."""
-        if self._place is None or self._went is None or relay.sent is None:
-            return
-        gone = Gone(self.model, *self._went, relay.sent, relay.run)
-        if relay.dialect != self.face.id:
-            self._ways.learn_elsewhere(self._place, gone if relay.requests == 1 else None)
-        elif self._form and not (self._several or self._dropped or relay.requests != 1 or not is_same(body, reply.raw)):
-            self._ways.learn(self._form, gone, self._body, reply)
-
     def _body_of(self, reply: Reply, relay: Relay) -> Any:
         own = relay.dialect == self.face.id and isinstance(reply.raw, dict)
         if own and self.face.as_it_comes and relay.reads_plainly:
@@ -332,7 +210,7 @@ class Answer:
 
     async def _streamed(self) -> None:
         session = self._app.client.session
-        run = session.begin_chat(self._options(), stream=True)
+        run = session.begin_chat(self._asked.options(), stream=True)
         relay = self._relay = Relay(run, self._app.client, self.face)
         pings = asyncio.ensure_future(self._pinged()) if self._pings else None
         try:
@@ -377,7 +255,9 @@ class Answer:
         assert relay is not None
         if self._writer is None:
             weaver = self._weaver(relay.so_far().model)
-            self._writer = writer(self.face, self._body, relay, weaver, self._framing, several=self._several)
+            self._writer = writer(
+                self.face, self._asked.body, relay, weaver, self._framing, several=self._asked.several
+            )
         return self._writer
 
     async def _send(self, data: bytes, relay: Relay, *, more: bool = True) -> None:
@@ -425,19 +305,16 @@ class Answer:
 
     def _weaver(self, model: str) -> Weaver:
         created = int(time.time())
-        identity = Identity(new_id(), model or self.model, created, _as_text(created))
-        return Weaver(self.face, self._body, identity, self._framing)
+        identity = Identity(new_id(), model or self._asked.model, created, _as_text(created))
+        return Weaver(self.face, self._asked.body, identity, self._framing)
 
     def _headers(self, relay: Relay, provider: str) -> dict[str, str]:
-        told = {
+        return _filled({
             "x-prx-provider": provider,
             "x-prx-fallbacks": ", ".join(relay.fallbacks),
             "x-prx-attempts": str(relay.requests) if relay.requests > 1 else "",
-        }
-        return {name: value for name, value in told.items() if value} | self._left_out()
-
-    def _left_out(self) -> dict[str, str]:
-        return {"x-prx-dropped": _listed(self._dropped)} if self._dropped else {}
+            "x-prx-dropped": self._asked.told,
+        })  # fmt: skip
 
     def _note(self, status: int, error: Error | None = None, reply: Reply | None = None) -> None:
         """What the log and the metrics say of a call that is over."""
@@ -448,7 +325,7 @@ class Answer:
         known = known if isinstance(known, Reply) else Reply()  # what is handed on in pieces is read by nobody
         provider = known.provider or (error.provider if error is not None else "")
         usage = reply.usage if reply is not None else None
-        self._app.metrics.called(self._found.entrance.use, provider, self.model, kind, took, first, usage)
+        self._app.metrics.called(self._found.entrance.use, provider, self._asked.model, kind, took, first, usage)
         self._tell(error, known, provider, first)
         if error is not None:
             self._app.failed({**self.told(), "provider": provider, "kind": kind, "status": status, "at": time.time()})
@@ -463,7 +340,7 @@ class Answer:
             error=error.kind if error is not None else None,
             attempts=relay.requests if relay is not None else 1 if self._deadline is not None else None,
             fallbacks=", ".join(relay.fallbacks) if relay is not None else None,
-            dropped=_listed(self._dropped),
+            dropped=self._asked.told,
             first_token_seconds=round(first, 3) if first is not None else None,
             input_tokens=usage.prompt_tokens if usage is not None else None,
             output_tokens=usage.completion_tokens if usage is not None else None,
@@ -532,8 +409,6 @@ def _model_of(result: Any) -> str:
     return str(getattr(result, "model", ""))
 
 
-def _listed(names: list[str]) -> str:
-    """The names as one line, each once."""
-    once = [name[:_SHOWN] for name in dict.fromkeys(names)]
-    more = len(once) - _MOST_LEFT_OUT
-    return ", ".join(once[:_MOST_LEFT_OUT] + ([f"and {more} more"] if more > 0 else []))
+def _filled(headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers without those that would be empty."""
+    return {name: value for name, value in headers.items() if value}

@@ -313,6 +313,16 @@ class Request(Record):
     def body(self) -> Template:
         return Template(self.body_source, ("request", "body"), VIEW, self.expressions)
 
+    @cached_property
+    def placed(self) -> frozenset[str]:
+        """The parameters for which there is a place, or a rule."""
+        return frozenset(self.body.params).union(row.name for row in self.parameters)
+
+    @cached_property
+    def dropped(self) -> frozenset[str]:
+        """The parameters that are never sent."""
+        return frozenset(row.name for row in self.parameters if row.drop)
+
 
 class Reader(Record):
     """How a body, or one kind of event, is read.
