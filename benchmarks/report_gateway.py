@@ -50,7 +50,7 @@ prx has a caller's key, its metrics and its log as it comes, and one worker.
 
 The calls are all of one form, messages of text and some numbers, and so are the answers: within a dialect prx knows after two of them
 that nothing has to be changed in such a call. A call with tools or pictures, or an answer with a tool call, is read and written
-as one between two dialects is, and costs as much.
+as one between two dialects is, and costs about as much.
 """
 OTHERS = """
 ## Beside what others publish

@@ -67,7 +67,7 @@ def told(tmp_path, calls, *scripts, dialect="openai-chat", face="", more="", kno
     async def run(config):
         app = App(config=config, env={"HOME": str(tmp_path)})
         if not known:
-            app.ways.find = app.ways.find_elsewhere = lambda _: None
+            app.ways.unchanged = app.ways.planned = lambda _: None
         try:
             return [await post(app, *call, path=PATHS[face or dialect]) for call in calls]
         finally:

@@ -157,7 +157,7 @@ class Answer:
         relay = self._relay = self._long_way(came)
         del came  # the traceback of its error will have this frame: that would be a reference cycle
         reply = await relay.whole()
-        body = self._body_of(reply, relay)
+        body = self._body_of(reply, relay.dialect, relay.reads_plainly)
         await self._answered(reply, body, self._headers(relay, reply.provider))
         self._asked.learn(reply, body, relay)
 
@@ -178,7 +178,7 @@ class Answer:
             if isinstance(reply, Came):
                 return reply
             headers = _filled({"x-prx-provider": way.spec.id, "x-prx-dropped": self._asked.told})
-            await self._answered(reply, self._weaver(reply.model).body(reply), headers)
+            await self._answered(reply, self._body_of(reply, way.spec.dialect, way.spec.reads_plainly), headers)
         return None
 
     async def _answered(self, reply: Reply, body: Any, headers: dict[str, str]) -> None:
@@ -201,9 +201,9 @@ class Answer:
             relay.limit(self._deadline)
         return relay
 
-    def _body_of(self, reply: Reply, relay: Relay) -> Any:
-        own = relay.dialect == self.face.id and isinstance(reply.raw, dict)
-        if own and self.face.as_it_comes and relay.reads_plainly:
+    def _body_of(self, reply: Reply, dialect: str, reads_plainly: bool) -> Any:
+        own = dialect == self.face.id and isinstance(reply.raw, dict)
+        if own and self.face.as_it_comes and reads_plainly:
             return reply.raw
         written = self._weaver(reply.model).body(reply)
         return overlay.overlaid(reply.raw, written) if own and not self.face.as_it_comes else written

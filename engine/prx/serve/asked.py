@@ -14,7 +14,7 @@ from prx.serve.failures import RefusedError
 from prx.serve.likeness import form_of, is_same
 from prx.serve.other import OtherCall
 from prx.serve.service import Service
-from prx.serve.ways import Gone, Translated, Unchanged, Way
+from prx.serve.ways import Gone, Planned, Unchanged, Way
 from prx.serve.wire import Request
 from prx.session import Options
 
@@ -45,7 +45,7 @@ class Asked:
         self.several = False
         self.other: OtherCall | None = None
         self.left_out: list[str] = []
-        self.way: Unchanged | Translated | None = None
+        self.way: Unchanged | Planned | None = None
         self._ways = app.ways  # of the configuration that the call has begun with
         self._place: Any = None  # of calls that go where this one goes, where a short way of theirs may be known
         self._form: Any = None
@@ -78,15 +78,21 @@ class Asked:
         app, found, headers = self._app, self._found, self._request.headers
         if found.entrance.use != "chat" or app.client.session.hooks is not None or app.settings.log_bodies:
             return  # who tells of calls, or shows their answers, has to see them read
-        place = (found.face.id, found.entrance.at, found.path["model"], str(self.body.get("model")))
+        if not headers.keys().isdisjoint(_TRACE):
+            return
+        self._place = place = (found.face.id, found.entrance.at, found.path["model"], str(self.body.get("model")))
         if place in self._ways.elsewhere:
-            if headers.keys().isdisjoint(_TRACE):
-                self._place, self.way = place, self._ways.find_elsewhere(place)
-        elif headers.keys().isdisjoint((*_TRACE, *found.face.passes)):
-            self._place = place
+            self.way = self._ways.planned(place)
+        elif self._hands_on_no_headers():
             if form := form_of(self.body):
                 self._form = (place, form)
-                self.way = self._ways.find(self._form)
+                self.way = self._ways.unchanged(self._form)
+            else:
+                self.way = self._ways.planned(place)
+
+    def _hands_on_no_headers(self) -> bool:
+        """Whether the request has none of the headers that are handed on to a provider of its dialect."""
+        return self._request.headers.keys().isdisjoint(self._found.face.passes)
 
     def accept(self) -> None:
         """Read what is asked. Raises CapabilityError and ConfigError."""
@@ -134,7 +140,7 @@ class Asked:
         wanted = (*_TRACE, *face.passes) if spec.dialect == face.id else _TRACE
         headers = {name: self._request.headers[name] for name in wanted if name in self._request.headers}
         extra = Extra(headers=headers) if headers else NO_EXTRA
-        self.left_out, self._went = [], (account, call)
+        self.left_out = []
         if self.other is not None:
             call, self.left_out = self.other.fit(
                 spec, call, self._found.entrance.endpoint, {each.id: each for each in self._app.faces}
@@ -148,7 +154,9 @@ class Asked:
             there = next((other for other in self._app.faces if other.id == spec.dialect), None)
             params, self.left_out = fitting(call.params, face, spec, there.keys if there is not None else None)
             changed |= {"params": params, "tools": self._tools(call)}
-        return call._replace(**changed)
+        call = call._replace(**changed)
+        self._went = (account, call)
+        return call
 
     def _tools(self, call: Call) -> tuple[dict[str, Any], ...]:
         """The tools without those that another vendor's server runs; one that tool_choice demands is refused."""
@@ -163,14 +171,18 @@ class Asked:
         return kept
 
     def learn(self, reply: Reply, body: Any, relay: Relay) -> None:
-        """Note the short way of this call, if there is one: the call went there at once, and what is changed is known."""
-        if self._place is None or self._went is None or relay.sent is None:
+        """Note the short way of this call, if there is one: it has gone there at once, and what is changed is known."""
+        if self._place is None or self._went is None or relay.sent is None or relay.requests != 1:
             return
         gone = Gone(self.model, *self._went, relay.sent, relay.run)
         if relay.dialect != self._found.face.id:
-            self._ways.learn_elsewhere(self._place, gone if relay.requests == 1 else None)
-        elif self._form and not (self.several or self.left_out or relay.requests != 1 or not is_same(body, reply.raw)):
-            self._ways.learn(self._form, gone, self.body, reply)
+            self._ways.goes_elsewhere(self._place)
+            self._ways.learn_place(self._place, gone)
+        elif self._form is not None:
+            if not (self.several or self.left_out) and is_same(body, reply.raw):
+                self._ways.learn_form(self._form, gone, self.body, reply)
+        elif self._hands_on_no_headers():
+            self._ways.learn_place(self._place, gone)
 
     @property
     def told(self) -> str:

@@ -172,8 +172,8 @@ class Unchanged(Way):
         return self.spec.response.tokens.run(found.usage) if found.usage else ()
 
 
-class Translated(Way):
-    """For calls between dialects: body and answer are translated as ever, and where they go is known.
+class Planned(Way):
+    """For calls whose body and answer are made and read as ever, as those between dialects are: where they go is known.
 
     new_id   makes ids for tool calls that have none
     """
@@ -202,44 +202,50 @@ class Translated(Way):
 
 
 class Ways:
-    """The ways that are known, of one configuration: that of these accounts.
+    """The ways that are known, of one configuration: that of these accounts. A place is an entrance and a model's name.
 
-    elsewhere  of entrances and models of which a call has gone to a provider of another dialect: their way, None where there is none
+    elsewhere  places from which a call has gone to a provider of another dialect: the forms of their calls are not looked at
     """
 
     def __init__(self, accounts: Accounts | None) -> None:
         self.accounts = accounts
-        self.elsewhere: dict[Any, Translated | None] = {}
-        self._known: dict[Any, Unchanged] = {}
+        self.elsewhere: set[Any] = set()
+        self._unchanged: dict[Any, Unchanged] = {}
+        self._planned: dict[Any, Planned] = {}
         self._seen: set[int] = set()  # forms by their hashes: one that is never seen again is not worth learning
 
-    def find(self, key: Any) -> Unchanged | None:
+    def unchanged(self, key: Any) -> Unchanged | None:
         """The way of calls of one form, whose bodies go through as they are."""
-        way = self._known.get(key)
+        way = self._unchanged.get(key)
         return way if way is not None and way.is_open else None
 
-    def find_elsewhere(self, place: Any) -> Translated | None:
-        """The way of calls of an entrance for a model, whose provider speaks another dialect."""
-        way = self.elsewhere[place]
+    def planned(self, place: Any) -> Planned | None:
+        """The way of all other calls of a place."""
+        way = self._planned.get(place)
         return way if way is not None and way.is_open else None
 
-    def learn(self, key: Any, gone: Gone, body: Mapping[str, Any], reply: Reply) -> None:
+    def learn_form(self, key: Any, gone: Gone, body: Mapping[str, Any], reply: Reply) -> None:
         """Note that a call has gone the long way, and that its answer needed no change, where both are certain to be so again."""
         if self._is_new(key) or (way := _unchanged(gone, body, reply)) is None:
             return
-        if len(self._known) >= _MOST_WAYS:
-            self._known.clear()
-        forms = self._known.setdefault(key, way).forms
+        if len(self._unchanged) >= _MOST_WAYS:
+            self._unchanged.clear()
+        forms = self._unchanged.setdefault(key, way).forms
         if len(forms) < _MOST_FORMS:
             forms.add(form(reply.raw, value_at(reply.raw, way.text_at)))
 
-    def learn_elsewhere(self, place: Any, gone: Gone | None) -> None:
-        """Note that calls of an entrance for a model go to a provider of another dialect: their forms need not be looked at. gone: one of
-        them that went there and back without more.
-        """
+    def learn_place(self, place: Any, gone: Gone) -> None:
+        """Note that a call of a place has gone the long way."""
+        if len(self._planned) >= _MOST_SEEN:
+            self._planned.clear()
+        if (way := _planned(gone)) is not None:
+            self._planned[place] = way
+
+    def goes_elsewhere(self, place: Any) -> None:
+        """Note that calls of a place go to a provider of another dialect."""
         if len(self.elsewhere) >= _MOST_SEEN:
             self.elsewhere.clear()
-        self.elsewhere[place] = _translated(gone) if gone is not None else None
+        self.elsewhere.add(place)
 
     def _is_new(self, key: Any) -> bool:
         if len(self._seen) >= _MOST_SEEN:
@@ -269,11 +275,12 @@ def _unchanged(gone: Gone, body: Mapping[str, Any], reply: Reply) -> Unchanged |
     return way if is_certain and counts == tuple(reply.usage or ()) else None
 
 
-def _translated(gone: Gone) -> Translated | None:
-    place, attempt = gone.place, gone.sent.attempt
-    if place is None or attempt.call.stream:  # a provider that only streams is asked for a stream
+def _planned(gone: Gone) -> Planned | None:
+    place, attempt, given = gone.place, gone.sent.attempt, gone.call.given
+    # A provider that only streams is asked for a stream; a body that is passed on has an endpoint of its own.
+    if place is None or attempt.call.stream or (given is not None and given.endpoint):
         return None
-    return Translated(**place, new_id=attempt.policy.new_id)
+    return Planned(**place, new_id=attempt.policy.new_id)
 
 
 def _is_simple(reply: Reply, spec: Spec) -> bool:

@@ -1,4 +1,4 @@
-"""The short way between dialects: a whole answer is what it is on the long way, and so is what the provider is asked."""
+"""The short way of calls that are made and read as ever: all is as on the long way, what the provider is asked and what the caller gets."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from prx.serve.app import App
 
 TO_ANTHROPIC = {"face": "openai-chat", "dialect": "anthropic-messages"}
 TO_OPENAI = {"face": "anthropic-messages", "dialect": "openai-chat"}
+WITHIN = {"dialect": "openai-chat"}
 TOOL = {
     "type": "function",
     "function": {"name": "look_up", "parameters": {"type": "object", "properties": {"word": {"type": "string"}}}},
@@ -60,11 +61,15 @@ def test_a_model_called_none_is_not_the_one_that_stands_where_none_is_named(tmp_
     assert [body["model"] for body in with_it[1]] == ["words", "another", "words"]
 
 
+WITH_TOOL = {**ASKED, "tools": [TOOL]}  # no form of it is looked at
+
+
 @pytest.mark.parametrize("name", [*ODD, *BROKEN])
-def test_an_answer_is_read_as_ever(tmp_path, short, name):
+@pytest.mark.parametrize(("asked", "to"), [(ASKED, TO_OPENAI), (WITH_TOOL, WITHIN)], ids=["between", "within"])
+def test_an_answer_is_read_as_ever(tmp_path, short, name, asked, to):
     odd = response(body=ODD.get(name) or BROKEN[name])
     scripts = [response(body=ANSWER), odd, response(body=ANSWER)]
-    with_it, without = both_ways(tmp_path, [[ASKED]] * 3, *scripts, **TO_OPENAI, more="retries = 0\n")
+    with_it, without = both_ways(tmp_path, [[asked]] * 3, *scripts, **to, more="retries = 0\n")
     assert with_it == without
     assert len(short) == 2, "what was odd in one answer closes no way"
     assert type(short[-1]) is Reply
@@ -156,6 +161,28 @@ def test_a_provider_is_asked_as_ever(tmp_path, short, name):
     assert with_it == without
     sent = len(with_it[1]) - 1
     assert len(short) == (0 if name == "a form of no kind" else sent)
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_a_provider_of_the_callers_dialect_is_asked_as_ever(tmp_path, name):
+    calls = [[WITH_TOOL], [REQUESTS[name]], [REQUESTS[name]], [REQUESTS[name]]]
+    with_it, without = both_ways(tmp_path, calls, response(body=ANSWER), **WITHIN)
+    assert with_it == without
+
+
+@pytest.mark.parametrize("to", [{"dialect": "anthropic-messages"}, TO_OPENAI], ids=["within", "between"])
+def test_a_header_that_is_handed_on_within_a_dialect(tmp_path, short, to):
+    """It is of the one call; between dialects it is not handed on, and changes nothing."""
+    within = "face" not in to
+    asked = {**ASKED, "tools": [{"name": "look_up", "input_schema": {"type": "object"}}]}
+    calls = [[asked], [asked, (b"anthropic-beta", b"one")], [asked], [asked, (b"anthropic-beta", b"two")]]
+    answer = response(body=MESSAGE if within else ANSWER)
+    answers, sent = told(tmp_path, calls, answer, **to)
+    assert [status for status, *_ in answers] == [200] * 4
+    assert [each["headers"].get("anthropic-beta") for each in sent] == (
+        [None, "one", None, "two"] if within else [None] * 4
+    )
+    assert len(short) == (1 if within else 3)
 
 
 NOT_TAKEN = {
