@@ -103,6 +103,9 @@ def test_paths_and_methods(service):
     answer = service.answer(service.open("DELETE", "/v1/messages"))
     assert (answer.status, answer.headers["allow"]) == (405, "POST")
     assert json.loads(answer.text)["type"] == "error"
+    head, models = (service.answer(service.open(method, "/v1/models")) for method in ("HEAD", "GET"))
+    assert (head.status, head.text, head.headers["content-length"]) == (200, "", str(len(models.text)))
+    assert service.answer(service.open("HEAD", "/v1/messages")).status == 405
 
 
 # ------------------------------------------------------------------ errors

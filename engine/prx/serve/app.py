@@ -121,7 +121,8 @@ class App(Service):
     def _found(self, request: Request) -> Found:
         self._try_to_take_in()  # a changed file may have brought the route that is asked for
         query = dict(parse_qsl(request.query, keep_blank_values=True)) if request.query else {}
-        found = self.routes.find(request.method, request.path, request.headers, query)
+        method = "GET" if request.method == "HEAD" else request.method
+        found = self.routes.find(method, request.path, request.headers, query)
         if found is not None:
             return found
         others = {
