@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from contextlib import ExitStack
 
 import pytest
@@ -14,6 +16,7 @@ import prx
 from prx.accounts.choose import ModelRef
 from prx.accounts.config import Route, Target
 from prx.accounts.targets import Balance
+from prx.transport.watchdog import Watchdog
 
 TARGETS = tuple(Target(name) for name in ("a/x", "b/y", "c/z"))
 A, B, C = ModelRef("a", "x"), ModelRef("b", "y"), ModelRef("c", "z")
@@ -81,6 +84,66 @@ def test_counts_before_any_output_keep_nobody_from_answering():
         settings = config(["one/m", "two/m"], {"one": first.url, "two": second.url})
         with prx.Client(settings, env={}) as client, client.stream("hi", "fast") as deltas:
             assert "".join(each.content or "" for each in deltas) == "so"
+
+
+# ------------------------------------------------------------------ how long each may take
+
+
+def with_deadlines(targets, urls, **deadlines):
+    settings = config(targets, urls)
+    for name, seconds in deadlines.items():
+        settings["providers"][name]["deadline"] = seconds
+    return settings
+
+
+@pytest.mark.parametrize("kind", [prx.Client, prx.AsyncClient])
+def test_a_targets_own_deadline_ends_its_part_and_the_next_one_is_asked(kind):
+    with RawServer([HANG]) as first, RawServer([0.6, response()]) as second:
+        urls = {"one": first.url, "two": second.url}
+        began = time.monotonic()
+        reply = ask(kind, with_deadlines(["one/m", "two/m"], urls, one=0.4))
+    assert reply.provider == "two"
+    assert time.monotonic() - began < 10, "and not after the 60 s of a silent server"
+
+
+@pytest.mark.parametrize("kind", [prx.Client, prx.AsyncClient])
+def test_a_deadline_of_the_only_target_is_that_of_the_call(kind):
+    with RawServer([HANG]) as server, pytest.raises(prx.ProviderTimeoutError, match="deadline"):
+        ask(kind, with_deadlines(["one/m"], {"one": server.url}, one=0.3))
+
+
+@pytest.mark.parametrize("kind", [prx.Client, prx.AsyncClient])
+def test_no_part_is_longer_than_the_call(kind):
+    with RawServer([HANG]) as first, RawServer([HANG]) as second:
+        settings = with_deadlines(["one/m", "two/m"], {"one": first.url, "two": second.url}, one=0.3, two=30)
+        began = time.monotonic()
+        with pytest.raises(prx.ProviderTimeoutError, match="deadline"):
+            ask(kind, settings, deadline=0.8)
+    assert time.monotonic() - began < 10
+
+
+def test_a_stream_is_closed_from_elsewhere_in_any_of_its_parts():
+    with RawServer([HANG]) as first, RawServer(stream(delta("hel")), HANG) as second:
+        settings = with_deadlines(["one/m", "two/m"], {"one": first.url, "two": second.url}, one=0.3, two=60)
+        with prx.Client(settings, env={}) as client:
+            deltas = client.stream("hi", "fast")
+            closing = threading.Timer(1.0, deltas.close)
+            closing.start()
+            with pytest.raises(prx.Error):
+                list(deltas)
+            closing.join()
+
+
+@pytest.mark.parametrize("seconds", [None, 30.0])
+def test_to_stop_a_part_that_is_over_stops_the_one_after_it(seconds):
+    """The thread that stops it may have found it a moment before."""
+    watchdog = Watchdog()
+    over = watchdog.guard(60.0) if seconds else watchdog.unwatched()
+    part = watchdog.part_of(over, seconds)
+    assert not part.stopped
+    over.stop()
+    assert part.stopped
+    assert watchdog.part_of(part, seconds).stopped
 
 
 # ------------------------------------------------------------------ which is asked first

@@ -14,7 +14,7 @@ from prx import forks
 from prx.arguments import Messages
 from prx.calls import BatchCalls, Calls, KindCalls, Model, Progress, closed_early
 from prx.chat import Delta, ParsedT, Reply
-from prx.core.exchange import Ask, Emit, Once, Outside, Read, Send, Wait
+from prx.core.exchange import Ask, Emit, Once, Outside, Read, Send, Wait, Within
 from prx.core.kind_results import Embeddings, Images, Moderation, Ranking, Speech, Transcript
 from prx.errors import OPENING, ConfigError, Error, ProviderTimeoutError, frameless, sealed_coroutine
 from prx.session import Network, Options, Run
@@ -325,6 +325,9 @@ class AsyncStream(Progress[ParsedT]):
                     continue
                 self._pending.extend(ask.deltas)
                 return None
+            if type(ask) is Within:
+                deadline.within_part(ask.seconds)
+                continue
             try:
                 self._answer = await self._done(ask, deadline)
             except Error as error:

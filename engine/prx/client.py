@@ -14,7 +14,7 @@ from prx import forks
 from prx.arguments import Messages
 from prx.calls import BatchCalls, Calls, KindCalls, Model, Progress, closed_early
 from prx.chat import Delta, ParsedT, Reply
-from prx.core.exchange import Ask, Emit, Once, Outside, Read, Send, Wait
+from prx.core.exchange import Ask, Emit, Once, Outside, Read, Send, Wait, Within
 from prx.errors import OPENING, ConfigError, Error, ProviderTimeoutError, frameless
 from prx.session import Network, Options, Run
 
@@ -325,6 +325,10 @@ class Stream(Progress[ParsedT]):
             if type(ask) is Emit:
                 self._so_far = ask.so_far
                 yield from ask.deltas
+                continue
+            if type(ask) is Within:
+                assert self._guard is not None
+                self._guard = self._watchdog.part_of(self._guard, ask.seconds)
                 continue
             try:
                 answer = self._do(ask)

@@ -210,7 +210,7 @@ class Session:
                     limits=run.limits(send.limits), network=run.network, target=f"{ref.provider}/{ref.model}"
                 )
 
-            return Attempt(run.flow, adapt, ended)
+            return Attempt(run.flow, adapt, ended, run.deadline)
 
         flow = first_answer(map(attempt, self.balance.order(route)), lambda error: error.kind in FALLS)
         return Run(flow, (Secret(""), "", ()), None, arguments.seconds("deadline", options.deadline), lambda _: None)

@@ -7,6 +7,7 @@ It yields one of these to its driver, which does the I/O and sends the result in
     Emit(deltas)            no result; the deltas are for the caller
     Outside(function)       result: that of the function, which may take long
     Once(key, begin)        result: that of the flow, which runs once for all calls that ask for this key meanwhile
+    Within(seconds)         no result; from now on the call has so many seconds, and no more than are left of its own deadline
 and returns the result of the call: of a chat, the Reply. A driver throws the transport's errors into it. All exceptions
 that it raises are Errors.
 
@@ -92,8 +93,14 @@ class Outside(Record):
     function: Callable[[Callable[[], bool]], Any]
 
 
+class Within(Record):
+    """seconds: None for those that are left of the call's own deadline."""
+
+    seconds: float | None
+
+
 READ = Read()
-Ask = Send | Read | Wait | Emit | Once | Outside
+Ask = Send | Read | Wait | Emit | Once | Outside | Within
 Flow = Generator[Ask, Any, Any]
 
 

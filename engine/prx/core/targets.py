@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from prx.core.exchange import Ask, Emit, Flow, Send
+from prx.core.exchange import Ask, Emit, Flow, Send, Within
 from prx.core.watched import watched
 from prx.errors import Error
 from prx.record import Record
 
 
 class Attempt(Record):
-    """A target that is asked: its flow; how each of its requests is changed before it is sent; what to call at its end."""
+    """A target that is asked: its flow; how each of its requests is changed before it is sent; what to call at its end; and the
+    seconds that it has, or None.
+    """
 
     flow: Flow
     adapt: Callable[[Send], Send]
     ended: Callable[[Any], None]
+    deadline: float | None = None
 
 
 def first_answer(attempts: Iterable[Attempt], falls: Callable[[Error], bool]) -> Flow:
@@ -27,6 +30,7 @@ def first_answer(attempts: Iterable[Attempt], falls: Callable[[Error], bool]) ->
     sent = 0
     for attempt in attempts:
         asked = _Asked(attempt, failed)
+        yield Within(attempt.deadline)
         try:
             return (yield from asked.flow())
         except Error as error:

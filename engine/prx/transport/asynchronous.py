@@ -48,14 +48,14 @@ _SWEEP_SECONDS = 0.1  # the shortest time between two looks at them
 class Deadline:
     """The deadline of one call.
 
-    at      in the time of time.monotonic(), or infinity
+    at      in the time of time.monotonic(), or infinity; of the call's present part, where it has parts with deadlines of their own
     end     ends the call's present wait; None while it does not wait
     fired   the deadline has passed, or the call was stopped
     stopped the call was stopped by its caller
     """
 
     def __init__(self, seconds: float | None) -> None:
-        self.at = math.inf if seconds is None else time.monotonic() + seconds
+        self.at = self._latest = math.inf if seconds is None else time.monotonic() + seconds
         self.fired = self.stopped = False
         self.end: Callable[[], object] | None = None
 
@@ -67,6 +67,11 @@ class Deadline:
     def due(self, seconds: float) -> float:
         """The time so many seconds from now, but not after the deadline."""
         return min(time.monotonic() + seconds, self.at)
+
+    def within_part(self, seconds: float | None) -> None:
+        """Begin a part of the call that has so many seconds, or those that are left of the whole call."""
+        self.at = self._latest if seconds is None else min(self._latest, time.monotonic() + seconds)
+        self.fired = self.stopped
 
     def stop(self) -> None:
         """End the call, in any phase; its task gets an Error."""

@@ -32,10 +32,14 @@ class Guard:
                 connection is still being read
     fired       the deadline has passed, or the call was stopped
     stopped     the call was stopped by its caller
+    latest      the deadline of the whole call, where this is a part's
+    next        the guard of the part after this one
     """
 
-    def __init__(self, at: float = math.inf) -> None:
+    def __init__(self, at: float = math.inf, latest: float | None = None) -> None:
         self.at = at
+        self.latest = at if latest is None else latest
+        self.next: Guard | None = None
         self.connection: Any = None
         self.sock: Any = None
         self.fired = False
@@ -56,6 +60,8 @@ class Guard:
         """End the call for its caller, in any phase."""
         self.stopped = True
         self.fire()
+        if self.next is not None:
+            self.next.stop()
 
     def wait(self, seconds: float) -> bool:
         """Sleep; False where the deadline comes first, or the call is stopped."""
@@ -101,7 +107,23 @@ class Watchdog:
 
     def guard(self, seconds: float) -> Guard:
         """A guard that fires after so many seconds, unless it is cancelled before."""
-        guard = Guard(time.monotonic() + seconds)
+        return self._watched(Guard(time.monotonic() + seconds))
+
+    def part_of(self, call: Guard, seconds: float | None) -> Guard:
+        """The guard of a call's next part, in place of the present one: for so many seconds, or those that are left of the whole call."""
+        at = call.latest if seconds is None else min(call.latest, time.monotonic() + seconds)
+        part = Guard(at, call.latest)
+        if at == math.inf:
+            self._open.add(part)
+        else:
+            self._watched(part)
+        call.next = part  # before the look at `stopped`: another thread may stop the call now
+        if call.stopped:
+            part.stop()
+        self.cancel(call)
+        return part
+
+    def _watched(self, guard: Guard) -> Guard:
         with self._lock:
             if len(self._guards) >= self._tidy_at:
                 self._tidy()
