@@ -7,6 +7,7 @@ import json
 
 import pytest
 from helpers.byte_server import HANG, RawServer, response
+from helpers.served import provider
 from helpers.short_ways import (
     ANSWER,
     ASKED,
@@ -17,8 +18,10 @@ from helpers.short_ways import (
     both_ways,
     changed,
     given_on,
+    own_headers,
     post,
     told,
+    unnamed,
 )
 
 from prx.chat import Reply
@@ -222,6 +225,61 @@ def test_what_has_to_be_looked_at_in_each_call_has_no_short_way(tmp_path, short,
     with RawServer(response(body=MESSAGE)) as server:
         assert asyncio.run(run(server.url)) == [200, 200, 200]
     assert short == []
+
+
+def by_a_route(tmp_path, calls, *scripts, known=True, more="retries = 0\n"):
+    """(answers to these calls by a route with one target, what the server was asked, how its target stands then)"""
+
+    async def run(config):
+        app = App(config=config, env={"HOME": str(tmp_path)})
+        if not known:
+            app.ways.unchanged = app.ways.planned = lambda _: None
+        try:
+            answers = [await post(app, call, path="/v1/messages") for call in calls]
+            balance = app.client.session.balance
+            return answers, dict(balance.running), dict(balance._failures), [*balance.resting()]
+        finally:
+            await app.client.aclose()
+
+    with RawServer(*scripts) as server:
+        config = tmp_path / "config.toml"
+        own = provider("raw", server.url).replace("${UP_KEY}", "sk").replace("retries = 0\n", more)
+        config.write_text(f'{own}[[model_routes]]\npattern = "local"\ntargets = ["raw/words"]\n')
+        answers, *standing = asyncio.run(run(str(config)))
+        return (
+            [(status, unnamed(body), own_headers(headers)) for status, body, headers in answers],
+            server.requests,
+            standing,
+        )
+
+
+BROKEN_THRICE = [response(500, {"error": {"message": "broken"}})] * 3
+
+
+@pytest.mark.parametrize(
+    ("scripts", "resting"),
+    [([response(body=ANSWER)], 0), ([response(body=ANSWER), *BROKEN_THRICE, response(body=ANSWER)], 1), ([response(body=ANSWER), *BROKEN_THRICE[:2], response(body=ANSWER)], 0)],
+    ids=["answers", "three failures", "two failures"],
+)  # fmt: skip
+def test_a_target_stands_alone(tmp_path, short, scripts, resting):
+    """A route with one target has a short way, and what becomes of its calls counts as ever."""
+    calls = [{**ASKED, "model": "local"}] * 5
+    with_it, without = (by_a_route(tmp_path, calls, *scripts, known=known) for known in (True, False))
+    assert (with_it[0], with_it[2]) == (without[0], without[2])
+    assert [each["body"] for each in with_it[1]] == [each["body"] for each in without[1]]
+    assert len(short) == 4
+    running, failures, rests = with_it[2]
+    assert (set(running.values()), set(failures.values()), len(rests)) == ({0}, {0}, resting)
+
+
+def test_a_call_by_a_route_has_its_targets_deadline(tmp_path, short):
+    scripts = [response(body=ANSWER), [response(body=ANSWER)[:-9], HANG]]
+    more = "retries = 0\ntimeout = 20\ndeadline = 0.7\n"
+    calls = [{**ASKED, "model": "local"}] * 2
+    with_it, without = (by_a_route(tmp_path, calls, *scripts, known=known, more=more) for known in (True, False))
+    assert [status for status, *_ in with_it[0]] == [status for status, *_ in without[0]] == [200, 504]
+    assert with_it[2] == without[2]
+    assert [type(each) for each in short] == [ways.Came]
 
 
 def test_a_provider_that_only_streams_has_no_short_way(tmp_path, short):

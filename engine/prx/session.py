@@ -68,9 +68,9 @@ class Options(Record, often=True):
     params: Mapping[str, Any] = NONE
     # Of a service, which checks all that its callers send: changes the call for the account that it goes to.
     fit: Callable[[Account, Call], Call] | None = None
-    # Of a service, where the first request has gone already: its account and the model's name. What was changed or learned since
-    # then is of no account for this call.
-    gone: tuple[Account, str] | None = None
+    # Of a service, where the first request has gone already: its account, the model's name, and its route if that has a target. What
+    # was changed or learned since then is of no account for this call.
+    gone: tuple[Account, str, Route | None] | None = None
     inputs: Mapping[str, Any] = NONE  # arguments of a call that is no chat
     repair: bool | int = False
 
@@ -159,7 +159,7 @@ class Session:
         """
         assert options.fit is not None
         with OPENING:
-            account, name = options.gone or self.current().choose(arguments.model(options.model))
+            account, name = options.gone[:2] if options.gone else self.current().choose(arguments.model(options.model))
         tools: tuple[Any, ...] = tuple(options.tools or ())
         call = Call(
             name, tuple(options.messages or ()), tools, options.tool_choice if tools else None, options.params, stream
@@ -176,8 +176,10 @@ class Session:
 
     def _planned(self, kind: kinds.CallKind, plan: Callable[[Options], tuple[Account, Call]], options: Options) -> Run:
         """The Run of what is planned; where a route has several targets, of one after the other."""
-        balanced = options.gone is None and self.accounts.config.balanced
-        route = self.current().route_with_targets(options.model) if balanced else None
+        if options.gone is not None:
+            route = options.gone[2]
+        else:
+            route = self.current().route_with_targets(options.model) if self.accounts.config.balanced else None
         if route is not None:
             run = self._in_turn(route, options, lambda to_ref: self._run(kind, *plan(to_ref), to_ref))
         else:

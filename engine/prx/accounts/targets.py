@@ -61,6 +61,11 @@ class Balance:
         if begins and self.on_rest is not None:
             self.on_rest(ref, cooldown)
 
+    def handed_over(self, ref: ModelRef) -> None:
+        """A call goes on as another one, which is counted anew."""
+        with self._lock:
+            self.running[ref] -= 1
+
     def rest(self, ref: ModelRef, seconds: float) -> None:
         """A target rests for so many seconds, as was found out elsewhere."""
         with self._lock:

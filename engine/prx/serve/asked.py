@@ -131,7 +131,7 @@ class Asked:
             tool_choice=asked.tool_choice,
             params=asked.params,
             fit=self._fit,
-            gone=(way.account, way.model) if way is not None else None,
+            gone=(way.account, way.model, way.route) if way is not None else None,
         )
 
     def _fit(self, account: Account, call: Call) -> Call:
@@ -174,7 +174,8 @@ class Asked:
         """Note the short way of this call, if there is one: it has gone there at once, and what is changed is known."""
         if self._place is None or self._went is None or relay.sent is None or relay.requests != 1:
             return
-        gone = Gone(self.model, *self._went, relay.sent, relay.run)
+        route = self._ways.route_of(self.model) if relay.sent.target else None
+        gone = Gone(self.model, *self._went, relay.sent, relay.run, route)
         if relay.dialect != self._found.face.id:
             self._ways.goes_elsewhere(self._place)
             self._ways.learn_place(self._place, gone)

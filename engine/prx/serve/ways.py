@@ -14,6 +14,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from prx.accounts.account import Account
+from prx.accounts.config import Route
+from prx.accounts.targets import ref_of
 from prx.aclient import AsyncClient
 from prx.chat import Call, Reply, Usage
 from prx.core.decode import Decoder
@@ -48,26 +50,29 @@ class Came(NamedTuple):
 
 
 class Gone(NamedTuple):
-    """A call that has gone the long way. asked: the model's name as the caller has said it."""
+    """A call that has gone the long way. asked: the model's name as the caller has said it. route: the one that has led it to a target."""
 
     asked: str
     account: Account
     call: Call
     sent: Send
     run: Run
+    route: Route | None
 
     @property
     def place(self) -> Mapping[str, Any] | None:
-        """The fields of a Way for calls that go where this one has gone; None where a call alike may go elsewhere, or not as it did: a
-        key that is got for each call, a signature, a route with several targets.
+        """The fields of a Way for calls that go where this one has gone; None where a call alike may go elsewhere, or not as it did: with
+        a key that is got for each call, or a signature; by a route with several targets.
         """
-        account, sent = self.account, self.sent
-        if account.source is not None or account.target.signer is not None or sent.target or sent.fallbacks:
+        account, sent, spec = self.account, self.sent, self.account.definition.spec(self.call.model)
+        if account.source is not None or account.target.signer is not None or sent.fallbacks:
+            return None
+        if sent.target and (self.route is None or len(self.route.targets) != 1):
             return None
         return {
-            "account": account, "spec": account.definition.spec(self.call.model), "asked": self.asked, "model": self.call.model,
-            "request": sent.request._replace(body=b""), "network": self.run.network, "limits": self.run.limits(sent.limits),
-            "deadline": self.run.deadline,
+            "account": account, "spec": spec, "asked": self.asked, "model": self.call.model, "route": self.route,
+            "request": sent.request._replace(body=b""), "network": sent.network or self.run.network,
+            "limits": self.run.limits(sent.limits), "deadline": account.settings.deadline or spec.transport.total,
         }  # fmt: skip
 
 
@@ -77,6 +82,7 @@ class Way(Record):
     asked    the model's name as callers say it; model: as its provider knows it
     request  without its body
     limits   of its phases; deadline: seconds for the whole call, or None
+    route    the one that leads to its only target, or None
     """
 
     account: Account
@@ -87,6 +93,7 @@ class Way(Record):
     network: Network
     limits: Limits
     deadline: float | None
+    route: Route | None
 
     @property
     def is_open(self) -> bool:
@@ -95,6 +102,22 @@ class Way(Record):
 
     async def fetch(self, data: bytes, read: Read[Answer], client: AsyncClient, deadline: Deadline) -> Answer | Came:
         """Send a body, and read the answer. What is no answer for this way is given as it has come."""
+        if self.route is None:
+            return await self._fetch(data, read, client, deadline)
+        balance, ref = client.session.balance, ref_of(self.route.targets[0])
+        balance.began(ref)
+        is_over = True
+        try:
+            answer = await self._fetch(data, read, client, deadline)
+            is_over = not isinstance(answer, Came)
+            return answer
+        finally:
+            if is_over:
+                balance.ended(ref, None, self.route.cooldown)
+            else:
+                balance.handed_over(ref)
+
+    async def _fetch(self, data: bytes, read: Read[Answer], client: AsyncClient, deadline: Deadline) -> Answer | Came:
         known = self.request
         request = HttpRequest(known.method, known.url, known.headers, data, known.query)
         response: AsyncResponse | None = None
@@ -213,6 +236,10 @@ class Ways:
         self._unchanged: dict[Any, Unchanged] = {}
         self._planned: dict[Any, Planned] = {}
         self._seen: set[int] = set()  # forms by their hashes: one that is never seen again is not worth learning
+
+    def route_of(self, model: str) -> Route | None:
+        """The route with targets that a model's name takes."""
+        return self.accounts.route_with_targets(model) if self.accounts is not None else None
 
     def unchanged(self, key: Any) -> Unchanged | None:
         """The way of calls of one form, whose bodies go through as they are."""
