@@ -33,7 +33,7 @@ from prx.wire import HttpRequest
 if TYPE_CHECKING:
     from prx.accounts.choose import Accounts
 
-_MOST_WAYS, _MOST_FORMS = 200, 20
+_MOST_WAYS, _MOST_FORMS, _MOST_PLANNED = 200, 20, 1_000
 _MOST_SEEN = 10_000
 
 Answer = TypeVar("Answer")
@@ -60,7 +60,7 @@ class Gone(NamedTuple):
     route: Route | None
 
     @property
-    def place(self) -> Mapping[str, Any] | None:
+    def fields(self) -> Mapping[str, Any] | None:
         """The fields of a Way for calls that go where this one has gone; None where a call alike may go elsewhere, or not as it did: with
         a key that is got for each call, or a signature; by a route with several targets.
         """
@@ -263,7 +263,7 @@ class Ways:
 
     def learn_place(self, place: Any, gone: Gone) -> None:
         """Note that a call of a place has gone the long way."""
-        if len(self._planned) >= _MOST_SEEN:
+        if len(self._planned) >= _MOST_PLANNED:
             self._planned.clear()
         if (way := _planned(gone)) is not None:
             self._planned[place] = way
@@ -283,10 +283,10 @@ class Ways:
 
 
 def _unchanged(gone: Gone, body: Mapping[str, Any], reply: Reply) -> Unchanged | None:
-    call, sent, place, text_at = gone.call, gone.sent, gone.place, place_of(reply.content, reply.raw)
-    if place is None or text_at is None:
+    call, sent, fields, text_at = gone.call, gone.sent, gone.fields, place_of(reply.content, reply.raw)
+    if fields is None or text_at is None:
         return None
-    way = Unchanged(**place, text_at=text_at, forms=set())
+    way = Unchanged(**fields, text_at=text_at, forms=set())
     spec = way.spec
     names_model = (body.get("model") or "") == gone.asked  # a text: of two numbers the forms may be the same
     as_it_is = spec.plain and spec.reads_plainly and sent.request.body == way.written(body)
@@ -303,11 +303,11 @@ def _unchanged(gone: Gone, body: Mapping[str, Any], reply: Reply) -> Unchanged |
 
 
 def _planned(gone: Gone) -> Planned | None:
-    place, attempt, given = gone.place, gone.sent.attempt, gone.call.given
+    fields, attempt, given = gone.fields, gone.sent.attempt, gone.call.given
     # A provider that only streams is asked for a stream; a body that is passed on has an endpoint of its own.
-    if place is None or attempt.call.stream or (given is not None and given.endpoint):
+    if fields is None or attempt.call.stream or (given is not None and given.endpoint):
         return None
-    return Planned(**place, new_id=attempt.policy.new_id)
+    return Planned(**fields, new_id=attempt.policy.new_id)
 
 
 def _is_simple(reply: Reply, spec: Spec) -> bool:
