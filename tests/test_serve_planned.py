@@ -188,6 +188,94 @@ def test_a_header_that_is_handed_on_within_a_dialect(tmp_path, short, to):
     assert len(short) == (1 if within else 3)
 
 
+def two_providers(tmp_path, calls, names, *, known):
+    """The header anthropic-beta that a provider of the callers' dialect has got. calls: (a model, its headers), with one for a provider
+    of another dialect first; names: {model: provider}, as routes.
+    """
+    asked = {**ASKED, "tools": [{"name": "look_up", "input_schema": {"type": "object"}}]}
+    routes = "".join(
+        f'[[model_routes]]\npattern = "{model}"\nprovider = "{to}"\nmodel = "m"\n' for model, to in names.items()
+    )
+
+    async def run(config):
+        app = App(config=config, env={"HOME": str(tmp_path)})
+        if not known:
+            app.ways.unchanged = app.ways.planned = lambda _: None
+        try:
+            answers = [
+                await post(app, {**asked, "model": model}, *headers, path="/v1/messages") for model, *headers in calls
+            ]
+            assert [status for status, *_ in answers] == [200] * len(calls)
+        finally:
+            await app.client.aclose()
+
+    with RawServer(response(body=ANSWER)) as other, RawServer(response(body=MESSAGE)) as own:
+        config = tmp_path / "config.toml"
+        providers = provider("other", other.url) + provider("own", own.url, "anthropic-messages")
+        text = f'[default]\nprovider = "other"\nmodel = "m"\n{providers}{routes}'
+        config.write_text(text.replace("${UP_KEY}", "sk"))
+        asyncio.run(run(str(config)))
+    return [each["headers"].get("anthropic-beta") for each in own.requests]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_where_models_look_alike_each_goes_its_own_way(tmp_path, known):
+    """null in a body is no model called None, which a provider of the callers' dialect has: it gets their headers."""
+    calls = [(None,), ("None",), ("None", (b"anthropic-beta", b"one")), (None,), ("None", (b"anthropic-beta", b"two"))]
+    assert two_providers(tmp_path, calls, {"None": "own"}, known=known) == [None, "one", "two"]
+
+
+def test_what_is_known_of_models_has_no_names_of_any_length(tmp_path):
+    """Callers may write any, and some servers take all."""
+
+    async def run(config):
+        app = App(config=config, env={"HOME": str(tmp_path)})
+        try:
+            for length in (10, 1_000):
+                for asked in (ASKED, WITH_TOOL):
+                    for path in ("/v1/messages", "/v1/chat/completions"):
+                        assert (await post(app, {**asked, "model": "raw/" + "x" * length}, path=path))[0] == 200
+            return app.ways
+        finally:
+            await app.client.aclose()
+
+    with RawServer(response(body=ANSWER)) as server:
+        config = tmp_path / "config.toml"
+        config.write_text(provider("raw", server.url).replace("${UP_KEY}", "sk"))
+        found = asyncio.run(run(str(config)))
+    kept = [*found.elsewhere, *found._planned, *found._unchanged]
+    assert kept
+    assert all("x" * 201 not in repr(each) for each in kept)
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/chat/completions"])
+def test_a_call_that_has_waited_for_its_turn_goes_as_calls_go_then(tmp_path, short, path):
+    """Between the look for its way and its start a changed file may be taken in."""
+
+    async def run(config, server):
+        app = App(config=str(config), env={"HOME": str(tmp_path)})
+
+        async def waited(caller, real=app._wait):
+            if len(server.requests) == 3:
+                config.write_text(config.read_text().replace("sk-old", "sk-new"))
+                app.reload()
+            return await real(caller)
+
+        app._wait = waited
+        try:
+            return [(await post(app, ASKED, path=path))[0] for _ in range(4)]
+        finally:
+            await app.client.aclose()
+
+    with RawServer(response(body=ANSWER)) as server:
+        config = tmp_path / "config.toml"
+        config.write_text(provider("raw", server.url).replace("${UP_KEY}", "sk-old"))
+        assert asyncio.run(run(config, server)) == [200] * 4
+    keys = [each["headers"]["authorization"] for each in server.requests]
+    assert keys == ["Bearer sk-old"] * 3 + ["Bearer sk-new"]
+    assert len(short) == (2 if path == "/v1/messages" else 1)
+
+
 NOT_TAKEN = {
     "a stream": [{**ASKED, "stream": True}],
     "a trace": [ASKED, (b"traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")],

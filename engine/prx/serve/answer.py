@@ -29,7 +29,6 @@ from prx.transport.asynchronous import Deadline
 
 _STREAM = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
 _UNWATCHED = 0.02  # seconds of a call in which it is not looked whether the caller has left
-_SHOWN = 100  # letters of a model's name
 
 
 class Answer:
@@ -60,11 +59,11 @@ class Answer:
 
     def told(self) -> dict[str, Any]:
         """What those who look at the service see of a call: nothing of what is said in it."""
-        provider = self._asked.way.spec.id if self._asked.way is not None else ""
-        provider = self._relay.so_far().provider if self._relay is not None else provider
+        provider = self._relay.so_far().provider if self._relay is not None else ""
+        provider = provider or (self._asked.way.spec.id if self._asked.way is not None else "")
         return {
             "id": self._request.id, "face": self.face.id, "for": self._found.entrance.use, "caller": self._caller,
-            "model": self._asked.model[:_SHOWN], "provider": provider, "stream": self._asked.accepted.stream,
+            "model": self._asked.shown_model, "provider": provider, "stream": self._asked.accepted.stream,
             "answering": self._first is not None, "seconds": round(time.monotonic() - self.began, 3),
         }  # fmt: skip
 
@@ -163,7 +162,7 @@ class Answer:
 
     async def _on_a_short_way(self) -> Came | None:
         """Make the call and send its answer, where a short way is known; gives what has come in place of an answer for it."""
-        way = self._asked.way
+        way = self._asked.present_way
         if isinstance(way, Unchanged):
             deadline = self._deadline = Deadline(way.deadline)
             plain = await way.answer(self._asked.body, self._app.client, deadline)
@@ -172,7 +171,10 @@ class Answer:
             told = Reply(provider=way.spec.id, usage=plain.usage)
             await self._answered(told, plain.data, {"x-prx-provider": way.spec.id})
         elif way is not None and type(self._asked.accepted.params.get("response_format")) in AS_SENT:
-            _, call = self._app.client.session.plan(self._asked.options(way), stream=False)
+            try:
+                _, call = self._app.client.session.plan(self._asked.options(way), stream=False)
+            except Error:
+                return None  # the long way tells of it
             deadline = self._deadline = Deadline(way.deadline)
             reply = await way.answer(call, self._app.client, deadline)
             if isinstance(reply, Came):

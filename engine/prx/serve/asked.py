@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _TRACE = ("traceparent", "tracestate")
 _OWN_TOOLS = ("function", "custom")
 _SHOWN = 100  # letters of a name that is repeated to a caller
+_LONGEST_NAME = 200  # letters; what is known of models is kept by their names, and callers may write any
 _MOST_LEFT_OUT = 50  # names in a header: clients refuse an answer whose head is long
 
 
@@ -47,8 +48,10 @@ class Asked:
         self.left_out: list[str] = []
         self.way: Unchanged | Planned | None = None
         self._ways = app.ways  # of the configuration that the call has begun with
-        self._place: Any = None  # of calls that go where this one goes, where a short way of theirs may be known
+        # By what short ways of calls like this one are known; None where they have none.
+        self._name: Any = None  # of the model, as it was seen before the body was read
         self._form: Any = None
+        self._place: Any = None
         self._went: tuple[Account, Call] | None = None
 
     def check(self, caller: Caller) -> None:
@@ -56,16 +59,18 @@ class Asked:
         for name in arguments.EXTRA:
             if name in self.body:
                 raise RefusedError(400, "bad_request", f"{name!r} is not a key of this API")
-        self._find_way()
-        if not isinstance(self.way, Unchanged):
+        may_be_short = self._may_be_short()
+        if may_be_short:
+            self._find_unchanged()
+        if self.way is None:
             try:
                 self.accept()
             except (CapabilityError, ConfigError) as error:
                 raise RefusedError(
                     400, "capability" if error.kind == "capability" else "bad_request", error.message
                 ) from None
-            if self.way is not None and self.way.asked != self.accepted.model:
-                self.way = None  # not every dialect names the model where ways are looked for
+            if may_be_short:
+                self._find_planned()
         self.model = self.accepted.model if self.way is None else self.way.asked
         self._request.told.add(model=self.model[:200])
         if not caller.may_ask(self.model):
@@ -73,26 +78,47 @@ class Asked:
         if self.way is None:
             self._refuse_unknown()
 
-    def _find_way(self) -> None:
-        """The short way for calls of this form, if one is known."""
-        app, found, headers = self._app, self._found, self._request.headers
-        if found.entrance.use != "chat" or app.client.session.hooks is not None or app.settings.log_bodies:
-            return  # who tells of calls, or shows their answers, has to see them read
-        if not headers.keys().isdisjoint(_TRACE):
+    def _may_be_short(self) -> bool:
+        """Whether a call like this may take a short way: who tells of calls, or shows their answers, has to see them read."""
+        app, headers = self._app, self._request.headers
+        has_room = app.client.session.hooks is None and not app.settings.log_bodies
+        return has_room and self._found.entrance.use == "chat" and headers.keys().isdisjoint(_TRACE)
+
+    def _find_unchanged(self) -> None:
+        """The way of calls of this form, whose bodies go through as they are."""
+        face, entrance, path = self._found.face, self._found.entrance, self._found.path
+        named = path["model"] or self.body.get("model")
+        if type(named) is not str or len(named) > _LONGEST_NAME or not self._hands_on_no_headers():
             return
-        self._place = place = (found.face.id, found.entrance.at, found.path["model"], str(self.body.get("model")))
-        if place in self._ways.elsewhere:
-            self.way = self._ways.planned(place)
-        elif self._hands_on_no_headers():
-            if form := form_of(self.body):
-                self._form = (place, form)
-                self.way = self._ways.unchanged(self._form)
-            else:
-                self.way = self._ways.planned(place)
+        self._name = (face.id, entrance.at, named)
+        if self._name not in self._ways.elsewhere and (form := form_of(self.body)):
+            self._form = (self._name, form)
+            self.way = self._ways.unchanged(self._form)
+
+    def _find_planned(self) -> None:
+        """The way of calls for this model, whose bodies and answers are read."""
+        model = self.accepted.model
+        if len(model) > _LONGEST_NAME:
+            return
+        self._place = (self._found.face.id, self._found.entrance.at, model)
+        way = self._ways.planned(self._place)
+        if way is not None and self._goes_plainly(way.spec.dialect):
+            # A body that has a form may have a shorter way, which only the long one can find.
+            self.way = way if self._form is None or way.spec.dialect != self._found.face.id else None
+
+    def _goes_plainly(self, dialect: str) -> bool:
+        """Whether a provider of this dialect gets no header of this caller."""
+        return dialect != self._found.face.id or self._hands_on_no_headers()
 
     def _hands_on_no_headers(self) -> bool:
         """Whether the request has none of the headers that are handed on to a provider of its dialect."""
         return self._request.headers.keys().isdisjoint(self._found.face.passes)
+
+    @property
+    def present_way(self) -> Unchanged | Planned | None:
+        """The short way, if it still is one: the call may have waited for its turn meanwhile."""
+        way = self.way
+        return way if way is not None and way.is_open and self._app.ways is self._ways else None
 
     def accept(self) -> None:
         """Read what is asked. Raises CapabilityError and ConfigError."""
@@ -172,18 +198,22 @@ class Asked:
 
     def learn(self, reply: Reply, body: Any, relay: Relay) -> None:
         """Note the short way of this call, if there is one: it has gone there at once, and what is changed is known."""
-        if self._place is None or self._went is None or relay.sent is None or relay.requests != 1:
+        may_be_short = self._form is not None or self._place is not None
+        if not may_be_short or self._went is None or relay.sent is None or relay.requests != 1:
             return
         route = self._ways.route_of(self.model) if relay.sent.target else None
-        gone = Gone(self.model, *self._went, relay.sent, relay.run, route)
-        if relay.dialect != self._found.face.id:
-            self._ways.goes_elsewhere(self._place)
-            self._ways.learn_place(self._place, gone)
-        elif self._form is not None:
+        gone, is_own = Gone(self.model, *self._went, relay.sent, relay.run, route), relay.dialect == self._found.face.id
+        if self._form is not None and is_own:
             if not (self.several or self.left_out) and is_same(body, reply.raw):
                 self._ways.learn_form(self._form, gone, self.body, reply)
-        elif self._hands_on_no_headers():
+        elif self._place is not None and self._goes_plainly(relay.dialect):
             self._ways.learn_place(self._place, gone)
+            if self._name is not None and not is_own:
+                self._ways.goes_elsewhere(self._name)
+
+    @property
+    def shown_model(self) -> str:
+        return self.model[:_SHOWN]
 
     @property
     def told(self) -> str:

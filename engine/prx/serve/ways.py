@@ -106,16 +106,16 @@ class Way(Record):
             return await self._fetch(data, read, client, deadline)
         balance, ref = client.session.balance, ref_of(self.route.targets[0])
         balance.began(ref)
-        is_over = True
         try:
             answer = await self._fetch(data, read, client, deadline)
-            is_over = not isinstance(answer, Came)
-            return answer
-        finally:
-            if is_over:
-                balance.ended(ref, None, self.route.cooldown)
-            else:
-                balance.handed_over(ref)
+        except BaseException:
+            balance.ended(ref, None, self.route.cooldown)
+            raise
+        if isinstance(answer, Came):
+            balance.handed_over(ref)
+        else:
+            balance.ended(ref, None, self.route.cooldown)
+        return answer
 
     async def _fetch(self, data: bytes, read: Read[Answer], client: AsyncClient, deadline: Deadline) -> Answer | Came:
         known = self.request
@@ -130,6 +130,9 @@ class Way(Record):
                 pieces = []
                 if (answer := await read(response, pieces)) is not None:
                     await response.finish()
+                    self.account.remember(
+                        self.model, ()
+                    )  # as after each answer: another call may have learned a fallback
                     return answer
         except Error as error:
             # Its traceback has this frame: with `failed` in it, that would be a reference cycle.
@@ -196,7 +199,7 @@ class Unchanged(Way):
 
 
 class Planned(Way):
-    """For calls whose body and answer are made and read as ever, as those between dialects are: where they go is known.
+    """For calls whose body and answer are made and read as on the long way, as those between dialects are: where they go is known.
 
     new_id   makes ids for tool calls that have none
     """
@@ -219,15 +222,14 @@ class Planned(Way):
                 return None
         if reader.end()[1] is not None:
             return None
-        reply = reader.reply()
-        self.account.remember(self.model, reply.fallbacks)  # as after each answer: another call may have learned some
-        return reply
+        return reader.reply()
 
 
 class Ways:
-    """The ways that are known, of one configuration: that of these accounts. A place is an entrance and a model's name.
+    """The ways that are known, of one configuration: that of these accounts.
 
-    elsewhere  places from which a call has gone to a provider of another dialect: the forms of their calls are not looked at
+    elsewhere  entrances with names in bodies with which calls have gone to a provider of another dialect: the forms of such bodies
+               are not looked at
     """
 
     def __init__(self, accounts: Accounts | None) -> None:
@@ -247,7 +249,7 @@ class Ways:
         return way if way is not None and way.is_open else None
 
     def planned(self, place: Any) -> Planned | None:
-        """The way of all other calls of a place."""
+        """The way of calls whose bodies are read. place: an entrance and a model's name."""
         way = self._planned.get(place)
         return way if way is not None and way.is_open else None
 
@@ -263,16 +265,17 @@ class Ways:
 
     def learn_place(self, place: Any, gone: Gone) -> None:
         """Note that a call of a place has gone the long way."""
+        if (way := _planned(gone)) is None:
+            return
         if len(self._planned) >= _MOST_PLANNED:
             self._planned.clear()
-        if (way := _planned(gone)) is not None:
-            self._planned[place] = way
+        self._planned[place] = way
 
-    def goes_elsewhere(self, place: Any) -> None:
-        """Note that calls of a place go to a provider of another dialect."""
-        if len(self.elsewhere) >= _MOST_SEEN:
+    def goes_elsewhere(self, name: Any) -> None:
+        """Note that a call of this entrance and name has gone to a provider of another dialect."""
+        if len(self.elsewhere) >= _MOST_PLANNED:
             self.elsewhere.clear()
-        self.elsewhere.add(place)
+        self.elsewhere.add(name)
 
     def _is_new(self, key: Any) -> bool:
         if len(self._seen) >= _MOST_SEEN:
