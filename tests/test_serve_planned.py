@@ -15,7 +15,9 @@ from helpers.short_ways import (
     FAULTS,
     MESSAGE,
     ODD,
+    answered,
     both_ways,
+    by_own_file,
     changed,
     given_on,
     own_headers,
@@ -197,24 +199,14 @@ def two_providers(tmp_path, calls, names, *, known):
         f'[[model_routes]]\npattern = "{model}"\nprovider = "{to}"\nmodel = "m"\n' for model, to in names.items()
     )
 
-    async def run(config):
-        app = App(config=config, env={"HOME": str(tmp_path)})
-        if not known:
-            app.ways.unchanged = app.ways.planned = lambda _: None
-        try:
-            answers = [
-                await post(app, {**asked, "model": model}, *headers, path="/v1/messages") for model, *headers in calls
-            ]
-            assert [status for status, *_ in answers] == [200] * len(calls)
-        finally:
-            await app.client.aclose()
-
     with RawServer(response(body=ANSWER)) as other, RawServer(response(body=MESSAGE)) as own:
         config = tmp_path / "config.toml"
         providers = provider("other", other.url) + provider("own", own.url, "anthropic-messages")
         text = f'[default]\nprovider = "other"\nmodel = "m"\n{providers}{routes}'
         config.write_text(text.replace("${UP_KEY}", "sk"))
-        asyncio.run(run(str(config)))
+        bodies = [[{**asked, "model": model}, *headers] for model, *headers in calls]
+        answers = asyncio.run(answered(tmp_path, bodies, "/v1/messages", known=known, config=str(config)))
+        assert [status for status, *_ in answers] == [200] * len(calls)
     return [each["headers"].get("anthropic-beta") for each in own.requests]
 
 
@@ -371,22 +363,7 @@ def test_a_call_by_a_route_has_its_targets_deadline(tmp_path, short):
 
 
 def test_a_provider_that_only_streams_has_no_short_way(tmp_path, short):
-    files = tmp_path / "files"
-    files.mkdir()
-
-    async def run(url):
-        (files / "own.yaml").write_text(
-            f"spec: 1\nid: own\nname: Own\nextends: openai-chat\nbase_url: {url}\nauth: {{style: none}}\ncapabilities: {{whole: false}}\n"
-        )
-        app = App(config={}, providers=str(files), env={"HOME": str(tmp_path)})
-        try:
-            asked = {**ASKED, "model": "own/words"}
-            return [await post(app, asked, path="/v1/messages") for _ in range(3)]
-        finally:
-            await app.client.aclose()
-
-    with RawServer(response(body=STREAMED)) as server:
-        answers = asyncio.run(run(server.url))
+    answers, _ = by_own_file(tmp_path, "capabilities: {whole: false}", 3, response(body=STREAMED), path="/v1/messages")
     assert [json.loads(body)["content"][0]["text"] for _, body, _ in answers] == ["It is four."] * 3
     assert short == []
 
@@ -405,21 +382,7 @@ def test_a_fallback_that_was_learned_closes_the_way(tmp_path, short):
 
 def test_an_answer_larger_than_a_file_allows_is_refused_as_ever(tmp_path, short):
     large = changed(ANSWER, "choices", 0, "message", "content", to="four " * 1000)
-    files = tmp_path / "files"
-    files.mkdir()
-
-    async def run(url):
-        (files / "own.yaml").write_text(
-            f"spec: 1\nid: own\nname: Own\nextends: openai-chat\nbase_url: {url}\nauth: {{style: none}}\ntransport: {{max_body: 2000}}\n"
-        )
-        app = App(config={}, providers=str(files), env={"HOME": str(tmp_path)})
-        try:
-            asked = {**ASKED, "model": "own/words"}
-            return [await post(app, asked, path="/v1/messages") for _ in range(2)]
-        finally:
-            await app.client.aclose()
-
-    with RawServer(response(body=ANSWER), response(body=large)) as server:
-        answers = asyncio.run(run(server.url))
+    scripts = response(body=ANSWER), response(body=large)
+    answers, _ = by_own_file(tmp_path, "transport: {max_body: 2000}", 2, *scripts, path="/v1/messages")
     assert [status for status, *_ in answers] == [200, 502]
     assert [type(each) for each in short] == [ways.Came]

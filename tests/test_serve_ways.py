@@ -18,6 +18,7 @@ from helpers.short_ways import (
     MESSAGE,
     ODD,
     both_ways,
+    by_own_file,
     changed,
     given_on,
     post,
@@ -232,27 +233,12 @@ def test_a_body_of_another_form_goes_the_long_way(tmp_path, short, name):
     assert short == []
 
 
-@pytest.mark.parametrize("also", ["request: {roles: {user: human}}", "response: {refusal: 'choices[0].message.no'}", "auth: {style: none}"])  # fmt: skip
+@pytest.mark.parametrize("also", ["request: {roles: {user: human}}", "response: {refusal: 'choices[0].message.no'}", ""])  # fmt: skip
 def test_a_file_that_changes_anything_has_no_short_way(tmp_path, short, also):
-    files = tmp_path / "files"
-    files.mkdir()
-    (files / "own.yaml").write_text(
-        f"spec: 1\nid: own\nname: Own\nextends: openai-chat\nbase_url: http://127.0.0.1:9/v1\n{also}\n"
-    )
     answer = changed(ANSWER, "choices", 0, "message", "text", to="four")
-
-    async def run(url):
-        config = {"providers": {"own": {"api_url": url, "api_key": "sk"}}}
-        app = App(config=config, providers=str(files), env={"HOME": str(tmp_path)})
-        try:
-            return [await post(app, {**ASKED, "model": "own/words"}) for _ in range(3)]
-        finally:
-            await app.client.aclose()
-
-    with RawServer(response(body=answer)) as server:
-        statuses = [status for status, *_ in asyncio.run(run(server.url))]
-    assert statuses == [200, 200, 200]
-    assert bool(short) == also.startswith("auth")
+    answers, _ = by_own_file(tmp_path, also, 3, response(body=answer))
+    assert [status for status, *_ in answers] == [200, 200, 200]
+    assert bool(short) == (not also)
 
 
 ALIKE = {
@@ -283,22 +269,9 @@ def test_the_form_of_a_body_has_all_texts_but_those_of_messages(path, item):
 
 
 def test_an_error_that_is_known_by_a_number_alone_is_an_error(tmp_path, short):
-    files = tmp_path / "files"
-    files.mkdir()
-
-    async def run(url):
-        (files / "own.yaml").write_text(
-            f"spec: 1\nid: own\nname: Own\nextends: openai-chat\nbase_url: {url}\nauth: {{style: none}}\nretry: {{times: 0}}\nerrors: {{detect: 'code != `200`'}}\n"
-        )
-        app = App(config={}, providers=str(files), env={"HOME": str(tmp_path)})
-        try:
-            return [(await post(app, {**ASKED, "model": "own/words"}))[0] for _ in range(5)]
-        finally:
-            await app.client.aclose()
-
     scripts = [response(body={**ANSWER, "code": code}) for code in (200, 200, 200, 500, 200)]
-    with RawServer(*scripts) as server:
-        assert asyncio.run(run(server.url)) == [200, 200, 200, 500, 200]
+    answers, _ = by_own_file(tmp_path, "retry: {times: 0}\nerrors: {detect: 'code != `200`'}", 5, *scripts)
+    assert [status for status, *_ in answers] == [200, 200, 200, 500, 200]
     assert [type(each) for each in short] == [ways.Plain, ways.Came, ways.Plain]
 
 

@@ -61,24 +61,38 @@ def given_on(monkeypatch):
     return given
 
 
+async def answered(folder, calls, path, *, known=True, **options):
+    """What callers get, one after the other. options: of the App."""
+    app = App(env={"HOME": str(folder)}, **options)
+    if not known:
+        app.ways.unchanged = app.ways.planned = lambda _: None
+    try:
+        return [await post(app, *call, path=path) for call in calls]
+    finally:
+        await app.client.aclose()
+
+
 def told(tmp_path, calls, *scripts, dialect="openai-chat", face="", more="", known=True):
     """(answers to these calls one after the other, what the server was asked). face: the callers' dialect, where it is another one."""
-
-    async def run(config):
-        app = App(config=config, env={"HOME": str(tmp_path)})
-        if not known:
-            app.ways.unchanged = app.ways.planned = lambda _: None
-        try:
-            return [await post(app, *call, path=PATHS[face or dialect]) for call in calls]
-        finally:
-            await app.client.aclose()
-
     with RawServer(*scripts) as server:
         config = tmp_path / "config.toml"
         config.write_text(
             provider("raw", server.url, dialect).replace("${UP_KEY}", "sk").replace("retries = 0\n", more)
         )
-        return asyncio.run(run(str(config))), server.requests
+        run = answered(tmp_path, calls, PATHS[face or dialect], known=known, config=str(config))
+        return asyncio.run(run), server.requests
+
+
+def by_own_file(tmp_path, also, count, *scripts, path="/v1/chat/completions"):
+    """(so many answers of a provider whose file has these lines beside what it takes from openai-chat, what its server was asked)"""
+    files = tmp_path / "files"
+    files.mkdir()
+    with RawServer(*scripts) as server:
+        (files / "own.yaml").write_text(
+            f"spec: 1\nid: own\nname: Own\nextends: openai-chat\nbase_url: {server.url}\nauth: {{style: none}}\n{also}\n"
+        )
+        calls = [[{**ASKED, "model": "own/words"}]] * count
+        return asyncio.run(answered(tmp_path, calls, path, config={}, providers=str(files))), server.requests
 
 
 def unnamed(body):
