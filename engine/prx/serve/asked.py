@@ -79,10 +79,12 @@ class Asked:
             self._refuse_unknown()
 
     def _may_be_short(self) -> bool:
-        """Whether a call like this may take a short way: who tells of calls, or shows their answers, has to see them read."""
-        app, headers = self._app, self._request.headers
-        has_room = app.client.session.hooks is None and not app.settings.log_bodies
-        return has_room and self._found.entrance.use == "chat" and headers.keys().isdisjoint(_TRACE)
+        """Whether a call like this may take a short way, which only whole answers have."""
+        app, entrance = self._app, self._found.entrance
+        if app.client.session.hooks is not None or app.settings.log_bodies:
+            return False  # who tells of calls, or shows their answers, has to see them read
+        is_whole = entrance.use == "chat" and not (self.body.get("stream") or entrance.stream)
+        return is_whole and self._request.headers.keys().isdisjoint(_TRACE)
 
     def _find_unchanged(self) -> None:
         """The way of calls of this form, whose bodies go through as they are."""
