@@ -54,9 +54,13 @@ class Service:
         connection = self.connection()
         sent = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
-        connection.request(
-            method, path, data, sent | {name.replace("_", "-"): value for name, value in headers.items()}
-        )
+        try:
+            connection.request(
+                method, path, data, sent | {name.replace("_", "-"): value for name, value in headers.items()}
+            )
+        except OSError:
+            connection.close()  # one that is left open fails a later test, in which it is collected
+            raise
         return connection
 
     def get(self, path, **more):
@@ -67,9 +71,9 @@ class Service:
 
     @staticmethod
     def answer(connection):
-        answer = connection.getresponse()
-        answer.text = answer.read().decode()
-        connection.close()
+        with contextlib.closing(connection):
+            answer = connection.getresponse()
+            answer.text = answer.read().decode()
         return answer
 
     def chat(self, model, *, stream=False, **more):
