@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from itertools import product
 
 import pytest
 from helpers.byte_server import HANG, RawServer, response
@@ -15,11 +16,13 @@ from helpers.short_ways import (
     FAULTS,
     MESSAGE,
     ODD,
+    PATHS,
     answered,
     both_ways,
     by_own_file,
     changed,
     given_on,
+    opened,
     own_headers,
     post,
     told,
@@ -28,7 +31,6 @@ from helpers.short_ways import (
 
 from prx.chat import Reply
 from prx.serve import ways
-from prx.serve.app import App
 
 TO_ANTHROPIC = {"face": "openai-chat", "dialect": "anthropic-messages"}
 TO_OPENAI = {"face": "anthropic-messages", "dialect": "openai-chat"}
@@ -221,15 +223,10 @@ def test_what_is_known_of_models_has_no_names_of_any_length(tmp_path):
     """Callers may write any, and some servers take all."""
 
     async def run(config):
-        app = App(config=config, env={"HOME": str(tmp_path)})
-        try:
-            for length in (10, 1_000):
-                for asked in (ASKED, WITH_TOOL):
-                    for path in ("/v1/messages", "/v1/chat/completions"):
-                        assert (await post(app, {**asked, "model": "raw/" + "x" * length}, path=path))[0] == 200
+        async with opened(tmp_path, config=config) as app:
+            for length, asked, path in product((10, 1_000), (ASKED, WITH_TOOL), PATHS.values()):
+                assert (await post(app, {**asked, "model": "raw/" + "x" * length}, path=path))[0] == 200
             return app.ways
-        finally:
-            await app.client.aclose()
 
     with RawServer(response(body=ANSWER)) as server:
         config = tmp_path / "config.toml"
@@ -245,19 +242,16 @@ def test_a_call_that_has_waited_for_its_turn_goes_as_calls_go_then(tmp_path, sho
     """Between the look for its way and its start a changed file may be taken in."""
 
     async def run(config, server):
-        app = App(config=str(config), env={"HOME": str(tmp_path)})
+        async with opened(tmp_path, config=str(config)) as app:
 
-        async def waited(caller, real=app._wait):
-            if len(server.requests) == 3:
-                config.write_text(config.read_text().replace("sk-old", "sk-new"))
-                app.reload()
-            return await real(caller)
+            async def waited(caller, real=app._wait):
+                if len(server.requests) == 3:
+                    config.write_text(config.read_text().replace("sk-old", "sk-new"))
+                    app.reload()
+                return await real(caller)
 
-        app._wait = waited
-        try:
+            app._wait = waited
             return [(await post(app, ASKED, path=path))[0] for _ in range(4)]
-        finally:
-            await app.client.aclose()
 
     with RawServer(response(body=ANSWER)) as server:
         config = tmp_path / "config.toml"
@@ -292,18 +286,13 @@ def test_other_calls_take_the_long_way(tmp_path, short, name):
     ids=["a key that is got", "bodies in the log", "several targets"],
 )
 def test_what_has_to_be_looked_at_in_each_call_has_no_short_way(tmp_path, short, more):
-    async def run(url):
-        config = tmp_path / "config.toml"
-        own = f'[providers.raw]\nextends = "anthropic-messages"\napi_url = "{url}"\n'
-        config.write_text(own + more if more.startswith("api_key") else f'{own}api_key = "sk"\n{more}')
-        app = App(config=str(config), env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"})
-        try:
-            return [(await post(app, ASKED))[0] for _ in range(3)]
-        finally:
-            await app.client.aclose()
-
     with RawServer(response(body=MESSAGE)) as server:
-        assert asyncio.run(run(server.url)) == [200, 200, 200]
+        config = tmp_path / "config.toml"
+        own = f'[providers.raw]\nextends = "anthropic-messages"\napi_url = "{server.url}"\n'
+        config.write_text(own + more if more.startswith("api_key") else f'{own}api_key = "sk"\n{more}')
+        env = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+        answers = asyncio.run(answered(tmp_path, [[ASKED]] * 3, PATHS["openai-chat"], config=str(config), env=env))
+    assert [status for status, *_ in answers] == [200, 200, 200]
     assert short == []
 
 
@@ -311,15 +300,10 @@ def by_a_route(tmp_path, calls, *scripts, known=True, more="retries = 0\n"):
     """(answers to these calls by a route with one target, what the server was asked, how its target stands then)"""
 
     async def run(config):
-        app = App(config=config, env={"HOME": str(tmp_path)})
-        if not known:
-            app.ways.unchanged = app.ways.planned = lambda _: None
-        try:
+        async with opened(tmp_path, known=known, config=config) as app:
             answers = [await post(app, call, path="/v1/messages") for call in calls]
             balance = app.client.session.balance
             return answers, dict(balance.running), dict(balance._failures), [*balance.resting()]
-        finally:
-            await app.client.aclose()
 
     with RawServer(*scripts) as server:
         config = tmp_path / "config.toml"

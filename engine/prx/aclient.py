@@ -326,7 +326,7 @@ class AsyncStream(Progress[ParsedT]):
                 self._pending.extend(ask.deltas)
                 return None
             if type(ask) is Within:
-                deadline.within_part(ask.seconds)
+                deadline.begin_part(ask.seconds)
                 continue
             try:
                 self._answer = await self._done(ask, deadline)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 
 from helpers.byte_server import FIN, RawServer, response
@@ -61,15 +62,22 @@ def given_on(monkeypatch):
     return given
 
 
-async def answered(folder, calls, path, *, known=True, **options):
-    """What callers get, one after the other. options: of the App."""
-    app = App(env={"HOME": str(folder)}, **options)
+@contextlib.asynccontextmanager
+async def opened(folder, *, known=True, **options):
+    """An App of which short ways are known, or not. options: its own."""
+    app = App(**{"env": {"HOME": str(folder)}, **options})
     if not known:
         app.ways.unchanged = app.ways.planned = lambda _: None
     try:
-        return [await post(app, *call, path=path) for call in calls]
+        yield app
     finally:
         await app.client.aclose()
+
+
+async def answered(folder, calls, path, **options):
+    """What callers get, one after the other. options: as of `opened`."""
+    async with opened(folder, **options) as app:
+        return [await post(app, *call, path=path) for call in calls]
 
 
 def told(tmp_path, calls, *scripts, dialect="openai-chat", face="", more="", known=True):

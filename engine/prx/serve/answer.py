@@ -23,7 +23,6 @@ from prx.serve.shortcut import Shortcut
 from prx.serve.streams import Writer, writer
 from prx.serve.ways import Came, Unchanged
 from prx.serve.wire import Request, json_bytes, new_id
-from prx.session import AS_SENT
 from prx.spec.face import Face
 from prx.transport.asynchronous import Deadline
 
@@ -170,7 +169,7 @@ class Answer:
                 return plain
             told = Reply(provider=way.spec.id, usage=plain.usage)
             await self._answered(told, plain.data, {"x-prx-provider": way.spec.id})
-        elif way is not None and type(self._asked.accepted.params.get("response_format")) in AS_SENT:
+        elif way is not None:
             try:
                 _, call = self._app.client.session.plan(self._asked.options(way), stream=False)
             except Error:
@@ -179,7 +178,7 @@ class Answer:
             reply = await way.answer(call, self._app.client, deadline)
             if isinstance(reply, Came):
                 return reply
-            headers = _filled({"x-prx-provider": way.spec.id, "x-prx-dropped": self._asked.told})
+            headers = _filled({"x-prx-provider": way.spec.id, "x-prx-dropped": self._asked.dropped})
             await self._answered(reply, self._body_of(reply, way.spec.dialect, way.spec.reads_plainly), headers)
         return None
 
@@ -315,7 +314,7 @@ class Answer:
             "x-prx-provider": provider,
             "x-prx-fallbacks": ", ".join(relay.fallbacks),
             "x-prx-attempts": str(relay.requests) if relay.requests > 1 else "",
-            "x-prx-dropped": self._asked.told,
+            "x-prx-dropped": self._asked.dropped,
         })  # fmt: skip
 
     def _note(self, status: int, error: Error | None = None, reply: Reply | None = None) -> None:
@@ -342,7 +341,7 @@ class Answer:
             error=error.kind if error is not None else None,
             attempts=relay.requests if relay is not None else 1 if self._deadline is not None else None,
             fallbacks=", ".join(relay.fallbacks) if relay is not None else None,
-            dropped=self._asked.told,
+            dropped=self._asked.dropped,
             first_token_seconds=round(first, 3) if first is not None else None,
             input_tokens=usage.prompt_tokens if usage is not None else None,
             output_tokens=usage.completion_tokens if usage is not None else None,

@@ -16,7 +16,7 @@ from prx.serve.other import OtherCall
 from prx.serve.service import Service
 from prx.serve.ways import Gone, Planned, Unchanged, Way
 from prx.serve.wire import Request
-from prx.session import Options
+from prx.session import AS_SENT, Options
 
 if TYPE_CHECKING:
     from prx.serve.relay import Relay
@@ -99,8 +99,8 @@ class Asked:
 
     def _find_planned(self) -> None:
         """The way of calls for this model, whose bodies and answers are read."""
-        model = self.accepted.model
-        if len(model) > _LONGEST_NAME:
+        model, form_of_answer = self.accepted.model, self.accepted.params.get("response_format")
+        if len(model) > _LONGEST_NAME or type(form_of_answer) not in AS_SENT:
             return
         self._place = (self._found.face.id, self._found.entrance.at, model)
         way = self._ways.planned(self._place)
@@ -218,7 +218,7 @@ class Asked:
         return self.model[:_SHOWN]
 
     @property
-    def told(self) -> str:
+    def dropped(self) -> str:
         """What was left out, as one line, each name once."""
         if not self.left_out:
             return ""

@@ -130,9 +130,7 @@ class Way(Record):
                 pieces = []
                 if (answer := await read(response, pieces)) is not None:
                     await response.finish()
-                    self.account.remember(
-                        self.model, ()
-                    )  # as after each answer: another call may have learned a fallback
+                    self.account.remember(self.model, ())  # as after each answer: a fallback may have been learned
                     return answer
         except Error as error:
             # Its traceback has this frame: with `failed` in it, that would be a reference cycle.

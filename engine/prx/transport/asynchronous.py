@@ -68,7 +68,7 @@ class Deadline:
         """The time so many seconds from now, but not after the deadline."""
         return min(time.monotonic() + seconds, self.at)
 
-    def within_part(self, seconds: float | None) -> None:
+    def begin_part(self, seconds: float | None) -> None:
         """Begin a part of the call that has so many seconds, or those that are left of the whole call."""
         self.at = self._latest if seconds is None else min(self._latest, time.monotonic() + seconds)
         self.fired = self.stopped

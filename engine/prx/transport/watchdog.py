@@ -107,23 +107,29 @@ class Watchdog:
 
     def guard(self, seconds: float) -> Guard:
         """A guard that fires after so many seconds, unless it is cancelled before."""
-        return self._watched(Guard(time.monotonic() + seconds))
+        return self._opened(Guard(time.monotonic() + seconds))
+
+    def unwatched(self) -> Guard:
+        """A guard without a deadline, which can still be stopped."""
+        return self._opened(Guard())
 
     def part_of(self, call: Guard, seconds: float | None) -> Guard:
         """The guard of a call's next part, in place of the present one: for so many seconds, or those that are left of the whole call."""
         at = call.latest if seconds is None else min(call.latest, time.monotonic() + seconds)
-        part = Guard(at, call.latest)
-        if at == math.inf:
-            self._open.add(part)
-        else:
-            self._watched(part)
+        part = self._opened(Guard(at, call.latest))
         call.next = part  # before the look at `stopped`: another thread may stop the call now
         if call.stopped:
             part.stop()
         self.cancel(call)
         return part
 
-    def _watched(self, guard: Guard) -> Guard:
+    def _opened(self, guard: Guard) -> Guard:
+        if guard.at < math.inf:
+            self._watch_over(guard)
+        self._open.add(guard)
+        return guard
+
+    def _watch_over(self, guard: Guard) -> None:
         with self._lock:
             if len(self._guards) >= self._tidy_at:
                 self._tidy()
@@ -132,14 +138,6 @@ class Watchdog:
                 self._start()
             elif guard.at < self._wakes_at:  # only if needed: to wake a thread costs more than the rest of this method
                 self._wake.notify()
-        self._open.add(guard)
-        return guard
-
-    def unwatched(self) -> Guard:
-        """A guard without a deadline, which can still be stopped."""
-        guard = Guard()
-        self._open.add(guard)
-        return guard
 
     def stop_all(self) -> None:
         """Stop every call that runs."""
